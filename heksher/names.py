@@ -1,0 +1,42 @@
+"""Which texts the protocol takes as names, condition values and versions.
+
+Pure: text in, yes or no out. Whoever asks words the error.
+"""
+
+import re
+
+# \Z and not $: "$" lets one line feed at the end pass.
+_SETTING_NAME = re.compile(r"[a-zA-Z0-9_.]+\Z", re.ASCII)
+_WORD = re.compile(r"[a-zA-Z0-9_]+\Z", re.ASCII)
+_METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]+\Z", re.ASCII)
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\Z", re.ASCII)
+
+SETTING_NAME_RULE = "ASCII letters, digits, underscores and dots"
+WORD_RULE = "ASCII letters, digits and underscores"
+METADATA_KEY_RULE = "ASCII letters, digits, underscores and hyphens"
+VERSION_RULE = "two decimal numbers with a dot between them, like 1.0"
+
+
+def is_setting_name(text: str) -> bool:
+    """Whether *text* can name a setting, or be an alias of one."""
+    return _SETTING_NAME.match(text) is not None
+
+
+def is_feature_name(text: str) -> bool:
+    """Whether *text* can name a context feature."""
+    return _WORD.match(text) is not None
+
+
+def is_condition_value(text: str) -> bool:
+    """Whether a rule's condition can ask for the value *text*."""
+    return _WORD.match(text) is not None
+
+
+def is_metadata_key(text: str) -> bool:
+    """Whether *text* can be a key of a setting's or a rule's metadata."""
+    return _METADATA_KEY.match(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Whether *text* can be a setting's version, such as ``1.10``."""
+    return _VERSION.match(text) is not None
