@@ -1,0 +1,110 @@
+"""Build the wheel and the sdist, look into them, and use each with no extra installed.
+
+A script for the tox environment `packaging`, not a test that pytest collects: it needs a package
+index. What is then tried in each installation stands in `use_without_extras.py`.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+
+IN_WHEEL = {"heksher/__init__.py", "heksher/py.typed"}
+IN_SDIST = {
+    *IN_WHEEL,
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "tests/packaging/check_archives.py",
+    "tox.ini",
+}
+
+
+class CheckFailedError(Exception):
+    """An archive is not what it should be."""
+
+
+def main() -> None:
+    """Check both archives; exit with what is wrong with them."""
+    with tempfile.TemporaryDirectory(prefix="heksher-packaging-") as name:
+        temporary = Path(name)
+        try:
+            wheel, sdist = build(temporary / "dist")
+            check_wheel(wheel)
+            check_sdist(sdist)
+            for archive in wheel, sdist:
+                use(archive, temporary / archive.name.removesuffix(".gz").removesuffix(".tar"))
+        except CheckFailedError as error:
+            sys.exit(f"packaging: {error}")
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"packaging: exit code {error.returncode} from {error.cmd}")
+    print("packaging: wheel and sdist are complete and work with no extra installed")
+
+
+def build(target: Path) -> tuple[Path, Path]:
+    """Build the sdist from the tree and the wheel from the sdist: (wheel, sdist)."""
+    run(sys.executable, "-m", "build", "--outdir", target, PROJECT)
+    return only(target, "*.whl"), only(target, "*.tar.gz")
+
+
+def only(folder: Path, pattern: str) -> Path:
+    """The one file in *folder* that matches *pattern*."""
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise CheckFailedError(f"one {pattern} was to be built, there are {len(found)}")
+    return found[0]
+
+
+def check_wheel(wheel: Path) -> None:
+    """The wheel holds the package, its licence, and nothing beside it."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info/"
+    expect(names, {*IN_WHEEL, metadata + "licenses/LICENSE"}, wheel)
+    if strangers := {name for name in names if not name.startswith(("heksher/", metadata))}:
+        raise CheckFailedError(f"{wheel.name} holds {sorted(strangers)}")
+
+
+def check_sdist(sdist: Path) -> None:
+    """The sdist holds what it takes to build and to test."""
+    top = sdist.name.removesuffix(".tar.gz") + "/"
+    with tarfile.open(sdist) as archive:
+        names = {name.removeprefix(top) for name in archive.getnames()}
+    expect(names, IN_SDIST, sdist)
+
+
+def expect(names: set[str], wanted: set[str], archive: Path) -> None:
+    """All *wanted* files are among *names*, and nothing that a run leaves behind is."""
+    if missing := wanted - names:
+        raise CheckFailedError(f"{archive.name} lacks {sorted(missing)}")
+    if leavings := {name for name in names if "__pycache__" in name or name.endswith(".pyc")}:
+        raise CheckFailedError(f"{archive.name} holds {sorted(leavings)}")
+
+
+def use(archive: Path, folder: Path) -> None:
+    """Install *archive* alone into an environment of its own and use it there."""
+    environment = folder / "venv"
+    venv.create(environment, with_pip=True)
+    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    run(python, "-I", "-m", "pip", "install", "--no-cache-dir", archive)
+    # -I and a folder without source code: what is imported is what was installed.
+    run(python, "-I", "-W", "error", HERE / "use_without_extras.py", cwd=folder)
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> None:
+    """Run *command* and show it."""
+    print("packaging:", *command, flush=True)
+    subprocess.run(command, cwd=cwd, check=True)
+
+
+if __name__ == "__main__":
+    main()
