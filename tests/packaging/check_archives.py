@@ -46,7 +46,8 @@ def main() -> None:
         except CheckFailedError as error:
             sys.exit(f"packaging: {error}")
         except subprocess.CalledProcessError as error:
-            sys.exit(f"packaging: exit code {error.returncode} from {error.cmd}")
+            command = " ".join(map(str, error.cmd))
+            sys.exit(f"packaging: exit code {error.returncode} from {command}")
     print("packaging: wheel and sdist are complete and work with no extra installed")
 
 
@@ -95,7 +96,7 @@ def use(archive: Path, folder: Path) -> None:
     environment = folder / "venv"
     venv.create(environment, with_pip=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, "-I", "-m", "pip", "install", "--no-cache-dir", archive)
+    run(python, "-I", "-m", "pip", "install", "--quiet", "--no-cache-dir", archive)
     # -I and a folder without source code: what is imported is what was installed.
     run(python, "-I", "-W", "error", HERE / "use_without_extras.py", cwd=folder)
 

@@ -108,4 +108,4 @@ CHECKS: list[Callable[[], None]] = [
 if __name__ == "__main__":
     for check in CHECKS:
         check()
-        print("ok:", check.__name__.replace("_", " "))
+        print("ok:", check.__name__.replace("_", " "), flush=True)
