@@ -1,1 +1,45 @@
+"""Settings that depend on context, answered from memory.
+
+Light on purpose: modules that only define settings load neither an HTTP client nor an event loop.
+The clients come in when they are first named.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from heksher.context import TRACK_ALL
+from heksher.setting import Setting
+from heksher.setting_type import SettingType
+
+if TYPE_CHECKING:
+    from heksher.clients.async_client import AsyncHeksherClient
+    from heksher.clients.thread_client import ThreadHeksherClient
+
 __version__ = "1.0.0"
+
+__all__ = [
+    "TRACK_ALL",
+    "AsyncHeksherClient",
+    "Setting",
+    "SettingType",
+    "ThreadHeksherClient",
+    "__version__",
+]
+
+_LAZY = {
+    "AsyncHeksherClient": "heksher.clients.async_client",
+    "ThreadHeksherClient": "heksher.clients.thread_client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

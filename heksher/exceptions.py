@@ -124,7 +124,7 @@ class InvalidResponseError(ServiceError):
     """The body of an answer is not what the protocol says."""
 
 
-class DeclarationRejectedError(ServiceError):
+class DeclarationRejected(ServiceError):
     """The service refused declarations.
 
     Attributes:

@@ -1,0 +1,246 @@
+"""The backends of asyncio and trio: anyio's task groups, and the little that the two do differently.
+
+That little is: which loop runs here, how another thread wakes it, what its clock is, and how a task
+is hosted that belongs to no caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from heksher.backends import running_library
+from heksher.backends.base import Clock, Event, HttpOptions, Transport
+from heksher.exceptions import BackendError
+
+_logger = logging.getLogger(__name__)
+
+CallSoon = Callable[[Callable[[], None]], None]
+
+
+class _Event:
+    """Set in any thread, awaited in one event loop."""
+
+    def __init__(self, call_soon: CallSoon) -> None:
+        self._call_soon = call_soon
+        self._is_set = False
+        self._waking = anyio.Event()
+
+    def set(self) -> None:
+        self._is_set = True
+        self._call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking.set()
+
+    def clear(self) -> None:
+        self._is_set = False
+        self._waking = anyio.Event()
+
+    async def wait(self, timeout: float | None = None) -> None:
+        with anyio.move_on_after(timeout):
+            while not self._is_set:
+                waking = self._waking
+                await waking.wait()
+                # Woken by a set() from before the last clear().
+                if waking is self._waking and not self._is_set:
+                    self._waking = anyio.Event()
+
+
+class _LoopClock:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        return self._now()
+
+    async def wait(self, event: Event, timeout: float | None) -> None:
+        await event.wait(timeout)
+
+
+class _LoopTask:
+    def __init__(
+        self,
+        main: Callable[[], Coroutine[Any, Any, None]],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        call_soon: CallSoon,
+    ) -> None:
+        self._main = main
+        self._spawn = spawn
+        self._stop = _Event(call_soon)
+        # Up as long as nothing runs.
+        self._ended = anyio.Event()
+        self._ended.set()
+
+    async def start(self) -> None:
+        self._ended = anyio.Event()
+        self._spawn(self._host)
+
+    def cancel(self) -> None:
+        self._stop.set()
+
+    async def wait(self, timeout: float | None) -> bool:
+        if timeout is None:
+            await self._ended.wait()
+        else:
+            with anyio.move_on_after(timeout, shield=True):
+                await self._ended.wait()
+        return self._ended.is_set()
+
+    @asynccontextmanager
+    async def in_caller(self) -> AsyncGenerator[None, None]:
+        self._ended = anyio.Event()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._run_main)
+                yield
+                group.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    async def _run_main(self) -> None:
+        """Run main until it ends or `cancel` is called, then let go whoever waits for it."""
+        try:
+            async with anyio.create_task_group() as group:
+
+                async def cancel_when_asked() -> None:
+                    await self._stop.wait()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(cancel_when_asked)
+                await self._main()
+                group.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    async def _host(self) -> None:
+        try:
+            await self._run_main()
+        except Exception:
+            # In trio an exception out of a system task would end the whole program.
+            _logger.exception("the client's update loop ended by an error")
+
+
+class _LoopBackend(ABC):
+    """What the backends of asyncio and trio share."""
+
+    name: str
+    blocking = False
+
+    @abstractmethod
+    def place(self) -> object:
+        """Return what identifies the running event loop."""
+
+    @abstractmethod
+    def create_clock(self) -> Clock:
+        """Return the clock of the running event loop."""
+
+    @abstractmethod
+    def _call_soon(self) -> CallSoon:
+        """Return what runs a function in the running event loop, from any thread."""
+
+    @abstractmethod
+    def _spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that belongs to no caller."""
+
+    def create_event(self) -> Event:
+        """Return an event of the running event loop."""
+        return _Event(self._call_soon())
+
+    def create_transport(self, options: HttpOptions) -> Transport:
+        """Return a transport over an asynchronous HTTP client."""
+        from heksher.backends._http import AsyncTransport
+
+        return AsyncTransport(options)
+
+    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _LoopTask:
+        """Return a task that will run *main* in the running event loop."""
+        return _LoopTask(main, self._spawn, self._call_soon())
+
+    def _refuse_other_loops(self) -> None:
+        library = running_library()
+        if library != self.name:
+            here = "no event loop runs" if library is None else f"{library} runs"
+            raise BackendError(
+                f"backend={self.name!r} was chosen, but {here} here; "
+                f'start the program with {self.name}, or choose backend="auto"'
+            )
+
+
+class AsyncioBackend(_LoopBackend):
+    """asyncio, by anyio."""
+
+    name = "asyncio"
+
+    def __init__(self) -> None:
+        # asyncio holds tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def place(self) -> object:
+        """Return the running loop."""
+        self._refuse_other_loops()
+        return asyncio.get_running_loop()
+
+    def create_clock(self) -> Clock:
+        """Return the running loop's clock."""
+        return _LoopClock(asyncio.get_running_loop().time)
+
+    def _call_soon(self) -> CallSoon:
+        loop = asyncio.get_running_loop()
+
+        def call_soon(function: Callable[[], None]) -> None:
+            try:
+                loop.call_soon_threadsafe(function)
+            except RuntimeError:  # the loop is closed, nobody waits any more
+                if not loop.is_closed():
+                    raise
+
+        return call_soon
+
+    def _spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(main(), name="heksher-client")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class TrioBackend(_LoopBackend):
+    """trio, by anyio."""
+
+    name = "trio"
+
+    def place(self) -> object:
+        """Return the token of the running trio."""
+        self._refuse_other_loops()
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+
+    def create_clock(self) -> Clock:
+        """Return the clock of the running trio, which in tests may be one that jumps."""
+        import trio
+
+        return _LoopClock(trio.lowlevel.current_clock().current_time)
+
+    def _call_soon(self) -> CallSoon:
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+
+        def call_soon(function: Callable[[], None]) -> None:
+            try:
+                token.run_sync_soon(function)
+            except trio.RunFinishedError:
+                pass  # nobody waits any more
+
+        return call_soon
+
+    def _spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        import trio
+
+        trio.lowlevel.spawn_system_task(main, name="heksher-client")

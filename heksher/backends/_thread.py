@@ -1,0 +1,83 @@
+"""The backend of threads: blocking calls, one daemon thread for each client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
+
+
+class _ThreadEvent:
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    async def wait(self, timeout: float | None = None) -> None:
+        self._event.wait(timeout)
+
+
+class _MonotonicClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def wait(self, event: Event, timeout: float | None) -> None:
+        await event.wait(timeout)
+
+
+class _ThreadTask:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
+        self._thread = threading.Thread(
+            target=lambda: run_blocking(main()), name="heksher-client", daemon=True
+        )
+
+    async def start(self) -> None:
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Do nothing: the core's flags and the transport's `abort` end a thread."""
+
+    async def wait(self, timeout: float | None) -> bool:
+        if self._thread.ident is None:  # never started
+            return True
+        if self._thread is threading.current_thread():
+            return False
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+
+class ThreadBackend:
+    """Blocking I/O, and the update loop in a daemon thread."""
+
+    name = "thread"
+    blocking = True
+
+    def place(self) -> object:
+        """Return None: a client of threads is used from any thread."""
+        return None
+
+    def create_clock(self) -> Clock:
+        """Return the monotonic clock."""
+        return _MonotonicClock()
+
+    def create_event(self) -> Event:
+        """Return an event of the threading module."""
+        return _ThreadEvent()
+
+    def create_transport(self, options: HttpOptions) -> Transport:
+        """Return a transport over a blocking HTTP client."""
+        from heksher.backends._http import BlockingTransport
+
+        return BlockingTransport(options)
+
+    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _ThreadTask:
+        """Return a task that will run *main* in a thread of its own."""
+        return _ThreadTask(main)

@@ -1,0 +1,153 @@
+"""What the two clients share: checking the arguments, and the calls that do no I/O."""
+
+from __future__ import annotations
+
+import math
+import random as random_module
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from heksher.backends.base import Backend, Clock, HttpOptions
+from heksher.context import checked_features
+from heksher.core import Core, CoreOptions
+from heksher.exceptions import InvalidArgumentError
+from heksher.setting import Setting
+from heksher.status import ClientStatus
+
+Startup = Literal["raise", "continue"]
+
+
+class ClientFace:
+    """The part of a client that works alike everywhere. See `AsyncHeksherClient`."""
+
+    _core: Core
+
+    def _make_core(
+        self,
+        choose_backend: Callable[[], Backend | None],
+        service_url: str,
+        update_interval: float,
+        context_features: Iterable[str],
+        http_client_args: Mapping[str, Any] | None,
+        http_client: Any,
+        startup: Startup,
+        startup_timeout: float,
+        request_timeout: float,
+        max_response_bytes: int,
+        clock: Clock | None,
+        random: Callable[[], float] | None,
+    ) -> None:
+        base_url, auth = _checked_url(service_url)
+        if startup not in ("raise", "continue"):
+            raise InvalidArgumentError(f'startup={startup!r}: "raise" or "continue" is wanted')
+        if http_client is not None and http_client_args:
+            raise InvalidArgumentError(
+                "http_client and http_client_args are both given; "
+                "a ready client cannot be given arguments any more, so give one of the two"
+            )
+        http = HttpOptions(
+            base_url,
+            auth,
+            dict(http_client_args or {}),
+            http_client,
+            _checked_seconds("request_timeout", request_timeout),
+            max_response_bytes,
+        )
+        self._core = Core(
+            choose_backend,
+            CoreOptions(
+                http,
+                _checked_seconds("update_interval", update_interval),
+                checked_features(context_features),
+                startup == "raise",
+                _checked_seconds("startup_timeout", startup_timeout),
+                random or random_module.random,
+                clock,
+            ),
+        )
+
+    @property
+    def status(self) -> ClientStatus:
+        """How the client is doing at this moment."""
+        return self._core.status
+
+    def set_defaults(self, **features: str | ContextVar[str]) -> None:
+        """Give context features values for the calls of ``get()`` that leave them out.
+
+        Callable at any time before the client is closed, and several times for different features.
+
+        Args:
+            **features: a string, which is a constant, or a context variable, whose value counts at
+                the moment of the call.
+
+        Raises:
+            InvalidArgumentError: a feature has a default already, or the value is neither.
+            ClientClosedError: the client was closed.
+        """
+        self._core.set_defaults(features)
+
+    def track_contexts(self, **features: str | Iterable[str]) -> None:
+        """Say which contexts the application will ask for, so that other rules are left out.
+
+        Without any call all rules are fetched. With one, rules are left out that have a condition
+        on a feature that is not tracked, or on a value that is not. Calls add up; each counts from
+        the next update.
+
+        Args:
+            **features: one value, several, or `TRACK_ALL`.
+
+        Raises:
+            InvalidArgumentError: a value is no string, or a feature is tracked with all values and
+                with single ones.
+            ClientClosedError: the client was closed.
+        """
+        self._core.track_contexts(features)
+
+    def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
+        """Serve these settings from this client, whichever the main client is.
+
+        They are declared and fetched with the next update, which is made at once if the client runs.
+        """
+        self._core.add_settings(settings)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.status}>"
+
+
+def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
+    """Return the address with a slash at its end and without credentials, and these."""
+    if not isinstance(url, str):
+        raise InvalidArgumentError(f"the service's URL is {url!r}; a string is wanted")
+    wanted = "http://HOST:PORT or https://HOST is wanted"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidArgumentError(f"the service's URL is no URL ({error}); {wanted}") from None
+    # Never show the URL itself in full: it may hold a password.
+    shown = repr(url) if "@" not in url else f"{parts.scheme}://…@{host}"
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidArgumentError(f"the service's URL is {shown}; {wanted}")
+    if parts.query or parts.fragment:
+        raise InvalidArgumentError(
+            f"the service's URL is {shown}, with a query or a fragment; {wanted}"
+        )
+    name = f"[{host}]" if ":" in host else host
+    netloc = name if port is None else f"{name}:{port}"
+    base_url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/") + "/", "", ""))
+    if parts.username is None and parts.password is None:
+        return base_url, None
+    return base_url, (unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _checked_seconds(name: str, value: object) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        raise InvalidArgumentError(f"{name}={value!r}: a number of seconds above 0 is wanted")
+    return float(value)

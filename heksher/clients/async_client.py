@@ -1,0 +1,157 @@
+"""`AsyncHeksherClient`: the face of the core for asyncio and trio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from heksher.backends import choose_async
+from heksher.backends.base import Backend, Clock
+from heksher.clients._face import ClientFace, Startup
+from heksher.protocol import SettingData
+
+
+class _TaskStatus(Protocol):
+    """What ``task_group.start`` and ``nursery.start`` hand to `AsyncHeksherClient.run`."""
+
+    def started(self) -> None: ...
+
+
+class AsyncHeksherClient(ClientFace):
+    """Declares settings to a Heksher service and keeps their rules up to date, on asyncio or trio.
+
+    Start it by ``await set_as_main()`` and end it by ``await aclose()``, or by ``async with``, which
+    is just these two; or run it in a task group of yours: ``await task_group.start(client.run)``.
+    It lives in one event loop: the one in which it is first awaited.
+
+    Args:
+        service_url: the service's address, such as ``http://heksher.example:8000``. A user name and
+            a password in it are used as HTTP basic authentication and are never shown.
+        update_interval: seconds between updates. They are spread: the first comes after 0 to 1.0 of
+            it, each later one after 0.8 to 1.0.
+        context_features: the names of the context features that the application knows.
+        http_client_args: keyword arguments for ``httpx.AsyncClient``: headers, auth, verify, …
+        http_client: a ready ``httpx.AsyncClient``, which is used and not closed, or a callable that
+            makes one.
+        backend: "auto", "asyncio", "trio", or an object with the methods of
+            `heksher.backends.Backend`. "auto" is decided where an event loop runs at construction,
+            else at the first await.
+        startup: "raise": a start that fails raises and leaves nothing running; "continue": it is
+            logged, and the client goes on trying.
+        startup_timeout: seconds after which a start has failed.
+        request_timeout: seconds that one whole request may take.
+        max_response_bytes: the largest answer that is read.
+        clock: a clock instead of the event loop's, for tests.
+        random: gives numbers from [0, 1) for the jitter, for tests.
+
+    Raises:
+        InvalidArgumentError: an argument is unusable.
+        BackendError: the backend cannot be had, or not here.
+    """
+
+    def __init__(
+        self,
+        service_url: str,
+        update_interval: float,
+        context_features: Iterable[str],
+        *,
+        http_client_args: Mapping[str, Any] | None = None,
+        http_client: Any = None,
+        backend: Literal["auto", "asyncio", "trio"] | Backend = "auto",
+        startup: Startup = "raise",
+        startup_timeout: float = 30.0,
+        request_timeout: float = 30.0,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self._make_core(
+            lambda: choose_async(backend),
+            service_url,
+            update_interval,
+            context_features,
+            http_client_args,
+            http_client,
+            startup,
+            startup_timeout,
+            request_timeout,
+            max_response_bytes,
+            clock,
+            random,
+        )
+
+    async def set_as_main(self) -> None:
+        """Start, and become the client that serves all settings not added to another one.
+
+        Returns once all settings are declared and their rules are in force; with
+        ``startup="continue"`` also when that failed. Does nothing if the client runs already.
+
+        Raises:
+            ClientClosedError: the client was closed.
+            DeclarationRejected: the service refused declarations.
+            StartupTimeoutError: it was not done within ``startup_timeout``.
+            ServiceError: the service could not be reached, or answered something unexpected.
+            BackendError: the backend cannot run here.
+        """
+        await self._core.start()
+
+    async def run(self, *, task_status: _TaskStatus | None = None) -> None:
+        """Do the same in a task group of yours, until the client is closed or cancelled.
+
+        Use it as ``await task_group.start(client.run)`` with anyio, ``nursery.start`` with trio, or
+        ``task_group.create_task(client.run())`` with asyncio. An update that fails never ends it.
+
+        Raises:
+            the same as `set_as_main`.
+        """
+        await self._core.run(task_status.started if task_status is not None else lambda: None)
+
+    async def aclose(self) -> None:
+        """End the client: nothing of it is left running or connected, whatever state it is in.
+
+        Settings keep their last rules and defaults. Final, and harmless when repeated.
+        """
+        await self._core.close()
+
+    async def reload(self) -> None:
+        """Return once rules that were read after this call began are in force.
+
+        Calls during an update share the next one. The next poll counts from then.
+
+        Raises:
+            ClientNotStartedError: the client was not started.
+            ClientClosedError: the client was closed.
+            ServiceError: the update failed; the last rules stay in force.
+        """
+        await self._core.reload()
+
+    async def ping(self) -> None:
+        """Return if the service answers that it is well.
+
+        Raises:
+            ServiceError: it does not. Also an ``httpx.HTTPError``.
+            ClientClosedError: the client was closed.
+        """
+        await self._core.ping()
+
+    async def get_settings(self) -> dict[str, SettingData]:
+        """Return all settings that the service has, by name.
+
+        Raises:
+            ServiceError: it does not answer them. Also an ``httpx.HTTPError`` where HTTP failed.
+            ClientClosedError: the client was closed.
+        """
+        return await self._core.get_settings()
+
+    async def __aenter__(self) -> Self:
+        await self.set_as_main()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

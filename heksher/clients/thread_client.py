@@ -1,0 +1,127 @@
+"""`ThreadHeksherClient`: the face of the core for programs of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from heksher.backends import choose_blocking
+from heksher.backends.base import Backend, Clock, run_blocking
+from heksher.clients._face import ClientFace, Startup
+from heksher.protocol import SettingData
+
+
+class ThreadHeksherClient(ClientFace):
+    """Declares settings to a Heksher service and keeps their rules up to date, in a thread.
+
+    Start it by ``set_as_main()`` and end it by ``close()``, or by ``with``, which is just these two.
+    Its methods may be called in any thread.
+
+    Args: as for `AsyncHeksherClient`, but that
+        http_client_args: are for ``httpx.Client``,
+        http_client: is a ready ``httpx.Client`` or a callable that makes one; one that is handed in
+            ready is bounded in time by its own timeouts,
+        backend: is "auto", "thread", or a blocking object with the methods of
+            `heksher.backends.Backend`,
+        startup: is "continue" by default, so that an outage of the service does not stop a WSGI
+            application from starting.
+
+    Raises:
+        InvalidArgumentError: an argument is unusable.
+        BackendError: the backend cannot be had.
+    """
+
+    def __init__(
+        self,
+        service_url: str,
+        update_interval: float,
+        context_features: Iterable[str],
+        *,
+        http_client_args: Mapping[str, Any] | None = None,
+        http_client: Any = None,
+        backend: Literal["auto", "thread"] | Backend = "auto",
+        startup: Startup = "continue",
+        startup_timeout: float = 30.0,
+        request_timeout: float = 30.0,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self._make_core(
+            lambda: choose_blocking(backend),
+            service_url,
+            update_interval,
+            context_features,
+            http_client_args,
+            http_client,
+            startup,
+            startup_timeout,
+            request_timeout,
+            max_response_bytes,
+            clock,
+            random,
+        )
+
+    def set_as_main(self) -> None:
+        """Start, and become the client that serves all settings not added to another one.
+
+        Returns once all settings are declared and their rules are in force; with
+        ``startup="continue"`` also when that failed, or was not done within ``startup_timeout``.
+        Does nothing if the client runs already.
+
+        Raises:
+            ClientClosedError: the client was closed.
+            DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``.
+        """
+        run_blocking(self._core.start())
+
+    def close(self) -> None:
+        """End the client: nothing of it is left running or connected, whatever state it is in.
+
+        A request that is under way is ended. Settings keep their last rules and defaults. Final, and
+        harmless when repeated.
+        """
+        run_blocking(self._core.close())
+
+    def reload(self) -> None:
+        """Return once rules that were read after this call began are in force.
+
+        Calls during an update share the next one. The next poll counts from then.
+
+        Raises:
+            ClientNotStartedError: the client was not started.
+            ClientClosedError: the client was closed.
+            ServiceError: the update failed; the last rules stay in force.
+        """
+        run_blocking(self._core.reload())
+
+    def ping(self) -> None:
+        """Return if the service answers that it is well.
+
+        Raises:
+            ServiceError: it does not. Also an ``httpx.HTTPError``.
+            ClientClosedError: the client was closed.
+        """
+        run_blocking(self._core.ping())
+
+    def get_settings(self) -> dict[str, SettingData]:
+        """Return all settings that the service has, by name.
+
+        Raises:
+            ServiceError: it does not answer them. Also an ``httpx.HTTPError`` where HTTP failed.
+            ClientClosedError: the client was closed.
+        """
+        return run_blocking(self._core.get_settings())
+
+    def __enter__(self) -> Self:
+        self.set_as_main()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

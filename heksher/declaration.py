@@ -1,0 +1,142 @@
+"""What has to be declared, given what the service has, and what a refusal means.
+
+Pure decisions; the core carries them out. Facts: sections 4 and 15 of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from heksher.protocol import Declaration, DeclarationAnswer, Outcome, SettingData
+from heksher.setting import Setting
+
+
+class Catalogue:
+    """The settings of a service, to be found by name or alias."""
+
+    __slots__ = ("_by_any_name",)
+
+    def __init__(self, settings: Iterable[SettingData]) -> None:
+        found: dict[str, SettingData] = {}
+        for setting in settings:
+            for alias in setting.aliases:
+                found[alias] = setting
+            found[setting.name] = setting
+        self._by_any_name = found
+
+    def find(self, name: str | None) -> SettingData | None:
+        """Return the setting that *name* leads to, or None."""
+        return None if name is None else self._by_any_name.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do about one setting.
+
+    Attributes:
+        declarations: to be sent one after another, until one is not accepted.
+        current_name: the name by which the service knows the setting once they are accepted.
+        unknown_alias: whether the setting's alias was left out, since the service knows it not.
+    """
+
+    declarations: tuple[Declaration, ...]
+    current_name: str
+    unknown_alias: bool = False
+
+
+def declaration_of(setting: Setting[Any]) -> Declaration:
+    """Return the declaration that *setting* makes."""
+    return Declaration(
+        setting.name,
+        setting.type.wire_name,
+        setting.configurable_features,
+        setting.type.encode(setting.default_value),
+        setting.metadata,
+        setting.alias,
+        setting.version,
+    )
+
+
+def plan(declaration: Declaration, catalogue: Catalogue) -> Plan:
+    """Decide what to declare, so that a setting that is up to date costs no request."""
+    name = declaration.name
+    stored = catalogue.find(name)
+    if stored is not None and stored.name != name:
+        # Somebody renamed it. Declared under the old name, the service would refuse it, or rename
+        # it back for everybody.
+        return Plan((), stored.name)
+    aliased = catalogue.find(declaration.alias)
+    unknown_alias = declaration.alias is not None and aliased is None
+    if unknown_alias:
+        declaration = replace(declaration, alias=None)
+    if stored is None and aliased is None and declaration.version != "1.0":
+        # The service takes new settings only as version 1.0.
+        return Plan((replace(declaration, version="1.0"), declaration), name, unknown_alias)
+    if stored is not None and aliased in (None, stored) and _equal(declaration, stored):
+        return Plan((), name, unknown_alias)
+    return Plan((declaration,), name, unknown_alias)
+
+
+def _equal(declaration: Declaration, stored: SettingData) -> bool:
+    """Whether declaring would change nothing. In doubt it is False: then the service decides."""
+    return (
+        declaration.version == stored.version
+        and declaration.type == stored.type
+        and set(declaration.configurable_features) == set(stored.configurable_features)
+        and _same_json(declaration.default_value, stored.default_value)
+        and _same_json(declaration.metadata, stored.metadata)
+    )
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    """Compare as JSON texts compare: 1, 1.0 and true are three values."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
+
+
+_MENDS = {
+    Outcome.MISMATCH: ("declare what the service has, or raise the version to declare the change"),
+    Outcome.REJECTED: (
+        "raise the major version, or, where rules are in the way, have them removed first"
+    ),
+    Outcome.REFUSED: "mend the declaration or the service, then start again",
+}
+
+
+def explain_refusal(declaration: Declaration, answer: DeclarationAnswer) -> str:
+    """Say why a declaration was not accepted: each attribute, its value here and there, the mend."""
+    if answer.outcome is Outcome.REFUSED:
+        reasons = [answer.text]
+    else:
+        reasons = [
+            f"{difference.attribute} is {_value_here(declaration, difference.attribute)!r} here and "
+            f"{difference.latest_value!r} on the service ({difference.level})"
+            if difference.attribute is not None
+            else f"{difference.message} ({difference.level})"
+            for difference in answer.differences
+        ]
+    return (
+        f"the declaration at version {declaration.version} was {_PAST[answer.outcome]}"
+        + (f" (the service has version {answer.service_version})" if answer.service_version else "")
+        + f": {'; '.join(reasons)}. Mend: {_MENDS[answer.outcome]}."
+    )
+
+
+_PAST = {
+    Outcome.MISMATCH: "found to differ from the same version on the service",
+    Outcome.REJECTED: "rejected",
+    Outcome.REFUSED: "refused",
+}
+
+
+def _value_here(declaration: Declaration, attribute: str) -> Any:
+    if attribute == "configurable_features":
+        return sorted(declaration.configurable_features)
+    return getattr(declaration, attribute, None)

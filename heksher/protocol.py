@@ -1,0 +1,439 @@
+"""The service's HTTP API v1 without I/O: what to send, and what an answer means.
+
+An `Exchange` pairs a `Request` with the function that reads its `Response`. Nothing here opens a
+connection, knows a URL beyond the path, or keeps state. JSON by msgspec; what a body must look like
+is stated as types, and a body that differs is an `InvalidResponseError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urljoin
+
+import msgspec
+
+from heksher.exceptions import InvalidResponseError, UnexpectedStatusError
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+#: What common proxies take as the longest URL, less room for the service's own address.
+MAX_QUERY_LENGTH = 7_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        method: GET or POST.
+        target: path and query, percent-encoded, without a leading slash: relative to the service's
+            address, which may have a path of its own.
+        headers: pairs of name and value.
+        body: the bytes to send, or None.
+        expected: the statuses that mean something for this request; any other is an error.
+    """
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    expected: frozenset[int] = frozenset((200,))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer, read to its end.
+
+    Attributes:
+        status: the status.
+        headers: values by lower-case name.
+        body: the bytes, decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange(Generic[T]):
+    """A request, and how to read the answer to it."""
+
+    request: Request
+    read: Callable[[Response], T]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def unexpected_status(request: Request, response: Response) -> UnexpectedStatusError:
+    """Return the error for an answer whose status is not among ``request.expected``."""
+    path = request.target.partition("?")[0]
+    text = response.body[:200].decode("utf-8", "replace").strip()
+    return UnexpectedStatusError(
+        f"{request.method} {path} was answered with HTTP {response.status}"
+        + (f": {text}" if text else ""),
+        response.status,
+        retry_after(response),
+    )
+
+
+def retry_after(response: Response) -> float | None:
+    """Return the seconds of a Retry-After header; a date or anything else counts as none."""
+    text = response.headers.get("retry-after", "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+_MOVED = frozenset((307, 308))
+_MOVED_FOR_GET = frozenset((301, 302))
+
+
+def redirected(base_url: str, request: Request, response: Response) -> Request | None:
+    """Return the request to make instead, if the answer is a redirect that may be followed.
+
+    Only to the same origin, and below the service's own address: whatever credentials the request
+    carries are for there.
+
+    Args:
+        base_url: the service's address, with a slash at the end.
+        request: what was asked.
+        response: what came.
+    """
+    location = response.headers.get("location")
+    if location is None or not (
+        response.status in _MOVED or (response.status in _MOVED_FOR_GET and request.method == "GET")
+    ):
+        return None
+    target = urljoin(base_url + request.target, location)
+    if not target.startswith(base_url):
+        return None
+    return replace(request, target=target[len(base_url) :])
+
+
+def _decode(body: bytes, type_: type[S], what: str) -> S:
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidResponseError(f"{what}: {error}") from error
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+class _Health(msgspec.Struct):
+    version: str
+
+
+def health() -> Exchange[str]:
+    """Ask whether the service is well; answered with its version."""
+
+    def read(response: Response) -> str:
+        return _decode(response.body, _Health, "the answer to the health check").version
+
+    return Exchange(Request("GET", "api/health"), read)
+
+
+# --- context features -----------------------------------------------------------------------------
+
+
+class _Features(msgspec.Struct):
+    context_features: list[str]
+
+
+def context_features() -> Exchange[tuple[str, ...]]:
+    """Ask for the context features; answered in the order that ranks rules, lowest first."""
+
+    def read(response: Response) -> tuple[str, ...]:
+        answer = _decode(response.body, _Features, "the list of context features")
+        if len(set(answer.context_features)) != len(answer.context_features):
+            raise InvalidResponseError("the list of context features names one twice")
+        return tuple(answer.context_features)
+
+    return Exchange(Request("GET", "api/v1/context_features"), read)
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+class SettingData(msgspec.Struct, frozen=True):
+    """A setting as the service has it.
+
+    Attributes:
+        name: the current name.
+        type: the type in the service's spelling.
+        default_value: as JSON says it.
+        version: ``major.minor``.
+        configurable_features: in the service's order.
+        metadata: as JSON says it.
+        aliases: other names that lead to the setting.
+    """
+
+    name: str
+    type: str
+    default_value: Any
+    version: str
+    configurable_features: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    aliases: tuple[str, ...] = ()
+
+
+class _Settings(msgspec.Struct):
+    settings: list[SettingData]
+
+
+def settings() -> Exchange[dict[str, SettingData]]:
+    """Ask for all settings of the service, with everything but their rules; by name."""
+
+    def read(response: Response) -> dict[str, SettingData]:
+        answer = _decode(response.body, _Settings, "the list of settings")
+        return {setting.name: setting for setting in answer.settings}
+
+    return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)
+
+
+# --- declaration ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """How an application believes a setting to be.
+
+    Attributes:
+        name: the setting's name.
+        type: its type in normal spelling.
+        configurable_features: names, in any order.
+        default_value: as JSON says it.
+        metadata: as JSON says it.
+        alias: another name that the service may know it under.
+        version: ``major.minor``.
+    """
+
+    name: str
+    type: str
+    configurable_features: tuple[str, ...]
+    default_value: Any
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    alias: str | None = None
+    version: str = "1.0"
+
+
+class Outcome(StrEnum):
+    """What became of a declaration. The last one stands for a refusal without an outcome."""
+
+    CREATED = "created"
+    UPTODATE = "uptodate"
+    UPGRADED = "upgraded"
+    OUTDATED = "outdated"
+    MISMATCH = "mismatch"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Where a declaration differs from what the service has.
+
+    Attributes:
+        level: minor, major or mismatch.
+        attribute: what differs, if the service named it.
+        latest_value: what the service has there, as JSON says it.
+        message: what the service says instead of the two.
+    """
+
+    level: str
+    attribute: str | None = None
+    latest_value: Any = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclarationAnswer:
+    """What the service says to a declaration.
+
+    Attributes:
+        outcome: what became of it.
+        differences: between the declaration and what the service has, or had.
+        service_version: the version that the service has, or had, if it told.
+        text: the reason of a refusal without an outcome, in the service's words.
+    """
+
+    outcome: Outcome
+    differences: tuple[Difference, ...] = ()
+    service_version: str | None = None
+    text: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the application may rely on the setting as it declared it, or a newer one."""
+        return self.outcome not in (Outcome.MISMATCH, Outcome.REJECTED, Outcome.REFUSED)
+
+
+class _Declared(msgspec.Struct):
+    outcome: str | None = None
+    differences: list[Difference] = []
+    latest_version: str | None = None
+    previous_version: str | None = None
+
+
+def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
+    """Declare a setting."""
+    wire: dict[str, Any] = {
+        "name": declaration.name,
+        "configurable_features": list(declaration.configurable_features),
+        "type": declaration.type,
+        "default_value": declaration.default_value,
+        "metadata": dict(declaration.metadata),
+        "version": declaration.version,
+    }
+    if declaration.alias is not None:
+        wire["alias"] = declaration.alias
+    what = f"the answer to the declaration of setting {declaration.name!r}"
+
+    def read(response: Response) -> DeclarationAnswer:
+        text = response.body[:1000].decode("utf-8", "replace")
+        if response.status not in (200, 409):
+            return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP {response.status}: {text}")
+        answer = _decode(response.body, _Declared, what)
+        if answer.outcome is None and response.status == 409:
+            # An alias that belongs to another setting has a body of another kind.
+            return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP 409: {text}")
+        try:
+            outcome = Outcome(answer.outcome or "")
+        except ValueError:
+            raise InvalidResponseError(
+                f"{what} has the unknown outcome {answer.outcome!r}"
+            ) from None
+        return DeclarationAnswer(
+            outcome, tuple(answer.differences), answer.latest_version or answer.previous_version
+        )
+
+    request = Request(
+        "POST",
+        "api/v1/settings/declare",
+        headers=(("content-type", "application/json"),),
+        body=msgspec.json.encode(wire),
+        expected=frozenset((200, 400, 404, 409, 422)),
+    )
+    return Exchange(request, read)
+
+
+# --- query ----------------------------------------------------------------------------------------
+
+
+class RuleData(msgspec.Struct, frozen=True):
+    """A rule as the service tells it.
+
+    Attributes:
+        value: as JSON says it.
+        context_features: the conditions, pairs of feature and value.
+        rule_id: the service's number for it.
+    """
+
+    value: Any
+    context_features: tuple[tuple[str, str], ...]
+    rule_id: int
+
+
+class Section(msgspec.Struct, frozen=True):
+    """One setting's part of the answer to a query.
+
+    Attributes:
+        default_value: as JSON says it; null where the service has no usable one.
+        rules: all that pass the query's filter.
+    """
+
+    rules: tuple[RuleData, ...]
+    default_value: Any = None
+
+
+def read_section(raw: bytes) -> Section:
+    """Decode one setting's section of an answer.
+
+    Raises:
+        InvalidResponseError: it is no section.
+    """
+    return _decode(raw, Section, "the section")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswer:
+    """Rules and default values of the settings that were asked for.
+
+    Attributes:
+        sections: the undecoded section of each setting by its current name, so that one that is
+            broken harms no other.
+        etag: to be sent with the same query the next time, or None.
+    """
+
+    sections: Mapping[str, bytes]
+    etag: str | None
+
+
+class NotModified:
+    """The answer to a query is still the one that its ETag stands for."""
+
+
+class UnknownNames:
+    """The query failed since the service does not have one of the names in it."""
+
+
+class _Query(msgspec.Struct):
+    settings: dict[str, msgspec.Raw]
+
+
+def query(
+    names: Iterable[str], context_filters: str | None, etag: str | None
+) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
+    """Ask for the rules of settings.
+
+    Args:
+        names: of the settings, all of which the service has to know.
+        context_filters: in the query's own language; None lets every rule pass.
+        etag: of the answer to the same query before, or None.
+    """
+
+    def read(response: Response) -> QueryAnswer | NotModified | UnknownNames:
+        if response.status == 304:
+            return NotModified()
+        if response.status == 404:
+            return UnknownNames()
+        answer = _decode(response.body, _Query, "the answer to the query")
+        sections = {name: bytes(raw) for name, raw in answer.settings.items()}
+        return QueryAnswer(sections, response.headers.get("etag"))
+
+    request = Request(
+        "GET",
+        query_target(names, context_filters),
+        headers=(("if-none-match", etag),) if etag is not None else (),
+        expected=frozenset((200, 304, 404)),
+    )
+    return Exchange(request, read)
+
+
+def query_target(names: Iterable[str], context_filters: str | None) -> str:
+    """Return path and query of the request for these settings."""
+    target = f"api/v1/query?settings={','.join(names)}"
+    if context_filters is None:
+        return target
+    return f"{target}&context_filters={quote(context_filters, safe=',:*()')}"
+
+
+def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple[str, ...]]:
+    """Split *names* so that each part fits into one query of at most `MAX_QUERY_LENGTH`.
+
+    A name that fits into none alone stands alone.
+    """
+    room = MAX_QUERY_LENGTH - len(query_target((), context_filters))
+    parts: list[tuple[str, ...]] = []
+    part: list[str] = []
+    length = 0
+    for name in names:
+        if part and length + len(name) + 1 > room:
+            parts.append(tuple(part))
+            part, length = [], 0
+        part.append(name)
+        length += len(name) + 1
+    return [*parts, tuple(part)] if part else parts

@@ -1,0 +1,158 @@
+"""The settings of this process that wait for a main client or are served by it, and that client.
+
+Knows clients only as a `MainClient`, so that `Setting` needs none of them. Holds settings weakly: a
+setting lives as long as the application keeps it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heksher.exceptions import DuplicateSettingError
+
+if TYPE_CHECKING:
+    from heksher.setting import Setting
+
+_logger = logging.getLogger(__name__)
+
+
+class MainClient(Protocol):
+    """What the registry needs of the client that serves the settings."""
+
+    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+        """Serve these settings from now on. Called in any thread, must not block."""
+
+    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+        """Stop serving these settings; None: all that came from the registry."""
+
+
+# Reentrant: the garbage collector may run somebody's finalizer, and that make a setting, while the
+# lock is held. Taken before a client's own lock, never inside it.
+_lock = threading.RLock()
+_settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
+_main: MainClient | None = None
+_prune_at = 64
+
+
+def register(setting: Setting[Any]) -> None:
+    """Enter a new setting, and hand it to the main client if there is one.
+
+    Raises:
+        DuplicateSettingError: another module has a differing setting of this name.
+    """
+    with _lock:
+        same_name = _alive(setting.name)
+        replaced: list[Setting[Any]] = []
+        for other in same_name:
+            if declared_alike(setting, other):
+                continue
+            if setting.module != other.module:
+                raise DuplicateSettingError(
+                    f"setting {setting.name!r} is declared at {setting.declared_at} and, differently, "
+                    f"at {other.declared_at}; give one of them another name, or import one from the other",
+                    setting.name,
+                )
+            # The module was loaded again, or a cell of a notebook was run again.
+            _logger.warning(
+                "setting %r is declared again, differently, at %s; it takes the place of the one at %s",
+                setting.name,
+                setting.declared_at,
+                other.declared_at,
+            )
+            replaced.append(other)
+        kept = [other for other in same_name if other not in replaced]
+        _settings[setting.name] = [weakref.ref(each) for each in (*kept, setting)]
+        _prune()
+        main = _main
+        if main is not None:
+            if replaced:
+                main.release(replaced)
+            main.adopt([setting])
+
+
+def withdraw(setting: Setting[Any], client: MainClient) -> None:
+    """Take a setting out: *client* serves it from now on, whether it is the main one or not."""
+    with _lock:
+        left = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
+        if left:
+            _settings[setting.name] = left
+        else:
+            _settings.pop(setting.name, None)
+        if _main is not None and _main is not client:
+            _main.release([setting])
+
+
+def set_main(client: MainClient) -> MainClient | None:
+    """Make *client* the main client, hand it all settings, and return the one before it."""
+    global _main
+    with _lock:
+        former, _main = _main, client
+        if former is client:
+            return former
+        if former is not None:
+            former.release(None)
+        client.adopt([setting for name in list(_settings) for setting in _alive(name)])
+        return former
+
+
+def main() -> MainClient | None:
+    """Return the main client, if there is one."""
+    return _main
+
+
+def replace_main(client: MainClient, former: MainClient | None) -> None:
+    """Give the place of the main client, if *client* has it, back to *former*."""
+    global _main
+    with _lock:
+        if _main is client:
+            client.release(None)
+            _main = None
+            if former is not None:
+                set_main(former)
+
+
+def resign(client: MainClient) -> None:
+    """Leave the place of the main client free, if *client* has it."""
+    global _main
+    with _lock:
+        if _main is client:
+            _main = None
+
+
+def reset() -> None:
+    """Go back to the state of a fresh import: no main client, no settings. For test suites."""
+    global _main
+    with _lock:
+        former, _main = _main, None
+        if former is not None:
+            former.release(None)
+        _settings.clear()
+
+
+def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
+    """Whether two settings make the same declaration."""
+    return (
+        one.type == other.type
+        and set(one.configurable_features) == set(other.configurable_features)
+        and one.default_value == other.default_value
+        and one.metadata == other.metadata
+        and one.alias == other.alias
+        and one.version == other.version
+    )
+
+
+def _prune() -> None:
+    """Forget the names of settings that are gone, now and then: by far fewer sweeps than settings."""
+    global _prune_at
+    if len(_settings) >= _prune_at:
+        for name in [name for name in _settings if not _alive(name)]:
+            del _settings[name]
+        _prune_at = max(64, 2 * len(_settings))
+
+
+def _alive(name: str) -> list[Setting[Any]]:
+    return [setting for ref in _settings.get(name, ()) if (setting := ref()) is not None]

@@ -1,0 +1,70 @@
+"""Rules, the table of one setting's rules, and the readable definition of which rule wins.
+
+Pure: knows no setting, client or wire format. `RuleTable.resolve` is the definition that every
+faster look-up is held against; it is meant to be read, not to be fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """Gives a setting another value in every context that meets all conditions.
+
+    Attributes:
+        value: the value, as the application sees it.
+        conditions: pairs of context feature and value, each on another feature.
+        rule_id: the service's number for it, or None.
+    """
+
+    value: T
+    conditions: tuple[tuple[str, str], ...]
+    rule_id: int | None = None
+
+    def matches(self, context: Mapping[str, object]) -> bool:
+        """Whether *context*, values by feature, meets every condition."""
+        return all(
+            feature in context and context[feature] == value for feature, value in self.conditions
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTable(Generic[T]):
+    """All that one setting needs to answer in any context. Never changed, only replaced.
+
+    Attributes:
+        default: the value where no rule matches.
+        rules: the rules, in any order.
+        features: the context features in the service's order, which ranks the rules; every
+            feature of a condition is among them.
+    """
+
+    default: T
+    rules: tuple[Rule[T], ...] = ()
+    features: tuple[str, ...] = ()
+
+    def priority(self, rule: Rule[T]) -> tuple[tuple[int, ...], int]:
+        """Rank *rule* among the rules that match a context: the largest wins.
+
+        The rule whose latest condition is on the latest feature comes first, ties are broken by
+        the next-latest condition, and so on. Two rules on exactly the same features cannot match
+        one context, unless the service stored one twice, as it may when two writers race: then
+        the newer one wins.
+        """
+        places = sorted(
+            (self.features.index(feature) for feature, _ in rule.conditions), reverse=True
+        )
+        return tuple(places), -1 if rule.rule_id is None else rule.rule_id
+
+    def resolve(self, context: Mapping[str, object]) -> T:
+        """Return the value in *context*, values by feature: the best matching rule's or the default."""
+        matching = [rule for rule in self.rules if rule.matches(context)]
+        if not matching:
+            return self.default
+        return sorted(matching, key=self.priority)[-1].value

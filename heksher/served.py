@@ -1,0 +1,295 @@
+"""The settings that one client serves: which they are, what they get to know, and how it is published.
+
+No I/O. Called in any thread: everything here happens under one lock, which is never held while
+something outside is called. Settings are held weakly.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+
+from heksher.context import Defaults, Tracking
+from heksher.declaration import Catalogue
+from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
+from heksher.ingest import ingest
+from heksher.protocol import read_section
+from heksher.registry import declared_alike
+from heksher.rules import RuleTable
+from heksher.setting import Setting
+
+_logger = logging.getLogger(__name__)
+
+
+class Stage(Enum):
+    """How far a name is with the service."""
+
+    PENDING = auto()  # to be declared with the next update
+    KNOWN = auto()  # the service has it, and is asked for it with every update
+    LOST = auto()  # the service does not have it, and declaring it did not help
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """The settings of one name; they make equal declarations.
+
+    Attributes:
+        name: the name here.
+        current_name: the name on the service, where it may have been changed.
+        stage: how far it is.
+        settings: weakly.
+        declared_anew: whether it was declared again after somebody had deleted it.
+        problems: what the last update could not use, so that only a change is logged.
+    """
+
+    name: str
+    current_name: str
+    stage: Stage = Stage.PENDING
+    settings: list[weakref.ref[Setting[Any]]] = field(
+        default_factory=list["weakref.ref[Setting[Any]]"]
+    )
+    declared_anew: bool = False
+    problems: tuple[str, ...] = ()
+
+    def alive(self) -> list[Setting[Any]]:
+        """Return the settings that the application still holds."""
+        return [setting for ref in self.settings if (setting := ref()) is not None]
+
+
+class ServedSettings:
+    """The settings of a client, with its defaults and what it tracks.
+
+    Args:
+        features: the context features that the client lists.
+    """
+
+    def __init__(self, features: tuple[str, ...]) -> None:
+        self._features = features
+        # Reentrant, since the garbage collector may run anything while it is held.
+        self._lock = threading.RLock()
+        self._entries: dict[str, Entry] = {}
+        self._own: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
+        self._defaults = Defaults()
+        self._tracking = Tracking()
+        self._adoptions = 0
+        self._warned_constants: set[tuple[str, str]] = set()
+        # Whether a start has succeeded. Before, nothing is in force: neither defaults nor tables.
+        self._in_force = False
+        self._fetched: dict[Setting[Any], RuleTable[Any]] = {}
+        self._closed = False
+
+    # --- which settings ---------------------------------------------------------------------------
+
+    def adopt(self, settings: Iterable[Setting[Any]], *, own: bool = False) -> None:
+        """Serve these settings from now on; *own*: also when another client becomes the main one.
+
+        Raises:
+            DuplicateSettingError: a differing setting of the same name is served already.
+        """
+        with self._lock:
+            for setting in settings:
+                entry = self._entries.get(setting.name)
+                others = [other for other in entry.alive() if other is not setting] if entry else []
+                for other in others:
+                    if not declared_alike(setting, other):
+                        raise DuplicateSettingError(
+                            f"setting {setting.name!r}, declared at {setting.declared_at}, differs from "
+                            f"the one declared at {other.declared_at}, which this client serves",
+                            setting.name,
+                        )
+                if entry is None or not others:
+                    entry = self._entries[setting.name] = Entry(setting.name, setting.name)
+                entry.settings = [weakref.ref(each) for each in (*others, setting)]
+                if own:
+                    self._own.add(setting)
+                if self._in_force:
+                    self._put_in_force(setting)
+            self._adoptions += 1
+
+    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+        """Stop serving these settings; None: all but the client's own."""
+        with self._lock:
+            if settings is None:
+                settings = {
+                    setting
+                    for entry in self._entries.values()
+                    for setting in entry.alive()
+                    if setting not in self._own
+                }
+            for setting in settings:
+                entry = self._entries.get(setting.name)
+                if entry is None:
+                    continue
+                left = [other for other in entry.alive() if other is not setting]
+                if left:
+                    entry.settings = [weakref.ref(other) for other in left]
+                else:
+                    del self._entries[setting.name]
+
+    def pending(self) -> list[tuple[Entry, Setting[Any]]]:
+        """Return what is to be declared."""
+        with self._lock:
+            return [
+                (entry, alive[0])
+                for entry in self._entries.values()
+                if entry.stage is Stage.PENDING and (alive := entry.alive())
+            ]
+
+    def known_names(self) -> list[str]:
+        """Return the names to ask the service for, and forget settings that nobody holds."""
+        with self._lock:
+            for name in [name for name, entry in self._entries.items() if not entry.alive()]:
+                del self._entries[name]
+            known = [entry for entry in self._entries.values() if entry.stage is Stage.KNOWN]
+            return sorted({entry.current_name for entry in known})
+
+    def reconcile(self, catalogue: Catalogue) -> None:
+        """Take note of what was renamed on the service; deleted settings become pending, once each."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.stage is not Stage.KNOWN:
+                    continue
+                stored = catalogue.find(entry.current_name) or catalogue.find(entry.name)
+                if stored is None:
+                    again = not entry.declared_anew
+                    entry.stage = Stage.PENDING if again else Stage.LOST
+                    entry.current_name = entry.name
+                    entry.declared_anew = True
+                    _logger.error(
+                        "setting %r was deleted on the service; it keeps its last rules%s",
+                        entry.name,
+                        " and is declared anew" if again else "",
+                    )
+                elif stored.name != entry.current_name:
+                    entry.current_name = stored.name
+                    _logger.warning(
+                        "setting %r was renamed to %r on the service; its rules keep arriving",
+                        entry.name,
+                        stored.name,
+                    )
+
+    # --- context ----------------------------------------------------------------------------------
+
+    def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
+        """Give context features values for the calls that leave them out."""
+        with self._lock:
+            self._refuse_if_closed()
+            self._defaults = self._defaults.adding(sources)
+            if self._in_force:
+                for entry in self._entries.values():
+                    for setting in entry.alive():
+                        self._put_in_force(setting)
+        self._warn_of_unlisted("set_defaults", sources)
+        self._warn_of_untracked_constants()
+
+    def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
+        """Track these contexts as well, from the next update on."""
+        with self._lock:
+            self._refuse_if_closed()
+            self._tracking = self._tracking.adding(contexts)
+        self._warn_of_unlisted("track_contexts", contexts)
+        self._warn_of_untracked_constants()
+
+    def reading(self) -> tuple[Tracking, int]:
+        """Return what decides how an answer is read: what is tracked, and a count of adoptions."""
+        with self._lock:
+            return self._tracking, self._adoptions
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ClientClosedError("the client was closed, which is final; make a new client")
+
+    def _warn_of_unlisted(self, method: str, features: Iterable[str]) -> None:
+        for feature in features:
+            if feature not in self._features:
+                _logger.warning(
+                    "%s: %r is not among the client's context features, %s",
+                    method,
+                    feature,
+                    ", ".join(self._features),
+                )
+
+    def _warn_of_untracked_constants(self) -> None:
+        for feature, value in self._defaults.constants().items():
+            if self._tracking.covers(feature, value):
+                continue
+            if (feature, value) not in self._warned_constants:
+                self._warned_constants.add((feature, value))
+                _logger.warning(
+                    "the default %s=%r is outside the tracked contexts: rules for it are not fetched",
+                    feature,
+                    value,
+                )
+
+    # --- publishing -------------------------------------------------------------------------------
+
+    def publish(
+        self, sections: Mapping[str, bytes], features: tuple[str, ...], tracking: Tracking
+    ) -> None:
+        """Bring the sections of an answer, by current name, to the settings they belong to.
+
+        Args:
+            sections: undecoded; one that cannot be used leaves its setting's last table in force.
+            features: the context features in the service's order.
+            tracking: what was tracked when the service was asked.
+        """
+        with self._lock:
+            entries = [entry for entry in self._entries.values() if entry.current_name in sections]
+        for entry in entries:
+            try:
+                section = read_section(sections[entry.current_name])
+            except InvalidResponseError as error:
+                self._note_problems(entry, (str(error),))
+                continue
+            for setting in entry.alive():
+                ingested = ingest(setting, section, features, tracking)
+                self._note_problems(entry, ingested.problems)
+                with self._lock:
+                    # Under the lock, so that defaults that are set meanwhile are not lost.
+                    if self._closed or self._entries.get(entry.name) is not entry:
+                        continue
+                    self._fetched[setting] = ingested.table
+                    if self._in_force:
+                        self._put_in_force(setting)
+
+    def _put_in_force(self, setting: Setting[Any]) -> None:
+        """Publish what there is for *setting*, by one assignment."""
+        table = self._fetched.pop(setting, setting.published.table)
+        setting.published = replace(
+            setting.published, table=table, defaults=self._defaults, started=True
+        )
+
+    def _note_problems(self, entry: Entry, problems: tuple[str, ...]) -> None:
+        if problems != entry.problems:
+            entry.problems = problems
+            for problem in problems:
+                _logger.warning("setting %r: dropped: %s", entry.name, problem)
+
+    # --- the client's life ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before a start: what was left of one that failed is forgotten."""
+        with self._lock:
+            self._fetched.clear()
+            for entry in self._entries.values():
+                entry.stage = Stage.PENDING
+
+    def put_in_force(self) -> None:
+        """After a start: defaults and tables count from now on."""
+        with self._lock:
+            self._in_force = True
+            for entry in self._entries.values():
+                for setting in entry.alive():
+                    self._put_in_force(setting)
+
+    def close(self) -> None:
+        """Publish nothing any more. What is in force stays so."""
+        with self._lock:
+            self._closed = True
+            self._fetched.clear()

@@ -1,0 +1,153 @@
+"""`Setting`: what an application declares once and reads everywhere.
+
+Knows the registry that new settings enter, and nothing of clients, the wire or backends.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from heksher import _lookup, names, registry
+from heksher.context import Defaults, checked_features
+from heksher.exceptions import InvalidArgumentError, InvalidDefaultError, InvalidSettingError
+from heksher.rules import RuleTable
+from heksher.setting_type import SettingType, TypeLike, setting_type
+
+T = TypeVar("T")
+
+
+class Setting(Generic[T]):
+    """A named value that depends on context.
+
+    Creating a setting registers it: the main client declares it to the service and keeps its rules
+    up to date, whether it is there already or comes later. Until then, and for ever without a
+    client, `get` returns the default value. A setting that nobody holds any more is forgotten.
+
+    Args:
+        name: ASCII letters, digits, underscores and dots.
+        type: ``int``, ``float``, ``str`` or ``bool``.
+        configurable_features: names of the context features that rules of this setting may use;
+            their order means nothing.
+        default_value: the value where no rule matches and the service has told no other default.
+        metadata: anything that JSON can say under string keys; the service only keeps it.
+        alias: the name under which the service may know the setting so far.
+        version: ``major.minor``; every change of a declaration takes a higher one.
+
+    Raises:
+        InvalidSettingError: a part of the declaration is one that the service would refuse.
+        InvalidDefaultError: `default_value` is no value of `type`.
+        DuplicateSettingError: another module declares a setting of this name differently.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "alias",
+        "configurable_features",
+        "declared_at",
+        "default_value",
+        "get",
+        "metadata",
+        "module",
+        "name",
+        "published",
+        "type",
+        "version",
+    )
+
+    # A slot and no method: the callable is the setting's own, so that a call does no more than it
+    # must, and a kept one stays valid.
+    get: Callable[..., T]
+
+    name: str
+    configurable_features: tuple[str, ...]
+    default_value: T
+    metadata: Mapping[str, Any]
+    alias: str | None
+    version: str
+    type: SettingType[T]
+    #: What `get` answers from. Clients replace it, nobody changes it.
+    published: _lookup.Published[T]
+    #: The module that made the setting, and the place in it, for messages.
+    module: str
+    declared_at: str
+
+    def __init__(
+        self,
+        name: str,
+        type: TypeLike[T],
+        configurable_features: Iterable[str],
+        default_value: T,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+    ) -> None:
+        _check_name("a setting's name", name)
+        self.name = name
+        if alias is not None:
+            _check_name(f"the alias of setting {name!r}", alias)
+            if alias == name:
+                raise InvalidSettingError(f"setting {name!r}: the alias is the name itself")
+        self.alias = alias
+        if not isinstance(version, str) or not names.is_version(version):
+            raise InvalidSettingError(
+                f"setting {name!r}: the version is {version!r}; {names.VERSION_RULE} is wanted"
+            )
+        self.version = version
+        self.metadata = _checked_metadata(name, metadata)
+        try:
+            self.type = setting_type(type)
+            self.configurable_features = checked_features(configurable_features)
+        except InvalidArgumentError as error:
+            raise InvalidSettingError(f"setting {name!r}: {error}") from None
+        try:
+            self.default_value = self.type.decode(self.type.encode(default_value))
+        except InvalidDefaultError as error:
+            raise InvalidDefaultError(
+                f"setting {name!r} of type {self.type.wire_name}: the default value {error}"
+            ) from None
+        self.module, self.declared_at = _caller(self)
+        self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
+        _set_get(self, _lookup.make_get(self))
+        registry.register(self)
+
+    def __repr__(self) -> str:
+        return f"<Setting {self.name!r}: {self.type.wire_name} by {', '.join(self.configurable_features)}>"
+
+
+# Through the slot itself: a subclass may define a get of its own, which plain assignment would hide.
+_set_get: Callable[[Setting[Any], Callable[..., Any]], None] = Setting.__dict__["get"].__set__
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str) or not names.is_setting_name(name):
+        raise InvalidSettingError(f"{what} is {name!r}; it takes {names.SETTING_NAME_RULE}")
+
+
+def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    checked = dict(metadata or {})
+    for key in checked:
+        if not isinstance(key, str) or not names.is_metadata_key(key):
+            raise InvalidSettingError(
+                f"setting {name!r}: the metadata key {key!r} takes {names.METADATA_KEY_RULE}"
+            )
+    try:
+        msgspec.json.encode(checked)
+    except (TypeError, ValueError) as error:
+        raise InvalidSettingError(f"setting {name!r}: the metadata is no JSON: {error}") from None
+    return checked
+
+
+def _caller(setting: Setting[Any]) -> tuple[str, str]:
+    """Return module and place of the code that is making *setting*, past subclasses and typing."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__") in (__name__, "typing")
+        or (frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is setting)
+    ):
+        frame = frame.f_back
+    module = frame.f_globals.get("__name__", "?")
+    return module, f"{frame.f_code.co_filename}:{frame.f_lineno}"
