@@ -1,0 +1,25 @@
+"""Fixtures for all tests: the backends, one after another, and a process state as after an import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness import HARNESSES, Harness
+
+from heksher import registry
+
+
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> Iterator[None]:
+    """No main client and no settings, before and after each test."""
+    registry.reset()
+    yield
+    registry.reset()
+
+
+@pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)
+def backend(request: pytest.FixtureRequest) -> Harness:
+    """One body for all backends: the test is run once on each."""
+    harness: type[Harness] = request.param
+    return harness()

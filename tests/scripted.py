@@ -1,0 +1,260 @@
+"""A service that lives in the test, to be told what to answer; and the backend that reaches it.
+
+For tests of when the core asks, and what it makes of the answers. What a real service answers is
+tested with a real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from heksher.backends import Backend, Clock, Event, HttpOptions, Task, Transport
+from heksher.exceptions import ServiceUnreachableError, UnexpectedStatusError
+from heksher.protocol import Request, Response, unexpected_status
+
+
+class ScriptedService:
+    """Keeps settings and rules as the real one does, as far as a client sees it.
+
+    Attributes:
+        features: in their order.
+        settings: by current name, as ``GET /settings`` tells them.
+        rules: by current name, as the query tells them.
+        log: method and path of every request.
+        faults: taken from the front, one for each request: an exception to raise, a response to
+            give, or None for none.
+        fault: the same for every request for which `faults` holds none, until it is taken back.
+    """
+
+    def __init__(self, *features: str) -> None:
+        self.features = list(features)
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.rules: dict[str, list[dict[str, Any]]] = {}
+        self.requests: list[Request] = []
+        self.faults: list[Exception | Response | None] = []
+        self.fault: Exception | Response | None = None
+        self.transports: list[ScriptedTransport] = []
+        self._holds: list[tuple[str, Event, Event]] = []
+        self._held: list[Event] = []
+        self._next_id = 1
+
+    @property
+    def log(self) -> list[str]:
+        return [f"{r.method} {r.target.partition('?')[0].removeprefix('api/')}" for r in self.requests]
+
+    def count(self, what: str) -> int:
+        """Return how many requests there were for this method and path."""
+        return self.log.count(what)
+
+    def add_rule(self, setting: str, value: Any, **conditions: str) -> int:
+        number, self._next_id = self._next_id, self._next_id + 1
+        self.rules.setdefault(setting, []).append(
+            {
+                "value": value,
+                "context_features": [[name, conditions[name]] for name in conditions],
+                "rule_id": number,
+            }
+        )
+        return number
+
+    def delete(self, name: str) -> None:
+        del self.settings[name]
+        self.rules.pop(name, None)
+
+    def rename(self, name: str, new_name: str) -> None:
+        data = self.settings.pop(name)
+        data["aliases"] = [*data["aliases"], name]
+        data["name"] = new_name
+        self.settings[new_name] = data
+        self.rules[new_name] = self.rules.pop(name, [])
+
+    def hold(self, path: str, arrived: Event, go_on: Event) -> None:
+        """Keep the next answer from *path*, which is ready by then: set *arrived*, wait for *go_on*."""
+        self._holds.append((path, arrived, go_on))
+
+    def let_go(self) -> None:
+        """End what is held, as shutting its socket down does with a real request."""
+        for go_on in self._held:
+            go_on.set()
+
+    async def answer(self, request: Request) -> Response:
+        self.requests.append(request)
+        response = self._answer(request)
+        for hold in self._holds:
+            path, arrived, go_on = hold
+            if path in request.target:
+                self._holds.remove(hold)
+                self._held.append(go_on)
+                arrived.set()
+                await go_on.wait()
+                break
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    def _answer(self, request: Request) -> Response | Exception:
+        fault = self.faults.pop(0) if self.faults else self.fault
+        if fault is not None:
+            return fault
+        path, _, query = request.target.partition("?")
+        parameters = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
+        if path == "api/health":
+            return _json({"version": "scripted"})
+        if path == "api/v1/context_features":
+            return _json({"context_features": self.features})
+        if path == "api/v1/settings":
+            return _json({"settings": [self.settings[name] for name in sorted(self.settings)]})
+        if path == "api/v1/settings/declare":
+            assert request.body is not None
+            return self._declare(json.loads(request.body))
+        assert path == "api/v1/query", path
+        return self._query(unquote(parameters["settings"]), dict(request.headers).get("if-none-match"))
+
+    def _declare(self, declared: dict[str, Any]) -> Response:
+        name = declared["name"]
+        if name in self.settings:
+            return _json({"outcome": "uptodate"})
+        if declared["version"] != "1.0":
+            return Response(400, {}, b"newly created settings must have version 1.0")
+        declared.pop("alias", None)
+        self.settings[name] = {**declared, "aliases": []}
+        return _json({"outcome": "created"})
+
+    def _query(self, names: str, etag: str | None) -> Response:
+        sections: dict[str, Any] = {}
+        for name in filter(None, names.split(",")):
+            current = next(
+                (s["name"] for s in self.settings.values() if name in (s["name"], *s["aliases"])), None
+            )
+            if current is None:
+                return Response(404, {}, b"unknown")
+            sections[current] = {
+                "default_value": self.settings[current]["default_value"],
+                "rules": self.rules.get(current, []),
+            }
+        answer = _json({"settings": sections})
+        tag = f'"{hashlib.sha256(answer.body).hexdigest()}"'
+        if etag == tag:
+            return Response(304, {"etag": tag})
+        return Response(200, {"etag": tag}, answer.body)
+
+
+def _json(value: Any) -> Response:
+    return Response(200, {"content-type": "application/json"}, json.dumps(value).encode())
+
+
+def unreachable() -> ServiceUnreachableError:
+    """Return what a transport raises when the service is away."""
+    return ServiceUnreachableError("scripted: nobody there")
+
+
+class ScriptedTransport:
+    """Hands requests to a `ScriptedService`."""
+
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+        self.closed = False
+
+    async def send(self, request: Request) -> Response:
+        if self.closed:
+            raise ServiceUnreachableError("scripted: closed")
+        return await self._service.answer(request)
+
+    def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
+        return unexpected_status(request, response)
+
+    def abort(self) -> None:
+        self.closed = True
+        self._service.let_go()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class CountingEvent:
+    """An event that knows how many wait for it."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self.set = event.set
+        self.clear = event.clear
+        self.waiting = 0
+
+    async def wait(self, timeout: float | None = None) -> None:
+        self.waiting += 1
+        try:
+            await self._event.wait(timeout)
+        finally:
+            self.waiting -= 1
+
+
+class ScriptedBackend:
+    """Somebody else's backend: a loop or threads from the library, HTTP from a `ScriptedService`."""
+
+    name = "scripted"
+
+    def __init__(
+        self, backend: Backend, service: ScriptedService, events: list[CountingEvent]
+    ) -> None:
+        self._backend = backend
+        self._service = service
+        self._events = events
+        self.blocking = backend.blocking
+
+    def place(self) -> object:
+        return self._backend.place()
+
+    def create_clock(self) -> Clock:
+        return self._backend.create_clock()
+
+    def create_event(self) -> Event:
+        event = CountingEvent(self._backend.create_event())
+        self._events.append(event)
+        return event
+
+    def create_transport(self, options: HttpOptions) -> Transport:
+        transport = ScriptedTransport(self._service)
+        self._service.transports.append(transport)
+        return transport
+
+    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+        return self._backend.create_task(main)
+
+
+class ManualClock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._sleepers: list[tuple[float, Event]] = []
+        #: The timeouts that were asked for, in order.
+        self.asked: list[float | None] = []
+
+    def now(self) -> float:
+        return self._now
+
+    async def wait(self, event: Event, timeout: float | None) -> None:
+        sleeper = (self._now + (timeout if timeout is not None else math.inf), event)
+        self.asked.append(timeout)
+        self._sleepers.append(sleeper)
+        try:
+            await event.wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    @property
+    def sleeping(self) -> int:
+        """How many wait for time to pass."""
+        return len(self._sleepers)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and wake who waited for it."""
+        self._now += seconds
+        for deadline, event in list(self._sleepers):
+            if deadline <= self._now:
+                event.set()
