@@ -22,6 +22,17 @@ OPTIONAL = ("trio", "starlette", "uvicorn", "sqlalchemy", "rich")
 NOWHERE = "http://127.0.0.1:1"
 
 
+class Collector(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 def nothing_optional_is_installed() -> None:
     present = [name for name in OPTIONAL if importlib.util.find_spec(name) is not None]
     assert not present, f"{present} came along without an extra"
@@ -33,9 +44,7 @@ def a_setting_answers_without_a_client() -> None:
 
 def the_thread_client_goes_on_without_a_service() -> None:
     setting = heksher.Setting("thread_ttl", int, ["user"], 60)
-    errors: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = errors.append
+    handler = Collector(logging.ERROR)
     logger = logging.getLogger("heksher")
     logger.addHandler(handler)
     try:
@@ -43,7 +52,7 @@ def the_thread_client_goes_on_without_a_service() -> None:
             assert setting.get(user="jim") == 60
     finally:
         logger.removeHandler(handler)
-    assert errors, "the failed start was to be logged as an error"
+    assert handler.records, "the failed start was to be logged as an error"
 
 
 def the_asyncio_client_raises_without_a_service() -> None:
