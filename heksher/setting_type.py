@@ -61,7 +61,14 @@ class SettingType(ABC, Generic[T]):
 
 
 def _refuse(value: object, wanted: str) -> InvalidDefaultError:
-    return InvalidDefaultError(f"{value!r} is a {type(value).__name__}, {wanted} is wanted")
+    return InvalidDefaultError(f"{_shown(value)} is a {type(value).__name__}, {wanted} is wanted")
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # an integer of more than 4300 digits; an object that is broken
+        return "what cannot be shown"
 
 
 class IntType(SettingType[int]):
@@ -78,7 +85,8 @@ class IntType(SettingType[int]):
             raise _refuse(value, "an int")
         if not _SMALLEST_INT <= value <= _LARGEST_INT:
             raise InvalidDefaultError(
-                f"{value!r} is out of range: the service keeps integers from -2**63 to 2**63 - 1"
+                f"{_shown(value)} is out of range: "
+                "the service keeps integers from -2**63 to 2**63 - 1"
             )
         return int(value)
 
@@ -106,7 +114,7 @@ class FloatType(SettingType[float]):
         try:
             number = float(value)
         except OverflowError:
-            raise InvalidDefaultError(f"{value!r} is too large for a float") from None
+            raise InvalidDefaultError(f"{_shown(value)} is too large for a float") from None
         if not math.isfinite(number):
             raise InvalidDefaultError(f"{value!r} has no JSON form: a finite float is wanted")
         return number

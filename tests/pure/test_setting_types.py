@@ -1,0 +1,201 @@
+"""Python values on their way to the service's JSON and back, type by type."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import pytest
+
+from heksher.exceptions import HeksherError, InvalidDefaultError, InvalidSettingError
+from heksher.setting_type import SettingType, setting_type
+
+INT = setting_type(int)
+FLOAT = setting_type(float)
+STR = setting_type(str)
+BOOL = setting_type(bool)
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("type_", "name"), [(INT, "int"), (FLOAT, "float"), (STR, "str"), (BOOL, "bool")], ids=str
+)
+def test_is_spelled_as_the_service_spells_it(type_: SettingType[Any], name: str) -> None:
+    assert type_.wire_name == name
+    assert name in repr(type_)
+
+
+# --- to JSON --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "wire"),
+    [
+        (INT, 0, 0),
+        (INT, -5, -5),
+        (INT, 2**63 - 1, 2**63 - 1),
+        (INT, -(2**63), -(2**63)),
+        (INT, Level.HIGH, 3),
+        (FLOAT, 0.5, 0.5),
+        (FLOAT, 3, 3.0),
+        (FLOAT, 1e300, 1e300),
+        (FLOAT, -0.0, -0.0),
+        (STR, "", ""),
+        (STR, "é \x00 \U0001f600", "é \x00 \U0001f600"),
+        (STR, Color.RED, "red"),
+        (BOOL, True, True),
+        (BOOL, False, False),
+    ],
+    ids=repr,
+)
+def test_a_value_becomes_plain_json(type_: SettingType[Any], value: Any, wire: Any) -> None:
+    encoded = type_.encode(value)
+    assert encoded == wire
+    assert type(encoded) is type(wire)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "wanted"),
+    [
+        (INT, True, "an int is wanted"),
+        (INT, 1.0, "an int is wanted"),
+        (INT, "1", "an int is wanted"),
+        (INT, None, "an int is wanted"),
+        (INT, 2**63, "-2**63 to 2**63 - 1"),
+        (INT, -(2**63) - 1, "-2**63 to 2**63 - 1"),
+        (FLOAT, True, "a float is wanted"),
+        (FLOAT, "1.0", "a float is wanted"),
+        (FLOAT, None, "a float is wanted"),
+        (FLOAT, 1j, "a float is wanted"),
+        (FLOAT, math.nan, "finite"),
+        (FLOAT, math.inf, "finite"),
+        (FLOAT, -math.inf, "finite"),
+        (FLOAT, 10**400, "too large for a float"),
+        (STR, b"a", "a str is wanted"),
+        (STR, 1, "a str is wanted"),
+        (STR, None, "a str is wanted"),
+        (STR, "a\ud800", "lone surrogate"),
+        (STR, "\udfff", "lone surrogate"),
+        (BOOL, 1, "a bool is wanted"),
+        (BOOL, 0, "a bool is wanted"),
+        (BOOL, "true", "a bool is wanted"),
+        (BOOL, None, "a bool is wanted"),
+    ],
+    ids=lambda each: ascii(each)[:30],
+)
+def test_a_value_of_another_kind_is_refused_and_named(
+    type_: SettingType[Any], value: Any, wanted: str
+) -> None:
+    with pytest.raises(InvalidDefaultError) as caught:
+        type_.encode(value)
+    assert wanted in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("type_", [INT, FLOAT, STR, BOOL], ids=repr)
+def test_an_integer_that_python_refuses_to_print_is_refused_all_the_same(
+    type_: SettingType[Any],
+) -> None:
+    # repr() of an integer of more than 4300 digits is a ValueError.
+    with pytest.raises(InvalidDefaultError):
+        type_.encode(10**5000)
+
+
+# --- from JSON ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "raw", "value"),
+    [
+        (INT, 5, 5),
+        (INT, 1.0, 1),
+        (INT, -0.0, 0),
+        (INT, 1e300, int(1e300)),
+        (INT, 2**64 - 1, 2**64 - 1),
+        (FLOAT, 1, 1.0),
+        (FLOAT, 1.5, 1.5),
+        (FLOAT, 2**64 - 1, float(2**64 - 1)),
+        (STR, "", ""),
+        (STR, "a\x00", "a\x00"),
+        (BOOL, True, True),
+        (BOOL, False, False),
+    ],
+    ids=repr,
+)
+def test_json_becomes_a_value_of_the_type(type_: SettingType[Any], raw: Any, value: Any) -> None:
+    decoded = type_.decode(raw)
+    assert decoded == value
+    assert type(decoded) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "raw"),
+    [
+        (INT, 1.5),
+        (INT, True),
+        (INT, "1"),
+        (INT, None),
+        (INT, [1]),
+        (INT, math.inf),
+        (INT, math.nan),
+        (FLOAT, False),
+        (FLOAT, "1.5"),
+        (FLOAT, None),
+        (FLOAT, {}),
+        (FLOAT, 10**400),
+        (STR, 5),
+        (STR, None),
+        (STR, ["a"]),
+        (BOOL, 1),
+        (BOOL, 0),
+        (BOOL, "true"),
+        (BOOL, None),
+    ],
+    ids=lambda each: repr(each)[:30],
+)
+def test_json_of_another_kind_is_no_value(type_: SettingType[Any], raw: Any) -> None:
+    with pytest.raises(ValueError, match=f"{type_.wire_name}$") as caught:
+        type_.decode(raw)
+    # The service's words, not a mistake of the application's.
+    assert not isinstance(caught.value, HeksherError)
+
+
+# --- types as values ------------------------------------------------------------------------------
+
+
+def test_equal_types_compare_and_hash_equal() -> None:
+    other = type(INT)()
+    assert other is not INT
+    assert other == INT
+    assert hash(other) == hash(INT)
+    assert len({INT, FLOAT, STR, BOOL, other}) == 4
+
+
+def test_a_type_equals_nothing_that_is_no_setting_type() -> None:
+    assert INT != "int"
+    assert INT != int
+    assert INT != FLOAT
+
+
+def test_a_ready_type_is_taken_as_it_is() -> None:
+    assert setting_type(INT) is INT
+
+
+@pytest.mark.parametrize(
+    "given",
+    [list, list[int], bytes, object, None, "int", 5, Level, int | None, type(None)],
+    ids=repr,
+)
+def test_a_type_that_no_setting_can_have_is_refused_and_named(given: Any) -> None:
+    with pytest.raises(InvalidSettingError) as caught:
+        setting_type(given)
+    assert repr(given) in str(caught.value)
+    assert "int, float, str or bool" in str(caught.value)
