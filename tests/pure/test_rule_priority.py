@@ -1,0 +1,103 @@
+"""Which rule wins, by the examples that the rule of priority is explained with."""
+
+from __future__ import annotations
+
+import pytest
+
+from heksher.rules import Rule, RuleTable
+
+FEATURES = ("environment", "user", "theme")
+
+
+def rule(value: str, rule_id: int | None = None, /, **conditions: str) -> Rule[str]:
+    return Rule(value, tuple(conditions.items()), rule_id)
+
+
+def table(*rules: Rule[str], features: tuple[str, ...] = FEATURES) -> RuleTable[str]:
+    return RuleTable("default", rules, features)
+
+
+ALL = {"environment": "dev", "user": "jim", "theme": "dark"}
+
+
+def test_without_a_matching_rule_the_default_is_the_value() -> None:
+    rules = table(rule("other", user="joe"))
+    assert rules.resolve(ALL) == "default"
+    assert rules.resolve({}) == "default"
+    assert table().resolve(ALL) == "default"
+
+
+def test_a_rule_matches_only_if_every_condition_does() -> None:
+    rules = table(rule("both", environment="dev", user="jim"))
+    assert rules.resolve(ALL) == "both"
+    assert rules.resolve({**ALL, "user": "joe"}) == "default"
+    assert rules.resolve({**ALL, "environment": "prod"}) == "default"
+    assert rules.resolve({"user": "jim"}) == "default"
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["in order", "reversed"])
+@pytest.mark.parametrize(
+    ("loser", "winner"),
+    [
+        pytest.param({"environment": "dev"}, {"user": "jim"}, id="later feature"),
+        pytest.param({"environment": "dev", "user": "jim"}, {"theme": "dark"}, id="one beats two"),
+        pytest.param({"user": "jim"}, {"environment": "dev", "user": "jim"}, id="more conditions"),
+        pytest.param(
+            {"environment": "dev", "theme": "dark"},
+            {"user": "jim", "theme": "dark"},
+            id="tie on the latest, the next-latest decides",
+        ),
+        pytest.param(
+            {"theme": "dark"},
+            {"environment": "dev", "theme": "dark"},
+            id="tie on the latest, one has no other",
+        ),
+        pytest.param({}, {"environment": "dev"}, id="no conditions come last"),
+    ],
+)
+def test_the_latest_condition_on_the_latest_feature_wins(
+    loser: dict[str, str], winner: dict[str, str], flip: bool
+) -> None:
+    rules = [rule("loser", 2, **loser), rule("winner", 1, **winner)]
+    if flip:
+        rules.reverse()
+    assert table(*rules).resolve(ALL) == "winner"
+
+
+def test_the_order_of_conditions_inside_a_rule_means_nothing() -> None:
+    rules = table(
+        rule("a", theme="dark", environment="dev"), rule("b", theme="dark", user="jim"), rule("c")
+    )
+    assert rules.resolve(ALL) == "b"
+
+
+def test_the_order_of_features_is_the_tables() -> None:
+    rules = (rule("by environment", environment="dev"), rule("by theme", theme="dark"))
+    assert table(*rules).resolve(ALL) == "by theme"
+    turned = table(*rules, features=("theme", "user", "environment"))
+    assert turned.resolve(ALL) == "by environment"
+
+
+def test_a_rule_without_conditions_matches_everywhere() -> None:
+    rules = table(rule("everywhere"))
+    assert rules.resolve({}) == "everywhere"
+    assert rules.resolve(ALL) == "everywhere"
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["older first", "newer first"])
+def test_of_two_rules_on_the_same_conditions_the_newer_wins(flip: bool) -> None:
+    rules = [rule("older", 9, user="jim"), rule("newer", 10, user="jim")]
+    if flip:
+        rules.reverse()
+    assert table(*rules).resolve(ALL) == "newer"
+
+
+def test_a_rule_without_a_number_gives_way_to_one_that_has_one() -> None:
+    rules = table(rule("numbered", 0, user="jim"), rule("bare", user="jim"))
+    assert rules.resolve(ALL) == "numbered"
+
+
+def test_values_that_are_no_strings_equal_no_condition() -> None:
+    rules = table(rule("five", user="5"), rule("none", user="None"))
+    assert rules.resolve({"user": 5}) == "default"
+    assert rules.resolve({"user": None}) == "default"
