@@ -60,9 +60,13 @@ class Defaults:
     def value_of(self, feature: str) -> object:
         """Return the value of *feature* at this moment, or `MISSING`."""
         source = self._sources.get(feature, MISSING)
-        if isinstance(source, ContextVar):
-            return source.get(MISSING)
-        return source
+        if not isinstance(source, ContextVar):
+            return source
+        try:
+            # Not get(MISSING): that would hide the default that a variable has of its own.
+            return source.get()
+        except LookupError:
+            return MISSING
 
     def constants(self) -> dict[str, str]:
         """Return the defaults that no call can see changing, by feature."""

@@ -1,0 +1,237 @@
+"""Defaults of context features, what is tracked, and the check of a list of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import ContextVar, copy_context
+from enum import StrEnum
+from typing import Any
+
+import pytest
+
+from heksher.context import MISSING, TRACK_ALL, Defaults, Tracking, checked_features
+from heksher.exceptions import InvalidArgumentError
+
+# --- defaults -------------------------------------------------------------------------------------
+
+
+def test_a_feature_without_a_default_has_no_value() -> None:
+    assert Defaults().value_of("user") is MISSING
+    assert "user" not in Defaults()
+    assert repr(MISSING) == "MISSING"
+
+
+@pytest.mark.parametrize("constant", ["dev", ""], ids=repr)
+def test_a_constant_is_the_value(constant: str) -> None:
+    defaults = Defaults().adding({"environment": constant})
+    assert defaults.value_of("environment") == constant
+    assert "environment" in defaults
+    assert defaults.constants() == {"environment": constant}
+
+
+def test_a_context_variable_is_read_at_every_call() -> None:
+    theme: ContextVar[str] = ContextVar("theme")
+    defaults = Defaults().adding({"theme": theme})
+    assert "theme" in defaults
+    assert defaults.constants() == {}
+    assert defaults.value_of("theme") is MISSING
+
+    token = theme.set("dark")
+    assert defaults.value_of("theme") == "dark"
+
+    def elsewhere() -> object:
+        theme.set("light")
+        return defaults.value_of("theme")
+
+    assert copy_context().run(elsewhere) == "light"
+    assert defaults.value_of("theme") == "dark"
+    theme.reset(token)
+    assert defaults.value_of("theme") is MISSING
+
+
+def test_a_context_variables_own_default_counts_while_it_is_unset() -> None:
+    theme = ContextVar("theme", default="plain")
+    defaults = Defaults().adding({"theme": theme})
+    assert defaults.value_of("theme") == "plain"
+
+    def elsewhere() -> object:
+        theme.set("dark")
+        return defaults.value_of("theme")
+
+    assert copy_context().run(elsewhere) == "dark"
+
+
+def test_adding_leaves_the_defaults_before_as_they_were() -> None:
+    before = Defaults().adding({"environment": "dev"})
+    after = before.adding({"user": "jim"})
+    assert before.constants() == {"environment": "dev"}
+    assert after.constants() == {"environment": "dev", "user": "jim"}
+
+
+def test_a_second_default_for_a_feature_is_refused() -> None:
+    defaults = Defaults().adding({"environment": "dev"})
+    with pytest.raises(ValueError, match=r"'environment'.*'dev'.*'prod'") as caught:
+        defaults.adding({"user": "jim", "environment": "prod"})
+    assert isinstance(caught.value, InvalidArgumentError)
+    assert defaults.constants() == {"environment": "dev"}
+
+
+@pytest.mark.parametrize("source", [None, 5, b"dev", ["dev"], str], ids=repr)
+def test_a_default_that_is_neither_a_string_nor_a_variable_is_refused(source: Any) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        Defaults().adding({"environment": source})
+    for part in ("'environment'", repr(source), "string", "ContextVar"):
+        assert part in str(caught.value)
+
+
+# --- tracking -------------------------------------------------------------------------------------
+
+
+class Theme(StrEnum):
+    DARK = "dark"
+
+
+def generated() -> Iterator[str]:
+    yield "jim"
+    yield "joe"
+
+
+def test_with_nothing_tracked_everything_is() -> None:
+    tracking = Tracking()
+    assert tracking.everything
+    assert tracking.features == frozenset()
+    assert tracking.covers("user", "jim")
+    assert tracking.admits([("user", "jim"), ("theme", "dark")])
+    assert tracking.query_filter() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "covered", "left_out"),
+    [
+        pytest.param("jim", ["jim"], ["joe", "*", "j"], id="one value"),
+        pytest.param(["jim", "joe"], ["jim", "joe"], ["jane"], id="list"),
+        pytest.param({"jim", "joe"}, ["jim", "joe"], ["jane"], id="set"),
+        pytest.param(generated(), ["jim", "joe"], ["jane"], id="generator"),
+        pytest.param([], [], ["jim", ""], id="no value"),
+        pytest.param("", [""], ["jim"], id="empty value"),
+        pytest.param(Theme.DARK, ["dark"], ["light"], id="StrEnum"),
+        pytest.param(TRACK_ALL, ["jim", "joe", ""], [], id="TRACK_ALL"),
+        pytest.param(["jim", TRACK_ALL], ["jim", "joe"], [], id="TRACK_ALL in a list"),
+    ],
+)
+def test_each_form_covers_its_values(given: Any, covered: list[str], left_out: list[str]) -> None:
+    tracking = Tracking().adding({"user": given})
+    assert not tracking.everything
+    assert tracking.features == {"user"}
+    assert [value for value in covered if not tracking.covers("user", value)] == []
+    assert [value for value in left_out if tracking.covers("user", value)] == []
+    assert not tracking.covers("theme", "dark")
+
+
+def test_a_rule_is_admitted_only_if_every_condition_is_tracked() -> None:
+    tracking = Tracking().adding({"user": ["jim", "joe"], "theme": TRACK_ALL})
+    assert tracking.admits([("user", "jim"), ("theme", "anything")])
+    assert tracking.admits([("theme", "anything")])
+    assert tracking.admits([])
+    assert not tracking.admits([("user", "jane"), ("theme", "anything")])
+    assert not tracking.admits([("environment", "dev"), ("user", "jim")])
+
+
+def test_calls_add_up() -> None:
+    first = Tracking().adding({"user": "jim"})
+    second = first.adding({"user": ["joe"], "theme": TRACK_ALL}).adding({"theme": TRACK_ALL})
+    assert [user for user in ("jim", "joe", "jane") if second.covers("user", user)] == [
+        "jim",
+        "joe",
+    ]
+    assert second.features == {"user", "theme"}
+    assert not first.covers("user", "joe")
+    assert first.features == {"user"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("jim", TRACK_ALL), (TRACK_ALL, ["jim"]), ([], TRACK_ALL)],
+    ids=["values, then all", "all, then values", "none, then all"],
+)
+def test_all_and_single_values_of_a_feature_exclude_each_other(one: Any, other: Any) -> None:
+    tracking = Tracking().adding({"user": one})
+    with pytest.raises(InvalidArgumentError, match=r"'user'.*not both"):
+        tracking.adding({"user": other})
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(5, "5"), (None, "None"), ([5], "5"), ([None, "jim"], "None"), (b"ab", "97")],
+    ids=repr,
+)
+def test_a_tracked_value_that_is_no_string_is_refused(given: Any, named: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        Tracking().adding({"user": given})
+    assert "user" in str(caught.value)
+    assert named in str(caught.value)
+    assert "string" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "text"),
+    [
+        pytest.param({"user": "jim"}, "user:(jim)", id="one value"),
+        pytest.param({"user": {"joe", "jim"}}, "user:(jim,joe)", id="values are sorted"),
+        pytest.param({"user": TRACK_ALL}, "user:*", id="all values"),
+        pytest.param(
+            {"user": TRACK_ALL, "environment": ["dev"]},
+            "environment:(dev),user:*",
+            id="features are sorted",
+        ),
+        pytest.param({"user": ["jim", "a b", "é", "*)"]}, "user:(jim)", id="no rule has these"),
+        pytest.param({"user": ["a-b"], "theme": "dark"}, "theme:(dark)", id="nothing usable"),
+        pytest.param({"user": []}, "", id="nothing at all, which passes no rule"),
+    ],
+)
+def test_the_filter_is_the_querys(contexts: dict[str, Any], text: str) -> None:
+    assert Tracking().adding(contexts).query_filter() == text
+
+
+@pytest.mark.parametrize("feature", ["my_feature", "user2", "UPPER", "Mixed", "_", "é", "a b"])
+def test_no_filter_is_sent_if_the_service_would_misread_the_feature(feature: str) -> None:
+    tracking = Tracking().adding({feature: "x", "user": "jim"})
+    assert tracking.query_filter() is None
+    # It is applied here instead.
+    assert tracking.admits([(feature, "x")])
+    assert not tracking.admits([(feature, "y")])
+
+
+# --- lists of features ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["b", "a"], ("b", "a"), {"b": 1, "a": 2}, iter(["b", "a"])],
+    ids=["list", "tuple", "dict", "iterator"],
+)
+def test_a_list_of_features_keeps_its_order(given: Any) -> None:
+    assert checked_features(given) == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        pytest.param("user", ["'user'", "['user']"], id="one string"),
+        pytest.param([], ["at least one"], id="empty"),
+        pytest.param(None, ["None", "list of names"], id="None"),
+        pytest.param(5, ["5", "list of names"], id="number"),
+        pytest.param(["user", 5], ["5", "int", "string"], id="no string"),
+        pytest.param([None], ["None", "string"], id="None in it"),
+        pytest.param(["user", "theme", "user"], ["'user'", "twice"], id="twice"),
+        pytest.param(["my-user"], ["'my-user'", "letters, digits and underscores"], id="bad name"),
+        pytest.param([""], ["''", "letters"], id="empty name"),
+        pytest.param(["user\n"], ["'user\\n'", "letters"], id="line feed"),
+        pytest.param(["a.b"], ["'a.b'", "letters"], id="dot"),
+    ],
+)
+def test_an_unusable_list_of_features_is_refused(given: Any, parts: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        checked_features(given)
+    for part in parts:
+        assert part in str(caught.value)
