@@ -9,7 +9,7 @@ import pytest
 from heksher import names
 
 WORDS = ("a", "A9_", "_", "0", "x" * 5000)
-NO_WORDS = ("", " ", "a b", "a-b", "a,b", "a:b", "*", "é", "٣", "a\n", "\na", "a\x00")
+NO_WORDS = ("", " ", "a b", "a-b", "a,b", "a:b", "*", "é", "\u0663", "a\n", "\na", "a\x00")
 
 CASES: list[tuple[Callable[[str], bool], tuple[str, ...], tuple[str, ...]]] = [
     (names.is_setting_name, (*WORDS, "a.b", "."), (*NO_WORDS, "a/b")),
@@ -19,7 +19,20 @@ CASES: list[tuple[Callable[[str], bool], tuple[str, ...], tuple[str, ...]]] = [
     (
         names.is_version,
         ("1.0", "0.0", "1.10", "10.1", "01.00"),
-        ("", "1", "1.", ".1", "1.0.0", "v1.0", "1.0\n", " 1.0", "-1.0", "١.٠", "1,0", "1.x"),
+        (
+            "",
+            "1",
+            "1.",
+            ".1",
+            "1.0.0",
+            "v1.0",
+            "1.0\n",
+            " 1.0",
+            "-1.0",
+            "\u0661.\u0660",
+            "1,0",
+            "1.x",
+        ),
     ),
 ]
 

@@ -14,37 +14,37 @@ LAST_CHANCE = math.nextafter(1.0, 0.0)
 def test_the_first_poll_comes_anywhere_in_the_interval() -> None:
     assert first_delay(60, 0.0) == 0.0
     assert first_delay(60, 0.5) == 30.0
-    assert first_delay(60, LAST_CHANCE) == pytest.approx(60)
+    assert round(first_delay(60, LAST_CHANCE), 6) == 60
     assert first_delay(60, LAST_CHANCE) <= 60
 
 
 def test_later_polls_come_in_the_last_fifth_of_the_interval() -> None:
-    assert next_delay(60, 0.0) == pytest.approx(48)
-    assert next_delay(60, 0.5) == pytest.approx(54)
-    assert next_delay(60, LAST_CHANCE) == pytest.approx(60)
+    assert round(next_delay(60, 0.0), 6) == 48
+    assert round(next_delay(60, 0.5), 6) == 54
+    assert round(next_delay(60, LAST_CHANCE), 6) == 60
     assert next_delay(60, LAST_CHANCE) <= 60
 
 
 def test_retries_double_their_bound_from_a_second_to_the_interval() -> None:
-    bounds = [retry_delay(60, LAST_CHANCE, failures) for failures in range(1, 10)]
-    assert bounds == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
+    bounds = [round(retry_delay(60, LAST_CHANCE, failures), 6) for failures in range(1, 10)]
+    assert bounds == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_with_an_interval_below_a_second_retries_start_with_the_interval() -> None:
-    assert retry_delay(0.25, LAST_CHANCE, 1) == pytest.approx(0.25)
-    assert retry_delay(0.25, LAST_CHANCE, 5) == pytest.approx(0.25)
+    assert round(retry_delay(0.25, LAST_CHANCE, 1), 6) == 0.25
+    assert round(retry_delay(0.25, LAST_CHANCE, 5), 6) == 0.25
 
 
 @pytest.mark.parametrize("failures", [1, 4, 20])
 def test_the_jitter_is_full(failures: int) -> None:
     top = retry_delay(60, LAST_CHANCE, failures)
     assert retry_delay(60, 0.0, failures) == 0.0
-    assert retry_delay(60, 0.5, failures) == pytest.approx(top / 2)
+    assert round(retry_delay(60, 0.5, failures), 6) == round(top / 2, 6)
 
 
 @pytest.mark.parametrize("failures", [1025, 10**6, 10**30])
 def test_any_number_of_failures_has_a_delay(failures: int) -> None:
-    assert retry_delay(60, LAST_CHANCE, failures) == pytest.approx(60)
+    assert round(retry_delay(60, LAST_CHANCE, failures), 6) == 60
 
 
 def test_what_the_service_asks_for_is_honoured_up_to_the_interval() -> None:

@@ -180,9 +180,8 @@ def test_equal_types_compare_and_hash_equal() -> None:
 
 
 def test_a_type_equals_nothing_that_is_no_setting_type() -> None:
-    assert INT != "int"
-    assert INT != int
-    assert INT != FLOAT
+    strangers: list[object] = ["int", int, None, FLOAT]
+    assert INT not in strangers
 
 
 def test_a_ready_type_is_taken_as_it_is() -> None:
