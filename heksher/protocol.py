@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import msgspec
 
@@ -108,10 +108,18 @@ def redirected(base_url: str, request: Request, response: Response) -> Request |
         response.status in _MOVED or (response.status in _MOVED_FOR_GET and request.method == "GET")
     ):
         return None
-    target = urljoin(base_url + request.target, location)
-    if not target.startswith(base_url):
+    try:
+        moved = urljoin(base_url + request.target, location)
+    except ValueError:  # it is no URL
         return None
-    return replace(request, target=target[len(base_url) :])
+    if not moved.startswith(base_url):
+        return None
+    target = moved[len(base_url) :].partition("#")[0]
+    # An absolute URL keeps its dots here, and loses them where it is sent or received.
+    path = unquote(target.partition("?")[0]).replace("\\", "/")
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        return None
+    return replace(request, target=target)
 
 
 def _decode(body: bytes, type_: type[S], what: str) -> S:
@@ -402,23 +410,32 @@ def query(
             return UnknownNames()
         answer = _decode(response.body, _Query, "the answer to the query")
         sections = {name: bytes(raw) for name, raw in answer.settings.items()}
-        return QueryAnswer(sections, response.headers.get("etag"))
+        tag = response.headers.get("etag")
+        # One that cannot be sent back would fail every later query.
+        is_usable = tag is not None and tag.isascii() and tag.isprintable()
+        return QueryAnswer(sections, tag if is_usable else None)
 
     request = Request(
         "GET",
         query_target(names, context_filters),
         headers=(("if-none-match", etag),) if etag is not None else (),
-        expected=frozenset((200, 304, 404)),
+        # Without an ETag there is nothing that could have stayed as it was.
+        expected=frozenset((200, 404) if etag is None else (200, 304, 404)),
     )
     return Exchange(request, read)
 
 
 def query_target(names: Iterable[str], context_filters: str | None) -> str:
     """Return path and query of the request for these settings."""
-    target = f"api/v1/query?settings={','.join(names)}"
+    target = f"api/v1/query?settings={','.join(map(_quoted, names))}"
     if context_filters is None:
         return target
     return f"{target}&context_filters={quote(context_filters, safe=',:*()')}"
+
+
+def _quoted(name: str) -> str:
+    # A setting may have been renamed to what the service takes and a URL does not: "a\n".
+    return quote(name, safe="")
 
 
 def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple[str, ...]]:
@@ -431,9 +448,10 @@ def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple
     part: list[str] = []
     length = 0
     for name in names:
-        if part and length + len(name) + 1 > room:
+        needed = len(_quoted(name)) + 1
+        if part and length + needed > room:
             parts.append(tuple(part))
             part, length = [], 0
         part.append(name)
-        length += len(name) + 1
+        length += needed
     return [*parts, tuple(part)] if part else parts

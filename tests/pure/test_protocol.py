@@ -1,0 +1,516 @@
+"""Requests as the protocol says, every kind of answer, redirects, and how long queries are split."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
+from heksher.protocol import (
+    MAX_QUERY_LENGTH,
+    Declaration,
+    Difference,
+    Exchange,
+    NotModified,
+    Outcome,
+    QueryAnswer,
+    Request,
+    Response,
+    SettingData,
+    UnknownNames,
+    context_features,
+    declare,
+    health,
+    query,
+    query_target,
+    read_section,
+    redirected,
+    retry_after,
+    settings,
+    split_names,
+    unexpected_status,
+)
+
+TTL = Declaration("cache_ttl", "int", ("user", "theme"), 60)
+
+
+def answer(body: object, status: int = 200, **headers: str) -> Response:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status, headers, raw)
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exchange", "target"),
+    [
+        (health(), "api/health"),
+        (context_features(), "api/v1/context_features"),
+        (settings(), "api/v1/settings?include_additional_data=true"),
+    ],
+    ids=["health", "context features", "settings"],
+)
+def test_a_question_is_a_bare_get(exchange: Exchange[Any], target: str) -> None:
+    assert exchange.request == Request("GET", target, (), None, frozenset((200,)))
+
+
+def test_a_declaration_says_all_there_is() -> None:
+    declaration = Declaration(
+        "cache_ttl", "int", ("user", "theme"), 60, {"k": [1, None]}, "old_ttl", "1.2"
+    )
+    request = declare(declaration).request
+    assert (request.method, request.target) == ("POST", "api/v1/settings/declare")
+    assert dict(request.headers) == {"content-type": "application/json"}
+    assert request.body is not None
+    assert json.loads(request.body) == {
+        "name": "cache_ttl",
+        "type": "int",
+        "configurable_features": ["user", "theme"],
+        "default_value": 60,
+        "metadata": {"k": [1, None]},
+        "alias": "old_ttl",
+        "version": "1.2",
+    }
+    assert request.expected == {200, 400, 404, 409, 422}
+
+
+def test_a_declaration_without_an_alias_names_none() -> None:
+    body = declare(TTL).request.body
+    assert body is not None
+    assert "alias" not in json.loads(body)
+    assert json.loads(body)["metadata"] == {}
+
+
+@pytest.mark.parametrize("default", [0, 0.0, "", False, 1.0, 1e300, "é\x00", 2**63 - 1], ids=repr)
+def test_a_declared_default_keeps_its_kind(default: Any) -> None:
+    body = declare(Declaration("a", "float", ("user",), default)).request.body
+    assert body is not None
+    sent = json.loads(body)["default_value"]
+    assert (type(sent), sent) == (type(default), default)
+
+
+def test_a_query_names_settings_filter_and_etag() -> None:
+    assert query(["a", "b.c"], None, None).request == Request(
+        "GET", "api/v1/query?settings=a,b.c", (), None, frozenset((200, 404))
+    )
+    assert query(["a"], "user:(jim,joe),theme:*", '"tag"').request == Request(
+        "GET",
+        "api/v1/query?settings=a&context_filters=user:(jim,joe),theme:*",
+        (("if-none-match", '"tag"'),),
+        None,
+        frozenset((200, 304, 404)),
+    )
+    assert query_target(["a"], "") == "api/v1/query?settings=a&context_filters="
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a\n", "a%0A"), ("a&b", "a%26b"), ("a b", "a%20b"), ("é", "%C3%A9")]
+)
+def test_a_name_that_a_url_cannot_hold_is_encoded(name: str, text: str) -> None:
+    # The service lets a setting be renamed to "a\n".
+    assert query_target([name, "b"], None) == f"api/v1/query?settings={text},b"
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_the_health_check_tells_the_version() -> None:
+    assert health().read(answer({"version": "0.5.7", "doc_only": True})) == "0.5.7"
+
+
+def test_features_keep_the_services_order() -> None:
+    assert context_features().read(answer({"context_features": ["b", "a"]})) == ("b", "a")
+    assert context_features().read(answer({"context_features": []})) == ()
+
+
+def test_settings_are_found_by_name() -> None:
+    full = {
+        "name": "a",
+        "type": "int",
+        "default_value": None,
+        "version": "1.10",
+        "configurable_features": ["user", "theme"],
+        "metadata": {"k": 1},
+        "aliases": ["b"],
+        "something_new": 1,
+    }
+    bare = {"name": "c", "type": "str", "default_value": "", "version": "1.0"}
+    assert settings().read(answer({"settings": [full, bare]})) == {
+        "a": SettingData("a", "int", None, "1.10", ("user", "theme"), {"k": 1}, ("b",)),
+        "c": SettingData("c", "str", "", "1.0"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome", "version", "accepted"),
+    [
+        (200, {"outcome": "created"}, Outcome.CREATED, None, True),
+        (200, {"outcome": "uptodate"}, Outcome.UPTODATE, None, True),
+        (200, {"outcome": "upgraded", "previous_version": "1.0"}, Outcome.UPGRADED, "1.0", True),
+        (200, {"outcome": "outdated", "latest_version": "2.0"}, Outcome.OUTDATED, "2.0", True),
+        (409, {"outcome": "mismatch"}, Outcome.MISMATCH, None, False),
+        (409, {"outcome": "rejected", "previous_version": "1.0"}, Outcome.REJECTED, "1.0", False),
+    ],
+    ids=lambda each: str(each) if isinstance(each, Outcome) else "",
+)
+def test_each_outcome_of_a_declaration_is_told(
+    status: int, body: dict[str, Any], outcome: Outcome, version: str | None, accepted: bool
+) -> None:
+    body["differences"] = [
+        {"level": "minor", "message": "removal of configurable features ['user']"},
+        {"level": "major", "attribute": "type", "latest_value": "str"},
+        {"level": "minor", "attribute": "default_value", "latest_value": None},
+    ]
+    read = declare(TTL).read(answer(body, status))
+    assert read.outcome is outcome
+    assert read.service_version == version
+    assert read.accepted is accepted
+    assert read.differences == (
+        Difference("minor", message="removal of configurable features ['user']"),
+        Difference("major", "type", "str"),
+        Difference("minor", "default_value", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b"newly created settings must have version 1.0"),
+        (404, b"{'x'} are not acceptable context features"),
+        (404, b'{"detail":"alias A does not exist"}'),
+        (409, b'{"detail":"alias A is an alias of unrelated setting C"}'),
+        (422, b'{"detail":[{"loc":["body"]}]}'),
+        (400, b"\xff\xfe not even text"),
+        (404, b""),
+    ],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_refusal_without_an_outcome_keeps_the_services_words(status: int, body: bytes) -> None:
+    read = declare(TTL).read(Response(status, {}, body))
+    assert read.outcome is Outcome.REFUSED
+    assert not read.accepted
+    assert str(status) in read.text
+    assert body.decode("utf-8", "replace") in read.text
+
+
+def test_the_words_of_a_refusal_are_bounded() -> None:
+    assert len(declare(TTL).read(Response(422, {}, b"x" * 10**6)).text) < 1100
+
+
+def test_a_query_leaves_sections_undecoded() -> None:
+    body = b'{"settings": {"a": {"default_value": 1, "rules": []}, "b": "broken"}}'
+    read = query(["a", "b"], None, None).read(Response(200, {"etag": '"t"'}, body))
+    assert read == QueryAnswer({"a": b'{"default_value": 1, "rules": []}', "b": b'"broken"'}, '"t"')
+
+
+def test_a_query_may_be_answered_without_a_body() -> None:
+    assert isinstance(query(["a"], None, '"t"').read(Response(304)), NotModified)
+    assert isinstance(query(["a"], None, None).read(Response(404, {}, b"?")), UnknownNames)
+
+
+@pytest.mark.parametrize("tag", ['"é"', '"\x7f"', '"a\x00"', '"a\nb"'], ids=ascii)
+def test_an_etag_that_no_header_can_hold_is_not_kept(tag: str) -> None:
+    read = query(["a"], None, None).read(Response(200, {"etag": tag}, b'{"settings":{}}'))
+    assert read == QueryAnswer({}, None)
+
+
+def test_a_section_is_read_rule_by_rule() -> None:
+    section = read_section(
+        b'{"rules": [{"value": {"x": [1.0]}, "context_features": [["user", "jim"], ["theme", "d"]],'
+        b' "rule_id": 7, "metadata": {"k": 1}}, {"value": null, "context_features": [],'
+        b' "rule_id": 8}], "default_value": null}'
+    )
+    assert section.default_value is None
+    first, second = section.rules
+    assert (first.value, first.rule_id) == ({"x": [1.0]}, 7)
+    assert first.context_features == (("user", "jim"), ("theme", "d"))
+    assert (second.value, second.rule_id, second.context_features) == (None, 8, ())
+
+
+NO_JSON = [b"", b"null", b"[]", b"{", b"<html>", b"\xff", b'"\xed\xa0\x80"', b"[" * 10**5, b"{} {}"]
+
+
+STRANGE: list[tuple[Exchange[Any], list[bytes]]] = [
+    (health(), [b"{}", b'{"version": 5}']),
+    (
+        context_features(),
+        [
+            b"{}",
+            b'{"context_features": null}',
+            b'{"context_features": [1]}',
+            b'{"context_features": ["a", "b", "a"]}',
+        ],
+    ),
+    (
+        settings(),
+        [
+            b"{}",
+            b'{"settings": {}}',
+            b'{"settings": [{"name": "a", "type": "int", "default_value": 1}]}',
+            b'{"settings": [{"name": "a", "type": "int", "version": "1.0"}]}',
+            b'{"settings": [{"name": "\\ud800", "type": "", "default_value": 1, "version": ""}]}',
+            b'{"settings": [{"name": "a", "type": "", "version": "", "default_value": '
+            + b"9" * 10_000
+            + b"}]}",
+        ],
+    ),
+    (
+        declare(TTL),
+        [
+            b"{}",
+            b'{"outcome": null}',
+            b'{"outcome": "splendid"}',
+            b'{"outcome": 5}',
+            b'{"outcome": "created", "differences": [{}]}',
+            b'{"outcome": "created", "differences": {}}',
+        ],
+    ),
+    (query(["a"], None, None), [b"{}", b'{"settings": []}', b'{"settings": 5}']),
+]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "body"),
+    [(exchange, body) for exchange, bodies in STRANGE for body in (*NO_JSON, *bodies)],
+    ids=lambda each: (
+        ascii(each[:60]) if isinstance(each, bytes) else each.request.target.partition("?")[0]
+    ),
+)
+def test_a_body_that_the_protocol_does_not_know_is_an_error_of_the_services(
+    exchange: Exchange[Any], body: bytes
+) -> None:
+    with pytest.raises(InvalidResponseError, match=r"^the (answer|list) ") as caught:
+        exchange.read(Response(200, {}, body))
+    assert isinstance(caught.value, ServiceError)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"rules": null}',
+        b'{"rules": [{"context_features": [], "rule_id": 1}]}',
+        b'{"rules": [{"value": 1, "rule_id": 1}]}',
+        b'{"rules": [{"value": 1, "context_features": []}]}',
+        b'{"rules": [{"value": 1, "context_features": [["user"]], "rule_id": 1}]}',
+        b'{"rules": [{"value": 1, "context_features": [["user", 5]], "rule_id": 1}]}',
+        b'{"rules": [{"value": 1, "context_features": {"user": "jim"}, "rule_id": 1}]}',
+        b'{"rules": [], "default_value": 1e999}',
+    ],
+    ids=lambda raw: raw.decode()[:60],
+)
+def test_a_malformed_section_is_an_error_of_the_services(raw: bytes) -> None:
+    with pytest.raises(InvalidResponseError):
+        read_section(raw)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"5", b'{"outcome": "splendid"}'], ids=repr)
+def test_a_conflict_that_is_none_of_the_services_is_an_error(body: bytes) -> None:
+    with pytest.raises(InvalidResponseError, match="cache_ttl"):
+        declare(TTL).read(Response(409, {}, body))
+
+
+# --- statuses -------------------------------------------------------------------------------------
+
+
+def test_an_unexpected_status_is_told_with_path_and_words_but_without_the_query() -> None:
+    request = query(["secret_name"], None, None).request
+    response = Response(503, {"retry-after": "17"}, b"  down for maintenance\n" + b"x" * 1000)
+    error = unexpected_status(request, response)
+    assert isinstance(error, UnexpectedStatusError)
+    assert (error.status, error.retry_after) == (503, 17.0)
+    assert "GET api/v1/query" in str(error)
+    assert "503" in str(error)
+    assert "down for maintenance" in str(error)
+    assert "secret_name" not in str(error)
+    assert len(str(error)) < 300
+
+
+def test_an_unexpected_status_without_words_is_told_as_well() -> None:
+    error = unexpected_status(health().request, Response(500))
+    assert str(error) == "GET api/health was answered with HTTP 500"
+    assert error.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 5 ", 5.0),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("\u00b2", None),
+        ("\u0663", None),
+        ("9" * 400, None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+    ],
+    ids=lambda each: ascii(each)[:12],
+)
+def test_retry_after_is_a_number_of_seconds_or_nothing(text: str, seconds: float | None) -> None:
+    assert retry_after(Response(503, {"retry-after": text})) == seconds
+
+
+def test_without_retry_after_nothing_was_asked_for() -> None:
+    assert retry_after(Response(503)) is None
+
+
+# --- redirects ------------------------------------------------------------------------------------
+
+BASE = "http://heksher:8000/base/"
+ASKED = Request("GET", "api/v1/query?settings=a", (("if-none-match", '"t"'),))
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("http://heksher:8000/base/api/v2/query?settings=a", "api/v2/query?settings=a"),
+        ("HTTP://heksher:8000/base/x", "x"),
+        ("//heksher:8000/base/x", "x"),
+        ("/base/x?y=1", "x?y=1"),
+        ("/base/", ""),
+        ("elsewhere", "api/v1/elsewhere"),
+        ("../v2/query", "api/v2/query"),
+        ("?settings=b", "api/v1/query?settings=b"),
+        ("", "api/v1/query?settings=a"),
+        ("/base/x#part", "x"),
+        ("/base/x?y=/../z", "x?y=/../z"),
+        ("/base/x%2Fy", "x%2Fy"),
+        ("/base/...", "..."),
+    ],
+    ids=repr,
+)
+def test_a_redirect_below_the_services_address_is_followed(location: str, target: str) -> None:
+    for status in (301, 302, 307, 308):
+        moved = redirected(BASE, ASKED, Response(status, {"location": location}))
+        assert moved == Request("GET", target, (("if-none-match", '"t"'),))
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://evil/base/x",
+        "//evil/base/x",
+        "//evil",
+        "/\\evil/x",
+        "https://heksher:8000/base/x",
+        "http://heksher/base/x",
+        "http://heksher:8001/base/x",
+        "http://heksher:80001/base/x",
+        "http://heksher:8000.evil/base/x",
+        "http://heksher:8000@evil/base/x",
+        "http://user:password@heksher:8000/base/x",
+        "http://heksher:8000/",
+        "http://heksher:8000/base",
+        "http://heksher:8000/basement/x",
+        "/",
+        "/x",
+        "/base/../x",
+        "http://heksher:8000/base/../x",
+        "http://heksher:8000/base/../../x",
+        "http://heksher:8000/base/x/../../../x",
+        "http://heksher:8000/base/..",
+        "http://heksher:8000/base/./../x",
+        "//heksher:8000/base/../x",
+        "http://heksher:8000/base/%2e%2e/x",
+        "http://heksher:8000/base/.%2E/x",
+        "http://heksher:8000/base/..%2fx",
+        "http://heksher:8000/base/..\\x",
+        "http://heksher:8000/base/..%5Cx",
+        "http://heksher:8000/base/..#x",
+        "/base/%2e%2e/x",
+        "../../../x",
+        "../../../../../../x",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "http://[::1",
+        "http://[heksher:8000/base/x",
+        "http://\u2100/base/x",
+    ],
+    ids=ascii,
+)
+def test_a_redirect_to_anywhere_else_is_not_followed(location: str) -> None:
+    for status in (301, 302, 307, 308):
+        assert redirected(BASE, ASKED, Response(status, {"location": location})) is None
+
+
+@pytest.mark.parametrize("location", ["\\\\evil\\x", "http:\\\\evil\\x", "http:evil"])
+def test_what_only_looks_like_another_host_is_a_strange_name_below_the_address(
+    location: str,
+) -> None:
+    moved = redirected(BASE, ASKED, Response(307, {"location": location}))
+    assert moved is not None
+    there = urlsplit(BASE + moved.target)
+    assert (there.scheme, there.netloc) == ("http", "heksher:8000")
+    assert there.path.startswith("/base/api/v1/")
+
+
+@pytest.mark.parametrize("status", [200, 201, 300, 303, 304, 305, 404, 500])
+def test_other_statuses_are_no_redirects(status: int) -> None:
+    assert redirected(BASE, ASKED, Response(status, {"location": "/base/x"})) is None
+
+
+def test_a_redirect_without_a_location_leads_nowhere() -> None:
+    assert redirected(BASE, ASKED, Response(307)) is None
+
+
+def test_a_declaration_is_sent_again_only_if_it_stays_a_declaration() -> None:
+    request = declare(TTL).request
+    for status in (301, 302, 303):
+        assert redirected(BASE, request, Response(status, {"location": "/base/x"})) is None
+    for status in (307, 308):
+        moved = redirected(BASE, request, Response(status, {"location": "/base/x"}))
+        assert moved is not None
+        assert (moved.method, moved.target) == ("POST", "x")
+        assert (moved.body, moved.headers) == (request.body, request.headers)
+        assert moved.expected == request.expected
+
+
+# --- long queries ---------------------------------------------------------------------------------
+
+
+def test_names_that_fit_are_one_query() -> None:
+    assert split_names(["b", "a"], None) == [("b", "a")]
+    assert split_names([], None) == []
+    assert split_names([], "user:*") == []
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [None, "user:*", "user:(" + "x" * 3000 + ")"],
+    ids=["no filter", "short filter", "long filter"],
+)
+def test_parts_fill_the_room_and_do_not_exceed_it(filters: str | None) -> None:
+    names = [f"setting_number_{number}" for number in range(1500)]
+    parts = split_names(names, filters)
+    assert [name for part in parts for name in part] == names
+    lengths = [len(query_target(part, filters)) for part in parts]
+    assert max(lengths) <= MAX_QUERY_LENGTH
+    # No part could have taken the first name of the next one.
+    for length, following in zip(lengths, parts[1:], strict=False):
+        assert length + len(following[0]) + 1 >= MAX_QUERY_LENGTH
+
+
+def test_a_name_that_fits_nowhere_stands_alone() -> None:
+    huge = "x" * 10_000
+    assert split_names(["a", huge, "b", "c"], None) == [("a",), (huge,), ("b", "c")]
+
+
+def test_a_filter_that_fills_all_leaves_single_names() -> None:
+    assert split_names(["a", "b"], "x" * 10_000) == [("a",), ("b",)]
+
+
+def test_names_count_as_long_as_they_are_sent() -> None:
+    names = ["é" * 1000, "é" * 1000]
+    assert split_names(names, None) == [(names[0],), (names[1],)]
