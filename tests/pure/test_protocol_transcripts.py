@@ -1,0 +1,375 @@
+"""The protocol's functions against the exchanges that were recorded from a real service.
+
+A recorded step counts if its request is one that the library makes: its answer is read, and compared
+with the recorded JSON as the standard library reads it. Where the library could have made the very
+request, from a declaration or a query with the same parts, that is compared as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, unquote
+
+import pytest
+
+from heksher import protocol
+from heksher.exceptions import UnexpectedStatusError
+from heksher.protocol import (
+    Declaration,
+    DeclarationAnswer,
+    Exchange,
+    NotModified,
+    Outcome,
+    QueryAnswer,
+    Request,
+    Response,
+    SettingData,
+    UnknownNames,
+)
+
+T = TypeVar("T")
+
+FOLDER = Path(__file__).parent.parent / "service" / "transcripts"
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A recorded exchange, with what a later step refers to already put in."""
+
+    where: str
+    request: dict[str, Any]
+    answer: dict[str, Any]
+
+    @property
+    def kind(self) -> str | None:
+        """Which of the library's requests this is."""
+        wanted = {
+            ("GET", "/api/health"): "health",
+            ("GET", "/api/v1/context_features"): "context features",
+            ("GET", "/api/v1/settings"): "settings",
+            ("POST", "/api/v1/settings/declare"): "declaration",
+            ("GET", "/api/v1/query"): "query",
+        }
+        kind = wanted.get((self.request["method"], self.request["path"]))
+        if kind == "settings" and self.request.get("query") != "include_additional_data=true":
+            return None
+        return kind
+
+    @property
+    def response(self) -> Response:
+        if "json" in self.answer:
+            body = json.dumps(self.answer["json"], ensure_ascii=False).encode()
+        elif "json_any" in self.answer:
+            body = b'{"detail": []}'
+        else:
+            body = str(self.answer.get("text", "")).encode()
+        return Response(self.answer["status"], self.answer.get("headers", {}), body)
+
+
+def steps_of(file: Path) -> list[Step]:
+    steps: list[Step] = []
+    for scenario in json.loads(file.read_text(encoding="utf-8"))["scenarios"]:
+        recorded = scenario["steps"]
+
+        def etag(found: re.Match[str], recorded: Any = recorded) -> str:
+            tag: str = recorded[int(found[2])]["response"]["headers"]["etag"]
+            return tag.strip('"') if found[1] else tag
+
+        for number, step in enumerate(recorded):
+            request = dict(step["request"])
+            if isinstance(text := request.get("headers", {}).get("if-none-match"), str):
+                text = re.sub(r"\$\{etag(_bare)?:(\d+)\}", etag, text)
+                request["headers"] = {**request["headers"], "if-none-match": text}
+            steps.append(
+                Step(f"{file.name}, {scenario['name']}, step {number}", request, step["response"])
+            )
+    return steps
+
+
+STEPS = [step for file in FILES for step in steps_of(file) if step.kind is not None]
+
+
+def of_kind(kind: str) -> list[Step]:
+    return [step for step in STEPS if step.kind == kind]
+
+
+def exact(value: object) -> str:
+    """A text that differs where JSON values do: 1, 1.0 and true are three."""
+    return json.dumps(value, sort_keys=True)
+
+
+def read_or_error(step: Step, exchange: Exchange[T]) -> T | UnexpectedStatusError:
+    """Do what the core does with an answer."""
+    if step.response.status in exchange.request.expected:
+        return exchange.read(step.response)
+    return protocol.unexpected_status(exchange.request, step.response)
+
+
+def check_error(step: Step, error: object) -> None:
+    assert isinstance(error, UnexpectedStatusError), step.where
+    assert error.status == step.answer["status"], step.where
+    assert error.retry_after is None, step.where
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_answers_to_the_health_check() -> None:
+    for step in of_kind("health"):
+        assert protocol.health().read(step.response) == step.answer["json"]["version"], step.where
+
+
+def test_lists_of_context_features() -> None:
+    for step in of_kind("context features"):
+        read = read_or_error(step, protocol.context_features())
+        if step.answer["status"] == 200:
+            assert read == tuple(step.answer["json"]["context_features"]), step.where
+        else:
+            check_error(step, read)
+
+
+def test_lists_of_settings() -> None:
+    for step in of_kind("settings"):
+        read = protocol.settings().read(step.response)
+        recorded = {each["name"]: each for each in step.answer["json"]["settings"]}
+        assert len(recorded) == len(step.answer["json"]["settings"]), step.where
+        assert read.keys() == recorded.keys(), step.where
+        for name, setting in read.items():
+            check_setting(step, setting, recorded[name])
+
+
+def check_setting(step: Step, setting: SettingData, recorded: dict[str, Any]) -> None:
+    found = {
+        "name": setting.name,
+        "type": setting.type,
+        "default_value": setting.default_value,
+        "version": setting.version,
+        "configurable_features": list(setting.configurable_features),
+        "metadata": setting.metadata,
+        "aliases": sorted(setting.aliases),
+    }
+    assert exact(found) == exact({**recorded, "aliases": sorted(recorded["aliases"])}), step.where
+
+
+def test_answers_to_declarations() -> None:
+    for step in of_kind("declaration"):
+        exchange = protocol.declare(Declaration("a", "int", ("user",), 1))
+        read = read_or_error(step, exchange)
+        if step.answer["status"] == 500:
+            check_error(step, read)
+            continue
+        assert isinstance(read, DeclarationAnswer), step.where
+        recorded = step.answer.get("json", {})
+        if step.answer["status"] in (200, 409) and "outcome" in recorded:
+            check_outcome(step, read, recorded)
+        else:
+            assert read.outcome is Outcome.REFUSED, step.where
+            assert step.response.body.decode() in read.text, step.where
+        refused = step.answer["status"] != 200
+        assert read.accepted is not refused, step.where
+
+
+def check_outcome(step: Step, read: DeclarationAnswer, recorded: dict[str, Any]) -> None:
+    assert read.outcome.value == recorded["outcome"], step.where
+    versions = {recorded[key] for key in ("latest_version", "previous_version") if key in recorded}
+    assert {read.service_version} == (versions or {None}), step.where
+    differences = recorded.get("differences", [])
+    assert len(read.differences) == len(differences), step.where
+    for difference, told in zip(read.differences, differences, strict=True):
+        if difference.attribute is None:
+            found: dict[str, Any] = {"message": difference.message}
+        else:
+            found = {"attribute": difference.attribute, "latest_value": difference.latest_value}
+        assert exact({"level": difference.level, **found}) == exact(told), step.where
+
+
+def test_answers_to_queries() -> None:
+    for step in of_kind("query"):
+        tag = step.request.get("headers", {}).get("if-none-match")
+        read = read_or_error(step, protocol.query(["a"], None, tag))
+        status = step.answer["status"]
+        if status == 200:
+            assert isinstance(read, QueryAnswer), step.where
+            check_sections(step, read)
+        elif status in (304, 404):
+            assert isinstance(read, NotModified if status == 304 else UnknownNames), step.where
+        else:
+            check_error(step, read)
+
+
+def check_sections(step: Step, read: QueryAnswer) -> None:
+    assert read.etag == step.answer["headers"]["etag"], step.where
+    recorded = step.answer["json"]["settings"]
+    assert read.sections.keys() == recorded.keys(), step.where
+    for name, raw in read.sections.items():
+        assert exact(json.loads(raw)) == exact(recorded[name]), step.where
+        section = protocol.read_section(raw)
+        assert exact(section.default_value) == exact(recorded[name]["default_value"]), step.where
+        rules = [
+            {
+                "value": rule.value,
+                "context_features": rule.context_features,
+                "rule_id": rule.rule_id,
+            }
+            for rule in section.rules
+        ]
+        told = [
+            {key: rule[key] for key in ("value", "context_features", "rule_id")}
+            for rule in recorded[name]["rules"]
+        ]
+        assert exact(rules) == exact(told), step.where
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, cast(Iterable[Any], value)))
+
+
+DECLARED: dict[str, Callable[[Any], bool]] = {
+    "name": is_text,
+    "type": is_text,
+    "configurable_features": is_list_of_text,
+    "default_value": lambda _: True,
+    "metadata": lambda value: isinstance(value, dict),
+    "alias": is_text,
+    "version": is_text,
+}
+REQUIRED = {"name", "type", "configurable_features", "default_value"}
+
+
+def recorded_declaration(step: Step) -> Declaration | None:
+    """The declaration that the recorded request makes, unless no `Declaration` can be so."""
+    body = step.request.get("json")
+    if step.kind != "declaration" or not isinstance(body, dict):
+        return None
+    fields = cast(dict[str, Any], body)
+    if not REQUIRED <= fields.keys() <= DECLARED.keys():
+        return None
+    if not all(DECLARED[key](value) for key, value in fields.items()):
+        return None
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which no setting takes
+        return None
+    features = tuple(fields["configurable_features"])
+    arguments: dict[str, Any] = {**fields, "configurable_features": features}
+    return Declaration(**arguments)
+
+
+def recorded_query(step: Step) -> Exchange[Any] | None:
+    """The query that the recorded request is, unless the library makes none like it."""
+    if step.kind != "query" or "json" in step.request:
+        return None
+    parts = [part.partition("=") for part in step.request.get("query", "").split("&")]
+    if [key for key, _, _ in parts] not in (["settings"], ["settings", "context_filters"]):
+        return None
+    values = [unquote(value.replace("+", " ")) for _, _, value in parts]
+    headers = step.request.get("headers", {})
+    if not headers.keys() <= {"if-none-match"} or not isinstance(
+        headers.get("if-none-match", ""), str
+    ):
+        return None
+    filters = values[1] if len(values) == 2 else None
+    return protocol.query(values[0].split(","), filters, headers.get("if-none-match"))
+
+
+def plain_request(step: Step) -> Request | None:
+    simple: dict[str | None, Exchange[Any]] = {
+        "health": protocol.health(),
+        "context features": protocol.context_features(),
+        "settings": protocol.settings(),
+    }
+    if step.kind not in simple or not step.request.keys() <= {"method", "path", "query"}:
+        return None
+    if step.kind != "settings" and "query" in step.request:
+        return None
+    return simple[step.kind].request
+
+
+def check_target(step: Step, request: Request) -> None:
+    """The same method and path, and the same parameters once percent-encoding is undone."""
+    path, _, parameters = request.target.partition("?")
+    assert (request.method, "/" + path) == (step.request["method"], step.request["path"]), (
+        step.where
+    )
+    recorded = step.request.get("query", "")
+    assert parse_qs(
+        parameters, keep_blank_values=True, strict_parsing=bool(parameters)
+    ) == parse_qs(recorded, keep_blank_values=True), step.where
+
+
+def test_requests_without_parts() -> None:
+    for step in STEPS:
+        request = plain_request(step)
+        if request is not None:
+            check_target(step, request)
+            assert (request.headers, request.body) == ((), None), step.where
+
+
+def test_declarations_are_sent_as_they_were_recorded() -> None:
+    for step in STEPS:
+        declaration = recorded_declaration(step)
+        if declaration is None:
+            continue
+        request = protocol.declare(declaration).request
+        check_target(step, request)
+        assert request.headers == (("content-type", "application/json"),), step.where
+        # Fields that the recording leaves out have these values.
+        recorded: dict[str, Any] = {"metadata": {}, "version": "1.0", **step.request["json"]}
+        assert request.body is not None
+        assert exact(json.loads(request.body)) == exact(recorded), step.where
+
+
+def test_queries_are_sent_as_they_were_recorded() -> None:
+    for step in STEPS:
+        exchange = recorded_query(step)
+        if exchange is None:
+            continue
+        check_target(step, exchange.request)
+        assert dict(exchange.request.headers) == step.request.get("headers", {}), step.where
+        assert exchange.request.body is None, step.where
+
+
+def test_so_many_steps_were_compared() -> None:
+    assert len(FILES) == 17
+    assert Counter(step.kind for step in STEPS) == {
+        "declaration": 2567,
+        "query": 686,
+        "context features": 132,
+        "settings": 63,
+        "health": 5,
+    }
+    compared = {
+        "plain": [step for step in STEPS if plain_request(step) is not None],
+        "declarations": [step for step in STEPS if recorded_declaration(step) is not None],
+        "queries": [step for step in STEPS if recorded_query(step) is not None],
+        "with an ETag": [
+            step
+            for step in STEPS
+            if (exchange := recorded_query(step)) is not None and exchange.request.headers
+        ],
+    }
+    assert {kind: len(steps) for kind, steps in compared.items()} == {
+        "plain": 194,
+        "declarations": 2447,
+        "queries": 181,
+        "with an ETag": 36,
+    }
+
+
+@pytest.mark.parametrize("status", [200, 304, 400, 404, 409, 422, 500])
+def test_the_recording_holds_every_status_that_is_read(status: int) -> None:
+    assert any(step.answer["status"] == status for step in STEPS)
