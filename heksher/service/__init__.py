@@ -1,0 +1,44 @@
+"""An embedded service that speaks Heksher's protocol v1, for tests, demos and small installations.
+
+Needs the extra ``service``. This module itself imports nothing of it: third parties come in when an
+application is made. The service uses the library's pure modules only, and the library never
+imports the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+__all__ = ["create_app"]
+
+MISSING_EXTRA = "the embedded service needs more packages: pip install 'heksher[service]'"
+
+
+def create_app(
+    database: str = "memory", features: Sequence[str] = (), *, api_token: str | None = None
+) -> Starlette:
+    """Make an ASGI application out of a database.
+
+    Args:
+        database: the path of an SQLite file, which is created if it is missing, or ``memory``: a
+            database that lives as long as the application.
+        features: the context features, in order. Missing ones are added; what the database has
+            already must be among them in the same order. Empty: as the database has them.
+        api_token: if given, every request but health needs the header ``api_token``, or a bearer
+            token, with this value.
+
+    Raises:
+        heksher.service.errors.CannotStartError: database or features cannot be used.
+        ModuleNotFoundError: the extra ``service`` is not installed.
+    """
+    try:
+        from heksher.service import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "heksher":
+            raise
+        raise ModuleNotFoundError(MISSING_EXTRA, name=error.name) from error
+    return app.create_app(database, features, api_token=api_token)

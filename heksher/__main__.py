@@ -1,0 +1,8 @@
+"""``python -m heksher`` is the command ``heksher``."""
+
+import sys
+
+from heksher.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Request bodies: from bytes and a content type to checked fields, as leniently as the protocol is.
+
+Pure. Every refusal is a ``Refusal`` with the status that the protocol gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heksher.names import (
+    METADATA_KEY_RULE,
+    SETTING_NAME_RULE,
+    VERSION_RULE,
+    WORD_RULE,
+    is_condition_value,
+    is_feature_name,
+    is_metadata_key,
+    is_setting_name,
+    is_version,
+)
+from heksher.service import wire_json, wire_types
+from heksher.service.declaration import FIRST_VERSION, Declaration
+from heksher.service.errors import Refusal, malformed
+from heksher.service.wire_json import Json
+from heksher.service.wire_types import WireType
+
+# The original indexes names and keys in pages of a database; longer ones did not fit there.
+MAX_NAME_BYTES = 2000
+
+# What int() reads in one go.
+_MAX_VERSION_DIGITS = 4300
+
+
+def read_object(body: bytes, content_type: str | None) -> dict[str, Json]:
+    """The fields of a JSON body; a list of pairs will do.
+
+    Raises:
+        Refusal: 422 or 400.
+    """
+    if content_type and not _is_json(content_type):
+        raise malformed("the body must be JSON, and its content type application/json")
+    try:
+        value = wire_json.read(body)
+    except wire_json.Malformed as error:
+        raise malformed(f"the body is no JSON: {error}") from error
+    except wire_json.Unreadable as error:
+        raise Refusal(400, body={"detail": "There was an error parsing the body"}) from error
+    return _mapping(value, "the body")
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _mapping(value: Json, what: str) -> dict[str, Json]:
+    if wire_json.is_object(value):
+        return value
+    if not wire_json.is_list(value):
+        raise malformed(f"{what} must be an object")
+    mapping: dict[str, Json] = {}
+    for pair in value:
+        match pair:
+            case [key, item]:
+                mapping[_text(key, f"a key of {what}")] = item
+            case _:
+                raise malformed(f"{what} must be an object or a list of pairs")
+    return mapping
+
+
+def _text(value: Json, what: str) -> str:
+    """A text; numbers and booleans become one."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        try:
+            return str(value)
+        except ValueError as error:  # more digits than str() writes
+            raise malformed(f"{what} is too long") from error
+    raise malformed(f"{what} must be a string")
+
+
+def _matching(value: Json, what: str, matches: Callable[[str], bool], rule: str) -> str:
+    text = _text(value, what)
+    if not matches(text):
+        raise malformed(f"{what} must consist of {rule}")
+    if len(text) > MAX_NAME_BYTES:  # ASCII by now
+        raise malformed(f"{what} is longer than {MAX_NAME_BYTES} characters")
+    return text
+
+
+def required(fields: dict[str, Json], name: str) -> Json:
+    """The value of a field that must be there, null included."""
+    if name not in fields:
+        raise malformed(f"the field {name} is missing")
+    return fields[name]
+
+
+def text(fields: dict[str, Json], field: str) -> str:
+    """A field that holds any text."""
+    return _text(required(fields, field), field)
+
+
+def setting_name(fields: dict[str, Json], field: str) -> str:
+    """A field that holds the name of a setting."""
+    return _matching(required(fields, field), field, is_setting_name, SETTING_NAME_RULE)
+
+
+def feature_name(fields: dict[str, Json], field: str) -> str:
+    """A field that holds the name of a context feature."""
+    return _matching(required(fields, field), field, is_feature_name, WORD_RULE)
+
+
+def version(fields: dict[str, Json]) -> str:
+    """The field ``version``, which must be there."""
+    value = _text(required(fields, "version"), "version")
+    if not is_version(value):
+        raise malformed(f"version must be {VERSION_RULE}")
+    if max(map(len, value.split("."))) > _MAX_VERSION_DIGITS:
+        raise malformed("version is too long")
+    return value
+
+
+def setting_type(fields: dict[str, Json], field: str = "type") -> WireType:
+    """A field that holds the name of a type."""
+    try:
+        return wire_types.parse(_text(required(fields, field), field))
+    except wire_types.InvalidType as error:
+        raise malformed(f"{field}: {error}") from error
+
+
+def value(fields: dict[str, Json], field: str) -> Json:
+    """A field that holds a value of a setting, still to be held against a type."""
+    found = required(fields, field)
+    try:
+        wire_json.check_storable(found)
+    except wire_json.Malformed as error:
+        raise malformed(f"{field}: {error}") from error
+    return found
+
+
+def metadata(fields: dict[str, Json]) -> dict[str, Json]:
+    """The field ``metadata``, in the form in which it is kept; empty when it is left out."""
+    if "metadata" not in fields:
+        return {}
+    checked: dict[str, Json] = {}
+    for key, item in _mapping(fields["metadata"], "metadata").items():
+        name = _matching(key, "a key of metadata", is_metadata_key, METADATA_KEY_RULE)
+        try:
+            wire_json.check_storable(item, is_metadata=True)
+        except wire_json.Malformed as error:
+            raise malformed(f"metadata: {error}") from error
+        checked[name] = wire_json.normal_metadata(item)
+    return checked
+
+
+def conditions(fields: dict[str, Json]) -> dict[str, str]:
+    """The field ``feature_values`` of a new rule: at least one condition."""
+    found = {
+        _matching(feature, "a context feature", is_feature_name, WORD_RULE): _matching(
+            wanted, "the value of a condition", is_condition_value, WORD_RULE
+        )
+        for feature, wanted in _mapping(
+            required(fields, "feature_values"), "feature_values"
+        ).items()
+    }
+    if not found:
+        raise malformed("feature_values must not be empty")
+    return found
+
+
+def configurable_features(fields: dict[str, Json]) -> tuple[str, ...]:
+    """The field of that name: at least one feature; repetitions are dropped."""
+    found = required(fields, "configurable_features")
+    if not wire_json.is_list(found) or not found:
+        raise malformed("configurable_features must be a list of at least one context feature")
+    names = [_matching(name, "a context feature", is_feature_name, WORD_RULE) for name in found]
+    return tuple(dict.fromkeys(names))
+
+
+def declaration(fields: dict[str, Json]) -> Declaration:
+    """The body of a declaration."""
+    name = setting_name(fields, "name")
+    alias = setting_name(fields, "alias") if fields.get("alias") is not None else None
+    if alias == name:
+        raise malformed("alias must differ from name")
+    declared = Declaration(
+        name=name,
+        features=configurable_features(fields),
+        type=setting_type(fields),
+        default_value=value(fields, "default_value"),
+        metadata=metadata(fields),
+        alias=alias,
+        version=version(fields) if "version" in fields else FIRST_VERSION,
+    )
+    if not declared.type.contains(declared.default_value):
+        raise malformed(f"default_value is no value of type {declared.type}")
+    return declared

@@ -1,0 +1,300 @@
+"""What a declaration means: its outcome, its differences, and what is to be written.
+
+Pure: it is given the declaration and what is stored, and returns a decision; finding one and
+storing the other is somebody else's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from heksher.service import wire_json, wire_types
+from heksher.service.records import RuleRecord, SettingRecord
+from heksher.service.wire_json import Json
+from heksher.service.wire_types import WireType
+
+Version: TypeAlias = tuple[int, int]
+
+FIRST_VERSION = "1.0"
+
+
+class Level(Enum):
+    """How much a difference changes; in the order in which differences are listed."""
+
+    MINOR = "minor"
+    MAJOR = "major"
+    MISMATCH = "mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A setting as an application believes it to be. Features are without repetition."""
+
+    name: str
+    features: tuple[str, ...]
+    type: WireType
+    default_value: Json
+    metadata: Mapping[str, Json]
+    alias: str | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which declaration and service differ.
+
+    Either a message, or an attribute and its value on the service.
+    """
+
+    level: Level
+    message: str | None = None
+    attribute: str | None = None
+    latest_value: Json = None
+
+    def as_json(self) -> Json:
+        """The form in which it is reported."""
+        if self.message is not None:
+            return {"level": self.level.value, "message": self.message}
+        return {
+            "level": self.level.value,
+            "attribute": self.attribute,
+            "latest_value": self.latest_value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a declaration, and the setting to store in place of the old one, if any."""
+
+    outcome: str
+    differences: tuple[Difference, ...] = ()
+    previous_version: str | None = None
+    latest_version: str | None = None
+    write: SettingRecord | None = None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the answer is a conflict."""
+        return self.outcome in ("mismatch", "rejected")
+
+    def as_json(self) -> Json:
+        """The body of the answer."""
+        body: dict[str, Json] = {"outcome": self.outcome}
+        if self.previous_version is not None:
+            body["previous_version"] = self.previous_version
+        if self.latest_version is not None:
+            body["latest_version"] = self.latest_version
+        if self.outcome not in ("created", "uptodate"):
+            body["differences"] = [difference.as_json() for difference in self.differences]
+        return body
+
+
+class UnknownFeatures(Exception):
+    """A declaration names context features that do not exist; ``names`` are these, sorted."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(names)
+        self.names = sorted(names)
+
+
+class WrongFirstVersion(Exception):
+    """A setting that does not exist yet is declared at another version than the first one."""
+
+
+def version_of(text: str) -> Version:
+    """The numbers of a version, to be compared."""
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def create(declared: Declaration, features: Sequence[str]) -> SettingRecord:
+    """The setting to store for a declaration of one that does not exist.
+
+    Args:
+        declared: the declaration.
+        features: all context features, in order.
+
+    Raises:
+        WrongFirstVersion: it must be 1.0, in exactly this spelling.
+        UnknownFeatures: it names features that do not exist.
+    """
+    if declared.version != FIRST_VERSION:
+        raise WrongFirstVersion
+    _check_features(declared, features)
+    return SettingRecord(
+        name=declared.name,
+        type=str(declared.type),
+        default_value=wire_json.write(declared.default_value),
+        version=declared.version,
+        features=declared.features,
+        metadata=declared.metadata,
+        aliases=(),
+    )
+
+
+def decide(
+    declared: Declaration,
+    stored: SettingRecord,
+    rules: Sequence[RuleRecord],
+    features: Sequence[str],
+) -> Decision:
+    """Compare a declaration with the setting that it is about.
+
+    Args:
+        declared: the declaration.
+        stored: the setting, found by name or alias.
+        rules: all rules of the setting.
+        features: all context features, in order.
+
+    Raises:
+        UnknownFeatures: it adds features that do not exist.
+    """
+    old, new = version_of(stored.version), version_of(declared.version)
+    if new < old:
+        return Decision("outdated", _backward(declared, stored), latest_version=stored.version)
+    differences = _forward(declared, stored, rules, features)
+    if declared.version == stored.version:
+        return Decision("mismatch" if differences else "uptodate", differences)
+    forbidden = {Level.MISMATCH} if new[0] > old[0] else {Level.MISMATCH, Level.MAJOR}
+    if any(difference.level in forbidden for difference in differences):
+        return Decision("rejected", differences, previous_version=stored.version)
+    return Decision(
+        "upgraded",
+        differences,
+        previous_version=stored.version,
+        write=_upgraded(declared, stored),
+    )
+
+
+def renamed(stored: SettingRecord, name: str, version: str) -> SettingRecord:
+    """*stored* under another name; the old one becomes an alias."""
+    aliases = ({*stored.aliases} | {stored.name}) - {name}
+    return dataclasses.replace(stored, name=name, version=version, aliases=tuple(sorted(aliases)))
+
+
+def _upgraded(declared: Declaration, stored: SettingRecord) -> SettingRecord:
+    """What an upgrade stores: what differs, loosely equal values as they were."""
+    same_default = wire_json.equal(declared.default_value, json.loads(stored.default_value))
+    return dataclasses.replace(
+        renamed(stored, declared.name, declared.version),
+        type=stored.type if _same_type(declared, stored) else str(declared.type),
+        default_value=(
+            stored.default_value if same_default else wire_json.write(declared.default_value)
+        ),
+        features=declared.features,
+        metadata=(
+            stored.metadata
+            if wire_json.equal(declared.metadata, stored.metadata)
+            else declared.metadata
+        ),
+    )
+
+
+def _same_type(declared: Declaration, stored: SettingRecord) -> bool:
+    return declared.type == wire_types.parse(stored.type)
+
+
+def _check_features(declared: Declaration, features: Sequence[str]) -> None:
+    unknown = set(declared.features) - set(features)
+    if unknown:
+        raise UnknownFeatures(unknown)
+
+
+def _forward(
+    declared: Declaration,
+    stored: SettingRecord,
+    rules: Sequence[RuleRecord],
+    features: Sequence[str],
+) -> tuple[Difference, ...]:
+    """What would change on the service if it took the declaration over."""
+    return _sorted(
+        [
+            *_features_forward(declared, stored, rules, features),
+            *_type_forward(declared, stored, rules),
+            *_rest(declared, stored),
+        ]
+    )
+
+
+def _features_forward(
+    declared: Declaration,
+    stored: SettingRecord,
+    rules: Sequence[RuleRecord],
+    features: Sequence[str],
+) -> list[Difference]:
+    wanted, present = set(declared.features), set(stored.features)
+    if wanted == present:
+        return []
+    removed = present - wanted
+    in_the_way = [
+        rule.id for rule in rules if any(feature in removed for feature, _ in rule.conditions)
+    ]
+    if in_the_way:
+        message = (
+            f"configurable features {sorted(removed)} are still in use by rules "
+            f"{sorted(in_the_way)}"
+        )
+        return [Difference(Level.MISMATCH, message)]
+    if wanted < present:
+        return [Difference(Level.MINOR, f"removal of configurable features {sorted(removed)}")]
+    _check_features(declared, features)
+    return [_attribute(Level.MAJOR, "configurable_features", list(stored.features))]
+
+
+def _type_forward(
+    declared: Declaration, stored: SettingRecord, rules: Sequence[RuleRecord]
+) -> list[Difference]:
+    stored_type = wire_types.parse(stored.type)
+    if declared.type == stored_type:
+        return []
+    in_the_way = [rule.id for rule in rules if not declared.type.contains(json.loads(rule.value))]
+    if in_the_way:
+        message = f"setting type incompatible with values for rules: {sorted(in_the_way)}"
+        return [Difference(Level.MISMATCH, message)]
+    narrower = declared.type.is_narrower_than(stored_type)
+    return [_attribute(Level.MINOR if narrower else Level.MAJOR, "type", stored.type)]
+
+
+def _backward(declared: Declaration, stored: SettingRecord) -> tuple[Difference, ...]:
+    """What changed on the service since the declared version; rules play no part."""
+    differences: list[Difference] = []
+    wanted, present = set(declared.features), set(stored.features)
+    if wanted > present:
+        removed = sorted(wanted - present)
+        differences.append(Difference(Level.MINOR, f"removal of configurable features {removed}"))
+    elif wanted != present:
+        differences.append(_attribute(Level.MAJOR, "configurable_features", list(stored.features)))
+    stored_type = wire_types.parse(stored.type)
+    if declared.type != stored_type:
+        narrower = stored_type.is_narrower_than(declared.type)
+        differences.append(
+            _attribute(Level.MINOR if narrower else Level.MAJOR, "type", stored.type)
+        )
+    return _sorted([*differences, *_rest(declared, stored)])
+
+
+def _rest(declared: Declaration, stored: SettingRecord) -> list[Difference]:
+    """Name, default value and metadata: always minor, in both directions."""
+    differences: list[Difference] = []
+    if declared.name != stored.name:
+        differences.append(_attribute(Level.MINOR, "name", stored.name))
+    default_value = json.loads(stored.default_value)
+    if not wire_json.equal(declared.default_value, default_value):
+        differences.append(_attribute(Level.MINOR, "default_value", default_value))
+    if not wire_json.equal(declared.metadata, stored.metadata):
+        differences.append(_attribute(Level.MINOR, "metadata", dict(stored.metadata)))
+    return differences
+
+
+def _attribute(level: Level, attribute: str, latest_value: Json) -> Difference:
+    return Difference(level, attribute=attribute, latest_value=latest_value)
+
+
+def _sorted(differences: list[Difference]) -> tuple[Difference, ...]:
+    order = list(Level)
+    return tuple(sorted(differences, key=lambda difference: order.index(difference.level)))

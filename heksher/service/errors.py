@@ -1,0 +1,34 @@
+"""Why the service does not do what it was asked: one class per form of answer, one for the start.
+
+Pure. ``Refusal`` speaks of statuses because the protocol does; it knows no web framework.
+"""
+
+from __future__ import annotations
+
+from heksher.exceptions import HeksherError
+from heksher.service.wire_json import Json
+
+
+class CannotStartError(HeksherError):
+    """The service cannot start as it was asked to; the message says what to change."""
+
+
+class Refusal(Exception):
+    """A request is answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        text: the body as plain text, or None.
+        body: the body as JSON, or None. Neither: the answer has no body.
+    """
+
+    def __init__(self, status: int, text: str | None = None, body: Json = None) -> None:
+        super().__init__(status, text, body)
+        self.status = status
+        self.text = text
+        self.body = body
+
+
+def malformed(what: str) -> Refusal:
+    """422: the request is not what the route takes; *what* tells a person why."""
+    return Refusal(422, body={"detail": [{"msg": what}]})

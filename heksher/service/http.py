@@ -1,0 +1,158 @@
+"""The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors, tokens.
+
+Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
+``Response``; they run in worker threads, so they may block.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heksher.service import bodies
+from heksher.service.errors import Refusal, malformed
+from heksher.service.wire_json import Json
+
+_TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+_FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, read to its end. Of a repeated query parameter the last one is there."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    if_none_match: Sequence[str]
+    content_type: str | None
+    body: bytes
+
+    def fields(self) -> dict[str, Json]:
+        """The fields of the JSON body."""
+        return bodies.read_object(self.body, self.content_type)
+
+    def flag(self, name: str) -> bool:
+        """A boolean query parameter, false when it is missing."""
+        if name not in self.query:
+            return False
+        text = self.query[name].lower()
+        if text in _TRUE:
+            return True
+        if text in _FALSE:
+            return False
+        raise malformed(f"{name} must be true or false")
+
+    def name(self) -> str:
+        """The name in the path. Any text, but none that a database could not look up."""
+        name = self.path["name"]
+        if "\0" in name:
+            raise malformed("no name holds U+0000")
+        return name
+
+    def rule_id(self) -> int:
+        """The id in the path, read leniently."""
+        try:
+            return int(self.path["id"])
+        except (KeyError, ValueError) as error:
+            raise malformed("the id of a rule is a number") from error
+
+
+Handler: TypeAlias = Callable[[Call], Response]
+
+
+class Resource:
+    """One path: an ASGI application that hands each method to its handler."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = dict(handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        handler = self._handlers.get(request.method)
+        if handler is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._handlers))})
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        call = Call(
+            path=request.path_params,
+            query=request.query_params,
+            if_none_match=request.headers.getlist("if-none-match"),
+            content_type=request.headers.get("content-type"),
+            body=body,
+        )
+        response = await run_in_threadpool(_answer, handler, call)
+        await response(scope, receive, send)
+
+
+def _answer(handler: Handler, call: Call) -> Response:
+    try:
+        return handler(call)
+    except Refusal as refusal:
+        if refusal.text is not None:
+            return PlainTextResponse(refusal.text, refusal.status)
+        if refusal.body is not None:
+            return json_response(refusal.body, refusal.status)
+        return Response(status_code=refusal.status)
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """*value* as JSON. ``msgspec.Raw`` in it goes out as it is."""
+    return Response(
+        msgspec.json.encode(value), status, headers=headers, media_type="application/json"
+    )
+
+
+def no_content() -> Response:
+    """204."""
+    return Response(status_code=204)
+
+
+async def framework_error(_request: Request, error: Exception) -> Response:
+    """404 and 405, in the form that the protocol gives them."""
+    assert isinstance(error, HTTPException)
+    return json_response({"detail": error.detail}, error.status_code, error.headers)
+
+
+class TokenRequired:
+    """An ASGI application that lets only requests with a token through to another one.
+
+    The token is taken from the header ``api_token`` or as a bearer's. Health stays open.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, *, open_path: str) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._open_path = open_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == self._open_path or self._has_token(scope):
+            await self._app(scope, receive, send)
+            return
+        response = json_response(
+            {"detail": "Unauthorized"}, 401, {"WWW-Authenticate": 'Bearer realm="heksher"'}
+        )
+        await response(scope, receive, send)
+
+    def _has_token(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        offered = headers.getlist("api_token")
+        for authorization in headers.getlist("authorization"):
+            scheme, _, credentials = authorization.partition(" ")
+            if scheme.lower() == "bearer":
+                offered.append(credentials.strip())
+        # Comparing takes a time that tells nothing about the token.
+        return any(hmac.compare_digest(text.encode("latin-1"), self._token) for text in offered)

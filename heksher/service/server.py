@@ -1,0 +1,79 @@
+"""Running the service with uvicorn: a socket, signals, one line on stdout when it is ready.
+
+Knows neither the command line nor what the application does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from heksher.service.errors import CannotStartError
+
+# Seconds that requests under way get when the process is told to end.
+_GRACE = 3
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on *host* and *port*, 0 being any free port.
+
+    Raises:
+        CannotStartError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = str(error)
+        if isinstance(error, OSError) and error.errno:  # create_server() repeats the address
+            reason = os.strerror(error.errno)
+        raise CannotStartError(f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> int:
+    """Serve *app* until SIGTERM or SIGINT arrives; the exit status to end with.
+
+    Prints the address on stdout, once connections are accepted, in a line that scripts read.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,  # what is logged goes where the process sends it, and not to stdout
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=_GRACE,
+    )
+    server = _Server(config, _url(listener))
+
+    def stop(_signal: int, _frame: object) -> None:
+        server.should_exit = True
+
+    # uvicorn has handlers of its own while it runs, and afterwards sends itself the signal once
+    # more, for whoever handled it before: that is us, and the process goes on to its normal end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run(sockets=[listener])
+    return 0 if server.started or server.should_exit else 1
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Says where it is, as soon as it can be reached."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"heksher service on {self._url}\n")
+            sys.stdout.flush()

@@ -1,0 +1,161 @@
+"""The tables of a Heksher database, as SQLAlchemy Core describes them.
+
+Tables, columns, keys, indexes and their names are those of the original service, so that one
+database can serve either. Only schema: no queries, no connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Dialect,
+    ForeignKey,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from heksher.service import wire_json
+
+# What the last migration of the original service leaves in alembic_version.
+REVISION = "83f0f272313f"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+class MetadataValue(TypeDecorator[Any]):
+    """A JSON value: jsonb where there is one, else text.
+
+    Not SQLAlchemy's JSON type: in SQLite its columns have numeric affinity and turn 1.0 into 1.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(JSONB())
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return value if dialect.name == "postgresql" else wire_json.write(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return value if dialect.name == "postgresql" else wire_json.read(value.encode())
+
+
+def _of_setting() -> Column[str]:
+    return Column(
+        "setting",
+        String,
+        ForeignKey("settings.name", onupdate="CASCADE", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    )
+
+
+def _of_rule() -> Column[int]:
+    return Column(
+        "rule",
+        Integer,
+        ForeignKey("rules.id", onupdate="CASCADE", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    )
+
+
+def _on_feature() -> Column[str]:
+    return Column("context_feature", String, ForeignKey("context_features.name"), nullable=False)
+
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("type", String, nullable=False),
+    Column("default_value", String, nullable=False),
+    Column("version", String, nullable=True),
+)
+
+context_features = Table(
+    "context_features",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("index", Integer, nullable=True),
+    UniqueConstraint("index"),
+)
+
+configurable = Table(
+    "configurable",
+    metadata,
+    _of_setting(),
+    _on_feature(),
+    UniqueConstraint("setting", "context_feature"),
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_setting(),
+    Column("value", String, nullable=False),
+    # Ids are never used again; SQLite has to be told.
+    sqlite_autoincrement=True,
+)
+
+conditions = Table(
+    "conditions",
+    metadata,
+    _of_rule(),
+    _on_feature(),
+    Column("feature_value", String, nullable=False),
+    UniqueConstraint("rule", "context_feature"),
+)
+
+setting_metadata = Table(
+    "setting_metadata",
+    metadata,
+    _of_setting(),
+    Column("key", String, nullable=False),
+    Column("value", MetadataValue, nullable=False),
+    UniqueConstraint("setting", "key"),
+)
+
+rule_metadata = Table(
+    "rule_metadata",
+    metadata,
+    _of_rule(),
+    Column("key", String, nullable=False),
+    Column("value", MetadataValue, nullable=False),
+    UniqueConstraint("rule", "key"),
+)
+
+setting_aliases = Table(
+    "setting_aliases",
+    metadata,
+    _of_setting(),
+    Column("alias", String, primary_key=True),
+)
+
+alembic_version = Table(
+    "alembic_version",
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)

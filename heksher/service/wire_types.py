@@ -1,0 +1,211 @@
+"""Types of settings as the protocol spells them: parse, normal form, contains, equal, narrower.
+
+Pure. Knows nothing of declarations, storage or HTTP, and nothing of the library's own Python types.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from heksher.service.wire_json import Json, is_list, is_object
+
+Option: TypeAlias = str | int | float | bool
+
+# The depth that is known to work with the original service. More would only test how deep Python
+# recurses.
+MAX_DEPTH = 200
+
+# An option and whether it is a boolean: in Python, true equals 1, and as options they are two.
+_Key: TypeAlias = tuple[bool, Option]
+
+
+class InvalidType(ValueError):
+    """A text names no type."""
+
+
+class WireType(ABC):
+    """A type. Two types are equal when they have the same shape and the same set of options."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The normal form, which is stored and reported."""
+
+    @abstractmethod
+    def contains(self, value: Json) -> bool:
+        """Whether *value* is a value of this type. Null never is."""
+
+    @abstractmethod
+    def is_narrower_than(self, other: WireType) -> bool:
+        """Whether this is a strict subtype of *other*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive(WireType):
+    """``int``, ``float``, ``str`` or ``bool``."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def contains(self, value: Json) -> bool:
+        if isinstance(value, bool):
+            return self.name == "bool"
+        if self.name == "str":
+            return isinstance(value, str)
+        if self.name == "float":
+            return isinstance(value, int | float)
+        if self.name == "int":
+            return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return False
+
+    def is_narrower_than(self, other: WireType) -> bool:
+        return self == INT and other == FLOAT
+
+
+INT = Primitive("int")
+FLOAT = Primitive("float")
+STR = Primitive("str")
+BOOL = Primitive("bool")
+_PRIMITIVES = {str(primitive): primitive for primitive in (INT, FLOAT, STR, BOOL)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Options(WireType):
+    """What Enum and Flags share: a set of options, each in the spelling it came in first."""
+
+    keyword: ClassVar[str]
+    options: frozenset[_Key]
+
+    def __str__(self) -> str:
+        return f"{self.keyword}[{','.join(sorted(json.dumps(o) for _, o in self.options))}]"
+
+    def has_option(self, value: Json) -> bool:
+        return isinstance(value, str | int | float) and _key(value) in self.options
+
+    def is_narrower_than(self, other: WireType) -> bool:
+        return (
+            isinstance(other, _Options)
+            and other.keyword == self.keyword
+            and self.options < other.options
+        )
+
+
+class Enum(_Options):
+    """One of the options."""
+
+    __slots__ = ()
+    keyword = "Enum"
+
+    def contains(self, value: Json) -> bool:
+        return self.has_option(value)
+
+
+class Flags(_Options):
+    """A list of options in any order, none of them twice."""
+
+    __slots__ = ()
+    keyword = "Flags"
+
+    def contains(self, value: Json) -> bool:
+        if not is_list(value):
+            return False
+        # A plain set on purpose: for this check 1, 1.0 and true are the same.
+        return all(map(self.has_option, value)) and len(set(value)) == len(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Container(WireType):
+    """What Sequence and Mapping share: the type of what is in them."""
+
+    keyword: ClassVar[str]
+    inner: WireType
+
+    def __str__(self) -> str:
+        return f"{self.keyword}<{self.inner}>"
+
+    def is_narrower_than(self, other: WireType) -> bool:
+        return (
+            isinstance(other, _Container)
+            and other.keyword == self.keyword
+            and self.inner.is_narrower_than(other.inner)
+        )
+
+
+class Sequence(_Container):
+    """A list of values of one type."""
+
+    __slots__ = ()
+    keyword = "Sequence"
+
+    def contains(self, value: Json) -> bool:
+        return is_list(value) and all(map(self.inner.contains, value))
+
+
+class Mapping(_Container):
+    """An object whose values are of one type; keys are any texts."""
+
+    __slots__ = ()
+    keyword = "Mapping"
+
+    def contains(self, value: Json) -> bool:
+        return is_object(value) and all(map(self.inner.contains, value.values()))
+
+
+# Neither can backtrack over much: bodies may be long and come from strangers.
+_OPTIONS = re.compile(r"(Enum|Flags)\s*(\[.*)\Z", re.DOTALL)
+_CONTAINER = re.compile(r"(Sequence|Mapping)\s*<")
+_CLASSES: dict[str, type[_Options]] = {"Enum": Enum, "Flags": Flags}
+_CONTAINERS: dict[str, type[_Container]] = {"Sequence": Sequence, "Mapping": Mapping}
+
+
+def parse(text: str) -> WireType:
+    """The type that *text* names, in any spelling that the protocol allows.
+
+    Raises:
+        InvalidType: *text* names none, or nests too deeply.
+    """
+    around: list[type[_Container]] = []
+    # One line feed after the last bracket passes, as it does in the original service.
+    inner = text.removesuffix("\n") if text.endswith(">\n") else text
+    while (match := _CONTAINER.match(inner)) is not None and inner.endswith(">"):
+        if len(around) == MAX_DEPTH:
+            raise InvalidType(f"types nest at most {MAX_DEPTH} times")
+        around.append(_CONTAINERS[match[1]])
+        inner = inner[match.end() : -1].strip()
+    parsed = _parse_innermost(inner)
+    for container in reversed(around):
+        parsed = container(parsed)
+    return parsed
+
+
+def _parse_innermost(text: str) -> WireType:
+    if text in _PRIMITIVES:
+        return _PRIMITIVES[text]
+    match = _OPTIONS.match(text)
+    if match is None:
+        raise InvalidType(f"{text!r} is no type")
+    try:
+        options = json.loads(match[2])
+    except (ValueError, RecursionError) as error:
+        raise InvalidType(f"the options of {text!r} are no JSON list") from error
+    unique: dict[_Key, None] = {}
+    for option in options:
+        if not _is_option(option):
+            raise InvalidType(f"{option!r} is no option: text, finite number or boolean")
+        unique.setdefault(_key(option))
+    return _CLASSES[match[1]](frozenset(unique))
+
+
+def _is_option(value: Json) -> bool:
+    if isinstance(value, float):
+        return value - value == 0.0  # neither NaN nor infinite
+    return isinstance(value, str | int)
+
+
+def _key(option: Option) -> _Key:
+    return (isinstance(option, bool), option)
