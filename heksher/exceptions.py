@@ -8,10 +8,20 @@ one place that imports httpx.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class HeksherError(Exception):
     """The root of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors are pickled on their way out of worker processes. Exception would call __init__ with
+        # the finished message.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[HeksherError], args: tuple[Any, ...]) -> HeksherError:
+    return kind.__new__(kind, *args)
 
 
 # --- the application's: an argument, a declaration or a call that cannot work ---------------------
