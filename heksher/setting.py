@@ -128,6 +128,10 @@ def _check_name(what: str, name: object) -> None:
 
 
 def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidSettingError(
+            f"setting {name!r}: the metadata is {metadata!r}; a mapping with string keys is wanted"
+        )
     checked = dict(metadata or {})
     for key in checked:
         if not isinstance(key, str) or not names.is_metadata_key(key):
@@ -136,7 +140,7 @@ def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[
             )
     try:
         msgspec.json.encode(checked)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidSettingError(f"setting {name!r}: the metadata is no JSON: {error}") from None
     return checked
 
