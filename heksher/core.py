@@ -180,7 +180,7 @@ class Core:
         task = self._prepare_start(backend)
         if task is None:
             return
-        former = registry.set_main(self)
+        former = self._take_place()
         try:
             await task.start()
             await self._finish_start()
@@ -200,7 +200,7 @@ class Core:
         task = self._prepare_start(backend)
         if task is None:
             raise HeksherError("the client runs already; run() starts it, so call just one of both")
-        former = registry.set_main(self)
+        former = self._take_place()
         failure: Exception | None = None
         try:
             async with cast(ScopedTask, task).in_caller():
@@ -217,6 +217,17 @@ class Core:
         if failure is not None:
             await self._take_start_back(task, former)
             raise failure
+
+    def _take_place(self) -> registry.MainClient | None:
+        """Become the main client, and return the one before; if that cannot be, nothing was started."""
+        try:
+            return registry.set_main(self)
+        except BaseException:
+            with self._lock:
+                if self._state is not ClientState.CLOSED:
+                    self._state = ClientState.NEW
+                self._task = None
+            raise
 
     def _enter(self) -> Backend:
         """Return the backend, chosen by now at the latest, and see that its place is here."""

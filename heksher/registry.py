@@ -87,15 +87,25 @@ def withdraw(setting: Setting[Any], client: MainClient) -> None:
 
 
 def set_main(client: MainClient) -> MainClient | None:
-    """Make *client* the main client, hand it all settings, and return the one before it."""
+    """Make *client* the main client, hand it all settings, and return the one before it.
+
+    Raises:
+        DuplicateSettingError: *client* serves a differing setting of some name already. Then the
+            one before it stays the main client, and keeps its settings.
+    """
     global _main
     with _lock:
-        former, _main = _main, client
+        former = _main
         if former is client:
             return former
+        try:
+            client.adopt([setting for name in list(_settings) for setting in _alive(name)])
+        except DuplicateSettingError:
+            client.release(None)
+            raise
         if former is not None:
             former.release(None)
-        client.adopt([setting for name in list(_settings) for setting in _alive(name)])
+        _main = client
         return former
 
 

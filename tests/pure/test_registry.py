@@ -1,0 +1,333 @@
+"""The registry: settings on their way to the main client, whichever comes first, and duplicates."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from heksher import Setting, ThreadHeksherClient, registry
+from heksher.exceptions import DuplicateSettingError, InvalidSettingError
+
+
+class Client:
+    """Notes what the registry tells it, in words: ``+name`` and ``-name``, ``-*`` for all."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.served: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
+        self.refuses: set[str] = set()
+
+    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+        for setting in settings:
+            if setting.name in self.refuses:
+                raise DuplicateSettingError("served already, differently", setting.name)
+            self.told.append(f"+{setting.name}")
+            self.served.add(setting)
+
+    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+        if settings is None:
+            self.told.append("-*")
+            self.served.clear()
+            return
+        for setting in settings:
+            self.told.append(f"-{setting.name}")
+            self.served.discard(setting)
+
+
+def setting_of(name: str, default: int = 1) -> Setting[int]:
+    return Setting(name, int, ["user"], default)
+
+
+def module_with(name: str, source: str) -> ModuleType:
+    """Make a module without a file; a setting made in it has this module's name."""
+    module = ModuleType(name)
+    code = compile(source, f"/app/{name}.py", "exec")
+    run_in(module, code)
+    return module
+
+
+def run_in(module: ModuleType, code: Any) -> None:
+    exec(code, vars(module))
+
+
+ONE = "from heksher import Setting\nttl = Setting('ttl', int, ['user'], 60)\n"
+OTHER = "from heksher import Setting\n\nttl = Setting('ttl', int, ['user'], 90)\n"
+
+
+# --- the main client ------------------------------------------------------------------------------
+
+
+def test_settings_wait_for_the_main_client() -> None:
+    kept = [setting_of("a"), setting_of("b")]
+    client = Client()
+    assert registry.set_main(client) is None
+    assert registry.main() is client
+    assert sorted(client.told) == ["+a", "+b"]
+    assert set(client.served) == set(kept)
+
+
+def test_a_setting_made_later_is_handed_over_at_once() -> None:
+    client = Client()
+    registry.set_main(client)
+    setting = setting_of("a")
+    assert client.told == ["+a"]
+    assert set(client.served) == {setting}
+
+
+def test_settings_are_held_weakly() -> None:
+    watch = weakref.ref(setting_of("a"))
+    gc.collect()
+    assert watch() is None
+    client = Client()
+    registry.set_main(client)
+    assert client.told == []
+
+
+def test_a_second_main_client_takes_the_settings_over() -> None:
+    setting = setting_of("a")
+    first, second = Client(), Client()
+    registry.set_main(first)
+    assert registry.set_main(second) is first
+    assert first.told == ["+a", "-*"]
+    assert set(second.served) == {setting}
+    later = setting_of("b")
+    assert first.told == ["+a", "-*"]
+    assert set(second.served) == {setting, later}
+
+
+def test_setting_the_same_main_client_again_tells_it_nothing() -> None:
+    _kept = setting_of("a")
+    client = Client()
+    registry.set_main(client)
+    assert registry.set_main(client) is client
+    assert client.told == ["+a"]
+
+
+def test_a_client_that_cannot_take_the_settings_over_leaves_them_where_they_are() -> None:
+    kept = [setting_of("a"), setting_of("b"), setting_of("c")]
+    first, second = Client(), Client()
+    registry.set_main(first)
+    second.refuses = {"b"}
+    with pytest.raises(DuplicateSettingError):
+        registry.set_main(second)
+    assert registry.main() is first
+    assert set(first.served) == set(kept)
+    assert set(second.served) == set()
+
+
+def test_a_client_that_could_not_take_the_settings_over_can_be_started_again() -> None:
+    mine = setting_of("ttl", 60)
+    client = ThreadHeksherClient("http://heksher.invalid", 60, ["user"])
+    client.add_settings([mine])
+    other = setting_of("ttl", 90)
+    for _ in range(2):
+        with pytest.raises(DuplicateSettingError, match="'ttl'"):
+            client.set_as_main()
+        assert client.status.state == "new"
+        assert registry.main() is None
+    assert (mine.get(), other.get()) == (60, 90)
+    client.close()
+
+
+def test_the_place_can_be_given_back() -> None:
+    setting = setting_of("a")
+    first, second = Client(), Client()
+    registry.set_main(first)
+    former = registry.set_main(second)
+    registry.replace_main(second, former)
+    assert registry.main() is first
+    assert set(first.served) == {setting}
+    assert set(second.served) == set()
+
+
+def test_the_place_can_be_given_back_to_nobody() -> None:
+    _kept = setting_of("a")
+    client = Client()
+    registry.set_main(client)
+    registry.replace_main(client, None)
+    assert registry.main() is None
+    assert client.told == ["+a", "-*"]
+
+
+def test_only_who_has_the_place_can_give_it_away() -> None:
+    first, second = Client(), Client()
+    registry.set_main(first)
+    registry.replace_main(second, None)
+    registry.resign(second)
+    assert registry.main() is first
+    assert first.told == []
+
+
+def test_after_the_main_client_has_resigned_new_settings_wait_for_the_next_one() -> None:
+    first, second = Client(), Client()
+    registry.set_main(first)
+    registry.resign(first)
+    assert registry.main() is None
+    setting = setting_of("a")
+    assert first.told == []
+    registry.set_main(second)
+    assert set(second.served) == {setting}
+
+
+def test_a_setting_of_a_client_of_its_own_is_not_the_main_clients() -> None:
+    mine, others = setting_of("mine"), setting_of("others")
+    main, own = Client(), Client()
+    registry.set_main(main)
+    registry.withdraw(mine, own)
+    assert set(main.served) == {others}
+    assert "-mine" in main.told
+    later = Client()
+    registry.set_main(later)
+    assert set(later.served) == {others}
+
+
+def test_the_main_client_may_keep_a_setting_as_its_own() -> None:
+    setting = setting_of("a")
+    client = Client()
+    registry.set_main(client)
+    registry.withdraw(setting, client)
+    assert set(client.served) == {setting}
+    assert client.told == ["+a"]
+
+
+def test_reset_goes_back_to_the_state_of_an_import() -> None:
+    old = setting_of("a")
+    client = Client()
+    registry.set_main(client)
+    registry.reset()
+    assert registry.main() is None
+    assert client.told == ["+a", "-*"]
+    # The name is free, for any module.
+    again = module_with(
+        "elsewhere", "from heksher import Setting\na = Setting('a', str, ['x'], '')"
+    )
+    fresh = Client()
+    registry.set_main(fresh)
+    assert set(fresh.served) == {again.a}
+    assert old.get() == 1
+
+
+def test_names_of_settings_that_are_gone_are_forgotten() -> None:
+    kept = [setting_of(f"kept_{number}") for number in range(5)]
+    for number in range(1000):
+        setting_of(f"gone_{number}")
+    gc.collect()
+    for number in range(200):  # makes the registry sweep
+        setting_of(f"more_{number}")
+    assert len(registry._settings) < 500  # pyright: ignore[reportPrivateUsage]
+    client = Client()
+    registry.set_main(client)
+    assert set(kept) <= set(client.served)
+
+
+# --- duplicates -----------------------------------------------------------------------------------
+
+
+def test_equal_settings_of_one_name_are_all_served() -> None:
+    client = Client()
+    registry.set_main(client)
+    modules = [module_with("one", ONE), module_with("other", ONE)]
+    assert set(client.served) == {module.ttl for module in modules}
+    assert client.told == ["+ttl", "+ttl"]
+
+
+@pytest.mark.parametrize(
+    ("source", "is_equal"),
+    [
+        ("Setting('ttl', int, ['user', 'theme'], 60)", True),
+        ("Setting('ttl', int, ['theme', 'user'], 60)", True),
+        ("Setting('ttl', int, ['theme'], 60)", False),
+        ("Setting('ttl', float, ['theme', 'user'], 60)", False),
+        ("Setting('ttl', int, ['theme', 'user'], 61)", False),
+        ("Setting('ttl', int, ['theme', 'user'], 60, {'k': 1})", False),
+        ("Setting('ttl', int, ['theme', 'user'], 60, alias='old')", False),
+        ("Setting('ttl', int, ['theme', 'user'], 60, version='1.1')", False),
+    ],
+    ids=[
+        "the same",
+        "other order",
+        "features",
+        "type",
+        "default",
+        "metadata",
+        "alias",
+        "version",
+    ],
+)
+def test_settings_are_equal_if_they_declare_the_same(source: str, is_equal: bool) -> None:
+    start = "from heksher import Setting\nttl = "
+    one = module_with("one", start + "Setting('ttl', int, ['user', 'theme'], 60)")
+    if is_equal:
+        other = module_with("other", start + source)
+        assert registry.declared_alike(one.ttl, other.ttl)
+    else:
+        with pytest.raises(DuplicateSettingError):
+            module_with("other", start + source)
+
+
+def test_differing_settings_of_two_modules_are_an_error_that_names_both_places() -> None:
+    client = Client()
+    registry.set_main(client)
+    one = module_with("one", ONE)
+    with pytest.raises(DuplicateSettingError) as caught:
+        module_with("other", OTHER)
+    assert isinstance(caught.value, InvalidSettingError)
+    assert caught.value.name == "ttl"
+    for part in ("'ttl'", "/app/one.py:2", "/app/other.py:3"):
+        assert part in str(caught.value)
+    # The first one stays as it was.
+    assert set(client.served) == {one.ttl}
+    assert client.told == ["+ttl"]
+
+
+def test_a_differing_setting_of_the_same_module_takes_the_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = Client()
+    registry.set_main(client)
+    module = module_with("one", ONE)
+    first = module.ttl
+    with caplog.at_level(logging.WARNING, "heksher.registry"):
+        run_in(module, compile(OTHER, "/app/one.py", "exec"))
+    assert module.ttl is not first
+    assert set(client.served) == {module.ttl}
+    assert client.told == ["+ttl", "-ttl", "+ttl"]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for part in ("'ttl'", "/app/one.py:3", "/app/one.py:2"):
+        assert part in record.getMessage()
+    # For good: the next main client gets the newer one only.
+    later = Client()
+    registry.set_main(later)
+    assert set(later.served) == {module.ttl}
+    assert first.get() == 60
+
+
+def test_running_the_same_module_again_is_no_matter_to_warn_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = module_with("one", ONE)
+    first = module.ttl
+    with caplog.at_level(logging.DEBUG, "heksher"):
+        run_in(module, compile(ONE, "/app/one.py", "exec"))
+    assert caplog.records == []
+    client = Client()
+    registry.set_main(client)
+    assert set(client.served) == {first, module.ttl}
+
+
+def test_an_unusable_setting_is_not_registered() -> None:
+    client = Client()
+    registry.set_main(client)
+    wrong: Any = "60"
+    with pytest.raises(InvalidSettingError):
+        Setting("ttl", int, ["user"], wrong)
+    assert client.told == []
+    setting = module_with("other", OTHER).ttl
+    assert set(client.served) == {setting}
