@@ -115,7 +115,8 @@ def choose_blocking(choice: str | Backend) -> Backend:
 
 def _checked_object(backend: object, *, blocking: bool) -> Backend:
     client = "ThreadHeksherClient" if blocking else "AsyncHeksherClient"
-    if not isinstance(backend, Backend):
+    # A class has all methods as well, but none that can be called.
+    if isinstance(backend, type) or not isinstance(backend, Backend):
         raise BackendError(
             f"backend={backend!r} is neither a backend's name nor an object with all methods of "
             "heksher.backends.Backend"

@@ -42,18 +42,14 @@ class ClientFace:
         base_url, auth = _checked_url(service_url)
         if startup not in ("raise", "continue"):
             raise InvalidArgumentError(f'startup={startup!r}: "raise" or "continue" is wanted')
-        if http_client is not None and http_client_args:
-            raise InvalidArgumentError(
-                "http_client and http_client_args are both given; "
-                "a ready client cannot be given arguments any more, so give one of the two"
-            )
+        _check_http_client(http_client, http_client_args)
         http = HttpOptions(
             base_url,
             auth,
             dict(http_client_args or {}),
             http_client,
             _checked_seconds("request_timeout", request_timeout),
-            max_response_bytes,
+            _checked_bytes("max_response_bytes", max_response_bytes),
         )
         self._core = Core(
             choose_backend,
@@ -118,18 +114,25 @@ class ClientFace:
 
 def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
     """Return the address with a slash at its end and without credentials, and these."""
-    if not isinstance(url, str):
-        raise InvalidArgumentError(f"the service's URL is {url!r}; a string is wanted")
     wanted = "http://HOST:PORT or https://HOST is wanted"
+    # Never show what may hold a password: an "@" may be the end of one, and other types print theirs.
+    if not isinstance(url, str):
+        raise InvalidArgumentError(f"the service's URL is a {type(url).__name__}; {wanted}")
+    may_show = "@" not in url
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidArgumentError(f"the service's URL is no URL ({error}); {wanted}") from None
-    # Never show the URL itself in full: it may hold a password.
-    shown = repr(url) if "@" not in url else f"{parts.scheme}://…@{host}"
-    if parts.scheme not in ("http", "https") or not host:
+        reason = str(error) if may_show else "are its user name and password percent-encoded?"
+        raise InvalidArgumentError(f"the service's URL is no URL ({reason}); {wanted}") from None
+    shown = repr(url) if may_show else "one with a user name"
+    if parts.scheme not in ("http", "https") or not host or not host.isprintable() or " " in host:
         raise InvalidArgumentError(f"the service's URL is {shown}; {wanted}")
+    if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
+        raise InvalidArgumentError(
+            "the service's URL has an @ behind the host; "
+            "if that ends a password, percent-encode the password: %2F for /, %3F for ?, %23 for #"
+        )
     if parts.query or parts.fragment:
         raise InvalidArgumentError(
             f"the service's URL is {shown}, with a query or a fragment; {wanted}"
@@ -142,12 +145,39 @@ def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
     return base_url, (unquote(parts.username or ""), unquote(parts.password or ""))
 
 
-def _checked_seconds(name: str, value: object) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or value <= 0
+def _check_http_client(http_client: object, http_client_args: object) -> None:
+    # Neither is shown: both may hold a token.
+    if http_client_args is not None and not isinstance(http_client_args, Mapping):
+        raise InvalidArgumentError(
+            f"http_client_args is a {type(http_client_args).__name__}; "
+            "a mapping of keyword arguments for the HTTP client is wanted"
+        )
+    if not (http_client is None or callable(http_client)) and not hasattr(
+        http_client, "build_request"
     ):
-        raise InvalidArgumentError(f"{name}={value!r}: a number of seconds above 0 is wanted")
-    return float(value)
+        raise InvalidArgumentError(
+            f"http_client is a {type(http_client).__name__}; "
+            "a ready HTTP client or a callable that makes one is wanted"
+        )
+    if http_client is not None and http_client_args:
+        raise InvalidArgumentError(
+            "http_client and http_client_args are both given; "
+            "a ready client cannot be given arguments any more, so give one of the two"
+        )
+
+
+def _checked_seconds(name: str, value: object) -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            seconds = float(value)
+            if math.isfinite(seconds) and seconds > 0:
+                return seconds
+    except OverflowError:  # an int beyond all floats
+        pass
+    raise InvalidArgumentError(f"{name}={value!r}: a number of seconds above 0 is wanted")
+
+
+def _checked_bytes(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InvalidArgumentError(f"{name}={value!r}: a number of bytes above 0 is wanted")
