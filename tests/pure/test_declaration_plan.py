@@ -1,0 +1,204 @@
+"""What is declared, given what the service has, and how a refusal is explained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from heksher import Setting
+from heksher.declaration import Catalogue, Plan, declaration_of, explain_refusal, plan
+from heksher.protocol import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
+
+TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")
+STORED = SettingData("ttl", "int", 60, "1.0", ("theme", "user"), {"k": 1}, ())
+
+
+def test_a_setting_declares_what_it_was_made_with() -> None:
+    setting = Setting("ratio", float, ["user", "theme"], 1, {"k": 1}, "old", "2.3")
+    assert declaration_of(setting) == Declaration(
+        "ratio", "float", ("user", "theme"), 1.0, {"k": 1}, "old", "2.3"
+    )
+
+
+def test_the_catalogue_finds_by_name_and_by_alias() -> None:
+    other = SettingData("other", "str", "", "1.0", aliases=("b",))
+    stored = msgspec.structs.replace(STORED, aliases=("a", "old"))
+    catalogue = Catalogue([stored, other])
+    assert [catalogue.find(name) for name in ("ttl", "a", "old")] == [stored] * 3
+    assert [catalogue.find(name) for name in ("other", "b")] == [other] * 2
+    assert catalogue.find("nobody") is None
+    assert catalogue.find(None) is None
+
+
+# --- new settings ---------------------------------------------------------------------------------
+
+
+def test_a_new_setting_at_the_first_version_is_declared() -> None:
+    assert plan(TTL, Catalogue([])) == Plan((TTL,), "ttl")
+
+
+@pytest.mark.parametrize("version", ["2.3", "1.1", "1.00", "0.9"])
+def test_a_new_setting_at_another_version_is_declared_at_the_first_one_before(
+    version: str,
+) -> None:
+    declaration = replace(TTL, version=version)
+    assert plan(declaration, Catalogue([])) == Plan((TTL, declaration), "ttl")
+
+
+def test_a_new_setting_leaves_out_an_alias_that_the_service_does_not_know() -> None:
+    declaration = replace(TTL, alias="old", version="1.1")
+    bare = replace(TTL, version="1.1")
+    assert plan(declaration, Catalogue([])) == Plan((TTL, bare), "ttl", unknown_alias=True)
+
+
+# --- renames --------------------------------------------------------------------------------------
+
+
+def test_a_rename_is_declared_with_the_alias_and_at_its_own_version() -> None:
+    declaration = replace(TTL, alias="old", version="1.1")
+    stored = msgspec.structs.replace(STORED, name="old")
+    assert plan(declaration, Catalogue([stored])) == Plan((declaration,), "ttl")
+
+
+def test_a_rename_that_was_made_is_not_made_again() -> None:
+    declaration = replace(TTL, alias="old")
+    stored = msgspec.structs.replace(STORED, aliases=("old", "older"))
+    assert plan(declaration, Catalogue([stored])) == Plan((), "ttl")
+
+
+def test_a_setting_that_somebody_renamed_is_not_declared_again() -> None:
+    renamed = msgspec.structs.replace(STORED, name="new", aliases=("ttl",), version="3.0")
+    for declaration in (TTL, replace(TTL, version="2.0", default_value=5)):
+        assert plan(declaration, Catalogue([renamed])) == Plan((), "new")
+
+
+def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
+    declaration = replace(TTL, alias="old")
+    assert plan(declaration, Catalogue([STORED])) == Plan((), "ttl", unknown_alias=True)
+    changed = replace(declaration, default_value=61)
+    assert plan(changed, Catalogue([STORED])) == Plan(
+        (replace(changed, alias=None),), "ttl", unknown_alias=True
+    )
+
+
+def test_an_alias_that_leads_elsewhere_is_the_services_to_refuse() -> None:
+    declaration = replace(TTL, alias="old")
+    elsewhere = SettingData("elsewhere", "int", 1, "1.0", aliases=("old",))
+    assert plan(declaration, Catalogue([STORED, elsewhere])) == Plan((declaration,), "ttl")
+    assert plan(declaration, Catalogue([elsewhere])) == Plan((declaration,), "ttl")
+
+
+# --- settings that exist --------------------------------------------------------------------------
+
+
+def test_a_setting_that_is_up_to_date_costs_nothing() -> None:
+    assert plan(TTL, Catalogue([STORED])) == Plan((), "ttl")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "1.1"},
+        {"version": "0.9"},
+        {"version": "1.00"},
+        {"type": "float"},
+        {"configurable_features": ("user",)},
+        {"configurable_features": ("user", "theme", "environment")},
+        {"configurable_features": ("user", "environment")},
+        {"default_value": 61},
+        {"default_value": None},
+        {"default_value": 60.0},
+        {"metadata": {}},
+        {"metadata": {"k": 2}},
+        {"metadata": {"k": 1, "l": 1}},
+        {"metadata": {"k": 1.0}},
+        {"metadata": {"k": True}},
+    ],
+    ids=repr,
+)
+def test_any_difference_is_declared(change: dict[str, Any]) -> None:
+    declaration = replace(TTL, **change)
+    assert plan(declaration, Catalogue([STORED])) == Plan((declaration,), "ttl")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "is_equal"),
+    [
+        (1, 1, True),
+        (1, 1.0, False),
+        (1.0, 1, False),
+        (1, True, False),
+        (0, False, False),
+        ("", None, False),
+        ([1, 2], [2, 1], False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": [1]}, {"a": [1.0]}, False),
+        (1e300, 1e300, True),
+        (2**64, 2**64, True),
+    ],
+    ids=repr,
+)
+def test_values_are_equal_as_json_and_not_loosely(here: Any, there: Any, is_equal: bool) -> None:
+    declaration = replace(TTL, default_value=here, metadata={"k": here})
+    stored = msgspec.structs.replace(STORED, default_value=there, metadata={"k": there})
+    needed = () if is_equal else (declaration,)
+    assert plan(declaration, Catalogue([stored])) == Plan(needed, "ttl")
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_mismatch_names_each_attribute_here_and_there_and_the_mend() -> None:
+    answer = DeclarationAnswer(
+        Outcome.MISMATCH,
+        (
+            Difference("minor", "default_value", 61),
+            Difference("minor", "metadata", {}),
+            Difference("minor", "name", "ttl_new"),
+            Difference("major", "type", "str"),
+            Difference("major", "configurable_features", ["theme"]),
+        ),
+    )
+    text = explain_refusal(TTL, answer)
+    for part in (
+        "version 1.0",
+        "default_value is 60 here and 61 on the service (minor)",
+        "metadata is {'k': 1} here and {} on the service (minor)",
+        "name is 'ttl' here and 'ttl_new' on the service (minor)",
+        "type is 'int' here and 'str' on the service (major)",
+        "configurable_features is ['theme', 'user'] here and ['theme'] on the service (major)",
+        "raise the version",
+    ):
+        assert part in text
+
+
+def test_a_rejection_names_the_services_version_and_words() -> None:
+    answer = DeclarationAnswer(
+        Outcome.REJECTED,
+        (Difference("mismatch", message="setting type incompatible with values for rules: [7]"),),
+        "1.4",
+    )
+    text = explain_refusal(replace(TTL, version="2.0"), answer)
+    for part in (
+        "version 2.0",
+        "rejected",
+        "1.4",
+        "incompatible with values for rules: [7] (mismatch)",
+        "raise the major version",
+    ):
+        assert part in text
+
+
+def test_a_refusal_keeps_the_services_words() -> None:
+    words = "HTTP 404: {'user'} are not acceptable context features"
+    text = explain_refusal(TTL, DeclarationAnswer(Outcome.REFUSED, text=words))
+    for part in ("version 1.0", "refused", words, "mend"):
+        assert part in text
+
+
+def test_an_attribute_that_nobody_knows_here_is_told_as_well() -> None:
+    answer = DeclarationAnswer(Outcome.MISMATCH, (Difference("minor", "colour", "red"),))
+    assert "colour is None here and 'red' on the service" in explain_refusal(TTL, answer)
