@@ -24,9 +24,6 @@ from heksher.service.errors import Refusal, malformed
 from heksher.service.wire_json import Json
 from heksher.service.wire_types import WireType
 
-# The original indexes names and keys in pages of a database; longer ones did not fit there.
-MAX_NAME_BYTES = 2000
-
 # What int() reads in one go.
 _MAX_VERSION_DIGITS = 4300
 
@@ -84,8 +81,6 @@ def _matching(value: Json, what: str, matches: Callable[[str], bool], rule: str)
     text = _text(value, what)
     if not matches(text):
         raise malformed(f"{what} must consist of {rule}")
-    if len(text) > MAX_NAME_BYTES:  # ASCII by now
-        raise malformed(f"{what} is longer than {MAX_NAME_BYTES} characters")
     return text
 
 

@@ -6,7 +6,7 @@ Pure. Reads what the grammar says, whatever the features are called.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from heksher.names import is_condition_value, is_feature_name, is_setting_name
@@ -20,15 +20,19 @@ class MalformedParameter(ValueError):
 
 
 class RepeatedFeature(ValueError):
-    """A filter names a feature twice.
-
-    Attributes:
-        feature: its name.
-    """
+    """A filter names a feature twice; ``feature`` is its name."""
 
     def __init__(self, feature: str) -> None:
         super().__init__(f"context name repeated in context filter: {feature}")
         self.feature = feature
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a filter: a feature and its values, None being all."""
+
+    feature: str
+    values: frozenset[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,22 @@ class Filter:
     """
 
     listed: Mapping[str, frozenset[str] | None] | None
+
+    @classmethod
+    def of(cls, items: Sequence[Item] | None) -> Filter:
+        """The filter of these items, None being all rules.
+
+        Raises:
+            RepeatedFeature: two items are on one feature.
+        """
+        if items is None:
+            return cls(None)
+        listed: dict[str, frozenset[str] | None] = {}
+        for item in items:
+            if item.feature in listed:
+                raise RepeatedFeature(item.feature)
+            listed[item.feature] = item.values
+        return cls(listed)
 
     def passes(self, conditions: Iterable[tuple[str, str]]) -> bool:
         """Whether a rule with these conditions passes. One without any always does."""
@@ -51,37 +71,28 @@ class Filter:
         return True
 
 
-EVERYTHING = Filter(None)
-
-
-def parse_filters(text: str) -> Filter:
-    """Read the parameter ``context_filters``.
+def parse_filters(text: str) -> list[Item] | None:
+    """Read the parameter ``context_filters``; None for ``*``, which lets every rule pass.
 
     Raises:
         MalformedParameter: *text* does not follow the grammar.
-        RepeatedFeature: a feature is named twice.
     """
     if text == "*":
-        return EVERYTHING
-    listed: dict[str, frozenset[str] | None] = {}
+        return None
+    items: list[Item] = []
     position = 0
-    repeated: str | None = None
     while position < len(text):
         match = _ITEM.match(text, position)
         if match is None:
             raise MalformedParameter("context_filters: feature:* or feature:(value,value) wanted")
         feature, everything, values = match.groups()
-        if feature in listed and repeated is None:
-            repeated = feature
-        listed[feature] = None if everything else frozenset(values.split(","))
+        items.append(Item(feature, None if everything else frozenset(values.split(","))))
         position = match.end()
         if position < len(text):
             if text[position] != "," or position + 1 == len(text):
                 raise MalformedParameter("context_filters: a single comma wanted between items")
             position += 1
-    if repeated is not None:  # a malformed filter is malformed first of all
-        raise RepeatedFeature(repeated)
-    return Filter(listed)
+    return items
 
 
 def parse_setting_names(text: str) -> list[str]:

@@ -272,13 +272,15 @@ class Query:
         names = call.query.get("settings")
         try:
             wanted = None if names is None else filters.parse_setting_names(names)
-            passing = filters.parse_filters(call.query.get("context_filters", "*"))
+            items = filters.parse_filters(call.query.get("context_filters", "*"))
         except filters.MalformedParameter as error:
             raise malformed(str(error)) from error
-        except filters.RepeatedFeature as error:
-            raise Refusal(400, str(error)) from error
         with self._storage.reading() as reader:
             canonical = None if wanted is None else _canonical(reader, wanted)
+            try:
+                passing = filters.Filter.of(items)
+            except filters.RepeatedFeature as error:
+                raise Refusal(400, str(error)) from error
             defaults = reader.defaults(canonical)
             rules = reader.rules(canonical, with_metadata=with_metadata)
         by_setting: defaultdict[str, list[dict[str, object]]] = defaultdict(list)

@@ -70,11 +70,12 @@ def _children(value: Json) -> list[Json]:
 
 def _deeper_than(value: Json, depth: int) -> bool:
     """Whether lists and objects in *value* nest more than *depth* times. Does not recurse itself."""
-    level: list[Json] = [value]
+    containers: list[Json] = [value]
     for _ in range(depth + 1):
-        level = [child for parent in level for child in _children(parent)]
-        if not level:
+        containers = [container for container in containers if isinstance(container, list | dict)]
+        if not containers:
             return False
+        containers = [child for container in containers for child in _children(container)]
     return True
 
 
@@ -90,7 +91,7 @@ def check_storable(value: Json, *, is_metadata: bool = False) -> None:
     if isinstance(value, str):
         _check_text(value, is_metadata)
     elif isinstance(value, int):
-        if not _MIN_INTEGER <= value <= _MAX_INTEGER:
+        if not is_storable_integer(value):
             raise Malformed("an integer does not fit into 64 bits")
     elif isinstance(value, float):
         if not math.isfinite(value):
@@ -100,6 +101,11 @@ def check_storable(value: Json, *, is_metadata: bool = False) -> None:
             _check_text(key, is_metadata)
     for child in _children(value):
         check_storable(child, is_metadata=is_metadata)
+
+
+def is_storable_integer(value: int) -> bool:
+    """Whether an integer fits into 64 bits, signed or unsigned."""
+    return _MIN_INTEGER <= value <= _MAX_INTEGER
 
 
 def _check_text(text: str, is_metadata: bool) -> None:
@@ -131,7 +137,7 @@ def normal_metadata(value: Json) -> Json:
     if isinstance(value, float):
         if abs(value) >= _INTEGERS_IN_METADATA_FROM and value.is_integer():
             whole = int(value)
-            return whole if _MIN_INTEGER <= whole <= _MAX_INTEGER else value
+            return whole if is_storable_integer(whole) else value
         return value + 0.0  # -0.0 + 0.0 is 0.0
     if is_list(value):
         return [normal_metadata(item) for item in value]

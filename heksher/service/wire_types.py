@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from heksher.service import wire_json
 from heksher.service.wire_json import Json, is_list, is_object
 
 Option: TypeAlias = str | int | float | bool
@@ -190,21 +191,22 @@ def _parse_innermost(text: str) -> WireType:
     if match is None:
         raise InvalidType(f"{text!r} is no type")
     try:
-        options = json.loads(match[2])
-    except (ValueError, RecursionError) as error:
-        raise InvalidType(f"the options of {text!r} are no JSON list") from error
+        options = json.loads(match[2], parse_int=_integer)
+        wire_json.check_storable(options)
+    except (ValueError, RecursionError, wire_json.Malformed) as error:
+        raise InvalidType(f"the options of {text!r} are no JSON list that can be kept") from error
     unique: dict[_Key, None] = {}
     for option in options:
-        if not _is_option(option):
-            raise InvalidType(f"{option!r} is no option: text, finite number or boolean")
+        if not isinstance(option, str | int | float):
+            raise InvalidType(f"{option!r} is no option: text, number or boolean")
         unique.setdefault(_key(option))
     return _CLASSES[match[1]](frozenset(unique))
 
 
-def _is_option(value: Json) -> bool:
-    if isinstance(value, float):
-        return value - value == 0.0  # neither NaN nor infinite
-    return isinstance(value, str | int)
+def _integer(text: str) -> int | float:
+    """An option beyond 64 bits counts as a float, as it does in the original service."""
+    value = int(text)
+    return value if wire_json.is_storable_integer(value) else float(value)
 
 
 def _key(option: Option) -> _Key:

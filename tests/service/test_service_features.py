@@ -1,0 +1,50 @@
+"""The order of context features: merging at start, moving."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from heksher.service.errors import CannotStartError
+from heksher.service.feature_order import merged, moved
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "result"),
+    [
+        ("", "", ""),
+        ("", "a b", "a b"),
+        ("a b", "", "a b"),
+        ("a c", "a b c d", "a b c d"),
+        ("b", "a b", "a b"),
+    ],
+)
+def test_merged(stored: str, wanted: str, result: str) -> None:
+    assert merged(stored.split(), wanted.split()) == result.split()
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "message"),
+    [
+        ("a b", "b a", "database has the context features a,b"),
+        ("a b", "a c", "must name all of them"),
+        ("", "a a", "given twice"),
+        ("", "a-b", "'a-b' cannot name"),
+    ],
+)
+def test_not_merged(stored: str, wanted: str, message: str) -> None:
+    with pytest.raises(CannotStartError, match=message):
+        merged(stored.split(), wanted.split())
+
+
+def test_every_move() -> None:
+    for name, anchor in itertools.product("abcd", repeat=2):
+        for after in (True, False):
+            result = moved("abcd", name, anchor, after=after)
+            assert sorted(result) == list("abcd")
+            assert [f for f in result if f != name] == [f for f in "abcd" if f != name]
+            if name != anchor:
+                assert result.index(name) - result.index(anchor) == (1 if after else -1)
+            else:
+                assert result == list("abcd")

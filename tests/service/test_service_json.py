@@ -1,0 +1,106 @@
+"""JSON as the protocol treats it: what is read, kept, and given back."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heksher.service import wire_json
+
+_JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=10,
+)
+
+
+@given(_JSON)
+def test_what_is_written_is_read_again_number_by_number(value: Any) -> None:
+    wire_json.check_storable(value)
+    assert repr(wire_json.read(wire_json.write(value).encode())) == repr(value)
+
+
+@given(_JSON)
+def test_metadata_has_one_normal_form_that_is_equal_and_storable(value: Any) -> None:
+    normal = wire_json.normal_metadata(value)
+    wire_json.check_storable(normal)
+    assert wire_json.equal(normal, value)
+    assert repr(wire_json.normal_metadata(normal)) == repr(normal)
+
+
+@pytest.mark.parametrize(
+    ("value", "normal"),
+    [
+        (1e15, 1e15),
+        (1e16, 10**16),
+        (1e19, 10**19),
+        (1e20, 1e20),
+        (-1e18, -(10**18)),
+        (-1e19, -1e19),
+        (-0.0, 0.0),
+        ({"a": [1e16, -0.0]}, {"a": [10**16, 0.0]}),
+    ],
+)
+def test_numbers_of_metadata(value: Any, normal: Any) -> None:
+    assert repr(wire_json.normal_metadata(value)) == repr(normal)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**64, -(2**63) - 1, math.nan, math.inf, "\ud800", {"\udfff": 1}, [[{"a": [math.inf]}]]],
+)
+def test_what_cannot_be_kept(value: Any) -> None:
+    with pytest.raises(wire_json.Malformed):
+        wire_json.check_storable(value)
+
+
+def test_nul_cannot_be_kept_in_metadata_only() -> None:
+    wire_json.check_storable({"\0": "\0"})
+    for value in ("\0", {"\0": 1}, ["\0"]):
+        with pytest.raises(wire_json.Malformed):
+            wire_json.check_storable(value, is_metadata=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_encodings(encoding: str) -> None:
+    assert wire_json.read('{"a": "é"}'.encode(encoding)) == {"a": "é"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"\xff"',
+        b"\xff\xfe\xfd",
+        b"1" * 5000,
+        b"[" * 100_000,
+        b"[" * 301 + b"]" * 301,
+        b'{"a":' * 301 + b"1" + b"}" * 301,
+    ],
+    ids=["no UTF-8", "cut UTF-16", "too long", "too deep to parse", "lists", "objects"],
+)
+def test_unreadable(body: bytes) -> None:
+    with pytest.raises(wire_json.Unreadable):
+        wire_json.read(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"nope", b"{'a': 1}", b"\0", b"01", b"{}{}"])
+def test_malformed(body: bytes) -> None:
+    with pytest.raises(wire_json.Malformed):
+        wire_json.read(body)
+
+
+def test_as_deep_as_it_may_be() -> None:
+    value = wire_json.read(b"[" * 300 + b"]" * 300)
+    wire_json.check_storable(value)
+    assert json.loads(wire_json.write(wire_json.normal_metadata(value))) == value

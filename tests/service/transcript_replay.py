@@ -1,0 +1,324 @@
+"""Replaying recorded exchanges against the service: read, send, compare.
+
+Knows the format of the transcripts and the rules by which answers are compared; sends through
+whatever ``Send`` it is given. ``python tests/service/transcript_replay.py`` prints the list of
+differing scenarios as it should stand in ``differing_scenarios.txt``, with the reasons that are
+there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+from starlette.types import ASGIApp, Message
+
+from heksher.service import create_app
+from heksher.service.wire_json import is_list
+
+FOLDER = Path(__file__).parent / "transcripts"
+DIFFERING = Path(__file__).parent / "differing_scenarios.txt"
+
+_BASE = "http://service.test"
+_COMPARED_HEADERS = ("content-type", "etag", "vary", "location", "allow")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario of one file."""
+
+    file: str
+    name: str
+    features: list[str]
+    steps: list[dict[str, Any]]
+
+    @property
+    def key(self) -> str:
+        return f"{self.file} :: {self.name}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it goes on the wire."""
+
+    method: str
+    path: str
+    query: str | None
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def target(self) -> str:
+        return self.path if self.query is None else f"{self.path}?{self.query}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def media_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0]
+
+
+Send: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
+
+def scenarios(*files: str) -> list[Scenario]:
+    """All scenarios of these files, or of all files."""
+    return [
+        Scenario(path.stem, scenario["name"], scenario["features"], scenario["steps"])
+        for path in sorted(FOLDER.glob("*.json"))
+        if not files or path.stem in files
+        for scenario in json.loads(path.read_text(encoding="utf-8"))["scenarios"]
+    ]
+
+
+def known_differences() -> dict[str, tuple[str, str]]:
+    """Steps and reason by key of a scenario that is known to differ."""
+    known: dict[str, tuple[str, str]] = {}
+    for line in DIFFERING.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            file, name, steps, reason = line.split(" :: ")
+            known[f"{file} :: {name}"] = (steps, reason)
+    return known
+
+
+def as_ranges(numbers: list[int]) -> str:
+    """``0,3-5`` for 0, 3, 4, 5."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1] = [ranges[-1][0], number]
+        else:
+            ranges.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in ranges)
+
+
+async def replay(scenario: Scenario, send: Send, base: str = _BASE) -> dict[int, str]:
+    """Send the steps in order; what differs, by number of the step."""
+    state = _State(base)
+    differences: dict[int, str] = {}
+    for number, step in enumerate(scenario.steps):
+        request = state.request(step["request"])
+        answer = await send(request)
+        difference = state.compare(step["response"], answer)
+        state.answers.append(answer)
+        if difference is not None:
+            differences[number] = (
+                f"{request.method} {request.target} {request.body[:300]!r}: {difference}; "
+                f"recorded {json.dumps(step['response'])[:600]}; "
+                f"got {answer.status} {dict(answer.headers)} {answer.body[:600]!r}"
+            )
+    return differences
+
+
+async def replay_in_process(scenario: Scenario) -> dict[int, str]:
+    """Replay against a fresh application with a database in memory."""
+    app = create_app(features=scenario.features)
+    async with app.router.lifespan_context(app):
+        return await replay(scenario, lambda request: call(app, request))
+
+
+async def call(app: ASGIApp, request: Request) -> Answer:
+    """Hand *request* to an ASGI application as uvicorn would."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": unquote(request.path),
+        "raw_path": request.path.encode("ascii"),
+        "root_path": "",
+        "query_string": (request.query or "").encode("ascii"),
+        "headers": [
+            (b"host", b"service.test"),
+            *((k.lower().encode(), v.strip(" \t").encode("latin-1")) for k, v in request.headers),
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("service.test", 80),
+        "state": {},
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": request.body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]
+    }
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return Answer(sent[0]["status"], headers, b"" if request.method == "HEAD" else body)
+
+
+@dataclass
+class _State:
+    """What later steps of a scenario refer to."""
+
+    base: str
+    answers: list[Answer] = field(default_factory=list[Answer])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+    def request(self, recorded: dict[str, Any]) -> Request:
+        recorded_headers: dict[str, str | list[str]] = recorded.get("headers", {})
+        headers = [
+            (name, self._filled_in(line))
+            for name, lines in recorded_headers.items()
+            for line in (lines if isinstance(lines, list) else [lines])
+        ]
+        body = b""
+        if "json" in recorded:
+            body = json.dumps(recorded["json"], ensure_ascii=False).encode()
+            headers.append(("content-type", "application/json"))
+        elif "content" in recorded:
+            body = recorded["content"].encode()
+        elif "content_b64" in recorded:
+            body = base64.b64decode(recorded["content_b64"])
+        query = recorded.get("query")
+        return Request(
+            recorded["method"],
+            self._filled_in(recorded["path"]),
+            None if query is None else self._filled_in(query),
+            headers,
+            body,
+        )
+
+    def _filled_in(self, text: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            answer = self.answers[int(match[2])]
+            if match[1] == "rule_id":
+                # No rule where one was recorded: an id that none has, and the step will differ.
+                return str(json.loads(answer.body).get("rule_id", 0))
+            tag = answer.headers.get("etag", '""')
+            return tag if match[1] == "etag" else tag.strip('"')
+
+        return re.sub(r"\$\{(rule_id|etag|etag_bare):(\d+)\}", value, text)
+
+    def compare(self, recorded: dict[str, Any], answer: Answer) -> str | None:
+        """What differs, or None."""
+        if recorded["status"] >= 500:
+            # A defect of the original, which every answer that is none mends.
+            return "a server's error" if answer.status >= 500 else None
+        if answer.status != recorded["status"]:
+            return "status"
+        return self._compare_headers(recorded, answer) or _compare_bodies(recorded, answer)
+
+    def _compare_headers(self, recorded: dict[str, Any], answer: Answer) -> str | None:
+        wanted: dict[str, str] = recorded.get("headers", {})
+        for name in _COMPARED_HEADERS:
+            found = answer.headers.get(name)
+            match name:
+                case "etag" if recorded.get("etag_any"):
+                    same = found is not None
+                case "content-type" if name not in wanted:
+                    same = answer.media_type in ("", "application/json", "text/plain")
+                case "content-type" if not answer.body:
+                    same = found in (None, wanted[name])  # a type of nothing means nothing
+                case _ if name not in wanted or found is None:
+                    same = name not in wanted and found is None
+                case "etag":
+                    same = self._same_tag(wanted[name], found)
+                case "allow":
+                    same = set(wanted[name].split(", ")) <= set(found.split(", "))
+                case "location" if answer.status == 201:
+                    same = True
+                case "location":
+                    same = found == wanted[name].replace("{base}", self.base)
+                case _:
+                    same = found == wanted[name]
+            if not same:
+                return name
+        return None
+
+    def _same_tag(self, wanted: str, found: str) -> bool:
+        """Whether equal recorded tags are equal here, and different ones different."""
+        if wanted in self.tags:
+            return self.tags[wanted] == found
+        new = found not in self.tags.values()
+        self.tags[wanted] = found
+        return new
+
+
+def _compare_bodies(recorded: dict[str, Any], answer: Answer) -> str | None:
+    if recorded.get("json_any"):
+        return None if answer.media_type == "application/json" else "no JSON"
+    if "json" in recorded:
+        if answer.media_type != "application/json":
+            return "no JSON"
+        return _compare_json(recorded, json.loads(answer.body))
+    if "text" in recorded or recorded.get("text_any"):
+        # Texts of errors are every server's own.
+        is_text = answer.media_type.startswith("text/") and answer.body
+        return None if is_text else "no text"
+    return None if not answer.body else "a body"
+
+
+def _compare_json(recorded: dict[str, Any], found: Any) -> str | None:
+    wanted = recorded["json"]
+    for path in recorded.get("volatile", ()):
+        wanted, found = _without(wanted, path), _without(found, path)
+    if recorded["status"] >= 400 and set(wanted) in ({"detail"}, {"conflicts"}):
+        same = _shape(wanted) == _shape(found)
+    else:
+        same = _normal(wanted) == _normal(found)
+    return None if same else "JSON"
+
+
+def _shape(error: dict[str, Any]) -> dict[str, Any]:
+    """An error without its words: how many there are, and where."""
+    return {
+        name: ["…"] * len(value) if is_list(value) else type(value) for name, value in error.items()
+    }
+
+
+def _normal(value: Any) -> str:
+    """A text that is equal for equal JSON: objects have no order, nor have aliases; 1 is not 1.0."""
+
+    def sort_aliases(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {
+            key: sorted(item) if key == "aliases" and is_list(item) else item for key, item in pairs
+        }
+
+    return json.dumps(json.loads(json.dumps(value), object_pairs_hook=sort_aliases), sort_keys=True)
+
+
+def _without(value: Any, path: str) -> Any:
+    """A copy of *value* in which what *path* leads to is null."""
+    copy = json.loads(json.dumps(value))
+    *parents, last = [
+        int(index) if index else name for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path)
+    ]
+    target = copy
+    for step in parents:
+        target = target[step]
+    target[last] = None
+    return copy
+
+
+def _print_list() -> None:
+    known = known_differences() if DIFFERING.exists() else {}
+    for scenario in scenarios():
+        differences = asyncio.run(replay_in_process(scenario))
+        if differences:
+            _, reason = known.get(scenario.key, ("", "?"))
+            print(f"{scenario.key} :: {as_ranges(list(differences))} :: {reason}")
+
+
+if __name__ == "__main__":
+    _print_list()
