@@ -1,0 +1,123 @@
+"""`get()` against a straight-line reading of the contract: arguments, defaults, what is missing."""
+
+from __future__ import annotations
+
+from contextvars import Context, ContextVar
+from typing import Any
+
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from property_helpers import FEATURES, VALUES, by_masks, modest, rule_lists
+
+from heksher import Setting, registry
+from heksher._lookup import Published
+from heksher.context import Defaults
+from heksher.exceptions import MissingFeatureError, UnknownFeatureError
+from heksher.rules import Rule, RuleTable
+
+LOCAL, SERVICE = -1, -2
+
+#: How a feature gets its value when a call leaves it out: nothing, a constant, or a context variable
+#: as (its own default, the value it is set to), each of which may be missing.
+KindOfDefault = None | str | tuple[str | None, str | None]
+kinds_of_default: st.SearchStrategy[KindOfDefault] = st.one_of(
+    st.none(),
+    st.sampled_from(VALUES),
+    st.tuples(st.none() | st.sampled_from(VALUES), st.none() | st.sampled_from(VALUES)),
+)
+
+
+def variable(feature: str, own: str | None, value: str | None, inside: Context) -> ContextVar[str]:
+    made: ContextVar[str] = ContextVar(feature) if own is None else ContextVar(feature, default=own)
+    if value is not None:
+        inside.run(made.set, value)
+    return made
+
+
+def expected_context(
+    features: list[str], kinds: dict[str, KindOfDefault], arguments: dict[str, Any]
+) -> tuple[dict[str, object], set[str]]:
+    """Return the values of the features that have one, and the features that have none."""
+    context: dict[str, object] = {}
+    for feature in features:
+        kind = kinds[feature]
+        own, value = kind if isinstance(kind, tuple) else (None, kind)
+        if feature in arguments:
+            context[feature] = arguments[feature]
+        elif value is not None:
+            context[feature] = value
+        elif own is not None:
+            context[feature] = own
+    return context, set(features) - context.keys()
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], Any]:
+    features = draw(st.lists(st.sampled_from(FEATURES), min_size=1, unique=True))
+    on_these = st.dictionaries(st.sampled_from(features), st.sampled_from(VALUES))
+    rules = draw(rule_lists(on_these.map(lambda by_feature: tuple(by_feature.items()))))
+    kinds = {feature: draw(kinds_of_default) for feature in features}
+    values = st.sampled_from([*VALUES, "other", "", 5, None])
+    given_ones = st.just(set(features)) | st.sets(st.sampled_from(features))
+    arguments = {feature: draw(values) for feature in draw(given_ones)}
+    return features, rules, kinds, arguments
+
+
+@settings(modest, max_examples=500)
+@given(calls(), st.permutations(FEATURES), st.sampled_from([True, True, True, True, False]))
+def test_get_answers_as_the_contract_says(
+    call: tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], dict[str, Any]],
+    order: list[str],
+    started: bool,
+) -> None:
+    features, rules, kinds, arguments = call
+    registry.reset()
+    setting = Setting("ttl", int, features, LOCAL)
+    inside = Context()
+    sources = {
+        feature: variable(feature, *kind, inside) if isinstance(kind, tuple) else kind
+        for feature, kind in kinds.items()
+        if kind is not None
+    }
+    if started:
+        table = RuleTable(SERVICE, tuple(rules), tuple(order))
+        setting.published = Published(table, Defaults().adding(sources), started=True)
+
+    context, missing = expected_context(features, kinds, arguments)
+    if not started:
+        event("not started")
+        assert inside.run(setting.get, **arguments) == LOCAL
+    elif missing:
+        event("a feature is missing")
+        with pytest.raises(MissingFeatureError) as caught:
+            inside.run(setting.get, **arguments)
+        assert caught.value.feature in missing
+    else:
+        event("answered")
+        answer = inside.run(setting.get, **arguments)
+        assert answer == by_masks(rules, order, context, SERVICE)
+
+
+@modest
+@given(
+    calls(),
+    st.dictionaries(st.text(min_size=1, max_size=5), st.sampled_from(VALUES), min_size=1),
+    st.booleans(),
+)
+def test_an_unknown_feature_is_refused_whatever_else_there_is(
+    call: tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], dict[str, Any]],
+    unknown: dict[str, str],
+    started: bool,
+) -> None:
+    features, rules, _, arguments = call
+    assume(unknown.keys().isdisjoint(features))
+    registry.reset()
+    setting = Setting("ttl", int, features, LOCAL)
+    if started:
+        table = RuleTable(SERVICE, tuple(rules), FEATURES)
+        setting.published = Published(table, Defaults(), started=True)
+    with pytest.raises(UnknownFeatureError) as caught:
+        setting.get(**arguments, **unknown)
+    assert set(caught.value.unknown) == unknown.keys()
+    assert caught.value.features == tuple(features)

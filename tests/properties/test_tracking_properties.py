@@ -1,0 +1,112 @@
+"""What is tracked: rules that are left out cannot matter, and the service is never told to hide one."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+from property_helpers import modest
+
+from heksher import TRACK_ALL
+from heksher.context import Tracking
+
+#: Some of these names the service misreads in a filter.
+NAMES = ("user", "theme", "my_user", "user2", "Theme", "_")
+#: Values that conditions can have, and some that none can.
+VALUES = ("a", "b", "c")
+STRANGE = ("", "a b", "*)", "é", "a,b")
+
+tracked = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.one_of(
+        st.just(TRACK_ALL),
+        st.sampled_from([*VALUES, *STRANGE]),
+        st.lists(st.sampled_from([*VALUES, *STRANGE])),
+    ),
+    min_size=1,
+)
+rules = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES))
+
+
+def tracked_contexts(by_feature: dict[str, str | list[str]]) -> Iterator[dict[str, str]]:
+    """All contexts that the application said it will ask for."""
+    values: list[list[str]] = []
+    for chosen in by_feature.values():
+        if chosen == TRACK_ALL:
+            values.append([*VALUES, *STRANGE])
+        else:
+            values.append([chosen] if isinstance(chosen, str) else sorted(set(chosen)))
+    for combination in itertools.product(*values):
+        yield dict(zip(by_feature, combination, strict=True))
+
+
+def matches(rule: dict[str, str], context: dict[str, str]) -> bool:
+    return rule.items() <= context.items()
+
+
+@modest
+@given(tracked, rules)
+def test_a_rule_is_left_out_only_if_it_could_not_match_a_tracked_context(
+    by_feature: dict[str, str | list[str]], rule: dict[str, str]
+) -> None:
+    # Features with no value at all have no context to be asked for, and hide nothing of the others.
+    by_feature = {name: values for name, values in by_feature.items() if values != []}
+    tracking = Tracking().adding(by_feature)
+    could_match = any(matches(rule, context) for context in tracked_contexts(by_feature))
+    assert tracking.admits(rule.items()) == (could_match or not by_feature)
+
+
+@modest
+@given(st.sets(st.sampled_from(NAMES)), rules)
+def test_with_everything_tracked_nothing_is_left_out(names: set[str], rule: dict[str, str]) -> None:
+    assert Tracking().admits(rule.items())
+    tracking = Tracking().adding(dict.fromkeys([*names, *rule], TRACK_ALL))
+    assert tracking.admits(rule.items())
+
+
+@modest
+@given(st.lists(tracked, max_size=4), rules)
+def test_tracking_more_never_leaves_more_out(
+    steps: list[dict[str, str | list[str]]], rule: dict[str, str]
+) -> None:
+    tracking = Tracking()
+    admitted = False
+    for step in steps:
+        # All values and single ones of a feature exclude each other.
+        tracking = tracking.adding(
+            {name: values for name, values in step.items() if values != TRACK_ALL}
+        )
+        if tracking.everything:
+            continue
+        now = tracking.admits(rule.items())
+        assert now or not admitted
+        admitted = now
+
+
+GRAMMAR = re.compile(r"(?:ITEM(?:,ITEM)*)?\Z".replace("ITEM", r"\w+:(?:\*|\(\w+(?:,\w+)*\))"), re.A)
+
+
+def as_the_service_reads(filters: str) -> dict[str, set[str] | None]:
+    """Values by feature, None for all: by the lower-case letters before each colon."""
+    assert GRAMMAR.match(filters), filters
+    found = re.findall(r"([a-z]+):(?:\*|\(([^)]*)\))", filters)
+    assert len({name for name, _ in found}) == len(found), "a repetition, which is refused"
+    return {name: set(values.split(",")) if values else None for name, values in found}
+
+
+@modest
+@given(tracked, rules)
+def test_the_service_sends_all_that_is_admitted_here(
+    by_feature: dict[str, str | list[str]], rule: dict[str, str]
+) -> None:
+    tracking = Tracking().adding(by_feature)
+    filters = tracking.query_filter()
+    if filters is None or not tracking.admits(rule.items()):
+        return
+    read = as_the_service_reads(filters)
+    for feature, value in rule.items():
+        values = read.get(feature, set())
+        assert values is None or value in values

@@ -1,0 +1,65 @@
+"""What the property tests share: how many examples they try, and another reading of the priority rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from heksher.rules import Rule
+
+T = TypeVar("T")
+
+#: Put on each property. No deadline, since the machine may be busy with something else.
+modest = settings(max_examples=200, deadline=None, print_blob=True)
+
+#: Small sets, so that rules and contexts meet.
+FEATURES: tuple[str, ...] = ("environment", "user", "theme", "region", "plan")
+VALUES: tuple[str, ...] = ("a", "b", "c")
+
+conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES)).map(
+    lambda by_feature: tuple(by_feature.items())
+)
+
+
+def rule_lists(
+    conditions: st.SearchStrategy[tuple[tuple[str, str], ...]],
+) -> st.SearchStrategy[list[Rule[int]]]:
+    """Lists of rules, each with a value of its own, whose numbers grow in no order."""
+
+    def numbered(
+        drawn: list[tuple[tuple[str, str], ...]], numbers: Sequence[int]
+    ) -> list[Rule[int]]:
+        return [
+            Rule(value, each, number)
+            for value, (each, number) in enumerate(zip(drawn, numbers, strict=False))
+        ]
+
+    return st.builds(
+        numbered, st.lists(conditions, max_size=12), st.permutations(list(range(1, 13)))
+    )
+
+
+def by_masks(
+    rules: Sequence[Rule[T]],
+    features: Sequence[str],
+    context: Mapping[str, object],
+    default: T,
+) -> T:
+    """Find the value by going through the sets of features, as bits, from the highest downwards.
+
+    The feature that is listed first is the lowest bit. Of rules on the same conditions the one with
+    the highest number counts.
+    """
+    table: dict[frozenset[tuple[str, object]], T] = {}
+    for rule in sorted(rules, key=lambda rule: rule.rule_id or 0):
+        table[frozenset(rule.conditions)] = rule.value
+    for mask in reversed(range(1 << len(features))):
+        chosen = [feature for bit, feature in enumerate(features) if mask >> bit & 1]
+        if all(feature in context for feature in chosen):
+            key = frozenset((feature, context[feature]) for feature in chosen)
+            if key in table:
+                return table[key]
+    return default
