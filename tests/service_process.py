@@ -38,7 +38,7 @@ class ServiceProcess:
         self.port = 0
         self.url = ""
         self._options: list[str] = []
-        self._headers: dict[str, str] = {}
+        self._headers = httpx.Headers()
         self._http: httpx.Client | None = None
         self._log: list[str] = []
         self._readers: list[_Lines] = []
@@ -71,10 +71,10 @@ class ServiceProcess:
         self._options = ["--database", str(database)]
         if features:
             self._options += ["--features", ",".join(features)]
-        self._headers = {}
+        self._headers = httpx.Headers()
         if api_token is not None:
             self._options += ["--api-token", api_token]
-            self._headers["api_token"] = api_token
+            self._headers = httpx.Headers([(b"api_token", api_token.encode())])
         return self._launch(port)
 
     def start_again(self) -> str:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from heksher.service.errors import CannotStartError
 
 # Seconds that requests under way get when the process is told to end.
-_GRACE = 3
+_GRACE = 2
 
 
 def listen(host: str, port: int) -> socket.socket:

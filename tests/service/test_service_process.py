@@ -1,0 +1,258 @@
+"""``heksher serve`` as its users see it: a process with options, a line on stdout, signals."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from service_process import DEADLINE, ServiceProcess
+
+
+@pytest.fixture
+def service() -> Iterator[ServiceProcess]:
+    with ServiceProcess() as process:
+        yield process
+
+
+def _heksher(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "heksher", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def _refusal(*arguments: str) -> str:
+    """The one line in which the command says why it does not start."""
+    result = _heksher("serve", "--port", "0", *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("heksher serve: error: ")
+    return lines[0]
+
+
+def test_it_answers_where_it_says(service: ServiceProcess) -> None:
+    url = service.start(features=["environment", "user"])
+    assert url == f"http://127.0.0.1:{service.port}"
+    assert httpx.get(f"{url}/api/health", trust_env=False).status_code == 200
+    assert service.get("/context_features") == {"context_features": ["environment", "user"]}
+    assert service.declare("a") == {"outcome": "created"}
+    rule = service.add_rule("a", {"user": "jim"}, 5)
+    service.change_rule(rule, 6)
+    section = {"value": 6, "context_features": [["user", "jim"]], "rule_id": rule}
+    assert service.get("/query")["settings"] == {"a": {"default_value": 0, "rules": [section]}}
+    service.delete_rule(rule)
+    service.rename("a", "b", "1.0")
+    assert service.get("/settings/a")["aliases"] == ["a"]
+    service.delete_setting("b")
+    assert service.get("/settings") == {"settings": []}
+    service.add_feature("theme")
+    service.move_feature("environment", to_after="user")
+    assert service.get("/context_features") == {
+        "context_features": ["user", "environment", "theme"]
+    }
+
+
+def test_nothing_but_the_address_is_on_stdout() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "heksher", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = line.removeprefix("heksher service on ").removesuffix("\n")
+        assert httpx.get(f"{url}/api/v1/query", trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/nowhere", trust_env=False).status_code == 404
+        process.terminate()
+        assert process.stdout.read() == ""
+    assert process.returncode == 0
+
+
+def test_a_file_keeps_everything(service: ServiceProcess, tmp_path: Path) -> None:
+    service.start(features=["user"], database=tmp_path / "heksher.db")
+    port = service.port
+    service.declare("a", "Mapping<float>", {"b": 1, "a": 1.0}, metadata={"doc": [1.0]})
+    first = service.add_rule("a", {"user": "jim"}, {"x": 1e300})
+    service.delete_rule(service.add_rule("a", {"user": "joe"}, {}))
+    service.rename("a", "b", "1.1")
+    before = service.request("GET", "/query"), service.get("/settings?include_additional_data=1")
+    assert service.stop() == 0
+    service.start_again()
+    assert service.port == port
+    after = service.request("GET", "/query"), service.get("/settings?include_additional_data=1")
+    assert after[0].content == before[0].content
+    assert after[0].headers["etag"] == before[0].headers["etag"]
+    assert after[1] == before[1]
+    assert service.add_rule("a", {"user": "ann"}, {}) == first + 2  # no id is used again
+
+
+def test_a_file_survives_being_killed(service: ServiceProcess, tmp_path: Path) -> None:
+    service.start(features=["user"], database=tmp_path / "heksher.db")
+    service.declare("a")
+    service.kill()
+    service.start_again()
+    assert service.get("/settings")["settings"][0]["name"] == "a"
+
+
+def test_features_are_added_to_those_of_the_database(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    database = tmp_path / "heksher.db"
+    service.start(features=["b", "d"], database=database)
+    service.stop()
+    service.start(features=["a", "b", "c", "d"], database=database)
+    assert service.get("/context_features")["context_features"] == ["a", "b", "c", "d"]
+    service.stop()
+    service.start(features=[], database=database)
+    assert service.get("/context_features")["context_features"] == ["a", "b", "c", "d"]
+    service.stop()
+    line = _refusal("--database", str(database), "--features", "b,a,c,d")
+    assert "the database has the context features a,b,c,d" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None:
+    service.start()
+    address = ("127.0.0.1", service.port)
+    with (
+        httpx.Client(base_url=service.url, trust_env=False) as kept_alive,
+        socket.create_connection(address),
+        socket.create_connection(address) as in_headers,
+        socket.create_connection(address) as in_body,
+    ):
+        in_headers.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n")
+        in_body.sendall(
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+            b"expect: 100-continue\r\n\r\n"
+        )
+        assert in_body.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the body now
+        assert kept_alive.get("/api/health").status_code == 200
+        assert service.process is not None
+        service.process.send_signal(number)
+        assert service.process.wait(DEADLINE) == 0
+
+
+def test_the_token(service: ServiceProcess) -> None:
+    url = service.start(api_token="s3cret-é")
+    assert service.get("/settings") == {"settings": []}
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.get("/api/health").status_code == 200
+        for headers in (
+            {},
+            {"api_token": "wrong"},
+            {"authorization": "Bearer wrong"},
+            {"authorization": "Basic s3cret"},
+        ):
+            assert client.get("/api/v1/settings", headers=headers).status_code == 401
+        right = httpx.Headers([(b"authorization", "Bearer s3cret-é".encode())])
+        assert client.get("/api/v1/settings", headers=right).status_code == 200
+    assert "s3cret" not in service.log
+
+
+def test_a_port_in_use(service: ServiceProcess) -> None:
+    service.start()
+    assert f"port {service.port}: Address already in use" in _refusal("--port", str(service.port))
+
+
+_BAD_OPTIONS: list[tuple[list[str], str]] = [
+    (["--port", "x"], "--port: invalid port value: 'x'"),
+    (["--port", "65536"], "65536 is not between 0 and 65535"),
+    (["--features", "user,a-b"], "'a-b' cannot name a context feature"),
+    (["--features", "user,,b"], "'' cannot name a context feature"),
+    (["--features", "user,user"], "given twice"),
+    (["--database", "postgresql://x/y"], "give the path of an SQLite file"),
+    (["--database", "/nowhere/at/all.db"], "unable to open database file"),
+    (["--api-token", ""], "must not be empty"),
+    (["--host", "nowhere.invalid"], "cannot listen on nowhere.invalid"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), _BAD_OPTIONS, ids=[" ".join(row[0]) for row in _BAD_OPTIONS]
+)
+def test_bad_options(arguments: list[str], message: str) -> None:
+    assert message in _refusal(*arguments)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("These are notes, and no database at all. " * 50)
+    assert "file is not a database" in _refusal("--database", str(path))
+
+
+def test_a_database_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE settings (name)")
+    connection.commit()
+    connection.close()
+    assert "holds other tables than Heksher's" in _refusal("--database", str(path))
+
+
+def test_a_database_of_another_revision(service: ServiceProcess, tmp_path: Path) -> None:
+    path = tmp_path / "heksher.db"
+    service.start(database=path)
+    service.stop()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '7713520cb02b'")
+    connection.commit()
+    connection.close()
+    assert "at revision 7713520cb02b, not at 83f0f272313f" in _refusal("--database", str(path))
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "sqlalchemy"])
+def test_a_missing_extra(missing: str) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from heksher.cli import main\n"
+        "sys.exit(main(['serve', '--port', '0']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr == (
+        "heksher serve: error: the embedded service needs more packages: "
+        "pip install 'heksher[service]'\n"
+    )
+
+
+def test_importing_the_service_and_the_command_is_light() -> None:
+    program = (
+        "import sys, heksher.cli, heksher.service\n"
+        "print({'starlette', 'uvicorn', 'sqlalchemy', 'httpx', 'anyio'} & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
+
+
+def test_version() -> None:
+    result = _heksher("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("heksher 1.")
+
+
+def test_no_command() -> None:
+    result = _heksher()
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,227 @@
+"""The database: its schema, and what happens when many write at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateTable
+from starlette.types import ASGIApp
+from transcript_replay import Answer, Request, call
+
+from heksher.service import create_app, tables
+from heksher.service.storage import open_storage
+
+# Table, columns, primary key, and the names of unique constraints, indexes and foreign keys.
+_SCHEMA = """
+alembic_version: version_num; alembic_version_pkc; ; ;
+configurable: setting context_feature; ; configurable_setting_context_feature_key; ix_configurable_setting; configurable_context_feature_fkey configurable_setting_fkey
+conditions: rule context_feature feature_value; ; conditions_rule_context_feature_key; ix_conditions_rule; conditions_context_feature_fkey conditions_rule_fkey
+context_features: name index; context_features_pkey; context_features_index_key; ;
+rule_metadata: rule key value; ; rule_metadata_rule_key_key; ix_rule_metadata_rule; rule_metadata_rule_fkey
+rules: id setting value; rules_pkey; ; ix_rules_setting; rules_setting_fkey
+setting_aliases: setting alias; setting_aliases_pkey; ; ix_setting_aliases_setting; setting_aliases_setting_fkey
+setting_metadata: setting key value; ; setting_metadata_setting_key_key; ix_setting_metadata_setting; setting_metadata_setting_fkey
+settings: name type default_value version; settings_pkey; ; ;
+"""  # noqa: E501
+
+
+def _described(name: str, inspector: sa.Inspector) -> str:
+    parts = [
+        [column["name"] for column in inspector.get_columns(name)],
+        [str(inspector.get_pk_constraint(name)["name"] or "")],
+        sorted(str(constraint["name"]) for constraint in inspector.get_unique_constraints(name)),
+        sorted(str(index["name"]) for index in inspector.get_indexes(name)),
+        sorted(str(key["name"]) for key in inspector.get_foreign_keys(name)),
+    ]
+    return f"{name}: " + "; ".join(" ".join(part) for part in parts)
+
+
+def test_schema(tmp_path: Path) -> None:
+    path = tmp_path / "heksher.db"
+    open_storage(str(path)).close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    inspector = sa.inspect(engine)
+    described = [_described(name, inspector) for name in sorted(inspector.get_table_names())]
+    engine.dispose()
+    expected = sorted(_SCHEMA.strip().splitlines())
+    # SQLite cannot name the key of a table that never uses an id again.
+    expected = [line.replace("rules_pkey", "") for line in expected]
+    assert [line.strip(" ;") for line in described] == [line.strip(" ;") for line in expected]
+
+
+def test_schema_of_postgresql() -> None:
+    assert "id SERIAL NOT NULL" in _on_postgresql(tables.rules)  # its sequence is rules_id_seq
+    assert "CONSTRAINT rules_pkey PRIMARY KEY (id)" in _on_postgresql(tables.rules)
+    assert "value JSONB NOT NULL" in _on_postgresql(tables.rule_metadata)
+
+
+def _on_postgresql(table: sa.Table) -> str:
+    def ignore(*_arguments: object) -> None:
+        pass
+
+    dialect = sa.create_mock_engine("postgresql+psycopg2://", ignore).dialect
+    return str(CreateTable(table).compile(dialect=dialect))
+
+
+async def _send(app: ASGIApp, method: str, path: str, body: Any = None) -> Answer:
+    content = b"" if body is None else json.dumps(body).encode()
+    path, _, query = path.partition("?")
+    request = Request(method, path, query or None, [("content-type", "application/json")], content)
+    return await call(app, request)
+
+
+def _declaration(name: str = "a", **more: Any) -> dict[str, Any]:
+    body = {"name": name, "configurable_features": ["user"], "type": "int", "default_value": 1}
+    return body | more
+
+
+@pytest.fixture(params=["memory", "file"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory" if request.param == "memory" else str(tmp_path / "heksher.db")
+
+
+async def _at_once(app: ASGIApp, method: str, path: str, bodies: list[Any]) -> list[Answer]:
+    return await asyncio.gather(*(_send(app, method, path, body) for body in bodies))
+
+
+def test_one_setting_declared_by_many_at_once(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            answers = await _at_once(app, "POST", "/api/v1/settings/declare", [_declaration()] * 40)
+            outcomes = sorted(json.loads(answer.body)["outcome"] for answer in answers)
+            assert outcomes == ["created"] + ["uptodate"] * 39
+
+    asyncio.run(main())
+
+
+def test_many_settings_declared_at_once(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            names = [f"s{number:02}" for number in range(40)]
+            bodies = [_declaration(name) for name in names]
+            answers = await _at_once(app, "POST", "/api/v1/settings/declare", bodies)
+            assert {answer.status for answer in answers} == {200}
+            listed = json.loads((await _send(app, "GET", "/api/v1/settings")).body)
+            assert [setting["name"] for setting in listed["settings"]] == names
+
+    asyncio.run(main())
+
+
+def test_equal_rules_added_at_once(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            await _send(app, "POST", "/api/v1/settings/declare", _declaration())
+            rule = {"setting": "a", "feature_values": {"user": "x"}, "value": 1}
+            answers = await _at_once(app, "POST", "/api/v1/rules", [rule] * 10)
+            assert sorted(answer.status for answer in answers) == [201] + [409] * 9
+
+    asyncio.run(main())
+
+
+def test_upgrades_at_once_never_lower_the_version(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            await _send(app, "POST", "/api/v1/settings/declare", _declaration())
+            bodies = [_declaration(version=f"1.{number}") for number in range(1, 20)]
+            answers = await _at_once(app, "POST", "/api/v1/settings/declare", bodies)
+            assert {answer.status for answer in answers} == {200}
+            found = json.loads((await _send(app, "GET", "/api/v1/settings/a")).body)
+            assert found["version"] == "1.19"
+
+    asyncio.run(main())
+
+
+def test_features_added_at_once(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            bodies = [{"context_feature": f"f{number}"} for number in range(15)]
+            answers = await _at_once(app, "POST", "/api/v1/context_features", bodies)
+            assert {answer.status for answer in answers} == {204}
+            listed = json.loads((await _send(app, "GET", "/api/v1/context_features")).body)
+            assert len(listed["context_features"]) == 16
+
+    asyncio.run(main())
+
+
+def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
+    """Two applications stand for them: what they share is the file alone."""
+
+    async def main() -> None:
+        one, other = (create_app(str(tmp_path / "heksher.db"), ["user"]) for _ in range(2))
+        async with one.router.lifespan_context(one), other.router.lifespan_context(other):
+            bodies = [_declaration()] * 10
+            answers = await asyncio.gather(
+                _at_once(one, "POST", "/api/v1/settings/declare", bodies),
+                _at_once(other, "POST", "/api/v1/settings/declare", bodies),
+            )
+            outcomes = [json.loads(answer.body)["outcome"] for some in answers for answer in some]
+            assert sorted(outcomes) == ["created"] + ["uptodate"] * 19
+
+    asyncio.run(main())
+
+
+def test_rows_that_the_original_left_behind(tmp_path: Path) -> None:
+    """No version, null for NaN, a rule without conditions, two rules on equal ones."""
+    path = tmp_path / "heksher.db"
+    open_storage(str(path), ["user"]).close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        INSERT INTO settings VALUES ('a', 'float', 'null', NULL);
+        INSERT INTO configurable VALUES ('a', 'user');
+        INSERT INTO rules VALUES (1, 'a', 'null'), (2, 'a', '1.0'), (3, 'a', '2');
+        INSERT INTO conditions VALUES (2, 'user', 'x'), (3, 'user', 'x');
+        """
+    )
+    connection.close()
+
+    async def main() -> None:
+        app = create_app(str(path))
+        async with app.router.lifespan_context(app):
+            setting = json.loads((await _send(app, "GET", "/api/v1/settings/a")).body)
+            assert (setting["version"], setting["default_value"]) == ("1.0", None)
+            answer = await _send(app, "GET", "/api/v1/query?context_filters=")
+            rules = json.loads(answer.body)["settings"]["a"]["rules"]
+            assert rules == [{"value": None, "context_features": [], "rule_id": 1}]
+            query = "setting=a&feature_values=user:x"
+            answer = await _send(app, "GET", f"/api/v1/rules/search?{query}")
+            assert json.loads(answer.body) == {"rule_id": 2}
+            rule = {"setting": "a", "feature_values": {"user": "x"}, "value": 1}
+            assert (await _send(app, "POST", "/api/v1/rules", rule)).status == 409
+            declared = _declaration(type="float", version="1.1")
+            answer = await _send(app, "POST", "/api/v1/settings/declare", declared)
+            assert json.loads(answer.body)["differences"] == [
+                {"level": "minor", "attribute": "default_value", "latest_value": None}
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_query_of_more_names_than_a_statement_takes(database: str) -> None:
+    async def main() -> None:
+        app = create_app(database, ["user"])
+        async with app.router.lifespan_context(app):
+            for name in ("a", "b"):
+                await _send(app, "POST", "/api/v1/settings/declare", _declaration(name))
+            await _send(app, "PUT", "/api/v1/settings/b/name", {"name": "c", "version": "1.0"})
+            for name in ("a", "c"):
+                rule = {"setting": name, "feature_values": {"user": "x"}, "value": 2}
+                await _send(app, "POST", "/api/v1/rules", rule)
+            path = "/api/v1/query?settings=b" + ",b" * 40_000
+            answer = await _send(app, "GET", path)
+            assert list(json.loads(answer.body)["settings"]) == ["c"]
+            path = "/api/v1/query?settings=b," + ",".join(f"x{n}" for n in range(40_000))
+            assert (await _send(app, "GET", path)).status == 404
+
+    asyncio.run(main())
