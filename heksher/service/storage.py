@@ -86,7 +86,7 @@ def open_storage(database: str, features: Sequence[str] = ()) -> Storage:
             that contradict *features*.
     """
     merged((), features)  # a bad name is found before a file is created
-    in_memory = database == MEMORY
+    in_memory = database in (MEMORY, ":memory:")
     engine = _memory_engine() if in_memory else _file_engine(database)
     storage = Storage(engine, one_connection=in_memory)
     try:
