@@ -1,0 +1,289 @@
+"""Which module may import which, read from the source: from the pure layer upwards, and never back."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import heksher
+
+PACKAGE = Path(heksher.__file__).parent
+
+#: From the bottom to the top. A module imports only what stands above it in this list.
+PURE = [
+    "heksher.exceptions",
+    "heksher.names",
+    "heksher.setting_type",
+    "heksher.rules",
+    "heksher.context",
+    "heksher._lookup",
+    "heksher.registry",
+    "heksher.setting",
+    "heksher.protocol",
+    "heksher.declaration",
+    "heksher.ingest",
+    "heksher.schedule",
+    "heksher.status",
+]
+ORDER = [
+    *PURE,
+    "heksher.served",
+    "heksher.backends.base",
+    "heksher.update",
+    "heksher.core",
+    "heksher.backends",
+    "heksher.backends._http",
+    "heksher.backends._anyio",
+    "heksher.backends._thread",
+    "heksher.clients",
+    "heksher.clients._face",
+    "heksher.clients.async_client",
+    "heksher.clients.thread_client",
+    "heksher",
+]
+
+#: Imports against that order, which are made inside a function, when the module is first needed.
+WHEN_NEEDED = {
+    ("heksher.backends", "heksher.backends._anyio"),
+    ("heksher.backends", "heksher.backends._thread"),
+}
+#: Imports for type checkers alone.
+FOR_TYPES = {
+    ("heksher._lookup", "heksher.setting"),
+    ("heksher.registry", "heksher.setting"),
+    ("heksher", "heksher.clients.async_client"),
+    ("heksher", "heksher.clients.thread_client"),
+}
+
+#: The library's modules that may import these; no other one does.
+ONLY_IN = {
+    "httpx": {"heksher.backends._http"},
+    "anyio": {"heksher.backends._http", "heksher.backends._anyio"},
+    "trio": {"heksher.backends._anyio"},
+    "asyncio": {"heksher.backends._anyio"},
+    "socket": {"heksher.backends._http"},
+    "time": {"heksher.backends._http", "heksher.backends._thread"},
+    "threading": {
+        "heksher.registry",
+        "heksher.served",
+        "heksher.core",
+        "heksher.backends._http",
+        "heksher.backends._thread",
+    },
+    "random": {"heksher.clients._face"},
+    "importlib": {"heksher", "heksher.backends"},
+    "msgspec": {
+        "heksher.setting",
+        "heksher.protocol",
+        "heksher.declaration",
+    },
+}
+#: What no module of the library imports: other clocks, other I/O, other ways to run code.
+NOWHERE = {
+    "concurrent",
+    "ctypes",
+    "datetime",
+    "http",
+    "marshal",
+    "multiprocessing",
+    "os",
+    "pickle",
+    "sched",
+    "selectors",
+    "ssl",
+    "subprocess",
+    "tempfile",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: by whom, where, and under which circumstances."""
+
+    module: str
+    imported: str
+    line: int
+    is_for_types: bool
+    is_when_needed: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}, line {self.line}: {self.imported}"
+
+
+def sources() -> dict[str, ast.Module]:
+    found: dict[str, ast.Module] = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = ("heksher", *file.relative_to(PACKAGE).with_suffix("").parts)
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    return found
+
+
+SOURCES = sources()
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    def walk(node: ast.AST, for_types: bool, when_needed: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(module, alias.name, child.lineno, for_types, when_needed)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{module}, line {child.lineno}: a relative import"
+                assert child.module is not None
+                for alias in child.names:
+                    # "from package import module", and "from module import name".
+                    submodule = f"{child.module}.{alias.name}"
+                    imported = submodule if submodule in SOURCES else child.module
+                    yield Import(module, imported, child.lineno, for_types, when_needed)
+            elif (
+                isinstance(child, ast.If)
+                and isinstance(child.test, ast.Name)
+                and child.test.id == "TYPE_CHECKING"
+            ):
+                yield from walk(child, True, when_needed)
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from walk(child, for_types, True)
+            else:
+                yield from walk(child, for_types, when_needed)
+
+    yield from walk(SOURCES[module], False, False)
+
+
+def is_part(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def is_outside(module: str) -> bool:
+    """Whether the module belongs to the service or the command line, which the library does not know."""
+    return any(is_part(module, each) for each in ("heksher.service", "heksher.cli")) or (
+        module == "heksher.__main__"
+    )
+
+
+LIBRARY = [module for module in SOURCES if not is_outside(module)]
+SERVICE = [module for module in SOURCES if is_part(module, "heksher.service")]
+IMPORTS = [each for module in SOURCES for each in imports_of(module)]
+
+
+def test_every_module_of_the_library_has_its_place() -> None:
+    assert sorted(LIBRARY) == sorted(ORDER)
+
+
+def test_imports_are_found_at_all() -> None:
+    seen = {(each.module, each.imported) for each in IMPORTS}
+    assert ("heksher.setting", "heksher.registry") in seen
+    assert ("heksher.backends._http", "httpx") in seen
+    assert ("heksher.backends._anyio", "trio") in seen
+    assert seen >= WHEN_NEEDED | FOR_TYPES
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_imports_run_one_way(module: str) -> None:
+    wrong: list[str] = []
+    for each in imports_of(module):
+        if not is_part(each.imported, "heksher"):
+            continue
+        pair = (each.module, each.imported)
+        if (each.is_for_types and pair in FOR_TYPES) or (
+            each.is_when_needed and pair in WHEN_NEEDED
+        ):
+            continue
+        if each.imported not in ORDER or ORDER.index(each.imported) >= ORDER.index(module):
+            wrong.append(str(each))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", sorted(ONLY_IN))
+def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
+    found = {
+        each.module
+        for each in IMPORTS
+        if is_part(each.imported, package) and not is_outside(each.module)
+    }
+    assert found == ONLY_IN[package]
+
+
+def test_no_other_package_is_imported() -> None:
+    wrong = [
+        str(each)
+        for each in IMPORTS
+        if not is_outside(each.module)
+        and (root := each.imported.partition(".")[0]) != "heksher"
+        and (root in NOWHERE or (root not in sys.stdlib_module_names and root not in ONLY_IN))
+    ]
+    assert wrong == []
+
+
+def test_the_pure_layer_knows_no_clock_no_thread_and_no_io() -> None:
+    allowed = {("heksher.registry", "threading")}
+    forbidden = set(ONLY_IN) - {"msgspec"} | NOWHERE
+    wrong = [
+        str(each)
+        for each in IMPORTS
+        if each.module in PURE
+        and each.imported.partition(".")[0] in forbidden
+        and (each.module, each.imported) not in allowed
+    ]
+    assert wrong == []
+
+
+def test_trio_is_imported_only_when_it_is_used() -> None:
+    # It is an extra.
+    assert [
+        str(each) for each in IMPORTS if each.imported == "trio" and not each.is_when_needed
+    ] == []
+
+
+def test_the_service_knows_only_names_and_errors_of_the_library() -> None:
+    assert SERVICE
+    allowed = {"heksher.names", "heksher.exceptions", "heksher"}
+    wrong = [
+        str(each)
+        for each in IMPORTS
+        if each.module in SERVICE
+        and is_part(each.imported, "heksher")
+        and each.imported not in allowed
+        and each.imported not in SERVICE
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", SERVICE)
+def test_the_service_uses_nothing_of_the_package_but_its_version(module: str) -> None:
+    used = {
+        node.attr
+        for node in ast.walk(SOURCES[module])
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "heksher"
+    }
+    imported = {
+        alias.name
+        for node in ast.walk(SOURCES[module])
+        if isinstance(node, ast.ImportFrom) and node.module == "heksher"
+        for alias in node.names
+        if f"heksher.{alias.name}" not in SOURCES
+    }
+    assert used | imported <= {"__version__", "service"}
+
+
+def test_the_library_knows_neither_the_service_nor_the_command_line() -> None:
+    assert [
+        str(each) for each in IMPORTS if each.module in LIBRARY and is_outside(each.imported)
+    ] == []
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_no_source_is_run_that_is_not_a_file(module: str) -> None:
+    calls = [
+        node.lineno
+        for node in ast.walk(SOURCES[module])
+        if isinstance(node, ast.Name) and node.id in {"exec", "eval", "compile", "__import__"}
+    ]
+    assert calls == []

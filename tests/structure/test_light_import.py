@@ -1,0 +1,86 @@
+"""What an application pays that only defines settings: neither an HTTP client nor an event loop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+REPORT = """
+import json, sys
+before = set(sys.modules)
+{code}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+HEAVY = {
+    "anyio",
+    "asyncio",
+    "concurrent",
+    "http",
+    "httpcore",
+    "httpx",
+    "multiprocessing",
+    "socket",
+    "sqlalchemy",
+    "ssl",
+    "starlette",
+    "trio",
+    "uvicorn",
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", REPORT.format(code=code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(json.loads(done.stdout))
+
+
+def roots(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import heksher", id="import"),
+        pytest.param("import heksher; dir(heksher)", id="dir"),
+        pytest.param(
+            "from heksher import Setting, TRACK_ALL, SettingType\n"
+            "ttl = Setting('ttl', int, ['user'], 60, {'k': 1}, 'old', '1.1')\n"
+            "assert ttl.get(user='jim') == ttl.get() == 60",
+            id="a setting and its get",
+        ),
+        pytest.param(
+            "from heksher import Setting, exceptions\n"
+            "ttl = Setting('ttl', int, ['user'], 60)\n"
+            "try:\n    ttl.get(usr='jim')\nexcept exceptions.UnknownFeatureError:\n    pass",
+            id="an error",
+        ),
+    ],
+)
+def test_settings_load_neither_an_http_client_nor_an_event_loop(code: str) -> None:
+    loaded = loaded_by(code)
+    assert "heksher.setting" in loaded
+    assert roots(loaded) & HEAVY == set()
+    assert not {"heksher.core", "heksher.clients", "heksher.backends"} & loaded
+
+
+def test_the_measure_sees_what_is_loaded() -> None:
+    loaded = loaded_by("import heksher; heksher.AsyncHeksherClient; import asyncio, httpx")
+    assert {"asyncio", "httpx", "heksher.core"} <= loaded
+
+
+def test_a_client_of_threads_loads_no_event_loop_library() -> None:
+    loaded = loaded_by(
+        "import heksher; heksher.ThreadHeksherClient('http://heksher', 60, ['user'])"
+    )
+    assert not {"anyio", "httpx", "trio"} & roots(loaded)

@@ -1,0 +1,108 @@
+"""The names that applications may rely on. Whoever changes one here has to tell them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+import heksher
+from heksher import backends, clients, exceptions
+
+#: What typing and importing leave behind in a module.
+LEFT_OVER = {"Any", "Sequence", "TYPE_CHECKING", "annotations"}
+
+
+def own_names(module: ModuleType) -> set[str]:
+    """Names without an underscore, but for submodules, which come and go with what is imported."""
+    return {
+        name
+        for name in dir(module)
+        if not name.startswith("_") and not isinstance(getattr(module, name), ModuleType)
+    } - LEFT_OVER
+
+
+def test_names_of_the_package() -> None:
+    public = {
+        "AsyncHeksherClient",
+        "Setting",
+        "SettingType",
+        "ThreadHeksherClient",
+        "TRACK_ALL",
+    }
+    assert set(heksher.__all__) == {*public, "__version__"}
+    assert own_names(heksher) == public
+    assert len(heksher.__all__) == len(set(heksher.__all__))
+
+
+@pytest.mark.parametrize("name", heksher.__all__)
+def test_each_name_of_the_package_is_there(name: str) -> None:
+    assert getattr(heksher, name) is not None
+    assert name in dir(heksher)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'heksher' has no attribute 'Settings'"):
+        _ = heksher.Settings
+
+
+def test_names_of_the_errors() -> None:
+    assert own_names(exceptions) == {
+        "BackendError",
+        "ClientClosedError",
+        "ClientNotStartedError",
+        "DeclarationRejected",
+        "DuplicateSettingError",
+        "HeksherError",
+        "InvalidArgumentError",
+        "InvalidDefaultError",
+        "InvalidResponseError",
+        "InvalidSettingError",
+        "MissingFeatureError",
+        "ServiceError",
+        "ServiceUnreachableError",
+        "StartupTimeoutError",
+        "UnexpectedStatusError",
+        "UnknownFeatureError",
+        "WrongEventLoopError",
+    }
+
+
+def test_names_of_the_backends() -> None:
+    assert set(backends.__all__) == {
+        "AsyncBackend",
+        "Backend",
+        "Clock",
+        "Event",
+        "HttpOptions",
+        "ScopedTask",
+        "Task",
+        "Transport",
+        "choose_async",
+        "choose_blocking",
+        "run_blocking",
+    }
+    assert [name for name in backends.__all__ if not hasattr(backends, name)] == []
+
+
+def test_the_package_of_the_clients_has_no_names_of_its_own() -> None:
+    assert own_names(clients) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("heksher.setting", "Setting"),
+        ("heksher.setting_type", "SettingType"),
+        ("heksher.setting_type", "setting_type"),
+        ("heksher.exceptions", "HeksherError"),
+        ("heksher.clients.async_client", "AsyncHeksherClient"),
+        ("heksher.clients.thread_client", "ThreadHeksherClient"),
+    ],
+)
+def test_documented_places_hold_what_they_are_documented_for(module: str, name: str) -> None:
+    found = getattr(importlib.import_module(module), name)
+    assert found.__module__ == module
+    if name in heksher.__all__:
+        assert getattr(heksher, name) is found
