@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
-import anyio.lowlevel
 import trio
 
 from heksher import AsyncHeksherClient, ThreadHeksherClient
@@ -88,7 +87,7 @@ class Background:
         self.ended = False
         self.error: BaseException | None = None
 
-    async def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    async def observe(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
             await function()
         except Exception as error:
@@ -132,17 +131,18 @@ class _LoopHarness(Harness):
     _group: anyio.abc.TaskGroup
 
     async def _with_group(self, body: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        results: list[T] = []
         error: BaseException | None = None
         async with anyio.create_task_group() as self._group:
-            with anyio.fail_after(4 * PATIENCE):
-                try:
-                    result = await body()
-                except Exception as raised:
-                    error = raised  # raised below, so that no group is wrapped around it
+            try:
+                with anyio.fail_after(4 * PATIENCE):
+                    results.append(await body())
+            except Exception as raised:
+                error = raised  # raised below, so that no group is wrapped around it
             self._group.cancel_scope.cancel()
         if error is not None:
             raise error
-        return result
+        return results[0]
 
     def client(self, url: str, interval: float, features: list[str], **options: Any) -> AnyClient:
         return AnyClient(AsyncHeksherClient(url, interval, features, **options))
@@ -156,7 +156,7 @@ class _LoopHarness(Harness):
 
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
         background = Background()
-        self._group.start_soon(background._run, function)
+        self._group.start_soon(background.observe, function)
         return background
 
 
@@ -218,7 +218,7 @@ class ThreadHarness(Harness):
 
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
         background = Background()
-        thread = threading.Thread(target=lambda: run_blocking(background._run(function)))
+        thread = threading.Thread(target=lambda: run_blocking(background.observe(function)))
         self._threads.append(thread)
         thread.start()
         return background

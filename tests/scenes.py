@@ -30,11 +30,15 @@ class Scene:
             "http://service.test",
             INTERVAL,
             FEATURES,
-            backend=ScriptedBackend(self.backend.backend, self.service, self.events),
+            backend=self.library_backend(),
             clock=self.clock,
             random=lambda: self.chance,
             **options,
         )
+
+    def library_backend(self) -> ScriptedBackend:
+        """Return a backend that reaches the scripted service."""
+        return ScriptedBackend(self.backend.backend, self.service, self.events)
 
     @property
     def polls(self) -> int:

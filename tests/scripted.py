@@ -28,6 +28,7 @@ class ScriptedService:
         log: method and path of every request.
         faults: taken from the front, one for each request: an exception to raise, a response to
             give, or None for none.
+        answers: to a declaration, by name.
         fault: the same for every request for which `faults` holds none, until it is taken back.
     """
 
@@ -38,6 +39,7 @@ class ScriptedService:
         self.requests: list[Request] = []
         self.faults: list[Exception | Response | None] = []
         self.fault: Exception | Response | None = None
+        self.answers: dict[str, Response] = {}
         self.transports: list[ScriptedTransport] = []
         self._holds: list[tuple[str, Event, Event]] = []
         self._held: list[Event] = []
@@ -45,7 +47,9 @@ class ScriptedService:
 
     @property
     def log(self) -> list[str]:
-        return [f"{r.method} {r.target.partition('?')[0].removeprefix('api/')}" for r in self.requests]
+        return [
+            f"{r.method} {r.target.partition('?')[0].removeprefix('api/')}" for r in self.requests
+        ]
 
     def count(self, what: str) -> int:
         """Return how many requests there were for this method and path."""
@@ -102,7 +106,9 @@ class ScriptedService:
         if fault is not None:
             return fault
         path, _, query = request.target.partition("?")
-        parameters = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
+        parameters = {
+            key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()
+        }
         if path == "api/health":
             return _json({"version": "scripted"})
         if path == "api/v1/context_features":
@@ -113,10 +119,14 @@ class ScriptedService:
             assert request.body is not None
             return self._declare(json.loads(request.body))
         assert path == "api/v1/query", path
-        return self._query(unquote(parameters["settings"]), dict(request.headers).get("if-none-match"))
+        return self._query(
+            unquote(parameters["settings"]), dict(request.headers).get("if-none-match")
+        )
 
     def _declare(self, declared: dict[str, Any]) -> Response:
         name = declared["name"]
+        if name in self.answers:
+            return self.answers[name]
         if name in self.settings:
             return _json({"outcome": "uptodate"})
         if declared["version"] != "1.0":
@@ -129,7 +139,8 @@ class ScriptedService:
         sections: dict[str, Any] = {}
         for name in filter(None, names.split(",")):
             current = next(
-                (s["name"] for s in self.settings.values() if name in (s["name"], *s["aliases"])), None
+                (s["name"] for s in self.settings.values() if name in (s["name"], *s["aliases"])),
+                None,
             )
             if current is None:
                 return Response(404, {}, b"unknown")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from harness import Harness
@@ -272,7 +273,12 @@ def test_the_start_asks_once_and_declares_only_what_differs(scene: Scene) -> Non
     same = ttl_setting()
     changed = Setting("changed", int, ["user"], 2, version="1.1")
     new = Setting("new", bool, ["theme"], True)
-    stored = {"configurable_features": ["user"], "metadata": {}, "aliases": [], "version": "1.0"}
+    stored: dict[str, object] = {
+        "configurable_features": ["user"],
+        "metadata": {},
+        "aliases": [],
+        "version": "1.0",
+    }
     scene.service.settings = {
         "cache_ttl": {
             **stored,
@@ -325,7 +331,9 @@ def test_a_setting_renamed_by_somebody_else_keeps_receiving_its_rules(scene: Sce
             lists = scene.service.count("GET v1/settings")
             await scene.pass_time(INTERVAL)
             assert ttl.get(environment="dev", user="joe") == 11
-            assert scene.service.count("GET v1/settings") == lists, "it is asked for by its new name"
+            assert scene.service.count("GET v1/settings") == lists, (
+                "it is asked for by its new name"
+            )
             assert scene.service.count("POST v1/settings/declare") == 2, "and not declared again"
 
     scene.run(body)
@@ -407,8 +415,8 @@ def test_a_rule_that_cannot_be_used_is_dropped_alone_and_logged_once(
 def test_a_falsy_default_of_the_service_is_a_value(
     scene: Scene, value: int | str | bool | float
 ) -> None:
-    local: int | str | bool | float = {int: 5, str: "here", bool: True, float: 5.0}[type(value)]
-    setting: Setting[int | str | bool | float] = Setting("falsy", type(value), ["user"], local)
+    local: Any = {int: 5, str: "here", bool: True, float: 5.0}[type(value)]
+    setting: Setting[Any] = Setting("falsy", type(value), ["user"], local)
 
     async def body() -> None:
         async with scene.client() as client:
@@ -432,7 +440,7 @@ def test_a_feature_without_a_value_is_an_error_from_the_start_on(scene: Scene) -
     async def body() -> None:
         assert ttl.get() == 60
         async with scene.client() as client:
-            with pytest.raises(MissingFeatureError, match="'cache_ttl'.*'environment'") as caught:
+            with pytest.raises(MissingFeatureError, match=r"'cache_ttl'.*'environment'") as caught:
                 ttl.get(user="jim")
             assert (caught.value.setting, caught.value.feature) == ("cache_ttl", "environment")
             client.set_defaults(environment="dev", user=user)

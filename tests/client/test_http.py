@@ -1,0 +1,303 @@
+"""The edge to HTTP: bounds, errors, redirects, credentials; against servers that misbehave."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from harness import AnyClient, Harness
+from leftovers import Leftovers
+from misbehaving import (
+    OK,
+    Answer,
+    MisbehavingServer,
+    endless,
+    hang_up,
+    http,
+    silence,
+    trickle,
+)
+
+from heksher.exceptions import (
+    ClientClosedError,
+    HeksherError,
+    InvalidArgumentError,
+    InvalidResponseError,
+    ServiceUnreachableError,
+    UnexpectedStatusError,
+)
+from heksher.status import ClientState
+
+FEATURES = ["user"]
+HEALTHY = b'{"version":"test"}'
+
+
+def make_client(backend: Harness, url: str, **options: Any) -> AnyClient:
+    return backend.client(url, 60, FEATURES, **options)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(silence, id="silence"),
+        pytest.param(trickle(OK), id="trickling-headers"),
+        pytest.param(
+            trickle(OK + b"content-length: 100000\r\n\r\n" + b" " * 1000), id="trickling-body"
+        ),
+    ],
+)
+def test_a_whole_request_is_bounded_in_time(backend: Harness, answer: Answer) -> None:
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = make_client(backend, server.url, request_timeout=0.3)
+        before = time.monotonic()
+        with pytest.raises(ServiceUnreachableError, match=r"longer than 0\.3 seconds"):
+            await client.ping()
+        assert time.monotonic() - before < 5
+        await client.close()
+        await backend.until(lambda: leftovers.found()["threads"] == 0)
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+
+
+def test_the_bound_also_holds_on_a_connection_that_was_used_before(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url, request_timeout=0.3)
+        await client.ping()
+        with pytest.raises(ServiceUnreachableError, match="longer than"):
+            await client.get_settings()
+        # And the client is as good as new afterwards.
+        await client.ping()
+        await client.close()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        server.answer_by("api/v1/settings", silence)
+        backend.run(body)
+
+
+GZIP = OK + b"content-encoding: gzip\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        pytest.param(endless(b"x" * 4096), "larger than 100000 bytes", id="endless"),
+        pytest.param(
+            http(gzip.compress(b" " * 10_000_000), GZIP), "100000 bytes, decompressed", id="bomb"
+        ),
+    ],
+)
+def test_an_answer_is_bounded_in_size(backend: Harness, answer: Answer, text: str) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url, max_response_bytes=100_000)
+        with pytest.raises(ServiceUnreachableError, match=text):
+            await client.ping()
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+
+
+def test_a_compressed_answer_is_read(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        await client.ping()
+        await client.close()
+
+    with MisbehavingServer(http(gzip.compress(HEALTHY), GZIP)) as server:
+        backend.run(body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        pytest.param(hang_up, ServiceUnreachableError, "no answer", id="hang-up"),
+        pytest.param(
+            http(b"{}", b"HTTP/1.1 503 No\r\nretry-after: 7\r\n"),
+            UnexpectedStatusError,
+            "503",
+            id="503",
+        ),
+        pytest.param(http(b"<html>"), InvalidResponseError, "health", id="no-json"),
+        pytest.param(
+            http(b"x", b"nonsense\r\n"), ServiceUnreachableError, "no answer", id="no-http"
+        ),
+        pytest.param(
+            http(b"no gzip", GZIP), ServiceUnreachableError, "no gzip", id="bad-compression"
+        ),
+        pytest.param(
+            http(gzip.compress(HEALTHY)[:-9], GZIP),
+            ServiceUnreachableError,
+            "cut short",
+            id="cut-compression",
+        ),
+        pytest.param(
+            http(HEALTHY, OK + b"content-encoding: br\r\n"),
+            ServiceUnreachableError,
+            "'br'",
+            id="unasked-encoding",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_named_and_can_be_caught_as_both_families(
+    backend: Harness, answer: Answer, error: type[HeksherError], text: str
+) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        with pytest.raises(error, match=text) as caught:
+            await client.ping()
+        if error is not InvalidResponseError:
+            assert isinstance(caught.value, httpx.HTTPError)
+        if isinstance(caught.value, UnexpectedStatusError):
+            assert caught.value.status == 503
+            assert caught.value.retry_after == 7
+            assert isinstance(caught.value, httpx.HTTPStatusError)
+            assert caught.value.response.status_code == 503
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+
+
+def test_nobody_listening_is_an_error_of_both_families(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, "http://127.0.0.1:9")
+        with pytest.raises(ServiceUnreachableError) as caught:
+            await client.ping()
+        assert isinstance(caught.value, httpx.TransportError)
+        await client.close()
+
+    backend.run(body)
+
+
+def test_redirects_are_followed_to_the_same_origin_only(backend: Harness) -> None:
+    async def body() -> None:
+        headers = {"api_token": "secret"}
+        client = make_client(backend, home.url, http_client_args={"headers": headers})
+        home.answer_by("api/health", moved("/api/moved"))
+        home.answer_by("api/moved", http(HEALTHY))
+        await client.ping()
+        home.answer_by("api/moved", moved(f"{abroad.url}/api/health"))
+        with pytest.raises(UnexpectedStatusError, match="307"):
+            await client.ping()
+        home.answer_by("api/moved", moved("/api/moved"))
+        with pytest.raises(UnexpectedStatusError, match="307"):
+            await client.ping()
+        assert abroad.requests == []
+        assert all(b"api_token: secret" in request for request in home.requests)
+        await client.close()
+
+    with MisbehavingServer(hang_up) as home, MisbehavingServer(http(HEALTHY)) as abroad:
+        backend.run(body)
+
+
+def moved(location: str) -> Answer:
+    return http(b"", f"HTTP/1.1 307 Moved\r\nlocation: {location}\r\n".encode())
+
+
+def test_credentials_in_the_url_become_auth_and_are_never_shown(
+    backend: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "heksher")
+
+    async def body() -> None:
+        url = server.url.replace("http://", "http://jim:s%40cret@")
+        client = make_client(backend, url, startup="continue")
+        await client.ping()
+        await client.set_as_main()
+        shown = f"{client.client!r} {client.status} {client.status.last_error!r}"
+        assert "s%40cret" not in shown
+        assert "s@cret" not in shown
+        await client.close()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+    token = base64.b64encode(b"jim:s@cret")
+    assert all(b"Basic " + token in request for request in server.requests)
+    assert not any("cret" in record.getMessage() for record in caplog.records)
+
+
+def test_the_service_may_live_below_a_path(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, f"{server.url}/settings/service/")
+        await client.ping()
+        await client.close()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+    assert server.requests[0].startswith(b"GET /settings/service/api/health ")
+
+
+def test_http_client_args_that_httpx_does_not_take_are_named(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, "http://127.0.0.1:9", http_client_args={"haeders": {}})
+        with pytest.raises(InvalidArgumentError, match="haeders"):
+            await client.ping()
+        await client.close()
+
+    backend.run(body)
+
+
+@pytest.mark.parametrize("as_factory", [False, True], ids=["ready", "factory"])
+def test_a_ready_http_client_is_used_and_not_closed_and_a_made_one_is_closed(
+    backend: Harness, as_factory: bool
+) -> None:
+    made: list[Any] = []
+    kind: type[Any] = httpx.Client if backend.name == "thread" else httpx.AsyncClient
+
+    def make() -> Any:
+        made.append(kind(headers={"x-mine": "yes"}))
+        return made[-1]
+
+    async def body() -> None:
+        given: Any | Callable[[], Any] = make if as_factory else make()
+        client = make_client(backend, server.url, http_client=given)
+        await client.ping()
+        await client.close()
+        assert len(made) == 1
+        assert made[0].is_closed is as_factory
+        if not as_factory:
+            if kind is httpx.Client:
+                made[0].close()
+            else:
+                await made[0].aclose()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+    assert b"x-mine: yes" in server.requests[0]
+
+
+def test_closing_ends_a_real_request_that_hangs(backend: Harness) -> None:
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = make_client(backend, server.url, startup="continue", startup_timeout=60)
+        starting = backend.beside(client.set_as_main)
+        await backend.until(server.connected.is_set, "the request arrives")
+        before = time.monotonic()
+        await client.close()
+        assert time.monotonic() - before < 3
+        await backend.until(lambda: starting.ended)
+        assert isinstance(starting.error, ClientClosedError)
+        assert client.status.state is ClientState.CLOSED
+        await backend.until(lambda: leftovers.found()["threads"] + leftovers.found()["tasks"] == 0)
+
+    with MisbehavingServer(silence) as server:
+        backend.run(body)
+
+
+def test_no_connection_is_left_after_closing(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        await client.ping()
+        assert server.open_connections() == 1
+        await client.close()
+        await backend.until(lambda: server.open_connections() == 0, "the connection is closed")
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)

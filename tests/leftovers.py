@@ -1,0 +1,48 @@
+"""Counts what a client must not leave behind: tasks, threads, sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import Counter
+
+import trio
+from harness import Harness
+
+from heksher.backends import running_library
+
+
+class Leftovers:
+    """What there is at this moment, to be compared with what there is later."""
+
+    def __init__(self) -> None:
+        self._before = _census()
+
+    def found(self) -> Counter[str]:
+        """Return what there is now that was not there before."""
+        return _census() - self._before
+
+    async def gone(self, backend: Harness) -> None:
+        """Return once nothing is left; tasks that were cancelled need a moment to end."""
+        await backend.until(lambda: not self.found(), f"nothing is left of {self.found()}")
+
+
+def _census() -> Counter[str]:
+    census: Counter[str] = Counter()
+    # The threads of the tests' own are not the client's.
+    census["threads"] = sum(t.name.startswith("heksher") for t in threading.enumerate())
+    library = running_library()
+    if library == "asyncio":
+        census["tasks"] = sum("heksher" in task.get_name() for task in asyncio.all_tasks())
+    elif library == "trio":
+        root = trio.lowlevel.current_root_task()
+        assert root is not None
+        system = [task for nursery in root.child_nurseries for task in nursery.child_tasks]
+        census["tasks"] = sum("heksher" in task.name for task in system)
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+        except FileNotFoundError:
+            pass  # the one that lists them
+    return census

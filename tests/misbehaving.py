@@ -1,0 +1,138 @@
+"""A TCP server on this machine that answers as a test wants, byte for byte."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+Answer = Callable[[socket.socket, threading.Event], None]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+def http(body: bytes, head: bytes = OK) -> Answer:
+    """Answer with *body*."""
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+
+    return answer
+
+
+def trickle(data: bytes) -> Answer:
+    """Answer with one byte of *data* after another, for ever from the start again."""
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        while not stop.wait(0.02):
+            for byte in data:
+                connection.sendall(bytes((byte,)))
+                if stop.wait(0.02):
+                    return
+
+    return answer
+
+
+def endless(chunk: bytes) -> Answer:
+    """Answer with a body that does not end."""
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(OK + b"transfer-encoding: chunked\r\n\r\n")
+        while not stop.is_set():
+            connection.sendall(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
+
+    return answer
+
+
+def silence(connection: socket.socket, stop: threading.Event) -> None:
+    """Take the request and never answer."""
+    stop.wait()
+
+
+def hang_up(connection: socket.socket, stop: threading.Event) -> None:
+    """Close without a word."""
+
+
+class MisbehavingServer:
+    """Gives *answer* to every request for a path that has no other one."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._by_path: dict[str, Answer] = {}
+        self.requests: list[bytes] = []
+        self.connected = threading.Event()
+        self._stop = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._connections: list[socket.socket] = []
+        self._serving = 0
+        self._lock = threading.Lock()
+
+    def answer_by(self, path: str, answer: Answer) -> None:
+        """Give *answer* to requests for *path*."""
+        self._by_path[path] = answer
+
+    def open_connections(self) -> int:
+        """Return how many clients are connected."""
+        return self._serving
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            with self._lock:
+                self._serving += 1
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while not self._stop.is_set():
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        received = connection.recv(65536)
+                        if not received:
+                            return
+                        request += received
+                    self.requests.append(request)
+                    self.connected.set()
+                    path = request.split(b" ", 2)[1].decode()
+                    answer = self._by_path.get(path.partition("?")[0].lstrip("/"), self._answer)
+                    answer(connection, self._stop)
+                    if answer is hang_up:
+                        return
+            except OSError:
+                pass  # the client went away, which is what some tests are about
+            finally:
+                with self._lock:
+                    self._serving -= 1
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        for thread in self._threads:
+            thread.join()
