@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, TypeAlias, TypeGuard
 
 # What json.loads makes. Any, and not a recursive union: bodies come from strangers and every field
@@ -41,15 +42,38 @@ def read(body: bytes) -> Json:
         Unreadable: everything else.
     """
     try:
-        value = json.loads(body)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise Unreadable from error
+    # Before parsing, and not by what Python's recursion allows: that differs from one to the next.
+    if _nests_deeper_than(text, MAX_DEPTH):
+        raise Unreadable
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise Malformed(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        # No valid encoding (a ValueError as well), or an integer of more digits than int() takes.
+    except (ValueError, RecursionError) as error:  # an integer of more digits than int() takes
         raise Unreadable from error
-    if _deeper_than(value, MAX_DEPTH):
-        raise Unreadable
-    return value
+
+
+# A string, also one that does not end, or a bracket.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.?)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def _nests_deeper_than(text: str, depth: int) -> bool:
+    """Whether lists and objects nest more than *depth* times in a text that may be no JSON."""
+    if text.count("[") + text.count("{") <= depth:
+        return False
+    level = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        found = match[0]
+        if found in ("[", "{"):
+            level += 1
+            if level > depth:
+                return True
+        elif found in ("]", "}"):
+            level -= 1
+    return False
 
 
 def is_list(value: Json) -> TypeGuard[list[Json]]:
@@ -66,17 +90,6 @@ def _children(value: Json) -> list[Json]:
     if is_object(value):
         return list(value.values())
     return value if is_list(value) else []
-
-
-def _deeper_than(value: Json, depth: int) -> bool:
-    """Whether lists and objects in *value* nest more than *depth* times. Does not recurse itself."""
-    containers: list[Json] = [value]
-    for _ in range(depth + 1):
-        containers = [container for container in containers if isinstance(container, list | dict)]
-        if not containers:
-            return False
-        containers = [child for container in containers for child in _children(container)]
-    return True
 
 
 def check_storable(value: Json, *, is_metadata: bool = False) -> None:

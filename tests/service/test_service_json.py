@@ -84,10 +84,19 @@ def test_encodings(encoding: str) -> None:
         b"\xff\xfe\xfd",
         b"1" * 5000,
         b"[" * 100_000,
+        b"[" * 1200,
         b"[" * 301 + b"]" * 301,
         b'{"a":' * 301 + b"1" + b"}" * 301,
     ],
-    ids=["no UTF-8", "cut UTF-16", "too long", "too deep to parse", "lists", "objects"],
+    ids=[
+        "no UTF-8",
+        "cut UTF-16",
+        "too long",
+        "too deep to parse",
+        "deep and cut",
+        "lists",
+        "objects",
+    ],
 )
 def test_unreadable(body: bytes) -> None:
     with pytest.raises(wire_json.Unreadable):
@@ -98,6 +107,15 @@ def test_unreadable(body: bytes) -> None:
 def test_malformed(body: bytes) -> None:
     with pytest.raises(wire_json.Malformed):
         wire_json.read(body)
+
+
+def test_brackets_in_strings_do_not_nest() -> None:
+    text = "[" * 1000 + '\\"' + "{" * 1000
+    body = json.dumps([text, ["["] * 1000]).encode()
+    assert wire_json.read(body) == [text, ["["] * 1000]
+    for cut in (b'["' + b"[" * 1000, b'["' + b"[" * 1000 + b"\\", b'"' + b'\\"[' * 10_000):
+        with pytest.raises(wire_json.Malformed):
+            wire_json.read(cut)
 
 
 def test_as_deep_as_it_may_be() -> None:
