@@ -187,6 +187,17 @@ def test_a_setting_of_a_client_of_its_own_is_not_the_main_clients() -> None:
     assert set(later.served) == {others}
 
 
+def test_of_two_equal_settings_only_the_withdrawn_one_leaves_the_main_client() -> None:
+    mine, others = setting_of("ttl"), setting_of("ttl")
+    main, own = Client(), Client()
+    registry.set_main(main)
+    registry.withdraw(mine, own)
+    assert set(main.served) == {others}
+    later = Client()
+    registry.set_main(later)
+    assert set(later.served) == {others}
+
+
 def test_the_main_client_may_keep_a_setting_as_its_own() -> None:
     setting = setting_of("a")
     client = Client()
