@@ -41,17 +41,15 @@ def ingest(
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
     """
-    problems: list[str] = []
-    usable_features = set(setting.configurable_features).intersection(features)
+    problems = list(section.problems)
+    configurable, known = set(setting.configurable_features), set(features)
     rules: list[Rule[T]] = []
     for data in section.rules:
         if not tracking.admits(data.context_features):
             continue
-        foreign = [name for name, _ in data.context_features if name not in usable_features]
-        if foreign:
-            problems.append(
-                f"rule {data.rule_id}: {foreign[0]!r} is no configurable feature of the setting here"
-            )
+        unusable = _unusable([name for name, _ in data.context_features], configurable, known)
+        if unusable:
+            problems.append(f"rule {data.rule_id}: {unusable}")
             continue
         try:
             value = setting.type.decode(data.value)
@@ -65,3 +63,15 @@ def ingest(
         problems.append(f"default value: {error}")
         default = setting.published.table.default
     return Ingested(RuleTable(default, tuple(rules), tuple(features)), tuple(problems))
+
+
+def _unusable(conditions: list[str], configurable: set[str], known: set[str]) -> str | None:
+    """Say why a rule with conditions on these features cannot be used, if it cannot."""
+    for feature in conditions:
+        if feature not in configurable:
+            return f"{feature!r} is no configurable feature of the setting here"
+        if feature not in known:
+            return f"{feature!r} is not among the service's context features"
+        if conditions.count(feature) > 1:
+            return f"it has two conditions on {feature!r}"
+    return None

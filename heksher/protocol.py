@@ -7,6 +7,7 @@ is stated as types, and a body that differs is an `InvalidResponseError`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,6 +17,8 @@ from urllib.parse import quote, unquote, urljoin
 import msgspec
 
 from heksher.exceptions import InvalidResponseError, UnexpectedStatusError
+
+_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -129,6 +132,18 @@ def _decode(body: bytes, type_: type[S], what: str) -> S:
         raise InvalidResponseError(f"{what}: {error}") from error
 
 
+def _decode_each(raws: Iterable[msgspec.Raw], type_: type[S]) -> tuple[list[S], list[str]]:
+    """Decode what can be decoded, and say of the rest why not."""
+    decoded: list[S] = []
+    problems: list[str] = []
+    for raw in raws:
+        try:
+            decoded.append(_decode(bytes(raw), type_, "one"))
+        except InvalidResponseError as error:
+            problems.append(f"{error.__cause__}: {bytes(raw)[:200].decode('utf-8', 'replace')}")
+    return decoded, problems
+
+
 # --- health ---------------------------------------------------------------------------------------
 
 
@@ -190,7 +205,7 @@ class SettingData(msgspec.Struct, frozen=True):
 
 
 class _Settings(msgspec.Struct):
-    settings: list[SettingData]
+    settings: list[msgspec.Raw]
 
 
 def settings() -> Exchange[dict[str, SettingData]]:
@@ -198,7 +213,11 @@ def settings() -> Exchange[dict[str, SettingData]]:
 
     def read(response: Response) -> dict[str, SettingData]:
         answer = _decode(response.body, _Settings, "the list of settings")
-        return {setting.name: setting for setting in answer.settings}
+        read, problems = _decode_each(answer.settings, SettingData)
+        # One that cannot be read harms no other: it counts as one that is not there.
+        for problem in problems:
+            _logger.warning("the list of settings: left out: %s", problem)
+        return {setting.name: setting for setting in read}
 
     return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)
 
@@ -345,15 +364,28 @@ class RuleData(msgspec.Struct, frozen=True):
     rule_id: int
 
 
-class Section(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Section:
     """One setting's part of the answer to a query.
 
     Attributes:
-        default_value: as JSON says it; null where the service has no usable one.
         rules: all that pass the query's filter.
+        default_value: as JSON says it; null where the service has no usable one.
+        problems: one text for each rule that cannot be read.
     """
 
     rules: tuple[RuleData, ...]
+    default_value: Any = None
+    problems: tuple[str, ...] = ()
+
+
+class _Section(msgspec.Struct):
+    rules: list[RuleData]
+    default_value: Any = None
+
+
+class _LooseSection(msgspec.Struct):
+    rules: list[msgspec.Raw]
     default_value: Any = None
 
 
@@ -363,7 +395,14 @@ def read_section(raw: bytes) -> Section:
     Raises:
         InvalidResponseError: it is no section.
     """
-    return _decode(raw, Section, "the section")
+    try:
+        section = _decode(raw, _Section, "the section")
+        return Section(tuple(section.rules), section.default_value)
+    except InvalidResponseError:
+        # One rule that cannot be read harms no other.
+        loose = _decode(raw, _LooseSection, "the section")
+        rules, problems = _decode_each(loose.rules, RuleData)
+        return Section(tuple(rules), loose.default_value, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ setting lives as long as the application keeps it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import weakref
@@ -46,11 +47,17 @@ def register(setting: Setting[Any]) -> None:
     """
     with _lock:
         same_name = _alive(setting.name)
+        if any(_conflict(setting, other) for other in same_name):
+            # A setting and its get hold each other, so that one that nobody holds any more may
+            # still be waiting for the garbage collector.
+            del same_name
+            gc.collect()
+            same_name = _alive(setting.name)
         replaced: list[Setting[Any]] = []
         for other in same_name:
             if declared_alike(setting, other):
                 continue
-            if setting.module != other.module:
+            if _conflict(setting, other):
                 raise DuplicateSettingError(
                     f"setting {setting.name!r} is declared at {setting.declared_at} and, differently, "
                     f"at {other.declared_at}; give one of them another name, or import one from the other",
@@ -153,6 +160,10 @@ def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
         and one.alias == other.alias
         and one.version == other.version
     )
+
+
+def _conflict(one: Setting[Any], other: Setting[Any]) -> bool:
+    return one.module != other.module and not declared_alike(one, other)
 
 
 def _prune() -> None:

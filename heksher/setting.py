@@ -5,6 +5,7 @@ Knows the registry that new settings enter, and nothing of clients, the wire or 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
@@ -122,6 +123,10 @@ class Setting(Generic[T]):
 _set_get: Callable[[Setting[Any], Callable[..., Any]], None] = Setting.__dict__["get"].__set__
 
 
+# In JSON: an even number of backslashes before it, or none.
+_NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
 def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str) or not names.is_setting_name(name):
         raise InvalidSettingError(f"{what} is {name!r}; it takes {names.SETTING_NAME_RULE}")
@@ -139,10 +144,16 @@ def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[
                 f"setting {name!r}: the metadata key {key!r} takes {names.METADATA_KEY_RULE}"
             )
     try:
-        msgspec.json.encode(checked)
+        encoded = msgspec.json.encode(checked)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidSettingError(f"setting {name!r}: the metadata is no JSON: {error}") from None
-    return checked
+    if _NULL_CHARACTER.search(encoded):
+        raise InvalidSettingError(
+            f"setting {name!r}: the metadata holds a null character, which the service cannot keep"
+        )
+    # A copy in depth, in JSON's own types: what the application changes later was not declared.
+    copy: dict[str, Any] = msgspec.json.decode(encoded)
+    return copy
 
 
 def _caller(setting: Setting[Any]) -> tuple[str, str]:

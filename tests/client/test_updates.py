@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from harness import Harness
@@ -375,7 +375,7 @@ def test_one_setting_without_a_usable_section_harms_no_other(
 
     async def body() -> None:
         async with scene.client() as client:
-            scene.service.rules["cache_ttl"] = [{"value": 11}]
+            scene.service.rules["cache_ttl"] = cast(Any, "no list")
             scene.service.add_rule("other", 5, user="jim")
             for _ in range(3):
                 await scene.pass_time(INTERVAL)
@@ -394,6 +394,7 @@ def test_a_rule_that_cannot_be_used_is_dropped_alone_and_logged_once(
     scene.service.add_rule("cache_ttl", 10, user="jim")
     scene.service.add_rule("cache_ttl", "soon", user="joe")
     scene.service.add_rule("cache_ttl", 12, theme="dark")
+    scene.service.rules["cache_ttl"].append({"value": 13})
 
     async def body() -> None:
         async with scene.client() as client:
@@ -404,11 +405,12 @@ def test_a_rule_that_cannot_be_used_is_dropped_alone_and_logged_once(
 
     scene.run(body)
     dropped = [record.message for record in caplog.records if "dropped" in record.message]
-    assert len(dropped) == 2
-    assert "rule 2" in dropped[0]
-    assert "'soon' is no int" in dropped[0]
-    assert "rule 3" in dropped[1]
-    assert "'theme'" in dropped[1]
+    assert len(dropped) == 3
+    assert '{"value": 13}' in dropped[0]
+    assert "rule 2" in dropped[1]
+    assert "'soon' is no int" in dropped[1]
+    assert "rule 3" in dropped[2]
+    assert "'theme'" in dropped[2]
 
 
 @pytest.mark.parametrize("value", [0, "", False, 0.0], ids=repr)

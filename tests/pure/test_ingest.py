@@ -120,3 +120,17 @@ def test_ingesting_publishes_nothing() -> None:
     before = setting.published
     ingest(setting, Section((rule(7, 1, user="jim"),), 90), FEATURES, Tracking())
     assert setting.published is before
+
+
+def test_a_rule_with_two_conditions_on_one_feature_is_dropped_and_told() -> None:
+    twice = RuleData(1, (("user", "jim"), ("user", "jim")), 7)
+    result = ingested(twice, rule(8, 2, user="jim"))
+    assert [each.rule_id for each in result.table.rules] == [8]
+    assert result.problems == ("rule 7: it has two conditions on 'user'",)
+
+
+def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped_and_told() -> None:
+    section = Section((rule(7, 1, theme="dark"), rule(8, 2, user="jim")), 60)
+    result = ingest(ttl_setting(), section, ("user",), Tracking())
+    assert [each.rule_id for each in result.table.rules] == [8]
+    assert "service's context features" in result.problems[0]

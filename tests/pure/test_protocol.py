@@ -250,12 +250,7 @@ STRANGE: list[tuple[Exchange[Any], list[bytes]]] = [
         [
             b"{}",
             b'{"settings": {}}',
-            b'{"settings": [{"name": "a", "type": "int", "default_value": 1}]}',
-            b'{"settings": [{"name": "a", "type": "int", "version": "1.0"}]}',
             b'{"settings": [{"name": "\\ud800", "type": "", "default_value": 1, "version": ""}]}',
-            b'{"settings": [{"name": "a", "type": "", "version": "", "default_value": '
-            + b"9" * 10_000
-            + b"}]}",
         ],
     ),
     (
@@ -295,12 +290,6 @@ def test_a_body_that_the_protocol_does_not_know_is_an_error_of_the_services(
         b"[]",
         b"{}",
         b'{"rules": null}',
-        b'{"rules": [{"context_features": [], "rule_id": 1}]}',
-        b'{"rules": [{"value": 1, "rule_id": 1}]}',
-        b'{"rules": [{"value": 1, "context_features": []}]}',
-        b'{"rules": [{"value": 1, "context_features": [["user"]], "rule_id": 1}]}',
-        b'{"rules": [{"value": 1, "context_features": [["user", 5]], "rule_id": 1}]}',
-        b'{"rules": [{"value": 1, "context_features": {"user": "jim"}, "rule_id": 1}]}',
         b'{"rules": [], "default_value": 1e999}',
     ],
     ids=lambda raw: raw.decode()[:60],
@@ -308,6 +297,45 @@ def test_a_body_that_the_protocol_does_not_know_is_an_error_of_the_services(
 def test_a_malformed_section_is_an_error_of_the_services(raw: bytes) -> None:
     with pytest.raises(InvalidResponseError):
         read_section(raw)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        b'{"context_features": [], "rule_id": 1}',
+        b'{"value": 1, "rule_id": 1}',
+        b'{"value": 1, "context_features": []}',
+        b'{"value": 1, "context_features": [["user"]], "rule_id": 1}',
+        b'{"value": 1, "context_features": [["user", 5]], "rule_id": 1}',
+        b'{"value": 1, "context_features": {"user": "jim"}, "rule_id": 1}',
+    ],
+    ids=lambda raw: raw.decode()[:60],
+)
+def test_a_malformed_rule_is_left_out_alone(rule: bytes) -> None:
+    good = b'{"value": 2, "context_features": [["user", "jim"]], "rule_id": 7}'
+    section = read_section(b'{"default_value": 1, "rules": [%s, %s]}' % (rule, good))
+    assert [data.rule_id for data in section.rules] == [7]
+    assert section.default_value == 1
+    assert len(section.problems) == 1
+    assert rule.decode() in section.problems[0]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        b'{"name": "a", "type": "int", "default_value": 1}',
+        b'{"name": "a", "type": "int", "version": "1.0"}',
+        b"5",
+    ],
+    ids=lambda raw: raw.decode()[:60],
+)
+def test_a_malformed_setting_is_left_out_alone(
+    setting: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = b'{"name": "b", "type": "int", "default_value": 1, "version": "1.0"}'
+    body = b'{"settings": [%s, %s]}' % (setting, good)
+    assert list(settings().read(Response(200, {}, body))) == ["b"]
+    assert ["left out" in record.message for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"5", b'{"outcome": "splendid"}'], ids=repr)

@@ -297,6 +297,19 @@ def test_differing_settings_of_two_modules_are_an_error_that_names_both_places()
     assert client.told == ["+ttl"]
 
 
+def test_a_setting_that_nobody_holds_any_more_is_no_duplicate() -> None:
+    # A setting and its get hold each other: it goes when the garbage collector comes round.
+    gc.disable()
+    try:
+        module_with("one", "from heksher import Setting\nSetting('name', int, ['user'], 1)")
+        kept = module_with(
+            "other", "from heksher import Setting\nsetting = Setting('name', int, ['user'], 2)"
+        )
+    finally:
+        gc.enable()
+    assert kept.setting.get(user="jim") == 2
+
+
 def test_a_differing_setting_of_the_same_module_takes_the_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -69,12 +69,14 @@ def test_an_int_is_a_float_settings_default_as_a_float() -> None:
 
 
 def test_the_callers_containers_may_change_afterwards() -> None:
-    features, metadata = ["user"], {"k": 1}
+    inner = ["a\\u0000b"]
+    features, metadata = ["user"], {"k": inner}
     setting = Setting("cache_ttl", int, features, 60, metadata)
     features.append("theme")
-    metadata["l"] = 2
+    metadata["l"] = []
+    inner.append("c")
     assert setting.configurable_features == ("user",)
-    assert setting.metadata == {"k": 1}
+    assert setting.metadata == {"k": ["a\\u0000b"]}
 
 
 CYCLE: dict[str, Any] = {}
@@ -123,6 +125,7 @@ NAME_RULE = "letters, digits, underscores and dots"
         pytest.param({"default_value": 2**63}, [str(2**63), "2**63 - 1"], id="default too large"),
         pytest.param({"metadata": {"a b": 1}}, ["'a b'", "hyphens"], id="bad metadata key"),
         pytest.param({"metadata": {5: 1}}, ["5", "hyphens"], id="number as a metadata key"),
+        pytest.param({"metadata": {"k": ["a\0b"]}}, ["null character"], id="null in metadata"),
         pytest.param({"metadata": {"": 1}}, ["''", "hyphens"], id="empty metadata key"),
         pytest.param({"metadata": {"k": object()}}, ["no JSON"], id="metadata is no JSON"),
         pytest.param({"metadata": {"k": "\ud800"}}, ["no JSON"], id="surrogate in metadata"),
