@@ -174,11 +174,9 @@ class Reader:
     def settings(self, names: Sequence[str] | None = None) -> list[SettingRecord]:
         """The settings of these canonical names, or all; sorted by name."""
         wanted = None if names is None else set(names)
-        features, aliases = (
-            self._pairs(t.configurable, wanted),
-            self._pairs(t.setting_aliases, wanted),
-        )
-        metadata = self._metadata(t.setting_metadata, t.setting_metadata.c.setting, wanted)
+        features = self._pairs(t.configurable, wanted)
+        aliases = self._pairs(t.setting_aliases, wanted)
+        metadata = self._metadata(wanted)
         order = self.features()
         columns = t.settings.c
         statement = sa.select(
@@ -300,18 +298,17 @@ class Reader:
             found[setting].add(value)
         return found
 
-    def _metadata(
-        self, table: sa.Table, owner: sa.Column[str], wanted: set[str] | None
-    ) -> defaultdict[str, dict[str, Json]]:
-        """The metadata in *table* by owner, with keys in a fixed order."""
+    def _metadata(self, wanted: set[str] | None) -> defaultdict[str, dict[str, Json]]:
+        """The metadata of settings, with keys in a fixed order."""
         found: defaultdict[str, dict[str, Json]] = defaultdict(dict)
+        columns = t.setting_metadata.c
         statement = (
-            sa.select(owner, table.c.key, table.c.value)
-            .where(_among(owner, wanted))
-            .order_by(table.c.key)
+            sa.select(columns.setting, columns.key, columns.value)
+            .where(_among(columns.setting, wanted))
+            .order_by(columns.key)
         )
-        for name, key, value in self._connection.execute(statement):
-            found[name][key] = value
+        for setting, key, value in self._connection.execute(statement):
+            found[setting][key] = value
         return found
 
 

@@ -14,6 +14,8 @@ import httpx
 import pytest
 from service_process import DEADLINE, ServiceProcess
 
+from heksher.service import server
+
 
 @pytest.fixture
 def service() -> Iterator[ServiceProcess]:
@@ -256,3 +258,9 @@ def test_no_command() -> None:
     result = _heksher()
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_answers_are_not_held_back() -> None:
+    """asyncio turns Nagle's algorithm off for sockets only that are known to be TCP's."""
+    with server.listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
