@@ -261,6 +261,6 @@ def test_no_command() -> None:
 
 
 def test_answers_are_not_held_back() -> None:
-    """asyncio turns Nagle's algorithm off for sockets only that are known to be TCP's."""
+    """Nagle's algorithm is turned off by asyncio, for sockets that are known to be TCP's."""
     with server.listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
