@@ -1,0 +1,431 @@
+"""``heksher demo``: the introduction's example on asyncio, trio and threads, with a real service.
+
+The service is a process of its own on a free port; everything goes over HTTP. Each line of the
+report says what was expected and what came. Uses the library as an application does: by its public
+names, and `run_blocking` of its backends to write the example down once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import timeit
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heksher import TRACK_ALL, AsyncHeksherClient, Setting, ThreadHeksherClient
+from heksher.backends import run_blocking
+from heksher.protocol import SettingData
+
+# Of the service's process; missed here, where the command line turns it into one clear line.
+for _module in ("starlette", "uvicorn", "sqlalchemy"):
+    if find_spec(_module) is None:
+        raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
+
+T = TypeVar("T")
+
+FEATURES = ["environment", "user", "theme"]
+INTERVAL = 0.5
+# What is expected to happen is waited for so long; then the line says that it did not.
+PATIENCE = 5.0
+# Beside the interval, a change takes a request to arrive.
+ONE_REQUEST = 0.5
+
+
+def run() -> int:
+    """Run the demo; 0 if everything was as expected, 1 if not, 130 after Ctrl-C."""
+    # What the library has to say in an outage is part of the report here.
+    logging.getLogger("heksher").addHandler(logging.NullHandler())
+    signal.signal(signal.SIGTERM, _end_by_signal)
+    console = Console(highlight=False)
+    try:
+        return _run(console)
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing is left running")
+        return 130
+    except ServiceFailedError as error:
+        sys.stderr.write(f"heksher demo: error: {error}\n")
+        return 1
+
+
+def _end_by_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit(128 + number)
+
+
+def _run(console: Console) -> int:
+    began = time.monotonic()
+    reports: list[Report] = []
+    nanoseconds = 0.0
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="heksher-demo-"))
+        service = stack.enter_context(Service(Path(folder)))
+        console.print(f"A service of its own runs on {service.url}, process {service.pid}.")
+        sys.stdout.flush()
+        programs: list[tuple[str, Callable[[Report], Setting[int]]]] = [
+            ("asyncio", lambda report: asyncio.run(example(AsyncProgram(service), report))),
+            ("trio", lambda report: trio.run(example, AsyncProgram(service), report)),
+            ("threads", lambda report: run_blocking(example(ThreadProgram(service), report))),
+        ]
+        for name, program in programs:
+            report = Report(name)
+            reports.append(report)
+            cache_ttl = program(report)
+            report.print(console)
+            nanoseconds = time_of_get(cache_ttl)
+    lines = [line for report in reports for line in report.lines]
+    failed = sum(not line.is_expected for line in lines)
+    console.print(
+        f"{len(lines) - failed} of {len(lines)} lines as expected, "
+        f"in {time.monotonic() - began:.1f} seconds; nothing is left running."
+    )
+    console.print(f"One get() takes {nanoseconds / 1000:.2f} µs on this machine.")
+    return 1 if failed else 0
+
+
+# --- the example ----------------------------------------------------------------------------------
+
+theme: ContextVar[str] = ContextVar("theme", default="bright")
+
+
+async def example(program: Program, report: Report) -> Setting[int]:
+    """Declare, look up, change, lose the service, recover, close; return the first setting."""
+    service = program.service
+    cache_ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
+    background_color = Setting("background_color", str, ["environment", "theme"], "white")
+
+    client = program.client
+    client.set_defaults(environment="dev", theme=theme)
+    client.track_contexts(environment="dev", user=TRACK_ALL, theme=["bright", "dark", "blue"])
+    await program.start()
+    try:
+        declared = await program.get_settings()
+        report.add("declared settings", "background_color, cache_ttl", ", ".join(sorted(declared)))
+        report.add('cache_ttl.get(user="jim")', 60, cache_ttl.get(user="jim"))
+        report.add("background_color.get()", "white", background_color.get())
+
+        rule = await program.call(lambda: service.add_rule("cache_ttl", {"user": "jim"}, 5))
+        seconds = await program.time_until(lambda: cache_ttl.get(user="jim") == 5)
+        report.add("a rule is added, user=jim: 5", 5, cache_ttl.get(user="jim"))
+        report.add_bound("it has arrived within an interval", INTERVAL, seconds)
+        report.add('cache_ttl.get(user="joe")', 60, cache_ttl.get(user="joe"))
+
+        await program.call(lambda: service.add_rule("background_color", {"theme": "dark"}, "black"))
+        await program.reload()
+        token = theme.set("dark")
+        report.add('theme is "dark": background_color.get()', "black", background_color.get())
+        theme.reset(token)
+        report.add('theme is "bright" again', "white", background_color.get())
+
+        await program.call(service.stop)
+        await program.time_until(lambda: client.status.failures > 0)
+        report.add("the service is stopped: updates fail", True, client.status.failures > 0)
+        report.add('cache_ttl.get(user="jim") goes on', 5, cache_ttl.get(user="jim"))
+        await program.call(service.start)
+        await program.call(lambda: service.change_rule(rule, 6))
+        await program.time_until(lambda: client.status.failures == 0)
+        await program.time_until(lambda: cache_ttl.get(user="jim") == 6)
+        report.add("the service is back, the rule says 6", 6, cache_ttl.get(user="jim"))
+        report.add("failures in a row", 0, client.status.failures)
+    finally:
+        await program.close()
+    report.add("closed: the last rules go on", 6, cache_ttl.get(user="jim"))
+    left = sum(thread.name.startswith("heksher") for thread in threading.enumerate())
+    report.add("threads left behind", 0, left)
+    await program.call(service.delete_rules)
+    return cache_ttl
+
+
+class Program(ABC):
+    """A kind of program, so that the example is written once."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    @property
+    @abstractmethod
+    def client(self) -> AsyncHeksherClient | ThreadHeksherClient: ...
+
+    @abstractmethod
+    async def start(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def reload(self) -> None: ...
+
+    @abstractmethod
+    async def get_settings(self) -> dict[str, SettingData]: ...
+
+    @abstractmethod
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a function that blocks."""
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None: ...
+
+    async def time_until(self, condition: Callable[[], bool]) -> float:
+        """Wait until *condition* holds, or patience ends; return the seconds it took."""
+        began = time.monotonic()
+        while not condition() and time.monotonic() - began < PATIENCE:
+            await self.sleep(0.005)
+        return time.monotonic() - began
+
+
+class AsyncProgram(Program):
+    """A program of asyncio or trio."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._client = AsyncHeksherClient(
+            service.url, INTERVAL, FEATURES, http_client_args={"headers": service.headers}
+        )
+
+    @property
+    def client(self) -> AsyncHeksherClient:
+        return self._client
+
+    async def start(self) -> None:
+        await self.client.set_as_main()
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def reload(self) -> None:
+        await self.client.reload()
+
+    async def get_settings(self) -> dict[str, SettingData]:
+        return await self.client.get_settings()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(function)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+class ThreadProgram(Program):
+    """A program of threads."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._client = ThreadHeksherClient(
+            service.url,
+            INTERVAL,
+            FEATURES,
+            http_client_args={"headers": service.headers},
+            startup="raise",
+        )
+
+    @property
+    def client(self) -> ThreadHeksherClient:
+        return self._client
+
+    async def start(self) -> None:
+        self.client.set_as_main()
+
+    async def close(self) -> None:
+        self.client.close()
+
+    async def reload(self) -> None:
+        self.client.reload()
+
+    async def get_settings(self) -> dict[str, SettingData]:
+        return self.client.get_settings()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return function()
+
+    async def sleep(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+def time_of_get(setting: Setting[int]) -> float:
+    """Return the nanoseconds that one ``get(user="jim")`` takes: the median of a few rounds."""
+    calls = 20_000
+    rounds = timeit.repeat(
+        'setting.get(user="jim")', globals={"setting": setting}, number=calls, repeat=5
+    )
+    return statistics.median(rounds) / calls * 1e9
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report."""
+
+    what: str
+    expected: str
+    came: str
+    is_expected: bool
+
+
+class Report:
+    """What was expected of one program, and what came."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.lines: list[Line] = []
+
+    def add(self, what: str, expected: object, came: object) -> None:
+        """Add a line; it is as expected if the two are equal and of one type."""
+        is_expected = type(expected) is type(came) and expected == came
+        self.lines.append(Line(what, repr(expected), repr(came), is_expected))
+
+    def add_bound(self, what: str, interval: float, seconds: float) -> None:
+        """Add a line about a duration: at most an interval, and a request."""
+        expected = f"at most {interval:g} s and a request"
+        self.lines.append(
+            Line(what, expected, f"{seconds:.2f} s", seconds < interval + ONE_REQUEST)
+        )
+
+    def print(self, console: Console) -> None:
+        """Print a table, or plain lines where the output is no terminal."""
+        if not console.is_terminal:
+            print(f"\n{self.title}", flush=True)
+            for line in self.lines:
+                mark = "ok" if line.is_expected else "NO"
+                print(
+                    f"  {mark}  {line.what} -- expected {line.expected}, came {line.came}",
+                    flush=True,
+                )
+            return
+        table = Table(title=self.title, title_justify="left", title_style="bold")
+        for heading in ("", "what", "expected", "came"):
+            table.add_column(heading)
+        for line in self.lines:
+            mark, style = ("✓", "green") if line.is_expected else ("✗", "bold red")
+            table.add_row(
+                Text(mark, style), Text(line.what), Text(line.expected), Text(line.came, style)
+            )
+        console.print(table)
+
+
+# --- the service ----------------------------------------------------------------------------------
+
+
+class ServiceFailedError(Exception):
+    """The service did not start; the text says what it said."""
+
+
+class Service:
+    """``heksher serve`` as a process of its own, with a database that outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._token = secrets.token_urlsafe()
+        self._process: subprocess.Popen[str] | None = None
+        self._port = 0
+        self._rules: list[int] = []
+        self.url = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request has to carry."""
+        return {"api_token": self._token}
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start it, the second time on the same port, and wait until it accepts connections."""
+        command = [sys.executable, "-m", "heksher", "serve", "--port", str(self._port)]
+        command += ["--database", str(self._folder / "settings.sqlite")]
+        command += ["--features", ",".join(FEATURES), "--api-token", self._token]
+        with (self._folder / "service.log").open("w") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - this very program, without a shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                # Ctrl-C is for this process, which then ends the other one.
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        if not words:
+            self.stop()
+            log_text = (self._folder / "service.log").read_text()
+            raise ServiceFailedError(f"the service did not start: {log_text}")
+        self.url = words[-1]
+        self._port = int(self.url.rpartition(":")[2])
+
+    def stop(self) -> None:
+        """End it, if it runs, and wait until it has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def add_rule(self, setting: str, conditions: dict[str, str], value: object) -> int:
+        """Add a rule and return its number."""
+        rule = {"setting": setting, "feature_values": conditions, "value": value}
+        number = int(self._request("POST", "rules", rule).json()["rule_id"])
+        self._rules.append(number)
+        return number
+
+    def change_rule(self, number: int, value: object) -> None:
+        """Give a rule another value."""
+        self._request("PUT", f"rules/{number}/value", {"value": value})
+
+    def delete_rules(self) -> None:
+        """Delete all rules, for the next program."""
+        for number in self._rules:
+            self._request("DELETE", f"rules/{number}")
+        self._rules.clear()
+
+    def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
+        url = f"{self.url}/api/v1/{path}"
+        response = httpx.request(method, url, json=json, headers=self.headers, trust_env=False)
+        return response.raise_for_status()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()

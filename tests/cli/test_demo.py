@@ -1,0 +1,82 @@
+"""``heksher demo`` as a person runs it: what it prints, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 60.0
+
+
+def start_demo(tmp_path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "heksher", "demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+
+def service_process(first_line: str) -> int:
+    found = re.fullmatch(
+        r"A service of its own runs on http://127\.0\.0\.1:\d+, process (\d+)\.\n", first_line
+    )
+    assert found is not None, first_line
+    return int(found[1])
+
+
+def is_running(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    demo = start_demo(tmp_path)
+    output, errors = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, errors) == (0, ""), output
+    assert time.monotonic() - began < 20
+    lines = output.splitlines(keepends=True)
+    assert not is_running(service_process(lines[0]))
+    assert [line.strip() for line in lines if re.fullmatch(r"\w+\n", line)] == [
+        "asyncio",
+        "trio",
+        "threads",
+    ]
+    shown = [line for line in lines if " -- expected " in line]
+    assert len(shown) == 42
+    assert all(line.startswith("  ok  ") for line in shown)
+    assert lines[-2].startswith("42 of 42 lines as expected, in ")
+    assert re.fullmatch(r"One get\(\) takes \d+\.\d\d µs on this machine\.\n", lines[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ids=["ctrl-c", "terminated"],
+)
+@pytest.mark.parametrize("after", ["A service", "asyncio", "trio"])
+def test_a_demo_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, status: int, after: str
+) -> None:
+    demo = start_demo(tmp_path)
+    assert demo.stdout is not None
+    first = line = demo.stdout.readline()
+    while not line.startswith(after):
+        line = demo.stdout.readline()
+        assert line, "it ended too soon"
+    demo.send_signal(number)
+    _, errors = demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == status, errors
+    assert "Traceback" not in errors
+    assert not is_running(service_process(first))
+    assert list(tmp_path.iterdir()) == []
