@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+import anyio.lowlevel
+
 from heksher.backends import Backend, Clock, Event, HttpOptions, Task, Transport
 from heksher.exceptions import ServiceUnreachableError, UnexpectedStatusError
 from heksher.protocol import Request, Response, unexpected_status
@@ -167,11 +169,15 @@ def unreachable() -> ServiceUnreachableError:
 class ScriptedTransport:
     """Hands requests to a `ScriptedService`."""
 
-    def __init__(self, service: ScriptedService) -> None:
+    def __init__(self, service: ScriptedService, blocking: bool) -> None:
         self._service = service
+        self._blocking = blocking
         self.closed = False
 
     async def send(self, request: Request) -> Response:
+        if not self._blocking:
+            # A real request gives way to other tasks, and can be cancelled.
+            await anyio.lowlevel.checkpoint()
         if self.closed:
             raise ServiceUnreachableError("scripted: closed")
         return await self._service.answer(request)
@@ -229,7 +235,7 @@ class ScriptedBackend:
         return event
 
     def create_transport(self, options: HttpOptions) -> Transport:
-        transport = ScriptedTransport(self._service)
+        transport = ScriptedTransport(self._service, self.blocking)
         self._service.transports.append(transport)
         return transport
 

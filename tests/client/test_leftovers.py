@@ -1,0 +1,35 @@
+"""The census of leftovers sees what a running client has: else no test could miss it afterwards."""
+
+from __future__ import annotations
+
+from harness import Harness
+from leftovers import Leftovers
+from misbehaving import MisbehavingServer, http
+from scenes import Scene
+
+
+def test_the_task_or_thread_of_a_running_client_is_found(backend: Harness) -> None:
+    scene = Scene(backend)
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        async with scene.client():
+            kind = "threads" if backend.name == "thread" else "tasks"
+            assert leftovers.found()[kind] == 1
+        await leftovers.gone(backend)
+
+    backend.run(body)
+
+
+def test_the_socket_of_a_connected_client_is_found(backend: Harness) -> None:
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = backend.client(server.url, 60, ["user"])
+        await client.ping()
+        # Both ends of the connection are in this process.
+        assert leftovers.found()["sockets"] == 2
+        await client.close()
+        await leftovers.gone(backend)
+
+    with MisbehavingServer(http(b'{"version":"test"}')) as server:
+        backend.run(body)
