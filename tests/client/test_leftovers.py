@@ -15,7 +15,7 @@ def test_the_task_or_thread_of_a_running_client_is_found(backend: Harness) -> No
         leftovers = Leftovers()
         async with scene.client():
             kind = "threads" if backend.name == "thread" else "tasks"
-            assert leftovers.found()[kind] == 1
+            assert leftovers.found()[kind] >= 1
         await leftovers.gone(backend)
 
     backend.run(body)
