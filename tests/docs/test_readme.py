@@ -44,7 +44,7 @@ def run_python(source: str, service: ServiceProcess) -> list[str]:
 def test_the_asynchronous_example(service: ServiceProcess, loop: str) -> None:
     source = blocks("python")[0]
     assert source.endswith("asyncio.run(main())\n")
-    if loop == "trio":  # "nothing changes but the last line"
+    if loop == "trio":  # "nothing changes but the import and the last line"
         source = "import trio\n" + source.replace("asyncio.run(main())", "trio.run(main)")
     assert run_python(source, service) == ["60", "white"]
     service.add_rule("cache_ttl", {"user": "jim"}, 5)
