@@ -63,5 +63,8 @@ def make_get(setting: Setting[T]) -> Callable[..., T]:
         return published.table.resolve(context)
 
     get.__qualname__ = f"Setting({name!r}).get"
-    get.__doc__ = f"Return the value of the setting {name!r} in this context."
+    get.__doc__ = (
+        f"Return the value of the setting {name!r} in the context that the arguments and the "
+        f"client's defaults give: {', '.join(features)}."
+    )
     return get

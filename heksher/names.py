@@ -14,7 +14,7 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+\Z", re.ASCII)
 SETTING_NAME_RULE = "ASCII letters, digits, underscores and dots"
 WORD_RULE = "ASCII letters, digits and underscores"
 METADATA_KEY_RULE = "ASCII letters, digits, underscores and hyphens"
-VERSION_RULE = "two decimal numbers with a dot between them, like 1.0"
+VERSION_RULE = "a string of two decimal numbers with a dot between them"
 
 
 def is_setting_name(text: str) -> bool:

@@ -28,6 +28,11 @@ class Setting(Generic[T]):
     up to date, whether it is there already or comes later. Until then, and for ever without a
     client, `get` returns the default value. A setting that nobody holds any more is forgotten.
 
+    ``get(user="jim")`` returns the value in that context, from memory. It takes the configurable
+    features as keyword arguments; a feature that is left out has the value that the client's
+    ``set_defaults`` gives it. It raises `UnknownFeatureError` for any other keyword and, once a
+    client has started, `MissingFeatureError` for a feature without a value.
+
     Args:
         name: ASCII letters, digits, underscores and dots.
         type: ``int``, ``float``, ``str`` or ``bool``.
@@ -95,7 +100,8 @@ class Setting(Generic[T]):
         self.alias = alias
         if not isinstance(version, str) or not names.is_version(version):
             raise InvalidSettingError(
-                f"setting {name!r}: the version is {version!r}; {names.VERSION_RULE} is wanted"
+                f"setting {name!r}: the version is {version!r}; "
+                f"{names.VERSION_RULE}, like '1.0', is wanted"
             )
         self.version = version
         self.metadata = _checked_metadata(name, metadata)

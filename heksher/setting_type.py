@@ -61,7 +61,9 @@ class SettingType(ABC, Generic[T]):
 
 
 def _refuse(value: object, wanted: str) -> InvalidDefaultError:
-    return InvalidDefaultError(f"{_shown(value)} is a {type(value).__name__}, {wanted} is wanted")
+    return InvalidDefaultError(
+        f"{_shown(value)} is of type {type(value).__name__}; {wanted} is wanted"
+    )
 
 
 def _shown(value: object) -> str:

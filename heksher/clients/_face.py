@@ -18,6 +18,9 @@ from heksher.status import ClientStatus
 
 Startup = Literal["raise", "continue"]
 
+# More seconds, 23 days, are as good as no bound, and more than some systems' timers can hold.
+_MOST_SECONDS = 2_000_000.0
+
 
 class ClientFace:
     """The part of a client that works alike everywhere. See `AsyncHeksherClient`."""
@@ -117,7 +120,7 @@ def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
     wanted = "http://HOST:PORT or https://HOST is wanted"
     # Never show what may hold a password: an "@" may be the end of one, and other types print theirs.
     if not isinstance(url, str):
-        raise InvalidArgumentError(f"the service's URL is a {type(url).__name__}; {wanted}")
+        raise InvalidArgumentError(f"the service's URL is of type {type(url).__name__}; {wanted}")
     may_show = "@" not in url
     try:
         parts = urlsplit(url)
@@ -149,14 +152,14 @@ def _check_http_client(http_client: object, http_client_args: object) -> None:
     # Neither is shown: both may hold a token.
     if http_client_args is not None and not isinstance(http_client_args, Mapping):
         raise InvalidArgumentError(
-            f"http_client_args is a {type(http_client_args).__name__}; "
+            f"http_client_args is of type {type(http_client_args).__name__}; "
             "a mapping of keyword arguments for the HTTP client is wanted"
         )
     if not (http_client is None or callable(http_client)) and not hasattr(
         http_client, "build_request"
     ):
         raise InvalidArgumentError(
-            f"http_client is a {type(http_client).__name__}; "
+            f"http_client is of type {type(http_client).__name__}; "
             "a ready HTTP client or a callable that makes one is wanted"
         )
     if http_client is not None and http_client_args:
@@ -171,7 +174,7 @@ def _checked_seconds(name: str, value: object) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             seconds = float(value)
             if math.isfinite(seconds) and seconds > 0:
-                return seconds
+                return min(seconds, _MOST_SECONDS)
     except OverflowError:  # an int beyond all floats
         pass
     raise InvalidArgumentError(f"{name}={value!r}: a number of seconds above 0 is wanted")

@@ -89,6 +89,7 @@ class AsyncHeksherClient(ClientFace):
 
         Raises:
             ClientClosedError: the client was closed.
+            InvalidArgumentError: the HTTP client does not take the `http_client_args`.
             DeclarationRejected: the service refused declarations.
             StartupTimeoutError: it was not done within ``startup_timeout``.
             ServiceError: the service could not be reached, or answered something unexpected.

@@ -72,7 +72,8 @@ class ThreadHeksherClient(ClientFace):
 
         Raises:
             ClientClosedError: the client was closed.
-            DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``.
+            DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``; likewise
+                InvalidArgumentError, if the HTTP client does not take the `http_client_args`.
         """
         run_blocking(self._core.start())
 

@@ -234,7 +234,7 @@ def test_arguments_of_the_http_client_are_a_mapping(client: Client, given: Any) 
 @pytest.mark.parametrize("given", [5, "hunter2", {"headers": {}}, False], ids=repr)
 @on_both
 def test_an_http_client_is_a_client_or_makes_one(client: Client, given: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"http_client is a .*callable") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"http_client is .*callable") as caught:
         client(URL, 60, ["user"], http_client=given)
     assert "hunter2" not in str(caught.value)
 
