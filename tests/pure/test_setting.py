@@ -98,9 +98,15 @@ NAME_RULE = "letters, digits, underscores and dots"
         pytest.param({"alias": ""}, ["alias", "''", NAME_RULE], id="empty alias"),
         pytest.param({"alias": 5}, ["alias", "5", NAME_RULE], id="number as the alias"),
         pytest.param({"alias": "cache_ttl"}, ["alias is the name"], id="alias is the name"),
-        pytest.param({"version": "1"}, ["version", "'1'", "like '1.0'"], id="version of one number"),
-        pytest.param({"version": "1.0.0"}, ["'1.0.0'", "like '1.0'"], id="version of three numbers"),
-        pytest.param({"version": 1.0}, ["version", "1.0", "like '1.0'"], id="number as the version"),
+        pytest.param(
+            {"version": "1"}, ["version", "'1'", "like '1.0'"], id="version of one number"
+        ),
+        pytest.param(
+            {"version": "1.0.0"}, ["'1.0.0'", "like '1.0'"], id="version of three numbers"
+        ),
+        pytest.param(
+            {"version": 1.0}, ["version", "1.0", "like '1.0'"], id="number as the version"
+        ),
         pytest.param({"version": None}, ["version", "None", "like '1.0'"], id="no version"),
         pytest.param({"version": "1.0\n"}, [r"'1.0\n'"], id="line feed in the version"),
         pytest.param(
