@@ -7,8 +7,8 @@ names, and `run_blocking` of its backends to write the example down once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
 import secrets
 import signal
 import statistics
@@ -31,8 +31,8 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 import httpx
-import trio
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -40,8 +40,8 @@ from heksher import TRACK_ALL, AsyncHeksherClient, Setting, ThreadHeksherClient
 from heksher.backends import run_blocking
 from heksher.protocol import SettingData
 
-# Of the service's process; missed here, where the command line turns it into one clear line.
-for _module in ("starlette", "uvicorn", "sqlalchemy"):
+# Needed by name only; missed here, where the command line turns it into one clear line.
+for _module in ("trio", "starlette", "uvicorn", "sqlalchemy"):
     if find_spec(_module) is None:
         raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
 
@@ -59,50 +59,80 @@ def run() -> int:
     """Run the demo; 0 if everything was as expected, 1 if not, 130 after Ctrl-C."""
     # What the library has to say in an outage is part of the report here.
     logging.getLogger("heksher").addHandler(logging.NullHandler())
-    signal.signal(signal.SIGTERM, _end_by_signal)
+    ended_by: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        ended_by.append(number)
+        # As Ctrl-C: that is what event loops know how to end by.
+        signal.raise_signal(signal.SIGINT)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")  # where the terminal has no ✓ or µ
     console = Console(highlight=False)
     try:
         return _run(console)
     except KeyboardInterrupt:
-        console.print("interrupted; nothing is left running")
-        return 130
+        if not ended_by:
+            console.print("interrupted; nothing is left running")
+        return 128 + (ended_by or [signal.SIGINT])[0]
+    except BrokenPipeError:
+        # Who read the report has seen enough. Python itself would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ServiceFailedError as error:
         sys.stderr.write(f"heksher demo: error: {error}\n")
         return 1
 
 
-def _end_by_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    sys.exit(128 + number)
-
-
 def _run(console: Console) -> int:
     began = time.monotonic()
     reports: list[Report] = []
-    nanoseconds = 0.0
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="heksher-demo-"))
         service = stack.enter_context(Service(Path(folder)))
-        console.print(f"A service of its own runs on {service.url}, process {service.pid}.")
-        sys.stdout.flush()
+        console.print(
+            f"The service runs on {service.url}, process {service.pid}.\n"
+            "An example runs on asyncio, on trio and on threads, each with an update every "
+            f"{INTERVAL:g} seconds."
+        )
         programs: list[tuple[str, Callable[[Report], Setting[int]]]] = [
-            ("asyncio", lambda report: asyncio.run(example(AsyncProgram(service), report))),
-            ("trio", lambda report: trio.run(example, AsyncProgram(service), report)),
+            ("asyncio", lambda report: run_async("asyncio", service, report)),
+            ("trio", lambda report: run_async("trio", service, report)),
             ("threads", lambda report: run_blocking(example(ThreadProgram(service), report))),
         ]
+        cache_ttl: Setting[int] | None = None
         for name, program in programs:
-            report = Report(name)
-            reports.append(report)
-            cache_ttl = program(report)
-            report.print(console)
-            nanoseconds = time_of_get(cache_ttl)
+            with Report(name, console) as report:
+                reports.append(report)
+                try:
+                    cache_ttl = program(report)
+                except Exception as error:
+                    report.fail(error)
     lines = [line for report in reports for line in report.lines]
     failed = sum(not line.is_expected for line in lines)
     console.print(
         f"{len(lines) - failed} of {len(lines)} lines as expected, "
         f"in {time.monotonic() - began:.1f} seconds; nothing is left running."
     )
-    console.print(f"One get() takes {nanoseconds / 1000:.2f} µs on this machine.")
+    if cache_ttl is not None:
+        nanoseconds = time_of_get(cache_ttl)
+        console.print(
+            f"One get() with a rule in force takes {nanoseconds / 1000:.2f} µs on this machine."
+        )
     return 1 if failed else 0
+
+
+def run_async(loop: str, service: Service, report: Report) -> Setting[int]:
+    """Run the example in an event loop."""
+
+    async def program() -> Setting[int]:
+        return await example(AsyncProgram(service), report)
+
+    return anyio.run(program, backend=loop)
 
 
 # --- the example ----------------------------------------------------------------------------------
@@ -122,32 +152,33 @@ async def example(program: Program, report: Report) -> Setting[int]:
     await program.start()
     try:
         declared = await program.get_settings()
-        report.add("declared settings", "background_color, cache_ttl", ", ".join(sorted(declared)))
+        report.add("settings that the service has", 2, len(declared))
         report.add('cache_ttl.get(user="jim")', 60, cache_ttl.get(user="jim"))
         report.add("background_color.get()", "white", background_color.get())
 
         rule = await program.call(lambda: service.add_rule("cache_ttl", {"user": "jim"}, 5))
         seconds = await program.time_until(lambda: cache_ttl.get(user="jim") == 5)
-        report.add("a rule is added, user=jim: 5", 5, cache_ttl.get(user="jim"))
-        report.add_bound("it has arrived within an interval", INTERVAL, seconds)
+        report.add("a rule says 5 for jim", 5, cache_ttl.get(user="jim"))
+        report.add_bound("it came within an update interval", INTERVAL, seconds)
         report.add('cache_ttl.get(user="joe")', 60, cache_ttl.get(user="joe"))
 
         await program.call(lambda: service.add_rule("background_color", {"theme": "dark"}, "black"))
         await program.reload()
         token = theme.set("dark")
-        report.add('theme is "dark": background_color.get()', "black", background_color.get())
+        report.add('with theme="dark"', "black", background_color.get())
         theme.reset(token)
-        report.add('theme is "bright" again', "white", background_color.get())
+        report.add('with theme="bright" again', "white", background_color.get())
 
         await program.call(service.stop)
         await program.time_until(lambda: client.status.failures > 0)
-        report.add("the service is stopped: updates fail", True, client.status.failures > 0)
+        updates = "fail" if client.status.failures else "succeed"
+        report.add("the service is stopped: updates", "fail", updates)
         report.add('cache_ttl.get(user="jim") goes on', 5, cache_ttl.get(user="jim"))
         await program.call(service.start)
         await program.call(lambda: service.change_rule(rule, 6))
         await program.time_until(lambda: client.status.failures == 0)
         await program.time_until(lambda: cache_ttl.get(user="jim") == 6)
-        report.add("the service is back, the rule says 6", 6, cache_ttl.get(user="jim"))
+        report.add("it is back, its rule says 6", 6, cache_ttl.get(user="jim"))
         report.add("failures in a row", 0, client.status.failures)
     finally:
         await program.close()
@@ -201,7 +232,7 @@ class AsyncProgram(Program):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._client = AsyncHeksherClient(
-            service.url, INTERVAL, FEATURES, http_client_args={"headers": service.headers}
+            service.url, INTERVAL, FEATURES, http_client_args=service.client_args
         )
 
     @property
@@ -236,7 +267,7 @@ class ThreadProgram(Program):
             service.url,
             INTERVAL,
             FEATURES,
-            http_client_args={"headers": service.headers},
+            http_client_args=service.client_args,
             startup="raise",
         )
 
@@ -286,44 +317,62 @@ class Line:
 
 
 class Report:
-    """What was expected of one program, and what came."""
+    """What was expected of one program, and what came: shown as it comes.
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    A table, or plain lines where the output is no terminal.
+    """
+
+    def __init__(self, title: str, console: Console) -> None:
         self.lines: list[Line] = []
+        self._title = title
+        self._console = console
+        self._table = Table(title=title, title_justify="left", title_style="bold")
+        for heading in ("", "what", "expected", "came"):
+            self._table.add_column(heading)
+        self._live = Live(self._table, console=console, auto_refresh=False)
 
     def add(self, what: str, expected: object, came: object) -> None:
         """Add a line; it is as expected if the two are equal and of one type."""
         is_expected = type(expected) is type(came) and expected == came
-        self.lines.append(Line(what, repr(expected), repr(came), is_expected))
+        self._show(Line(what, repr(expected), repr(came), is_expected))
 
     def add_bound(self, what: str, interval: float, seconds: float) -> None:
         """Add a line about a duration: at most an interval, and a request."""
-        expected = f"at most {interval:g} s and a request"
-        self.lines.append(
-            Line(what, expected, f"{seconds:.2f} s", seconds < interval + ONE_REQUEST)
-        )
+        expected = f"{interval:g} s and a request"
+        self._show(Line(what, expected, f"{seconds:.2f} s", seconds < interval + ONE_REQUEST))
 
-    def print(self, console: Console) -> None:
-        """Print a table, or plain lines where the output is no terminal."""
-        if not console.is_terminal:
-            print(f"\n{self.title}", flush=True)
-            for line in self.lines:
-                mark = "ok" if line.is_expected else "NO"
-                print(
-                    f"  {mark}  {line.what} -- expected {line.expected}, came {line.came}",
-                    flush=True,
-                )
+    def fail(self, error: Exception) -> None:
+        """Add a line about an error that ended the program."""
+        self._show(Line("the program goes on", "no error", repr(error), False))
+
+    def _show(self, line: Line) -> None:
+        self.lines.append(line)
+        if not self._console.is_terminal:
+            mark = "ok" if line.is_expected else "NO"
+            text = f"  {mark}  {line.what} -- expected {line.expected}, came {line.came}"
+            print(text, flush=True)
             return
-        table = Table(title=self.title, title_justify="left", title_style="bold")
-        for heading in ("", "what", "expected", "came"):
-            table.add_column(heading)
-        for line in self.lines:
-            mark, style = ("✓", "green") if line.is_expected else ("✗", "bold red")
-            table.add_row(
-                Text(mark, style), Text(line.what), Text(line.expected), Text(line.came, style)
-            )
-        console.print(table)
+        mark, style = ("✓", "green") if line.is_expected else ("✗", "bold red")
+        self._table.add_row(
+            Text(mark, style), Text(line.what), Text(line.expected), Text(line.came, style)
+        )
+        self._live.refresh()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        else:
+            print(f"\n{self._title}", flush=True)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
 
 
 # --- the service ----------------------------------------------------------------------------------
@@ -350,6 +399,11 @@ class Service:
         return {"api_token": self._token}
 
     @property
+    def client_args(self) -> dict[str, object]:
+        """Keyword arguments for the clients; no proxy of the environment is on the way to this machine."""
+        return {"headers": self.headers, "trust_env": False}
+
+    @property
     def pid(self) -> int:
         """The number of its process."""
         return self._process.pid if self._process is not None else 0
@@ -358,7 +412,8 @@ class Service:
         """Start it, the second time on the same port, and wait until it accepts connections."""
         command = [sys.executable, "-m", "heksher", "serve", "--port", str(self._port)]
         command += ["--database", str(self._folder / "settings.sqlite")]
-        command += ["--features", ",".join(FEATURES), "--api-token", self._token]
+        # One word with "=": a token may begin with a hyphen, which would look like an option.
+        command += ["--features", ",".join(FEATURES), f"--api-token={self._token}"]
         with (self._folder / "service.log").open("w") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this very program, without a shell
                 command,

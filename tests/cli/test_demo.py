@@ -15,21 +15,19 @@ import pytest
 PATIENCE = 60.0
 
 
-def start_demo(tmp_path: Path) -> subprocess.Popen[str]:
+def start_demo(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "heksher", "demo"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(tmp_path), **environment},
     )
 
 
 def service_process(first_line: str) -> int:
-    found = re.fullmatch(
-        r"A service of its own runs on http://127\.0\.0\.1:\d+, process (\d+)\.\n", first_line
-    )
+    found = re.fullmatch(r"The service runs on http://\S+, process (\d+)\.\n", first_line)
     assert found is not None, first_line
     return int(found[1])
 
@@ -55,16 +53,24 @@ def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) ->
     assert len(shown) == 42
     assert all(line.startswith("  ok  ") for line in shown)
     assert lines[-2].startswith("42 of 42 lines as expected, in ")
-    assert re.fullmatch(r"One get\(\) takes \d+\.\d\d µs on this machine\.\n", lines[-1])
+    assert re.fullmatch(
+        r"One get\(\) with a rule in force takes \d+\.\d\d µs on this machine\.\n", lines[-1]
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
-    ids=["ctrl-c", "terminated"],
+    ("number", "status", "after"),
+    [
+        (signal.SIGINT, 130, "The service"),
+        (signal.SIGINT, 130, "asyncio"),
+        (signal.SIGINT, 130, "trio"),
+        (signal.SIGINT, 130, "threads"),
+        (signal.SIGTERM, 143, "asyncio"),
+        (signal.SIGHUP, 129, "trio"),
+    ],
+    ids=lambda value: str(value).replace(" ", "-"),
 )
-@pytest.mark.parametrize("after", ["A service", "asyncio", "trio"])
 def test_a_demo_that_is_interrupted_leaves_nothing(
     tmp_path: Path, number: signal.Signals, status: int, after: str
 ) -> None:
@@ -80,3 +86,33 @@ def test_a_demo_that_is_interrupted_leaves_nothing(
     assert "Traceback" not in errors
     assert not is_running(service_process(first))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_proxy_and_an_ascii_terminal_are_in_nobodys_way(tmp_path: Path) -> None:
+    demo = start_demo(
+        tmp_path, HTTP_PROXY="http://127.0.0.1:9", PYTHONIOENCODING="ascii", PYTHONUTF8="0"
+    )
+    output, errors = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, errors) == (0, ""), output
+
+
+def test_a_service_that_is_killed_costs_lines_and_not_the_report(tmp_path: Path) -> None:
+    demo = start_demo(tmp_path)
+    assert demo.stdout is not None
+    os.kill(service_process(demo.stdout.readline()), signal.SIGKILL)
+    output, errors = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, errors) == (1, ""), output
+    assert "  NO  " in output
+    assert "lines as expected" in output
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_to_shout_about(tmp_path: Path) -> None:
+    demo = start_demo(tmp_path)
+    assert demo.stdout is not None
+    service = service_process(demo.stdout.readline())
+    demo.stdout.close()
+    assert demo.stderr is not None
+    with demo.stderr:
+        assert demo.stderr.read() == ""
+    assert demo.wait(PATIENCE) == 1
+    assert not is_running(service)
