@@ -36,6 +36,8 @@ def run(
         return _fail(str(error))
     except CannotStartError as error:
         return _fail(str(error))
+    if database == "memory" and not features:
+        logger.warning("no context features: no setting can be declared; see --features")
     if database == "memory":
         logger.info("settings are kept in memory, until this process ends; see --database")
     return server.serve(app, listener)

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -55,13 +56,9 @@ def serve(app: ASGIApp, listener: socket.socket) -> int:
     )
     server = _Server(config, _url(listener))
 
-    def stop(_signal: int, _frame: object) -> None:
-        server.should_exit = True
-
-    # uvicorn has handlers of its own while it runs, and afterwards sends itself the signal once
-    # more, for whoever handled it before: that is us, and the process goes on to its normal end.
+    # Also before uvicorn puts the same handler there, and after it took it away.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
     return 0 if server.started or server.should_exit else 1
 
@@ -77,6 +74,10 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, url: str) -> None:
         super().__init__(config)
         self._url = url
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End in order, also when the signal comes once more: that is bounded anyway."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
