@@ -27,6 +27,7 @@ from heksher.protocol import Request, Response, unexpected_status
 
 # How long saying goodbye to a connection may take.
 _CLOSE_TIMEOUT = 2.0
+_CONNECT_TIMEOUT = 5.0
 
 
 class HttpUnreachableError(ServiceUnreachableError, httpx.TransportError):
@@ -69,12 +70,20 @@ class _TransportBase:
         """Return an HTTP client, and whether it is ours to close."""
         given = self._options.client
         if given is None:
+            seconds = self._options.request_timeout
+            # Connecting has a shorter bound: it is where a thread cannot be ended from outside, and
+            # where httpcore leaves a socket open if it is cancelled instead of timed out.
+            timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
             try:
-                return default(**self._options.client_args), True
-            except (TypeError, ValueError) as error:
+                return default(**{"timeout": timeout, **self._options.client_args}), True
+            except Exception as error:
+                # Its text may show an argument's value, and that may be a password.
+                said = str(error)
+                reason = said if "unexpected keyword" in said else type(error).__name__
                 raise InvalidArgumentError(
-                    f"httpx.{default.__name__} does not take these http_client_args: {error}"
-                ) from error
+                    f"httpx.{default.__name__} does not take these http_client_args "
+                    f"({', '.join(self._options.client_args)}): {reason}"
+                ) from None
         if hasattr(given, "build_request"):
             return given, False
         return given(), True
@@ -98,6 +107,8 @@ class _TransportBase:
     def _unreachable(self, request: Request, error: BaseException | str) -> HttpUnreachableError:
         url = self._options.base_url + request.target.partition("?")[0]
         reason = error if isinstance(error, str) else str(error) or type(error).__name__
+        if _shows_header(error):
+            reason = "a header cannot be sent; does its value hold a line break?"
         return HttpUnreachableError(f"{request.method} {url} got no answer: {reason}")
 
     def _too_slow(self) -> str:
@@ -153,10 +164,13 @@ class AsyncTransport(_TransportBase):
 
     _client: Any = None
     _is_ours = False
+    _closed = False
 
     async def send(self, request: Request) -> Response:
         """Send *request* and read the whole answer."""
         try:
+            if self._closed:
+                raise _Ended("the client is closed")
             if self._client is None:
                 self._client, self._is_ours = self._make_client(httpx.AsyncClient)
             with anyio.fail_after(self._options.request_timeout):
@@ -177,7 +191,7 @@ class AsyncTransport(_TransportBase):
             raise
         except Exception as error:
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
-            raise self._unreachable(request, error) from error
+            raise self._unreachable(request, error) from None if _shows_header(error) else error
 
     @staticmethod
     async def _read(answer: Any, body: _Body) -> None:
@@ -197,6 +211,7 @@ class AsyncTransport(_TransportBase):
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in ready."""
+        self._closed = True
         client, self._client = self._client, None
         if client is not None and self._is_ours:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
@@ -223,8 +238,12 @@ class BlockingTransport(_TransportBase):
         """Send *request* and read the whole answer, blocking."""
         try:
             line = self._take()
+        except HeksherError:
+            raise
         except _Ended as error:
             raise self._unreachable(request, error) from None
+        except Exception as error:  # of the callable that makes a client
+            raise self._unreachable(request, error) from error
         timer = threading.Timer(self._options.request_timeout, line.end, (self._too_slow(),))
         timer.daemon = True
         timer.name = "heksher-deadline"
@@ -237,7 +256,7 @@ class BlockingTransport(_TransportBase):
             if isinstance(error, _Ended):
                 raise self._unreachable(request, error) from None
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
-            raise self._unreachable(request, error) from error
+            raise self._unreachable(request, error) from None if _shows_header(error) else error
         finally:
             timer.cancel()
             timer.join()
@@ -337,6 +356,12 @@ class _Line:
     def close(self) -> None:
         if self._is_ours:
             self.client.close()
+
+
+def _shows_header(error: object) -> bool:
+    """Whether the text of *error* holds a header's value, which may be a token."""
+    # By name: an HTTP client that was handed in has classes of its own.
+    return type(error).__name__ == "LocalProtocolError"
 
 
 def _shut_down(connection: socket.socket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -301,3 +302,86 @@ def test_no_connection_is_left_after_closing(backend: Harness) -> None:
 
     with MisbehavingServer(http(HEALTHY)) as server:
         backend.run(body)
+
+
+def test_a_stalled_tls_handshake_is_bounded_in_time(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url.replace("http", "https"), request_timeout=0.3)
+        before = time.monotonic()
+        with pytest.raises(ServiceUnreachableError):
+            await client.ping()
+        assert time.monotonic() - before < 3
+        await client.close()
+
+    with MisbehavingServer(silence) as server:
+        backend.run(body)
+
+
+def test_any_number_of_seconds_will_do(backend: Harness) -> None:
+    async def body() -> None:
+        client = backend.client(
+            server.url,
+            1e12,
+            FEATURES,
+            startup="continue",
+            startup_timeout=1e12,
+            request_timeout=1e12,
+        )
+        await client.ping()
+        await client.set_as_main()
+        for _ in range(2):
+            with pytest.raises(InvalidResponseError):
+                await client.reload()
+        assert client.status.state is ClientState.RUNNING
+        await client.close()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param(
+            {"headers": {"api_token": "tops3cret\n"}}, ServiceUnreachableError, id="line-break"
+        ),
+        pytest.param({"headers": {"api_token": "tops3cret\xe4"}}, InvalidArgumentError, id="ascii"),
+        pytest.param({"auth": ["jim", "tops3cret"]}, InvalidArgumentError, id="auth"),
+        pytest.param({"proxy": "http://jim:tops3cret/@host"}, InvalidArgumentError, id="proxy"),
+    ],
+)
+def test_no_message_about_http_client_args_shows_a_secret(
+    backend: Harness,
+    arguments: dict[str, Any],
+    error: type[HeksherError],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "heksher")
+
+    async def body() -> None:
+        client = make_client(backend, server.url, http_client_args=arguments, startup="continue")
+        with pytest.raises(error) as caught:
+            await client.ping()
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "s3cret" not in shown
+        await client.set_as_main()
+        assert isinstance(client.status.last_error, error)
+        assert "s3cret" not in "".join(traceback.format_exception(client.status.last_error))
+        await client.close()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+    assert "s3cret" not in caplog.text
+
+
+def test_a_callable_that_makes_no_client_is_an_error_of_this_library(backend: Harness) -> None:
+    def fail() -> Any:
+        raise RuntimeError("no client today")
+
+    async def body() -> None:
+        client = make_client(backend, "http://127.0.0.1:9", http_client=fail)
+        with pytest.raises(ServiceUnreachableError, match="no client today"):
+            await client.ping()
+        await client.close()
+
+    backend.run(body)
