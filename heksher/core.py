@@ -9,11 +9,12 @@ while the registry is called, which calls in here while it holds a lock of its o
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from heksher import protocol, registry, schedule
@@ -49,6 +50,7 @@ T = TypeVar("T")
 # How long closing waits for the update loop. It ends at once, but for a thread in a name look-up.
 _CLOSE_TIMEOUT = 5.0
 _MAX_REDIRECTS = 3
+_ALIVE = (ClientState.STARTING, ClientState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,33 @@ class _Round:
     error: Exception | None = None
 
 
+@dataclass(eq=False, slots=True)
+class _Run:
+    """What belongs to one start.
+
+    Not to the client: a thread that was stuck in a name look-up when its start was given up must
+    not come back to life with the next start.
+
+    Attributes:
+        updater: makes the updates.
+        wake: set when the loop has something to do or to end.
+        ready: set when the first update has ended, or there will be none.
+        task: runs the loop.
+        round: the update that calls of reload() wait for.
+        current_round: the one that is under way.
+    """
+
+    updater: Updater
+    wake: Event
+    ready: Event
+    task: Task = field(init=False)
+    is_ready: bool = False
+    stopping: bool = False
+    urgent: bool = False
+    round: _Round | None = None
+    current_round: _Round | None = None
+
+
 class Core:
     """One client's state and loops.
 
@@ -103,18 +132,7 @@ class Core:
         self._clock: Clock | None = None
         self._transport: Transport | None = None
 
-        # Of one start.
-        self._task: Task | None = None
-        self._updater = Updater(self._exchange, self._served)
-        self._wake: Event | None = None
-        self._ready: Event | None = None
-        self._is_ready = False
-        self._stopping = False
-        self._urgent = False
-        # The update that calls of reload() wait for, and the one that is under way.
-        self._round: _Round | None = None
-        self._current_round: _Round | None = None
-
+        self._run: _Run | None = None
         self._due = 0.0
         self._failures = 0
         self._last_error: Exception | None = None
@@ -150,10 +168,11 @@ class Core:
     def _hurry(self) -> None:
         """Have the next update made at once."""
         with self._lock:
-            self._urgent = True
-            wake = self._wake
-        if wake is not None:
-            wake.set()
+            run = self._run
+            if run is not None:
+                run.urgent = True
+        if run is not None:
+            run.wake.set()
 
     @property
     def status(self) -> ClientStatus:
@@ -176,16 +195,15 @@ class Core:
             InvalidArgumentError: a main client with other context features runs.
             HeksherError: the first update failed, or took too long, and a failing start raises.
         """
-        backend = self._enter()
-        task = self._prepare_start(backend)
-        if task is None:
+        run = self._prepare_start(self._enter())
+        if run is None:
             return
         former = self._take_place()
         try:
-            await task.start()
-            await self._finish_start()
+            await run.task.start()
+            await self._finish_start(run)
         except BaseException:
-            await self._take_start_back(task, former)
+            await self._take_start_back(run, former)
             raise
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -196,26 +214,25 @@ class Core:
 
         Raises: as `start`.
         """
-        backend = self._enter()
-        task = self._prepare_start(backend)
-        if task is None:
+        run = self._prepare_start(self._enter())
+        if run is None:
             raise HeksherError("the client runs already; run() starts it, so call just one of both")
         former = self._take_place()
         failure: Exception | None = None
         try:
-            async with cast(ScopedTask, task).in_caller():
+            async with cast(ScopedTask, run.task).in_caller():
                 try:
-                    await self._finish_start()
+                    await self._finish_start(run)
                     started()
-                    await task.wait(None)
+                    await run.task.wait(None)
                 except Exception as error:
                     failure = error  # raised below: a task group would wrap it in a group
-                    self._stopping = True
+                    run.stopping = True
         except BaseException:
-            await self._take_start_back(task, former)
+            await self._take_start_back(run, former)
             raise
         if failure is not None:
-            await self._take_start_back(task, former)
+            await self._take_start_back(run, former)
             raise failure
 
     def _take_place(self) -> registry.MainClient | None:
@@ -226,7 +243,7 @@ class Core:
             with self._lock:
                 if self._state is not ClientState.CLOSED:
                     self._state = ClientState.NEW
-                self._task = None
+                self._run = None
             raise
 
     def _enter(self) -> Backend:
@@ -255,25 +272,33 @@ class Core:
         if self._state is ClientState.CLOSED:
             raise ClientClosedError("the client was closed, which is final; make a new client")
 
-    def _prepare_start(self, backend: Backend) -> Task | None:
-        """Return the task to start, or None if the client runs already."""
-        self._check_handover(registry.main())
+    def _prepare_start(self, backend: Backend) -> _Run | None:
+        """Return what to start, or None if the client runs already."""
+        former = registry.main()
         with self._lock:
             self._refuse_if_closed()
             if self._state is ClientState.RUNNING:
                 return None
             if self._state is ClientState.STARTING:
                 raise HeksherError("the client is being started by another task or thread already")
+            self._check_handover(former)
+
+            async def exchange(asked: protocol.Exchange[T]) -> T:
+                answer = await self._exchange(asked)
+                if run.stopping:
+                    raise ClientClosedError("the client was closed, or its start was given up")
+                return answer
+
+            run = _Run(
+                Updater(exchange, self._served), backend.create_event(), backend.create_event()
+            )
+            run.task = backend.create_task(lambda: self._main(run))
+            self._run = run
             self._state = ClientState.STARTING
-            self._stopping = self._is_ready = False
-            self._wake = backend.create_event()
-            self._ready = backend.create_event()
-            self._task = backend.create_task(self._main)
             self._failures = 0
             self._last_error = None
-            self._updater = Updater(self._exchange, self._served)
             self._served.begin()
-            return self._task
+            return run
 
     def _check_handover(self, former: registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
@@ -289,64 +314,77 @@ class Core:
             "another main client still runs; its settings are handed over and it stops refreshing them"
         )
 
-    async def _finish_start(self) -> None:
+    async def _finish_start(self, run: _Run) -> None:
         """Wait for the first update, decide what its result means, and put it in force."""
-        is_ready = await self._wait_until_ready()
+        is_ready = await self._wait_until_ready(run)
         error: Exception | None
         if not is_ready:
             error = StartupTimeoutError(
                 f"{self._options.http.base_url} did not answer all that a start needs within "
                 f"{self._options.startup_timeout:g} seconds"
             )
-        elif self._updater.refusals:
-            error = DeclarationRejected(self._updater.refusals)
+        elif run.updater.refusals:
+            error = DeclarationRejected(run.updater.refusals)
         else:
             error = self._last_error
         with self._lock:
             if self._state is ClientState.CLOSED:
                 raise ClientClosedError("the client was closed while it started")
             if self._options.raise_at_start and error is not None:
-                raise error
+                raise _to_raise(error)
             self._state = ClientState.RUNNING
             self._served.put_in_force()
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info("started on %s with %s", self._backend_name(), self._options.http.base_url)
 
-    async def _wait_until_ready(self) -> bool:
-        clock, ready = self._clock, self._ready
-        assert clock is not None and ready is not None
+    async def _wait_until_ready(self, run: _Run) -> bool:
+        clock = self._clock
+        assert clock is not None
         deadline = clock.now() + self._options.startup_timeout
-        while not self._is_ready and (left := deadline - clock.now()) > 0:
-            await clock.wait(ready, left)
-        return self._is_ready
+        while not run.is_ready and (left := deadline - clock.now()) > 0:
+            await clock.wait(run.ready, left)
+        return run.is_ready
 
-    async def _take_start_back(self, task: Task, former: registry.MainClient | None) -> None:
+    async def _take_start_back(self, run: _Run, former: registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
-        registry.replace_main(self, former)
-        self._stopping = True
-        await self._end(task)
-        with self._lock:
-            if self._state is not ClientState.CLOSED:
-                self._state = ClientState.NEW
-                self._task = self._transport = None
+        ended = False
+        try:
+            registry.replace_main(self, former)
+            if isinstance(former, Core) and former._state not in _ALIVE:
+                # It was closed meanwhile. Closing sets the state first and resigns then.
+                registry.resign(former)
+        finally:
+            try:
+                ended = await self._end(run)
+            finally:
+                transport: Transport | None = None
+                with self._lock:
+                    if self._state is not ClientState.CLOSED:
+                        self._state = ClientState.NEW
+                        self._run = None
+                        if not ended:  # else its last act was to close it
+                            transport, self._transport = self._transport, None
+                if transport is not None:
+                    await transport.aclose()
 
     # --- close ------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Stop the update loop and close all connections; settings keep their last rules."""
-        registry.resign(self)
-        self._served.close()
         with self._lock:
             self._state = ClientState.CLOSED
-            self._stopping = True
-            task, transport = self._task, self._transport
+            run, transport = self._run, self._transport
+            if run is not None:
+                run.stopping = True
+        registry.resign(self)
+        self._served.close()
         if self._is_elsewhere():
             # Its event loop is another one, or has ended. What can be told across is told.
-            if task is not None:
-                task.cancel()
-        elif task is not None:
-            await self._end(task)
+            if run is not None:
+                run.task.cancel()
+        elif run is not None:
+            await self._end(run)
         elif transport is not None:
             await transport.aclose()
 
@@ -358,19 +396,34 @@ class Core:
         except HeksherError:
             return True
 
-    async def _end(self, task: Task) -> None:
-        """End the update loop, wherever it is."""
-        if self._wake is not None:
-            self._wake.set()
-        task.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        if not await task.wait(_CLOSE_TIMEOUT):
+    async def _end(self, run: _Run) -> bool:
+        """End the update loop, wherever it is, and return whether it has ended."""
+        self._let_go(run)
+        run.wake.set()
+        run.task.cancel()
+        transport = self._transport
+        if transport is not None:
+            transport.abort()
+        ended = await run.task.wait(_CLOSE_TIMEOUT)
+        if not ended:
             _logger.warning(
                 "the update loop has not ended within %g seconds and is left alone; "
                 "it ends by itself, as soon as the call that it is in returns",
                 _CLOSE_TIMEOUT,
             )
+        return ended
+
+    def _let_go(self, run: _Run) -> None:
+        """Stop *run*, and tell everybody who waits for it that it will not come."""
+        with self._lock:
+            run.stopping = run.is_ready = True
+            rounds = (run.round, run.current_round)
+            run.round = run.current_round = None
+        run.ready.set()
+        for round_ in rounds:
+            if round_ is not None:
+                round_.error = ClientClosedError("the client was closed before the reload was done")
+                round_.ended.set()
 
     # --- what the application asks for ------------------------------------------------------------
 
@@ -390,13 +443,16 @@ class Core:
                     "the client was not started: call set_as_main(), or enter it with a with-statement, "
                     "before reload()"
                 )
-            if self._round is None:
-                self._round = _Round(backend.create_event())
-            round_ = self._round
+            run = self._run
+            if run is None or run.stopping:
+                raise ClientNotStartedError("the client's start has just failed: start it again")
+            if run.round is None:
+                run.round = _Round(backend.create_event())
+            round_ = run.round
         self._hurry()
         await round_.ended.wait()
         if round_.error is not None:
-            raise round_.error
+            raise _to_raise(round_.error)
 
     async def ping(self) -> None:
         """Return if the service says that it is well."""
@@ -415,6 +471,7 @@ class Core:
     async def _exchange(self, exchange: protocol.Exchange[T]) -> T:
         """Send a request, follow what may be followed, and read the answer."""
         with self._lock:
+            self._refuse_if_closed()  # a transport that is made now would never be closed
             if self._transport is None:
                 assert self._backend is not None
                 self._transport = self._backend.create_transport(self._options.http)
@@ -433,76 +490,82 @@ class Core:
 
     # --- the update loop --------------------------------------------------------------------------
 
-    async def _main(self) -> None:
+    async def _main(self, run: _Run) -> None:
         """Update once, then time and again, until the client is closed. Runs as the task."""
-        assert self._clock is not None and self._wake is not None and self._ready is not None
+        assert self._clock is not None
         try:
-            while not self._stopping:
-                await self._update()
-                if not self._is_ready:
-                    self._is_ready = True
-                    self._ready.set()
-                await self._wait_for_work(self._clock, self._wake)
+            while not run.stopping:
+                await self._update(run)
+                if not run.is_ready:
+                    run.is_ready = True
+                    run.ready.set()
+                await self._wait_for_work(run, self._clock)
         finally:
-            await self._shut_down()
+            await self._shut_down(run)
 
-    async def _wait_for_work(self, clock: Clock, wake: Event) -> None:
-        while not self._stopping and not self._urgent:
+    async def _wait_for_work(self, run: _Run, clock: Clock) -> None:
+        while not run.stopping and not run.urgent:
             left = self._due - clock.now()
             if left <= 0:
                 return
-            await clock.wait(wake, left)
-            wake.clear()
+            await clock.wait(run.wake, left)
+            run.wake.clear()
 
-    async def _shut_down(self) -> None:
+    async def _shut_down(self, run: _Run) -> None:
         """The last that the task does, also when it was cancelled from outside."""
+        transport: Transport | None = None
         with self._lock:
-            rounds = (self._round, self._current_round)
-            self._round = self._current_round = None
-            transport, self._transport = self._transport, None
-            if not self._stopping:
-                # Nobody called close(): the event loop ends, or the task group around run().
-                self._stopping = True
-                self._state = ClientState.CLOSED
-            self._is_ready = True
-        assert self._ready is not None
-        self._ready.set()
-        for round_ in rounds:
-            if round_ is not None:
-                round_.error = ClientClosedError("the client was closed before the reload was done")
-                round_.ended.set()
-        if self._state is ClientState.CLOSED:
+            if self._run is run:
+                transport, self._transport = self._transport, None
+                if not run.stopping:
+                    # Nobody called close(): the event loop ends, or the task group around run().
+                    self._state = ClientState.CLOSED
+            is_closed = self._state is ClientState.CLOSED
+        self._let_go(run)
+        if is_closed:
             self._served.close()
             registry.resign(self)
         if transport is not None:
             await transport.aclose()
 
-    async def _update(self) -> None:
+    async def _update(self, run: _Run) -> None:
         """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
         with self._lock:
-            self._current_round, self._round = self._round, None
-            self._urgent = False
+            run.current_round, run.round = run.round, None
+            run.urgent = False
         error: Exception | None = None
         try:
-            await self._updater.update()
+            await run.updater.update()
         except HeksherError as failure:
             error = failure
         except Exception as failure:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
-        if self._stopping:
-            return  # what went wrong is that the client was closed; _shut_down tells who waits
+        if run.stopping:
+            return  # what went wrong is that the client was closed; who waits is told so
+        if error is not None:
+            # It is kept, and its frames hold settings.
+            error = error.with_traceback(None)
         self._schedule(error)
         with self._lock:
-            round_, self._current_round = self._current_round, None
+            round_, run.current_round = run.current_round, None
         if round_ is not None:
             round_.error = error
             round_.ended.set()
 
+    def _chance(self) -> float:
+        """Return a random number; nothing that was handed in ends the loop."""
+        try:
+            chance = self._options.chance()
+            return chance if 0 <= chance <= 1 else 1.0
+        except Exception:
+            _logger.warning("the random source that was handed in failed", exc_info=True)
+            return 1.0
+
     def _schedule(self, error: Exception | None) -> None:
         """Note how an update ended, and when the next one is due."""
         assert self._clock is not None
-        interval, chance = self._options.interval, self._options.chance()
+        interval, chance = self._options.interval, self._chance()
         now = self._clock.now()
         url = self._options.http.base_url
         with self._lock:
@@ -533,3 +596,16 @@ class Core:
 
     def _backend_name(self) -> str:
         return self._backend.name if self._backend is not None else "auto"
+
+
+def _to_raise(error: Exception) -> Exception:
+    """Return a copy of an error that is kept, or goes to several callers.
+
+    Raising adds the raiser's frames to an error, and with them all that those hold.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:  # somebody else's class, which cannot be copied
+        return error
+    copied.__cause__ = error.__cause__
+    return copied

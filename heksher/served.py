@@ -81,7 +81,9 @@ class ServedSettings:
         self._warned_constants: set[tuple[str, str]] = set()
         # Whether a start has succeeded. Before, nothing is in force: neither defaults nor tables.
         self._in_force = False
-        self._fetched: dict[Setting[Any], RuleTable[Any]] = {}
+        self._fetched: weakref.WeakKeyDictionary[Setting[Any], RuleTable[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._closed = False
 
     # --- which settings ---------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class ScriptedService:
         self.fault: Exception | Response | None = None
         self.answers: dict[str, Response] = {}
         self.transports: list[ScriptedTransport] = []
-        self._holds: list[tuple[str, Event, Event]] = []
+        self._holds: list[tuple[str, Event, Event, bool]] = []
         self._held: list[Event] = []
         self._next_id = 1
 
@@ -79,9 +79,12 @@ class ScriptedService:
         self.settings[new_name] = data
         self.rules[new_name] = self.rules.pop(name, [])
 
-    def hold(self, path: str, arrived: Event, go_on: Event) -> None:
-        """Keep the next answer from *path*, which is ready by then: set *arrived*, wait for *go_on*."""
-        self._holds.append((path, arrived, go_on))
+    def hold(self, path: str, arrived: Event, go_on: Event, *, stuck: bool = False) -> None:
+        """Keep the next answer from *path*, which is ready by then: set *arrived*, wait for *go_on*.
+
+        *stuck*: also when the transport is told to end it, as a name look-up in a thread does.
+        """
+        self._holds.append((path, arrived, go_on, stuck))
 
     def let_go(self) -> None:
         """End what is held, as shutting its socket down does with a real request."""
@@ -92,10 +95,11 @@ class ScriptedService:
         self.requests.append(request)
         response = self._answer(request)
         for hold in self._holds:
-            path, arrived, go_on = hold
+            path, arrived, go_on, stuck = hold
             if path in request.target:
                 self._holds.remove(hold)
-                self._held.append(go_on)
+                if not stuck:
+                    self._held.append(go_on)
                 arrived.set()
                 await go_on.wait()
                 break

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import trio
-from harness import Harness
+from harness import AnyClient, Background, Harness
 from leftovers import Leftovers
 from scenes import FEATURES, INTERVAL, Scene
-from scripted import unreachable
+from scripted import ScriptedTransport, unreachable
 
-from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, registry
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, core, registry
 from heksher.backends import Backend
 from heksher.exceptions import (
     BackendError,
@@ -441,3 +443,170 @@ def test_an_event_loop_that_ends_without_closing_ends_the_client(
     assert registry.main() is None
     run_loop("asyncio", client.aclose)
     run_loop("trio", client.aclose)
+
+
+# --- a start that fails, and what goes on beside it -------------------------------------------------
+
+
+def test_a_loop_that_could_not_be_ended_stays_ended_when_the_client_starts_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "_CLOSE_TIMEOUT", 0.05)
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = scene.client(startup_timeout=5)
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/context_features", arrived, go_on, stuck=True)
+        starting = scene.backend.beside(client.set_as_main)
+        await arrived.wait()
+        await scene.settled()
+        scene.clock.advance(5)
+        await scene.backend.until(lambda: starting.ended, "the start returns")
+        assert isinstance(starting.error, StartupTimeoutError)
+        await client.set_as_main()
+        await scene.settled()
+        requests = len(scene.service.requests)
+        go_on.set()
+        await scene.backend.until(
+            lambda: leftovers.found()["threads"] <= 1 and leftovers.found()["tasks"] <= 2,
+            "only the second loop is left",
+        )
+        assert len(scene.service.requests) == requests, "the first one asks for nothing any more"
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        await client.reload()
+        assert ttl.get(environment="dev", user="jim") == 10
+        await client.close()
+        await leftovers.gone(scene.backend)
+
+    scene.run(body)
+
+
+def test_closing_tells_who_waits_also_when_the_loop_cannot_be_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "_CLOSE_TIMEOUT", 0.05)
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = scene.client()
+        await client.set_as_main()
+        await scene.settled()
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/context_features", arrived, go_on, stuck=True)
+        reloading = scene.backend.beside(client.reload)
+        await arrived.wait()
+        await client.close()
+        await scene.backend.until(lambda: reloading.ended, "the reload is told")
+        assert isinstance(reloading.error, ClientClosedError)
+        go_on.set()
+        await leftovers.gone(scene.backend)
+
+    scene.run(body)
+
+
+def test_a_reload_while_a_failed_start_is_taken_back_does_not_wait_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reloads: list[Background] = []
+
+    async def body() -> None:
+        client = scene.client()
+
+        async def reload_and_close(transport: ScriptedTransport) -> None:
+            transport.closed = True
+            reloads.append(scene.backend.beside(client.reload))
+
+        monkeypatch.setattr(ScriptedTransport, "aclose", reload_and_close)
+        scene.service.fault = unreachable()
+        with pytest.raises(ServiceUnreachableError):
+            await client.set_as_main()
+        assert reloads
+        await scene.backend.until(lambda: reloads[0].ended, "the reload returns")
+        assert isinstance(reloads[0].error, ClientNotStartedError)
+
+    scene.run(body)
+
+
+def test_a_client_that_was_closed_meanwhile_does_not_get_the_settings_back(scene: Scene) -> None:
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        former, latter = scene.client(), scene.client()
+        await former.set_as_main()
+        await scene.settled()
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/settings", arrived, go_on)
+        starting = scene.backend.beside(latter.set_as_main)
+        await arrived.wait()
+        scene.service.fault = unreachable()
+        await former.close()
+        go_on.set()
+        await scene.backend.until(lambda: starting.ended)
+        assert isinstance(starting.error, ServiceUnreachableError)
+        assert registry.main() is None
+
+    scene.run(body)
+    assert ttl.name == "cache_ttl"
+
+
+def test_starting_a_client_that_gave_its_settings_away_claims_nothing(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with scene.client() as former, scene.client():
+            await former.set_as_main()
+
+    scene.run(body)
+    assert sum("stops refreshing" in record.message for record in caplog.records) == 1
+
+
+# --- settings are held weakly -----------------------------------------------------------------------
+
+
+def test_no_failure_keeps_a_setting_alive(scene: Scene) -> None:
+    def forgotten(setting: Setting[int]) -> weakref.ref[Setting[int]]:
+        return weakref.ref(setting)
+
+    async def failing_reload(client: AnyClient, setting: Setting[int]) -> None:
+        with pytest.raises(ServiceUnreachableError):
+            await client.reload()
+        assert setting.name == "cache_ttl"
+
+    async def body() -> None:
+        scene.service.fault = unreachable()
+        async with scene.client(startup="continue") as client:
+            await scene.settled()
+            declared = forgotten(ttl_setting())
+            await scene.settled()
+            gc.collect()
+            assert declared() is None
+            setting = ttl_setting()
+            reference = weakref.ref(setting)
+            await failing_reload(client, setting)
+            del setting
+            gc.collect()
+            assert client.status.failures > 0
+            assert reference() is None
+
+    scene.run(body)
+
+
+def test_a_start_that_failed_keeps_no_setting_alive(scene: Scene) -> None:
+    scene.service.answers["refused"] = Response(
+        409, {}, b'{"outcome": "mismatch", "differences": []}'
+    )
+
+    async def body() -> None:
+        client = scene.client()
+        settings = [ttl_setting(), Setting("refused", int, ["user"], 1)]
+        references = [weakref.ref(setting) for setting in settings]
+        with pytest.raises(DeclarationRejected):
+            await client.set_as_main()
+        settings.clear()
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+        await client.close()
+
+    scene.run(body)
