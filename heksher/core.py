@@ -151,6 +151,9 @@ class Core:
     def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings, whichever the main client is."""
         added = list(settings)
+        for setting in added:
+            if not isinstance(setting, Setting):
+                raise InvalidArgumentError(f"add_settings: {setting!r} is no heksher.Setting")
         self._served.adopt(added, own=True)
         for setting in added:
             registry.withdraw(setting, self)
@@ -326,12 +329,16 @@ class Core:
         elif run.updater.refusals:
             error = DeclarationRejected(run.updater.refusals)
         else:
-            error = self._last_error
+            error = self._last_error if self._failures else None
         with self._lock:
             if self._state is ClientState.CLOSED:
                 raise ClientClosedError("the client was closed while it started")
-            if self._options.raise_at_start and error is not None:
+            # A client that cannot be made is no outage: waiting mends nothing.
+            raises = self._options.raise_at_start or isinstance(error, InvalidArgumentError)
+            if error is not None and raises:
                 raise _to_raise(error)
+            if not is_ready:
+                self._last_error = error
             self._state = ClientState.RUNNING
             self._served.put_in_force()
         if not is_ready:
@@ -586,7 +593,7 @@ class Core:
                     interval, chance, self._failures, retry_after
                 )
         if error is not None and self._failures == 1:
-            _logger.error("updates from %s fail, the last rules stay in force: %s", url, error)
+            _logger.error("updates from %s fail, settings keep their last values: %s", url, error)
         elif error is not None:
             _logger.debug("update %d in a row failed: %s", self._failures, error)
         elif recovered:

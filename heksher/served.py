@@ -93,8 +93,11 @@ class ServedSettings:
 
         Raises:
             DuplicateSettingError: a differing setting of the same name is served already.
+            ClientClosedError: the client was closed, and the settings were to be its own.
         """
         with self._lock:
+            if own:
+                self._refuse_if_closed()
             for setting in settings:
                 entry = self._entries.get(setting.name)
                 others = [other for other in entry.alive() if other is not setting] if entry else []

@@ -84,9 +84,17 @@ class _TransportBase:
                     f"httpx.{default.__name__} does not take these http_client_args "
                     f"({', '.join(self._options.client_args)}): {reason}"
                 ) from None
-        if hasattr(given, "build_request"):
-            return given, False
-        return given(), True
+        is_ready = hasattr(given, "build_request") and not isinstance(given, type)
+        client = given if is_ready else given()
+        # Both have build_request(), and only an asynchronous one has aclose().
+        if not hasattr(client, "build_request") or (
+            hasattr(client, "aclose") != hasattr(default, "aclose")
+        ):
+            raise InvalidArgumentError(
+                f"http_client={given!r} {'is' if is_ready else 'made'} a {type(client).__name__}; "
+                f"an httpx.{default.__name__}, or what works like one, is wanted"
+            )
+        return client, not is_ready
 
     def _build(self, client: Any, request: Request, **extensions: Any) -> Any:
         return client.build_request(

@@ -364,7 +364,12 @@ def test_no_message_about_http_client_args_shows_a_secret(
             await client.ping()
         shown = "".join(traceback.format_exception(caught.value))
         assert "s3cret" not in shown
-        await client.set_as_main()
+        if error is InvalidArgumentError:
+            with pytest.raises(error) as caught:
+                await client.set_as_main()
+            assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+        else:
+            await client.set_as_main()
         assert isinstance(client.status.last_error, error)
         assert "s3cret" not in "".join(traceback.format_exception(client.status.last_error))
         await client.close()
@@ -383,5 +388,43 @@ def test_a_callable_that_makes_no_client_is_an_error_of_this_library(backend: Ha
         with pytest.raises(ServiceUnreachableError, match="no client today"):
             await client.ping()
         await client.close()
+
+    backend.run(body)
+
+
+def test_the_class_of_an_http_client_is_a_callable_that_makes_one(backend: Harness) -> None:
+    kind = httpx.Client if backend.name == "thread" else httpx.AsyncClient
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = make_client(backend, server.url, http_client=kind)
+        await client.ping()
+        await client.close()
+        await backend.until(lambda: leftovers.found()["sockets"] == 0)
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
+
+
+@pytest.mark.parametrize("startup", ["raise", "continue"])
+@pytest.mark.parametrize("what", ["nonsense", "the other kind", "unknown arguments"])
+def test_an_http_client_that_cannot_work_is_an_error_at_the_start_and_no_outage(
+    backend: Harness, startup: str, what: str
+) -> None:
+    other: Any = httpx.AsyncClient if backend.name == "thread" else httpx.Client
+    every: dict[str, tuple[str, Any]] = {
+        "nonsense": ("http_client", lambda: 0),
+        "the other kind": ("http_client", other),
+        "unknown arguments": ("http_client_args", {"haeders": {}}),
+    }
+    options = dict((every[what],))
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = make_client(backend, "http://127.0.0.1:9", startup=startup, **options)
+        with pytest.raises(InvalidArgumentError, match="http_client"):
+            await client.set_as_main()
+        await client.close()
+        await leftovers.gone(backend)
 
     backend.run(body)

@@ -7,7 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -357,6 +357,22 @@ def test_a_client_serves_the_settings_that_are_added_to_it(scene: Scene) -> None
             assert "own" not in scene.service.requests[-1].target
             await second.close()
             assert ttl.get(environment="dev", user="jim") == 60
+
+    scene.run(body)
+
+
+def test_what_cannot_be_added_to_a_client_is_refused(scene: Scene) -> None:
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        client = scene.client()
+        with pytest.raises(InvalidArgumentError, match=r"3 is no heksher\.Setting"):
+            client.add_settings(cast(Any, [ttl, 3]))
+        await client.close()
+        with pytest.raises(ClientClosedError):
+            client.add_settings([ttl])
+        async with scene.client():
+            assert "cache_ttl" in scene.service.settings, "it still waits for the main client"
 
     scene.run(body)
 
