@@ -97,7 +97,8 @@ def _run(console: Console) -> int:
         console.print(
             f"The service runs on {service.url}, process {service.pid}.\n"
             "An example runs on asyncio, on trio and on threads, each with an update every "
-            f"{INTERVAL:g} seconds."
+            f"{INTERVAL:g} seconds.",
+            soft_wrap=True,
         )
         programs: list[tuple[str, Callable[[Report], Setting[int]]]] = [
             ("asyncio", lambda report: run_async("asyncio", service, report)),
