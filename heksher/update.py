@@ -113,6 +113,7 @@ class Updater:
                 setting.alias,
             )
         stage = Stage.KNOWN
+        exists = catalogue.find(setting.name) is not None
         for declaration in decision.declarations:
             answer = await self._exchange(protocol.declare(declaration))
             _logger.debug("setting %r at %s: %s", setting.name, declaration.version, answer.outcome)
@@ -127,9 +128,10 @@ class Updater:
             if not answer.accepted:
                 self.refusals[setting.name] = explain_refusal(declaration, answer)
                 _logger.error("setting %r: %s", setting.name, self.refusals[setting.name])
-                if catalogue.find(setting.name) is None:
+                if not exists:
                     stage = Stage.LOST
                 break
+            exists = True
         entry.current_name = decision.current_name
         entry.stage = stage
 

@@ -30,7 +30,7 @@ class ScriptedService:
         log: method and path of every request.
         faults: taken from the front, one for each request: an exception to raise, a response to
             give, or None for none.
-        answers: to a declaration, by name.
+        answers: to a declaration, by name, or by name and version.
         fault: the same for every request for which `faults` holds none, until it is taken back.
     """
 
@@ -133,6 +133,8 @@ class ScriptedService:
         name = declared["name"]
         if name in self.answers:
             return self.answers[name]
+        if f"{name} {declared['version']}" in self.answers:
+            return self.answers[f"{name} {declared['version']}"]
         if name in self.settings:
             return _json({"outcome": "uptodate"})
         if declared["version"] != "1.0":

@@ -100,6 +100,21 @@ def test_a_refused_new_setting_is_neither_asked_for_nor_declared_time_and_again(
     scene.run(body)
 
 
+def test_a_new_setting_whose_later_version_is_refused_is_served_as_the_first_one(
+    scene: Scene,
+) -> None:
+    grown = Setting("grown", int, ["user"], 1, version="2.0")
+    scene.service.answers["grown 2.0"] = Response(409, {}, b'{"outcome": "rejected"}')
+    scene.service.add_rule("grown", 5, user="jim")
+
+    async def body() -> None:
+        async with scene.client(startup="continue"):
+            assert "grown" in scene.service.settings
+            assert grown.get(user="jim") == 5
+
+    scene.run(body)
+
+
 def test_a_start_refused_for_one_setting_puts_no_other_in_force(scene: Scene) -> None:
     refused = Setting("refused", int, ["user"], 1)
     other = Setting("other", int, ["user"], 1)
