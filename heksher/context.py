@@ -74,9 +74,6 @@ class Defaults:
             feature: source for feature, source in self._sources.items() if isinstance(source, str)
         }
 
-    def __contains__(self, feature: object) -> bool:
-        return feature in self._sources
-
 
 class Tracking:
     """Which contexts the application will ask for, so that other rules need not be fetched.
@@ -116,16 +113,6 @@ class Tracking:
                     wanted |= present
             values[feature] = wanted
         return Tracking(values)
-
-    @property
-    def everything(self) -> bool:
-        """Whether no rule is left out."""
-        return not self._values
-
-    @property
-    def features(self) -> frozenset[str]:
-        """The features that are tracked."""
-        return frozenset(self._values)
 
     def covers(self, feature: str, value: str) -> bool:
         """Whether contexts in which *feature* has *value* are tracked."""
