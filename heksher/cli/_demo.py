@@ -66,8 +66,10 @@ def run() -> int:
         # As Ctrl-C: that is what event loops know how to end by.
         signal.raise_signal(signal.SIGINT)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    # SIGHUP: the terminal was closed. Not every system has it.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
