@@ -52,13 +52,13 @@ def ingest(
             problems.append(f"rule {data.rule_id}: {unusable}")
             continue
         try:
-            value = setting.type.decode(data.value)
+            value = setting.type.decode(data.value, [])
         except ValueError as error:
             problems.append(f"rule {data.rule_id}: {error}")
             continue
         rules.append(Rule(value, data.context_features, data.rule_id))
     try:
-        default = setting.type.decode(section.default_value)
+        default = setting.type.decode(section.default_value, [])
     except ValueError as error:
         problems.append(f"default value: {error}")
         default = setting.published.table.default

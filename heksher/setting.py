@@ -111,7 +111,7 @@ class Setting(Generic[T]):
         except InvalidArgumentError as error:
             raise InvalidSettingError(f"setting {name!r}: {error}") from None
         try:
-            self.default_value = self.type.decode(self.type.encode(default_value))
+            self.default_value = self.type.decode(self.type.encode(default_value), [])
         except InvalidDefaultError as error:
             raise InvalidDefaultError(
                 f"setting {name!r} of type {self.type.wire_name}: the default value {error}"

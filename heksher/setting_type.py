@@ -40,8 +40,12 @@ class SettingType(ABC, Generic[T]):
         """
 
     @abstractmethod
-    def decode(self, raw: Any) -> T:
-        """Return the value that the decoded JSON *raw* stands for.
+    def decode(self, raw: Any, coercions: list[str]) -> T:
+        """Return the immutable value that the decoded JSON *raw* stands for.
+
+        Args:
+            raw: what JSON said.
+            coercions: gets one text for each part of *raw* that is of no use here and was left out.
 
         Raises:
             ValueError: *raw* is no value of this type. The message says what it is instead.
@@ -92,7 +96,7 @@ class IntType(SettingType[int]):
             )
         return int(value)
 
-    def decode(self, raw: Any) -> int:
+    def decode(self, raw: Any, coercions: list[str]) -> int:
         if isinstance(raw, int) and not isinstance(raw, bool):
             return raw
         # The service takes 1.0 as an int and hands it out as it came.
@@ -121,7 +125,7 @@ class FloatType(SettingType[float]):
             raise InvalidDefaultError(f"{value!r} has no JSON form: a finite float is wanted")
         return number
 
-    def decode(self, raw: Any) -> float:
+    def decode(self, raw: Any, coercions: list[str]) -> float:
         if isinstance(raw, (int, float)) and not isinstance(raw, bool):
             try:
                 return float(raw)
@@ -148,7 +152,7 @@ class StrType(SettingType[str]):
             )
         return str(value)
 
-    def decode(self, raw: Any) -> str:
+    def decode(self, raw: Any, coercions: list[str]) -> str:
         if isinstance(raw, str):
             return raw
         raise ValueError(f"{raw!r} is no str")
@@ -168,7 +172,7 @@ class BoolType(SettingType[bool]):
             raise _refuse(value, "a bool")
         return value
 
-    def decode(self, raw: Any) -> bool:
+    def decode(self, raw: Any, coercions: list[str]) -> bool:
         if isinstance(raw, bool):
             return raw
         raise ValueError(f"{raw!r} is no bool")

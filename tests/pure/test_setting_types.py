@@ -131,7 +131,7 @@ def test_an_integer_that_python_refuses_to_print_is_refused_all_the_same(
     ids=repr,
 )
 def test_json_becomes_a_value_of_the_type(type_: SettingType[Any], raw: Any, value: Any) -> None:
-    decoded = type_.decode(raw)
+    decoded = type_.decode(raw, [])
     assert decoded == value
     assert type(decoded) is type(value)
 
@@ -163,7 +163,7 @@ def test_json_becomes_a_value_of_the_type(type_: SettingType[Any], raw: Any, val
 )
 def test_json_of_another_kind_is_no_value(type_: SettingType[Any], raw: Any) -> None:
     with pytest.raises(ValueError, match=f"{type_.wire_name}$") as caught:
-        type_.decode(raw)
+        type_.decode(raw, [])
     # The service's words, not a mistake of the application's.
     assert not isinstance(caught.value, HeksherError)
 
