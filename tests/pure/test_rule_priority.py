@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+from enum import StrEnum
+
 import pytest
 
 from heksher.rules import Rule, RuleTable
@@ -101,3 +104,24 @@ def test_values_that_are_no_strings_equal_no_condition() -> None:
     rules = table(rule("five", user="5"), rule("none", user="None"))
     assert rules.resolve({"user": 5}) == "default"
     assert rules.resolve({"user": None}) == "default"
+
+
+class User(StrEnum):
+    JIM = "jim"
+
+
+@pytest.mark.parametrize("value", ["".join(["ji", "m"]), User.JIM], ids=["str", "StrEnum"])
+def test_a_string_matches_by_what_it_says(value: str) -> None:
+    assert table(rule("jim's", user="jim")).resolve({"user": value}) == "jim's"
+
+
+@pytest.mark.parametrize("published", [rule("a", user="jim"), table(rule("a", user="jim"))])
+def test_what_is_published_cannot_be_changed(published: Rule[str] | RuleTable[str]) -> None:
+    with pytest.raises(FrozenInstanceError):
+        published.__setattr__(next(iter(type(published).__slots__)), "other")
+
+
+def test_a_rule_takes_no_room_but_for_its_parts() -> None:
+    # A service may have hundreds of thousands of rules.
+    assert not hasattr(rule("a", user="jim"), "__dict__")
+    assert not hasattr(table(), "__dict__")
