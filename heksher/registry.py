@@ -37,6 +37,12 @@ _lock = threading.RLock()
 _settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
 _main: MainClient | None = None
 _prune_at = 64
+# What clients serve as their own, and who; what nobody serves for now; who gave its place up itself.
+_owners: weakref.WeakKeyDictionary[Setting[Any], weakref.WeakSet[MainClient]] = (
+    weakref.WeakKeyDictionary()
+)
+_suspended: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
+_resigned: weakref.WeakSet[MainClient] = weakref.WeakSet()
 
 
 def register(setting: Setting[Any]) -> None:
@@ -91,6 +97,25 @@ def withdraw(setting: Setting[Any], client: MainClient) -> None:
             _settings.pop(setting.name, None)
         if _main is not None and _main is not client:
             _main.release([setting])
+        _owners.setdefault(setting, weakref.WeakSet()).add(client)
+        if setting in _suspended:
+            client.release([setting])
+
+
+def suspend(setting: Setting[Any]) -> None:
+    """Have no client serve this setting until `resume`: a stub's rules are in force."""
+    with _lock:
+        _suspended.add(setting)
+        for client in _servers(setting):
+            client.release([setting])
+
+
+def resume(setting: Setting[Any]) -> None:
+    """Give a suspended setting back to the clients that are to serve it by now."""
+    with _lock:
+        _suspended.discard(setting)
+        for client in _servers(setting):
+            client.adopt([setting])
 
 
 def set_main(client: MainClient) -> MainClient | None:
@@ -106,13 +131,15 @@ def set_main(client: MainClient) -> MainClient | None:
         if former is client:
             return former
         try:
-            client.adopt([setting for name in list(_settings) for setting in _alive(name)])
+            everything = [setting for name in list(_settings) for setting in _alive(name)]
+            client.adopt([setting for setting in everything if setting not in _suspended])
         except DuplicateSettingError:
             client.release(None)
             raise
         if former is not None:
             former.release(None)
         _main = client
+        _resigned.discard(client)
         return former
 
 
@@ -122,26 +149,27 @@ def main() -> MainClient | None:
 
 
 def replace_main(client: MainClient, former: MainClient | None) -> None:
-    """Give the place of the main client, if *client* has it, back to *former*."""
+    """Give the place of the main client, if *client* has it, back to *former*, unless that resigned."""
     global _main
     with _lock:
         if _main is client:
             client.release(None)
             _main = None
-            if former is not None:
+            if former is not None and former not in _resigned:
                 set_main(former)
 
 
 def resign(client: MainClient) -> None:
-    """Leave the place of the main client free, if *client* has it."""
+    """Leave the place of the main client free, if *client* has it, and do not get it back."""
     global _main
     with _lock:
+        _resigned.add(client)
         if _main is client:
             _main = None
 
 
 def reset() -> None:
-    """Go back to the state of a fresh import: no main client, no settings. For test suites."""
+    """Forget the main client, which loses its settings, and all settings. See `heksher.testing`."""
     global _main
     with _lock:
         former, _main = _main, None
@@ -164,6 +192,14 @@ def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
 
 def _conflict(one: Setting[Any], other: Setting[Any]) -> bool:
     return one.module != other.module and not declared_alike(one, other)
+
+
+def _servers(setting: Setting[Any]) -> list[MainClient]:
+    """Return who serves *setting*, or would if it were not suspended."""
+    servers = list(_owners.get(setting, ()))
+    if _main is not None and _main not in servers and setting in _alive(setting.name):
+        servers.append(_main)
+    return servers
 
 
 def _prune() -> None:
