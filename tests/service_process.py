@@ -159,6 +159,15 @@ class ServiceProcess:
         """Put a context feature directly after another one."""
         self._expect("PATCH", f"/context_features/{name}/index", {"to_after": to_after})
 
+    def empty(self, features: Sequence[str]) -> None:
+        """Delete everything; afterwards there are just these context features."""
+        for setting in self.get("/settings")["settings"]:
+            self.delete_setting(setting["name"])
+        for feature in self.get("/context_features")["context_features"]:
+            self._expect("DELETE", f"/context_features/{feature}")
+        for feature in features:
+            self.add_feature(feature)
+
     def _expect(self, method: str, path: str, json: Any = None) -> httpx.Response:
         response = self.request(method, path, json)
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
