@@ -2,16 +2,22 @@
 
 Two transports, for event loops and for threads. Both bound every request as a whole, in time and in
 size, and turn httpx's errors into this library's, which remain catchable as ``httpx.HTTPError``.
+
+A client that an application hands in may come from another library of httpx's shape, which is
+httpx2. That is imported nowhere: what is needed of it is reached from the objects that it made.
 """
 
 from __future__ import annotations
 
+import inspect
 import socket
+import sys
 import threading
 import time
 import weakref
 import zlib
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar, cast
 
 import anyio
 import httpx
@@ -29,81 +35,189 @@ from heksher.protocol import Request, Response, unexpected_status
 _CLOSE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 5.0
 
+# Arguments of an HTTP client that hold what one client alone may use and close.
+_OF_ONE_USE = frozenset(("transport", "mounts"))
+
+# Headers that speak of a body as it was sent, and not of the one that was read.
+_OF_THE_CODED_BODY = ("content-encoding", "content-length", "transfer-encoding")
+
+
+E = TypeVar("E", bound=HeksherError)
+
 
 class HttpUnreachableError(ServiceUnreachableError, httpx.TransportError):
     """No answer came; as an error of httpx."""
+
+    #: The most special class of an HTTP library that this error is one of.
+    _theirs: ClassVar[type[Exception]] = httpx.TransportError
+
+    def __init__(self, message: str, request: Any) -> None:
+        # Not the other bases' __init__: where two HTTP libraries are mixed they call one another.
+        Exception.__init__(self, message)
+        self.request = request
+
+    def __reduce__(self) -> Any:
+        return _restored, (HttpUnreachableError, self._theirs, self.args), self.__dict__
 
 
 class HttpStatusError(UnexpectedStatusError, httpx.HTTPStatusError):
     """The status means no success; as an error of httpx."""
 
-    def __init__(
-        self, error: UnexpectedStatusError, request: httpx.Request, response: httpx.Response
-    ):
-        httpx.HTTPStatusError.__init__(self, str(error), request=request, response=response)
+    _theirs: ClassVar[type[Exception]] = httpx.HTTPStatusError
+
+    def __init__(self, error: UnexpectedStatusError, request: Any, response: Any) -> None:
+        Exception.__init__(self, str(error))
         self.status = error.status
         self.retry_after = error.retry_after
+        self.request = request
+        self.response = response
 
     def __reduce__(self) -> Any:
-        plain = UnexpectedStatusError(str(self), self.status, self.retry_after)
-        return (HttpStatusError, (plain, self.request, self.response))
+        return _restored, (HttpStatusError, self._theirs, self.args), self.__dict__
+
+
+_mixtures: dict[tuple[type[Any], type[Any]], type[Any]] = {}
+
+
+def _mixed(ours: type[E], theirs: type[Exception]) -> type[E]:
+    """Return *ours* as a class that ``except theirs`` catches, too."""
+    if issubclass(ours, theirs):
+        return ours
+    known = _mixtures.get((ours, theirs))
+    if known is None:
+        members = {"__doc__": ours.__doc__, "__module__": ours.__module__, "_theirs": theirs}
+        made = type(ours.__name__, (ours, theirs), members)
+        known = _mixtures.setdefault((ours, theirs), made)
+    return known
+
+
+def _restored(ours: type[E], theirs: type[Exception], args: tuple[Any, ...]) -> E:
+    """Make an error that is copied or unpickled. A mixed class is found by what it was mixed of."""
+    kind = _mixed(ours, theirs)
+    return kind.__new__(kind, *args)
+
+
+# What a library of httpx's shape has, as far as its errors go.
+_SHAPE = {
+    "RequestError",
+    "TransportError",
+    "TimeoutException",
+    "HTTPStatusError",
+    "Request",
+    "Response",
+}
+
+
+def _library_of(thing: object) -> Any:
+    """Return the library of httpx's shape that *thing* comes from, or None."""
+    for kind in type(thing).__mro__:
+        library = sys.modules.get(kind.__module__.partition(".")[0])
+        if library is not None and vars(library).keys() >= _SHAPE:
+            return library
+    return None
+
+
+def _kind_of(error: Exception, library: Any) -> type[Exception]:
+    """Return which of the library's errors of requests *error* is."""
+    if isinstance(error, _TooSlow):
+        return cast("type[Exception]", library.TimeoutException)
+    for kind in type(error).__mro__:
+        # Not an application's subclass, which may need more than its bases do.
+        is_theirs = getattr(library, kind.__name__, None) is kind
+        if is_theirs and issubclass(kind, library.RequestError):
+            return kind
+    return cast("type[Exception]", library.TransportError)
 
 
 class _Ended(Exception):
     """A bound was reached, or the client was closed; the text says which."""
 
 
+class _TooSlow(_Ended):
+    """The bound in time was reached."""
+
+
 class _TransportBase:
+    #: The HTTP library that the client in use is of, as far as it is known.
+    _library: Any = None
+
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
+        given = options.client
+        self._is_ready = hasattr(given, "build_request") and not isinstance(given, type)
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         """Return the error for a status that means no success."""
-        as_request = httpx.Request(request.method, self._options.base_url + request.target)
-        return HttpStatusError(
-            unexpected_status(request, response),
-            as_request,
-            httpx.Response(response.status, content=response.body, request=as_request),
+        library = self._library or httpx
+        # With the service's address in its text: a program may talk to more than one.
+        addressed = replace(request, target=self._options.base_url + request.target)
+        as_request = library.Request(request.method, addressed.target)
+        as_response = library.Response(
+            response.status,
+            headers={k: v for k, v in response.headers.items() if k not in _OF_THE_CODED_BODY},
+            content=response.body,
+            request=as_request,
         )
+        error = unexpected_status(addressed, response)
+        kind = _mixed(HttpStatusError, library.HTTPStatusError)
+        return kind(error, as_request, as_response)
 
     def _make_client(self, default: type[Any]) -> tuple[Any, bool]:
         """Return an HTTP client, and whether it is ours to close."""
         given = self._options.client
         if given is None:
-            seconds = self._options.request_timeout
-            # Connecting has a shorter bound: it is where a thread cannot be ended from outside, and
-            # where httpcore leaves a socket open if it is cancelled instead of timed out.
-            timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
-            try:
-                return default(**{"timeout": timeout, **self._options.client_args}), True
-            except Exception as error:
-                # Its text may show an argument's value, and that may be a password.
-                said = str(error)
-                reason = said if "unexpected keyword" in said else type(error).__name__
-                raise InvalidArgumentError(
-                    f"httpx.{default.__name__} does not take these http_client_args "
-                    f"({', '.join(self._options.client_args)}): {reason}"
-                ) from None
-        is_ready = hasattr(given, "build_request") and not isinstance(given, type)
-        client = given if is_ready else given()
+            return self._make_own(default), True
+        client = given if self._is_ready else given()
         # Both have build_request(), and only an asynchronous one has aclose().
         if not hasattr(client, "build_request") or (
             hasattr(client, "aclose") != hasattr(default, "aclose")
         ):
+            kind: type[Any] = type(client)
+            if inspect.iscoroutine(client):
+                client.close()  # or Python would complain that nobody awaited it
+            # Not shown itself: a functools.partial shows its arguments, and they may hold a token.
             raise InvalidArgumentError(
-                f"http_client={given!r} {'is' if is_ready else 'made'} a {type(client).__name__}; "
+                f"http_client= {'is' if self._is_ready else 'made'} an object of the class "
+                f"{kind.__module__}.{kind.__name__}; "
                 f"an httpx.{default.__name__}, or what works like one, is wanted"
             )
-        return client, not is_ready
+        return client, not self._is_ready
+
+    def _make_own(self, default: type[Any]) -> Any:
+        arguments = self._options.client_args
+        seconds = self._options.request_timeout
+        # Connecting has a shorter bound: it is where a thread cannot be ended from outside, and
+        # where httpcore leaves a socket open if it is cancelled instead of timed out.
+        timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
+        try:
+            return default(**{"timeout": timeout, **arguments})
+        except Exception as error:
+            # Its text may show an argument's value, and that may be a password.
+            said = str(error)
+            reason = said if "unexpected keyword" in said else type(error).__name__
+            if "proxies" in arguments:
+                reason += "; proxy= and mounts= have taken the place of proxies="
+            raise InvalidArgumentError(
+                f"httpx.{default.__name__} does not take these http_client_args "
+                f"({', '.join(arguments)}): {reason}"
+            ) from None
 
     def _build(self, client: Any, request: Request, **extensions: Any) -> Any:
-        return client.build_request(
+        built = client.build_request(
             request.method,
             self._options.base_url + request.target,
             headers={"accept-encoding": "gzip", **dict(request.headers)},
             content=request.body,
             **({"extensions": extensions} if extensions else {}),
         )
+        # From what it makes: that tells it of a client that is wrapped, too.
+        self._library = _library_of(built) or self._library
+        query = request.target.partition("?")[2]
+        if query and getattr(client, "params", None):
+            # The client's own parameters have taken the place of the request's.
+            both = b"&".join((built.url.query, query.encode()))
+            built.url = built.url.copy_with(query=both)
+        return built
 
     def _send_arguments(self) -> dict[str, Any]:
         # Redirects are the core's to follow: only it knows where credentials may go.
@@ -112,15 +226,22 @@ class _TransportBase:
             arguments["auth"] = self._options.auth
         return arguments
 
-    def _unreachable(self, request: Request, error: BaseException | str) -> HttpUnreachableError:
-        url = self._options.base_url + request.target.partition("?")[0]
-        reason = error if isinstance(error, str) else str(error) or type(error).__name__
+    def _unreachable(self, request: Request, error: Exception) -> HttpUnreachableError:
+        library = self._library or _library_of(error) or httpx
+        url = self._options.base_url + request.target
+        reason = str(error) or type(error).__name__
         if _shows_header(error):
             reason = "a header cannot be sent; does its value hold a line break?"
-        return HttpUnreachableError(f"{request.method} {url} got no answer: {reason}")
+        try:
+            as_request = library.Request(request.method, url)
+        except Exception:
+            as_request = None  # what went wrong is that it takes the URL for none
+        kind = _mixed(HttpUnreachableError, _kind_of(error, library))
+        message = f"{request.method} {url.partition('?')[0]} got no answer: {reason}"
+        return kind(message, as_request)
 
-    def _too_slow(self) -> str:
-        return f"it took longer than {self._options.request_timeout:g} seconds"
+    def _too_slow(self) -> _TooSlow:
+        return _TooSlow(f"it took longer than {self._options.request_timeout:g} seconds")
 
 
 class _Body:
@@ -140,12 +261,14 @@ class _Body:
         if not self.too_large:
             self._chunks.append(chunk)
 
-    def response(self, answer: Any) -> Response:
+    def response(self, answer: Any, *, is_decoded: bool) -> Response:
         """Return the answer, whose body was added to its end."""
         if self.too_large:
             raise _Ended(f"the answer is larger than {self._limit} bytes")
-        headers = {name.lower(): value for name, value in answer.headers.items()}
+        headers = _headers(answer)
         body = b"".join(self._chunks)
+        if is_decoded:
+            return Response(answer.status_code, headers, body)
         coding = headers.get("content-encoding", "identity").strip().lower()
         if coding == "gzip":
             body = self._decompress(body)
@@ -167,6 +290,26 @@ class _Body:
         return decompressed
 
 
+def _headers(answer: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _was_read(answer: Any) -> bool:
+    """Whether the body was read before: by an event hook, or as a test's transport has it ready."""
+    return bool(getattr(answer, "is_stream_consumed", False))
+
+
+def _refused(error: Exception, request: Any) -> Response | None:
+    """Return the answer to *request* that an event hook took for an error, by raise_for_status()."""
+    answer: Any = getattr(error, "response", None)
+    # The answer to another request is no concern of ours: an auth flow may ask for a token.
+    if answer is None or getattr(error, "request", None) is not request:
+        return None
+    # The body was read if the hook did it, and else is lost: the connection is closed.
+    body: bytes = answer.content if _was_read(answer) else b""
+    return Response(answer.status_code, _headers(answer), body)
+
+
 class AsyncTransport(_TransportBase):
     """Over ``httpx.AsyncClient``; a cancelled request is gone at once."""
 
@@ -182,15 +325,23 @@ class AsyncTransport(_TransportBase):
             if self._client is None:
                 self._client, self._is_ours = self._make_client(httpx.AsyncClient)
             with anyio.fail_after(self._options.request_timeout):
-                answer = await self._client.send(
-                    self._build(self._client, request), **self._send_arguments()
-                )
+                built = self._build(self._client, request)
+                try:
+                    answer = await self._client.send(built, **self._send_arguments())
+                except Exception as error:
+                    if (refused := _refused(error, built)) is not None:
+                        return refused
+                    raise
                 try:
                     body = _Body(self._options.max_response_bytes)
-                    await self._read(answer, body)
+                    is_decoded = _was_read(answer)
+                    if is_decoded:
+                        body.add(answer.content)
+                    else:
+                        await self._read(answer, body)
                 finally:
                     await answer.aclose()
-                return body.response(answer)
+                return body.response(answer, is_decoded=is_decoded)
         except TimeoutError:
             raise self._unreachable(request, self._too_slow()) from None
         except _Ended as error:
@@ -232,7 +383,8 @@ class BlockingTransport(_TransportBase):
     The timeouts of httpx are per read, and a server that sends a byte a second meets them all. So a
     timer ends a request that takes too long by shutting its socket down. To know which socket that
     is, each HTTP client of ours carries one request at a time, and another is made when two threads
-    ask at once.
+    ask at once. Where there can be just one client, or one transport below all clients, any of the
+    sockets that were opened may be the one, and all are shut down.
     """
 
     def __init__(self, options: HttpOptions) -> None:
@@ -241,6 +393,9 @@ class BlockingTransport(_TransportBase):
         self._idle: list[_Line] = []
         self._busy: set[_Line] = set()
         self._closed = False
+        self._is_shared = self._is_ready or not _OF_ONE_USE.isdisjoint(options.client_args)
+        self._shared: tuple[Any, bool] | None = None
+        self._shared_sockets = _Sockets()
 
     async def send(self, request: Request) -> Response:
         """Send *request* and read the whole answer, blocking."""
@@ -272,21 +427,28 @@ class BlockingTransport(_TransportBase):
 
     def _exchange(self, line: _Line, request: Request) -> Response:
         deadline = time.monotonic() + self._options.request_timeout
-        answer = line.client.send(
-            self._build(line.client, request, trace=line.trace), **self._send_arguments()
-        )
+        built = self._build(line.client, request, trace=line.trace)
         try:
+            answer = line.client.send(built, **self._send_arguments())
+        except Exception as error:
+            if (refused := _refused(error, built)) is not None:
+                return refused
+            raise
+        try:
+            # For a client that was handed in with a connection, which the trace doesn't tell of.
+            line.take_note(getattr(answer, "extensions", {}).get("network_stream"))
             body = _Body(self._options.max_response_bytes)
-            for chunk in answer.iter_raw():
+            is_decoded = _was_read(answer)
+            for chunk in (answer.content,) if is_decoded else answer.iter_raw():
                 body.add(chunk)
                 if body.too_large:
                     break
-                # For a client that was handed in, where no socket may be known.
+                # For one whose transport has no socket, or none that is known.
                 if time.monotonic() > deadline:
-                    raise _Ended(self._too_slow())
+                    raise self._too_slow()
         finally:
             answer.close()
-        return body.response(answer)
+        return body.response(answer, is_decoded=is_decoded)
 
     def _take(self) -> _Line:
         with self._lock:
@@ -296,13 +458,24 @@ class BlockingTransport(_TransportBase):
             if line is not None:
                 self._busy.add(line)
                 return line
-        line = _Line(*self._make_client(httpx.Client))
+        line = self._make_line()
         with self._lock:
             self._busy.add(line)
             closed = self._closed
         if closed:
-            line.end("the client is closed")
+            line.end(_Ended("the client is closed"))
         return line
+
+    def _make_line(self) -> _Line:
+        if not self._is_shared:
+            return _Line(*self._make_client(httpx.Client), _Sockets())
+        with self._lock:
+            if self._closed:
+                raise _Ended("the client is closed")
+            if self._shared is None:
+                self._shared = self._make_client(httpx.Client)
+            client, _ = self._shared
+        return _Line(client, False, self._shared_sockets)
 
     def _give_back(self, line: _Line) -> None:
         with self._lock:
@@ -318,52 +491,71 @@ class BlockingTransport(_TransportBase):
             self._closed = True
             busy = list(self._busy)
         for line in busy:
-            line.end("the client is closed")
+            line.end(_Ended("the client is closed"))
 
     async def aclose(self) -> None:
         """Close all clients of ours. One that is stuck in a name look-up closes itself later."""
         self.abort()
         with self._lock:
             idle, self._idle = self._idle, []
+            shared, self._shared = self._shared, None
         for line in idle:
             line.close()
+        if shared is not None and shared[1]:
+            shared[0].close()
 
 
 class _Line:
-    """One HTTP client that carries one request at a time, and the sockets it opened."""
+    """One request at a time over an HTTP client, and what it takes to end it from outside."""
 
-    def __init__(self, client: Any, is_ours: bool) -> None:
+    def __init__(self, client: Any, is_ours: bool, sockets: _Sockets) -> None:
         self.client = client
         self._is_ours = is_ours
-        self._lock = threading.Lock()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = sockets
         #: Why the request on it was ended from outside, or None.
-        self.ended: str | None = None
+        self.ended: _Ended | None = None
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take note of each socket that the HTTP client opens, as httpcore's trace tells of it."""
-        if not event.endswith(".complete"):
-            return
-        describe = getattr(info.get("return_value"), "get_extra_info", None)
+        if event.endswith(".complete"):
+            self.take_note(info.get("return_value"))
+
+    def take_note(self, stream: object) -> None:
+        """Take note of the socket below *stream*, if it is a stream of httpcore's."""
+        describe = getattr(stream, "get_extra_info", None)
         found = describe("socket") if describe is not None else None
         if isinstance(found, socket.socket):
-            with self._lock:
-                self._sockets.add(found)
-                ended = self.ended is not None
-            if ended:
+            self._sockets.add(found)
+            # After it was added: end() asks in the other order.
+            if self.ended is not None:
                 _shut_down(found)
 
-    def end(self, why: str) -> None:
+    def end(self, why: _Ended) -> None:
         """End the request that is under way, from another thread."""
-        with self._lock:
-            self.ended = why
-            sockets = list(self._sockets)
-        for each in sockets:
-            _shut_down(each)
+        self.ended = why
+        self._sockets.shut_down()
 
     def close(self) -> None:
         if self._is_ours:
             self.client.close()
+
+
+class _Sockets:
+    """Those that were opened and are still in use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._alive: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def add(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._alive.add(opened)
+
+    def shut_down(self) -> None:
+        with self._lock:
+            alive = list(self._alive)
+        for each in alive:
+            _shut_down(each)
 
 
 def _shows_header(error: object) -> bool:
