@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Final, cast
 
-from heksher.exceptions import InvalidArgumentError
+from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
 from heksher.names import WORD_RULE, is_condition_value, is_feature_name
 
 #: In ``track_contexts(user=TRACK_ALL)``: every value of the feature. No condition has this value.
@@ -41,12 +41,12 @@ class Defaults:
         """Return these defaults and *sources* together.
 
         Raises:
-            InvalidArgumentError: a feature has a default already, or a source is neither a string
-                nor a context variable.
+            ContradictingArgumentError: a feature has a default already.
+            InvalidArgumentError: a source is neither a string nor a context variable.
         """
         for feature, source in sources.items():
             if feature in self._sources:
-                raise InvalidArgumentError(
+                raise ContradictingArgumentError(
                     f"the context feature {feature!r} has the default {self._sources[feature]!r} "
                     f"already and cannot get a second one, {source!r}"
                 )
@@ -95,8 +95,8 @@ class Tracking:
             contexts: by feature: one value, several, or `TRACK_ALL`.
 
         Raises:
-            InvalidArgumentError: a value is no string, or all and single values of a feature are
-                asked for.
+            ContradictingArgumentError: all and single values of a feature are asked for.
+            InvalidArgumentError: a value is no string.
         """
         values = dict(self._values)
         for feature, given in contexts.items():
@@ -104,7 +104,7 @@ class Tracking:
             if feature in values:
                 present = values[feature]
                 if (present is None) != (wanted is None):
-                    raise InvalidArgumentError(
+                    raise ContradictingArgumentError(
                         f"the context feature {feature!r} is tracked with "
                         f"{'all values' if present is None else 'single values'} already; "
                         "track either TRACK_ALL or single values, not both"
@@ -165,11 +165,11 @@ def _tracked_values(feature: str, given: str | Iterable[str]) -> frozenset[str] 
     return frozenset(values)
 
 
-def checked_features(features: object) -> tuple[str, ...]:
+def checked_features(features: object, *, at_least: int = 1) -> tuple[str, ...]:
     """Return the list of context features that an application gave, or say what is wrong with it.
 
     Raises:
-        InvalidArgumentError: one string instead of a list, an empty list, something that is no
+        InvalidArgumentError: one string instead of a list, too few features, something that is no
             string or no name of a feature, or a name given twice.
     """
     if isinstance(features, str):
@@ -195,6 +195,6 @@ def checked_features(features: object) -> tuple[str, ...]:
         if feature in checked:
             raise InvalidArgumentError(f"the context feature {feature!r} is given twice")
         checked.append(feature)
-    if not checked:
+    if len(checked) < at_least:
         raise InvalidArgumentError("no context feature is given; at least one is needed")
     return tuple(checked)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -31,13 +32,16 @@ from heksher.exceptions import (
     BackendError,
     ClientClosedError,
     ClientNotStartedError,
+    ContradictingArgumentError,
     DeclarationRejected,
     HeksherError,
     InvalidArgumentError,
+    ServiceUnreachableError,
     StartupTimeoutError,
     UnexpectedStatusError,
     WrongEventLoopError,
 )
+from heksher.modification_lock import LockQueue, Ticket
 from heksher.served import ServedSettings
 from heksher.setting import Setting
 from heksher.status import ClientState, ClientStatus
@@ -64,6 +68,7 @@ class CoreOptions:
         raise_at_start: whether a start that fails raises, instead of going on trying.
         startup_timeout: seconds that a start may take.
         chance: gives uniformly random numbers from [0, 1).
+        on_update: called after each update, with what went wrong or None.
         clock: a clock instead of the backend's, or None.
     """
 
@@ -73,6 +78,7 @@ class CoreOptions:
     raise_at_start: bool
     startup_timeout: float
     chance: Callable[[], float]
+    on_update: Callable[[Exception | None], None]
     clock: Clock | None = None
 
 
@@ -98,6 +104,8 @@ class _Run:
         task: runs the loop.
         round: the update that calls of reload() wait for.
         current_round: the one that is under way.
+        ticket: what the update under way waits for, or holds, to publish.
+        unannounced: whether the first update succeeded, and the application was not told so far.
     """
 
     updater: Updater
@@ -109,6 +117,8 @@ class _Run:
     urgent: bool = False
     round: _Round | None = None
     current_round: _Round | None = None
+    ticket: Ticket | None = None
+    unannounced: bool = False
 
 
 class Core:
@@ -126,6 +136,7 @@ class Core:
         self._lock = threading.RLock()
         self._state = ClientState.NEW
         self._served = ServedSettings(options.features)
+        self.publishing = LockQueue()
 
         # Of the place (the event loop) that the client lives in, from the first await on.
         self._place: object = None
@@ -180,11 +191,16 @@ class Core:
     @property
     def status(self) -> ClientStatus:
         """How the client is doing at this moment."""
+        report = self._served.report()
         with self._lock:
             staleness = None
             if self._clock is not None and self._last_success is not None:
                 staleness = max(0.0, self._clock.now() - self._last_success)
-            return ClientStatus(self._state, staleness, self._failures, self._last_error)
+            return ClientStatus(self._state, staleness, self._failures, self._last_error, *report)
+
+    def create_event(self) -> Event:
+        """Return an event of the place where the client lives."""
+        return self._enter().create_event()
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -195,7 +211,7 @@ class Core:
 
         Raises:
             ClientClosedError: it was closed.
-            InvalidArgumentError: a main client with other context features runs.
+            ContradictingArgumentError: a main client with other context features runs.
             HeksherError: the first update failed, or took too long, and a failing start raises.
         """
         run = self._prepare_start(self._enter())
@@ -292,8 +308,23 @@ class Core:
                     raise ClientClosedError("the client was closed, or its start was given up")
                 return answer
 
+            @asynccontextmanager
+            async def publishing() -> AsyncGenerator[None, None]:
+                ticket = run.ticket = self.publishing.request(backend.create_event())
+                try:
+                    if not run.stopping and not ticket.granted:
+                        await ticket.event.wait()
+                    if run.stopping:
+                        raise ClientClosedError("the client was closed, or its start was given up")
+                    yield
+                finally:
+                    run.ticket = None
+                    self.publishing.withdraw(ticket)
+
             run = _Run(
-                Updater(exchange, self._served), backend.create_event(), backend.create_event()
+                Updater(exchange, self._served, publishing),
+                backend.create_event(),
+                backend.create_event(),
             )
             run.task = backend.create_task(lambda: self._main(run))
             self._run = run
@@ -308,7 +339,7 @@ class Core:
             return
         theirs, ours = former._options.features, self._options.features
         if set(theirs) != set(ours):
-            raise InvalidArgumentError(
+            raise ContradictingArgumentError(
                 f"the main client that runs has the context features {', '.join(theirs)}, "
                 f"this one has {', '.join(ours)}: its settings cannot be handed over; "
                 "close the former one first, or give both the same features"
@@ -326,10 +357,13 @@ class Core:
                 f"{self._options.http.base_url} did not answer all that a start needs within "
                 f"{self._options.startup_timeout:g} seconds"
             )
-        elif run.updater.refusals:
-            error = DeclarationRejected(run.updater.refusals)
         else:
             error = self._last_error if self._failures else None
+            refusals = self._served.refusals()
+            if refusals and not isinstance(error, ServiceUnreachableError):
+                rejected = DeclarationRejected(refusals)
+                rejected.__cause__ = error
+                error = rejected
         with self._lock:
             if self._state is ClientState.CLOSED:
                 raise ClientClosedError("the client was closed while it started")
@@ -341,6 +375,9 @@ class Core:
                 self._last_error = error
             self._state = ClientState.RUNNING
             self._served.put_in_force()
+            announce, run.unannounced = run.unannounced, False
+        if announce:
+            self._tell(None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info("started on %s with %s", self._backend_name(), self._options.http.base_url)
@@ -426,7 +463,10 @@ class Core:
             run.stopping = run.is_ready = True
             rounds = (run.round, run.current_round)
             run.round = run.current_round = None
+            ticket = run.ticket
         run.ready.set()
+        if ticket is not None:
+            ticket.event.set()
         for round_ in rounds:
             if round_ is not None:
                 round_.error = ClientClosedError("the client was closed before the reload was done")
@@ -555,10 +595,23 @@ class Core:
             error = error.with_traceback(None)
         self._schedule(error)
         with self._lock:
+            # What came with the first update is in force only when the start is done.
+            run.unannounced = error is None and self._state is ClientState.STARTING
+        if not run.unannounced:
+            self._tell(error)
+        with self._lock:
             round_, run.current_round = run.current_round, None
         if round_ is not None:
             round_.error = error
             round_.ended.set()
+
+    def _tell(self, error: Exception | None) -> None:
+        """Tell the application how an update ended; nothing that it does then ends the loop."""
+        try:
+            self._options.on_update(error)
+        except Exception:
+            name = "on_update_ok" if error is None else "on_update_error"
+            _logger.exception("%s raised an error; updates go on", name)
 
     def _chance(self) -> float:
         """Return a random number; nothing that was handed in ends the loop."""

@@ -1,4 +1,4 @@
-"""What has to be declared, given what the service has, and what a refusal means.
+"""What has to be declared, given what the service has, and what the answer means.
 
 Pure decisions; the core carries them out. Facts: sections 4 and 15 of the protocol.
 """
@@ -13,6 +13,7 @@ import msgspec
 
 from heksher.protocol import Declaration, DeclarationAnswer, Outcome, SettingData
 from heksher.setting import Setting
+from heksher.status import DeclarationState, DeclaredSetting
 
 
 class Catalogue:
@@ -40,11 +41,13 @@ class Plan:
     Attributes:
         declarations: to be sent one after another, until one is not accepted.
         current_name: the name by which the service knows the setting once they are accepted.
+        declared: how the setting stands if there is nothing to declare.
         unknown_alias: whether the setting's alias was left out, since the service knows it not.
     """
 
     declarations: tuple[Declaration, ...]
     current_name: str
+    declared: DeclaredSetting | None = None
     unknown_alias: bool = False
 
 
@@ -68,17 +71,21 @@ def plan(declaration: Declaration, catalogue: Catalogue) -> Plan:
     if stored is not None and stored.name != name:
         # Somebody renamed it. Declared under the old name, the service would refuse it, or rename
         # it back for everybody.
-        return Plan((), stored.name)
+        return Plan((), stored.name, DeclaredSetting(DeclarationState.RENAMED, stored.version))
     aliased = catalogue.find(declaration.alias)
     unknown_alias = declaration.alias is not None and aliased is None
     if unknown_alias:
         declaration = replace(declaration, alias=None)
     if stored is None and aliased is None and declaration.version != "1.0":
         # The service takes new settings only as version 1.0.
-        return Plan((replace(declaration, version="1.0"), declaration), name, unknown_alias)
+        return Plan(
+            (replace(declaration, version="1.0"), declaration), name, unknown_alias=unknown_alias
+        )
     if stored is not None and aliased in (None, stored) and _equal(declaration, stored):
-        return Plan((), name, unknown_alias)
-    return Plan((declaration,), name, unknown_alias)
+        return Plan(
+            (), name, DeclaredSetting(DeclarationState.UPTODATE, stored.version), unknown_alias
+        )
+    return Plan((declaration,), name, unknown_alias=unknown_alias)
 
 
 def _equal(declaration: Declaration, stored: SettingData) -> bool:
@@ -102,38 +109,64 @@ def _canonical(value: Any) -> bytes:
 
 
 _MENDS = {
-    Outcome.MISMATCH: ("declare what the service has, or raise the version to declare the change"),
+    Outcome.MISMATCH: "declare what the service has, or raise the version to declare the change",
     Outcome.REJECTED: (
         "raise the major version, or, where rules are in the way, have them removed first"
     ),
     Outcome.REFUSED: "mend the declaration or the service, then start again",
 }
 
-
-def explain_refusal(declaration: Declaration, answer: DeclarationAnswer) -> str:
-    """Say why a declaration was not accepted: each attribute, its value here and there, the mend."""
-    if answer.outcome is Outcome.REFUSED:
-        reasons = [answer.text]
-    else:
-        reasons = [
-            f"{difference.attribute} is {_value_here(declaration, difference.attribute)!r} here and "
-            f"{difference.latest_value!r} on the service ({difference.level})"
-            if difference.attribute is not None
-            else f"{difference.message} ({difference.level})"
-            for difference in answer.differences
-        ]
-    return (
-        f"the declaration at version {declaration.version} was {_PAST[answer.outcome]}"
-        + (f" (the service has version {answer.service_version})" if answer.service_version else "")
-        + f": {'; '.join(reasons)}. Mend: {_MENDS[answer.outcome]}."
-    )
-
-
 _PAST = {
     Outcome.MISMATCH: "found to differ from the same version on the service",
     Outcome.REJECTED: "rejected",
     Outcome.REFUSED: "refused",
 }
+
+
+def judge(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
+    """Say how a setting stands after an answer: each attribute, its value here and there, the mend."""
+    differences = tuple(
+        f"{difference.attribute} is {_value_here(declaration, difference.attribute)!r} here and "
+        f"{difference.latest_value!r} on the service ({difference.level})"
+        if difference.attribute is not None
+        else f"{difference.message} ({difference.level})"
+        for difference in answer.differences
+    )
+    refusal = None
+    if not answer.accepted:
+        there = answer.service_version
+        refusal = (
+            f"the declaration at version {declaration.version} was {_PAST[answer.outcome]}"
+            f"{f' (the service has version {there})' if there else ''}: "
+            f"{'; '.join(differences) or answer.text}. Mend: {_MENDS[answer.outcome]}."
+        )
+    return DeclaredSetting(
+        DeclarationState(answer.outcome.value), answer.service_version, differences, refusal
+    )
+
+
+def failed(declaration: Declaration, error: Exception) -> DeclaredSetting:
+    """Say how a setting stands whose declaration the service could not deal with."""
+    return DeclaredSetting(
+        DeclarationState.FAILED,
+        refusal=(
+            f"the declaration at version {declaration.version} failed: {error}. "
+            "Mend: look into the service; the declaration is tried again."
+        ),
+    )
+
+
+def lacking_features(lacking: Iterable[str], there: Iterable[str]) -> DeclaredSetting:
+    """Say how a setting stands that needs context features which the service does not have."""
+    return DeclaredSetting(
+        DeclarationState.REFUSED,
+        refusal=(
+            f"its configurable features are not all known to the service: "
+            f"{', '.join(map(repr, sorted(lacking)))} is missing there, which has "
+            f"{', '.join(there) or 'none'}. Mend: add the feature to the service, "
+            "or take it from the setting."
+        ),
+    )
 
 
 def _value_here(declaration: Declaration, attribute: str) -> Any:

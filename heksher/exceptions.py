@@ -31,6 +31,10 @@ class InvalidArgumentError(HeksherError, ValueError):
     """An argument of a client is unusable; the message says what was given and what is allowed."""
 
 
+class ContradictingArgumentError(InvalidArgumentError, RuntimeError):
+    """An argument contradicts what a client was told before, or the main client that runs."""
+
+
 class InvalidSettingError(InvalidArgumentError):
     """A setting is declared in a way that no service would take."""
 
@@ -103,6 +107,10 @@ class ClientNotStartedError(HeksherError, RuntimeError):
 
 class ClientClosedError(HeksherError, RuntimeError):
     """The client was closed, which is final."""
+
+
+class NoMatchError(HeksherError):
+    """Raised by nothing: every setting has a default value. For ``except`` clauses that name it."""
 
 
 # --- the service's: it is away, slow, or answers something else than the protocol says ------------

@@ -1,18 +1,20 @@
 """From the service's words to a rule table: what one section of an answer means for one setting.
 
-Pure: decides what is used and what is dropped, and says so; who calls it logs and publishes.
+Decides what is used and what is dropped, and says so; who calls it logs and publishes. Calls what
+the application added to the setting, `on_coerce` and validators, and survives it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from heksher.context import Tracking
-from heksher.protocol import Section
+from heksher.protocol import RuleData, Section
 from heksher.rules import Rule, RuleTable
-from heksher.setting import Setting
+from heksher.setting import QueriedRule, Setting
+from heksher.status import CoercedRule, RejectedRule
 
 T = TypeVar("T")
 
@@ -23,11 +25,13 @@ class Ingested(Generic[T]):
 
     Attributes:
         table: the new table.
-        problems: one text for each rule or default value that cannot be used here.
+        rejected: the rules, or the default value, that cannot be used here.
+        coerced: those of which only a part is used.
     """
 
     table: RuleTable[T]
-    problems: tuple[str, ...]
+    rejected: tuple[RejectedRule, ...]
+    coerced: tuple[CoercedRule, ...]
 
 
 def ingest(
@@ -41,28 +45,93 @@ def ingest(
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
     """
-    problems = list(section.problems)
+    name = setting.name
+    rejected = [RejectedRule(name, None, problem) for problem in section.problems]
+    coerced: list[CoercedRule] = []
     configurable, known = set(setting.configurable_features), set(features)
     rules: list[Rule[T]] = []
     for data in section.rules:
         if not tracking.admits(data.context_features):
             continue
         unusable = _unusable([name for name, _ in data.context_features], configurable, known)
-        if unusable:
-            problems.append(f"rule {data.rule_id}: {unusable}")
+        if unusable is not None:
+            rejected.append(RejectedRule(name, data.rule_id, unusable))
             continue
         try:
-            value = setting.type.decode(data.value, [])
-        except ValueError as error:
-            problems.append(f"rule {data.rule_id}: {error}")
+            value, coercions = _usable_value(setting, data.value, data)
+        except _Unusable as error:
+            rejected.append(RejectedRule(name, data.rule_id, str(error), error.__cause__))
             continue
+        if coercions:
+            coerced.append(CoercedRule(name, data.rule_id, coercions))
         rules.append(Rule(value, data.context_features, data.rule_id))
     try:
-        default = setting.type.decode(section.default_value, [])
-    except ValueError as error:
-        problems.append(f"default value: {error}")
+        default, coercions = _usable_value(setting, section.default_value, None)
+    except _Unusable as error:
+        rejected.append(RejectedRule(name, None, f"default value: {error}", error.__cause__))
         default = setting.published.table.default
-    return Ingested(RuleTable(default, tuple(rules), tuple(features)), tuple(problems))
+    else:
+        if coercions:
+            coerced.append(CoercedRule(name, None, coercions))
+    return Ingested(
+        RuleTable(default, tuple(rules), tuple(features)), tuple(rejected), tuple(coerced)
+    )
+
+
+class _Unusable(Exception):
+    """A value cannot be used; the text says why, the cause is what the application's code raised."""
+
+
+def _usable_value(
+    setting: Setting[T], raw: Any, data: RuleData | None
+) -> tuple[T, tuple[str, ...]]:
+    """Return the value that *raw* has for the application, and what was left out of it.
+
+    Args:
+        setting: gives the type, and the application's own code.
+        raw: as JSON says it.
+        data: the rule that it belongs to; None: it is the default value.
+    """
+    left_out: list[str] = []
+    try:
+        value = setting.type.decode(raw, left_out)
+    except ValueError as error:
+        raise _Unusable(str(error)) from None
+    coercions = tuple(left_out)
+    if not (coercions or setting.validators):
+        return value, coercions
+    rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
+    if coercions:
+        on_coerce = setting.on_coerce
+        if on_coerce is None:
+            raise _Unusable(f"it would have to be coerced: {'; '.join(coercions)}")
+        value = _called("on_coerce", on_coerce, value, raw, coercions, rule, setting)
+    for validator in setting.validators:
+        value = _called("validator", validator, value, rule, setting)
+    return value, coercions
+
+
+def _called(what: str, function: Any, *arguments: Any) -> Any:
+    """Call code of the application, which may raise whatever it wants."""
+    try:
+        return function(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # It is kept in the status, and its frames hold what they worked on.
+        cause = error.with_traceback(None)
+        said = _text_of(error)
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise _Unusable(
+            f"{what} {name} raised {type(error).__name__}{': ' if said else ''}{said}"
+        ) from cause
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "an error that cannot be shown"
 
 
 def _unusable(conditions: list[str], configurable: set[str], known: set[str]) -> str | None:

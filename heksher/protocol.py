@@ -199,9 +199,9 @@ class SettingData(msgspec.Struct, frozen=True):
     type: str
     default_value: Any
     version: str
-    configurable_features: tuple[str, ...] = ()
+    configurable_features: list[str] = []
     metadata: dict[str, Any] = {}
-    aliases: tuple[str, ...] = ()
+    aliases: list[str] = []
 
 
 class _Settings(msgspec.Struct):

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heksher.exceptions import DuplicateSettingError
+from heksher.exceptions import DuplicateSettingError, InvalidSettingError
 
 if TYPE_CHECKING:
     from heksher.setting import Setting
@@ -35,6 +35,8 @@ class MainClient(Protocol):
 # lock is held. Taken before a client's own lock, never inside it.
 _lock = threading.RLock()
 _settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
+# The name of the setting that has an alias, by alias.
+_aliases: dict[str, str] = {}
 _main: MainClient | None = None
 _prune_at = 64
 # What clients serve as their own, and who; what nobody serves for now; who gave its place up itself.
@@ -50,8 +52,11 @@ def register(setting: Setting[Any]) -> None:
 
     Raises:
         DuplicateSettingError: another module has a differing setting of this name.
+        InvalidSettingError: its name is another setting's alias, or its alias another one's name or
+            alias.
     """
     with _lock:
+        _refuse_alias_conflicts(setting)
         same_name = _alive(setting.name)
         if any(_conflict(setting, other) for other in same_name):
             # A setting and its get hold each other, so that one that nobody holds any more may
@@ -77,6 +82,8 @@ def register(setting: Setting[Any]) -> None:
                 other.declared_at,
             )
             replaced.append(other)
+        if setting.alias is not None:
+            _aliases[setting.alias] = setting.name
         kept = [other for other in same_name if other not in replaced]
         _settings[setting.name] = [weakref.ref(each) for each in (*kept, setting)]
         _prune()
@@ -85,6 +92,35 @@ def register(setting: Setting[Any]) -> None:
             if replaced:
                 main.release(replaced)
             main.adopt([setting])
+
+
+def _refuse_alias_conflicts(setting: Setting[Any]) -> None:
+    """See that no name leads to two settings: the service would take it for one."""
+    if not _alias_conflicts(setting):
+        return
+    gc.collect()
+    for other, name in _alias_conflicts(setting):
+        raise InvalidSettingError(
+            f"setting {setting.name!r}, declared at {setting.declared_at}, and setting {other.name!r}, "
+            f"declared at {other.declared_at}, are one and the same to the service, since {name!r} "
+            "is the alias of one of them; use one of the settings for both, or drop the alias"
+        )
+
+
+def _alias_conflicts(setting: Setting[Any]) -> list[tuple[Setting[Any], str]]:
+    """Return settings that share a name with *setting* by an alias, each with that name."""
+    conflicts: list[tuple[Setting[Any], str]] = []
+    if setting.alias is not None:
+        conflicts += [(other, setting.alias) for other in _alive(setting.alias)]
+        owners = _alive(_aliases.get(setting.alias, setting.name))
+        conflicts += [
+            (other, setting.alias)
+            for other in owners
+            if other.name != setting.name and other.alias == setting.alias
+        ]
+    owners = _alive(_aliases.get(setting.name, setting.name))
+    conflicts += [(other, setting.name) for other in owners if other.alias == setting.name]
+    return conflicts
 
 
 def withdraw(setting: Setting[Any], client: MainClient) -> None:
@@ -176,6 +212,7 @@ def reset() -> None:
         if former is not None:
             former.release(None)
         _settings.clear()
+        _aliases.clear()
 
 
 def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
@@ -208,6 +245,8 @@ def _prune() -> None:
     if len(_settings) >= _prune_at:
         for name in [name for name in _settings if not _alive(name)]:
             del _settings[name]
+        for alias in [alias for alias, name in _aliases.items() if name not in _settings]:
+            del _aliases[alias]
         _prune_at = max(64, 2 * len(_settings))
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import Any
 
 from heksher.context import Defaults, Tracking
@@ -23,16 +22,12 @@ from heksher.protocol import read_section
 from heksher.registry import declared_alike
 from heksher.rules import RuleTable
 from heksher.setting import Setting
+from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
 
 _logger = logging.getLogger(__name__)
 
 
-class Stage(Enum):
-    """How far a name is with the service."""
-
-    PENDING = auto()  # to be declared with the next update
-    KNOWN = auto()  # the service has it, and is asked for it with every update
-    LOST = auto()  # the service does not have it, and declaring it did not help
+_PENDING = DeclaredSetting(DeclarationState.PENDING)
 
 
 @dataclass(eq=False, slots=True)
@@ -42,20 +37,29 @@ class Entry:
     Attributes:
         name: the name here.
         current_name: the name on the service, where it may have been changed.
-        stage: how far it is.
         settings: weakly.
+        to_declare: whether it is to be declared with the next update.
+        on_service: whether the service has it, and is asked for it with every update.
+        lacking: context features that it needs and the service does not have. It is declared as
+            soon as the service has them.
         declared_anew: whether it was declared again after somebody had deleted it.
-        problems: what the last update could not use, so that only a change is logged.
+        declared: what became of its declaration.
+        rejected: what the last update could not use.
+        coerced: what it could use in part.
     """
 
     name: str
     current_name: str
-    stage: Stage = Stage.PENDING
     settings: list[weakref.ref[Setting[Any]]] = field(
         default_factory=list["weakref.ref[Setting[Any]]"]
     )
+    to_declare: bool = True
+    on_service: bool = False
+    lacking: frozenset[str] = frozenset()
     declared_anew: bool = False
-    problems: tuple[str, ...] = ()
+    declared: DeclaredSetting = _PENDING
+    rejected: tuple[RejectedRule, ...] = ()
+    coerced: tuple[CoercedRule, ...] = ()
 
     def alive(self) -> list[Setting[Any]]:
         """Return the settings that the application still holds."""
@@ -137,13 +141,15 @@ class ServedSettings:
                 else:
                     del self._entries[setting.name]
 
-    def pending(self) -> list[tuple[Entry, Setting[Any]]]:
-        """Return what is to be declared."""
+    def pending(self, features: Iterable[str]) -> list[tuple[Entry, Setting[Any]]]:
+        """Return what is to be declared to a service that has these context features."""
+        there = set(features)
         with self._lock:
             return [
                 (entry, alive[0])
                 for entry in self._entries.values()
-                if entry.stage is Stage.PENDING and (alive := entry.alive())
+                if (entry.to_declare or (entry.lacking and entry.lacking <= there))
+                and (alive := entry.alive())
             ]
 
     def known_names(self) -> list[str]:
@@ -151,21 +157,21 @@ class ServedSettings:
         with self._lock:
             for name in [name for name, entry in self._entries.items() if not entry.alive()]:
                 del self._entries[name]
-            known = [entry for entry in self._entries.values() if entry.stage is Stage.KNOWN]
-            return sorted({entry.current_name for entry in known})
+            return sorted({e.current_name for e in self._entries.values() if e.on_service})
 
     def reconcile(self, catalogue: Catalogue) -> None:
         """Take note of what was renamed on the service; deleted settings become pending, once each."""
         with self._lock:
             for entry in self._entries.values():
-                if entry.stage is not Stage.KNOWN:
+                if not entry.on_service:
                     continue
                 stored = catalogue.find(entry.current_name) or catalogue.find(entry.name)
                 if stored is None:
                     again = not entry.declared_anew
-                    entry.stage = Stage.PENDING if again else Stage.LOST
+                    entry.to_declare, entry.on_service = again, False
                     entry.current_name = entry.name
                     entry.declared_anew = True
+                    entry.declared = DeclaredSetting(DeclarationState.DELETED)
                     _logger.error(
                         "setting %r was deleted on the service; it keeps its last rules%s",
                         entry.name,
@@ -173,6 +179,11 @@ class ServedSettings:
                     )
                 elif stored.name != entry.current_name:
                     entry.current_name = stored.name
+                    is_back = stored.name == entry.name
+                    entry.declared = DeclaredSetting(
+                        DeclarationState.UPTODATE if is_back else DeclarationState.RENAMED,
+                        stored.version,
+                    )
                     _logger.warning(
                         "setting %r was renamed to %r on the service; its rules keep arriving",
                         entry.name,
@@ -201,10 +212,35 @@ class ServedSettings:
         self._warn_of_unlisted("track_contexts", contexts)
         self._warn_of_untracked_constants()
 
-    def reading(self) -> tuple[Tracking, int]:
-        """Return what decides how an answer is read: what is tracked, and a count of adoptions."""
+    def compare_features(self, there: Sequence[str]) -> None:
+        """Warn where the client's list of context features is not the service's, which is what counts."""
+        here = self._features
+        missing = [feature for feature in there if feature not in here]
+        unknown = [feature for feature in here if feature not in there]
+        remarks: list[str] = []
+        if missing:
+            remarks.append(f"{', '.join(missing)} is missing here")
+        if unknown:
+            remarks.append(f"{', '.join(unknown)} is unknown to the service")
+        if [f for f in here if f in there] != [f for f in there if f in here]:
+            remarks.append("the order is another one")
+        if remarks:
+            _logger.warning(
+                "the client's context features (%s) are not the service's (%s), whose order counts: %s",
+                ", ".join(here),
+                ", ".join(there),
+                "; ".join(remarks),
+            )
+
+    def reading(self) -> tuple[Tracking, tuple[int, int]]:
+        """Return what decides how an answer is read: what is tracked, and counts of what was added."""
         with self._lock:
-            return self._tracking, self._adoptions
+            validators = sum(
+                len(setting.validators)
+                for entry in self._entries.values()
+                for setting in entry.alive()
+            )
+            return self._tracking, (self._adoptions, validators)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -250,11 +286,15 @@ class ServedSettings:
             try:
                 section = read_section(sections[entry.current_name])
             except InvalidResponseError as error:
-                self._note_problems(entry, (str(error),))
+                self._note(entry, (RejectedRule(entry.name, None, str(error), error),), ())
                 continue
+            rejected: list[RejectedRule] = []
+            coerced: list[CoercedRule] = []
             for setting in entry.alive():
                 ingested = ingest(setting, section, features, tracking)
-                self._note_problems(entry, ingested.problems)
+                # Settings of one name differ here by their own validators at most.
+                rejected += [each for each in ingested.rejected if each not in rejected]
+                coerced += [each for each in ingested.coerced if each not in coerced]
                 with self._lock:
                     # Under the lock, so that defaults that are set meanwhile are not lost.
                     if self._closed or self._entries.get(entry.name) is not entry:
@@ -262,6 +302,7 @@ class ServedSettings:
                     self._fetched[setting] = ingested.table
                     if self._in_force:
                         self._put_in_force(setting)
+            self._note(entry, tuple(rejected), tuple(coerced))
 
     def _put_in_force(self, setting: Setting[Any]) -> None:
         """Publish what there is for *setting*, by one assignment."""
@@ -270,11 +311,36 @@ class ServedSettings:
             setting.published, table=table, defaults=self._defaults, started=True
         )
 
-    def _note_problems(self, entry: Entry, problems: tuple[str, ...]) -> None:
-        if problems != entry.problems:
-            entry.problems = problems
-            for problem in problems:
-                _logger.warning("setting %r: dropped: %s", entry.name, problem)
+    def _note(
+        self, entry: Entry, rejected: tuple[RejectedRule, ...], coerced: tuple[CoercedRule, ...]
+    ) -> None:
+        """Keep for the status what was not used, and log what was used the last time."""
+        known_rejected, known_coerced = set(entry.rejected), set(entry.coerced)
+        with self._lock:
+            entry.rejected, entry.coerced = rejected, coerced
+        for rule in rejected:
+            if rule not in known_rejected:
+                _logger.warning("dropped: %s", rule)
+        for each in coerced:
+            if each not in known_coerced:
+                _logger.warning("coerced: %s", each)
+
+    def report(
+        self,
+    ) -> tuple[dict[str, DeclaredSetting], tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
+        """Return how declarations stand, by name, and the rules that are not used as they are."""
+        with self._lock:
+            entries = [entry for entry in self._entries.values() if entry.alive()]
+            return (
+                {entry.name: entry.declared for entry in entries},
+                tuple(rule for entry in entries for rule in entry.rejected),
+                tuple(rule for entry in entries for rule in entry.coerced),
+            )
+
+    def refusals(self) -> dict[str, str]:
+        """Return why declarations were not accepted, by name."""
+        declared, _, _ = self.report()
+        return {name: each.refusal for name, each in declared.items() if each.refusal is not None}
 
     # --- the client's life ------------------------------------------------------------------------
 
@@ -283,7 +349,8 @@ class ServedSettings:
         with self._lock:
             self._fetched.clear()
             for entry in self._entries.values():
-                entry.stage = Stage.PENDING
+                entry.to_declare, entry.on_service = True, False
+                entry.declared = _PENDING
 
     def put_in_force(self) -> None:
         """After a start: defaults and tables count from now on."""

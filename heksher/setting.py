@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar, overload
 
 import msgspec
 
@@ -19,6 +20,40 @@ from heksher.rules import RuleTable
 from heksher.setting_type import SettingType, TypeLike, setting_type
 
 T = TypeVar("T")
+V = TypeVar("V", bound="Validator[Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class QueriedRule:
+    """A rule as validators and ``on_coerce`` see it.
+
+    Attributes:
+        rule_id: the service's number for it.
+        context_features: its conditions, pairs of context feature and value, in the service's order.
+    """
+
+    rule_id: int | None
+    context_features: tuple[tuple[str, str], ...]
+
+
+#: ``validator(value, rule, setting)`` returns the value to use; the rule is None for the service's
+#: default value.
+Validator: TypeAlias = "Callable[[T, QueriedRule | None, Setting[T]], T]"
+
+#: ``on_coerce(value, raw, coercions, rule, setting)`` returns the value to use, or raises TypeError.
+OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Setting[T]], T]"
+
+
+class _Given:
+    """The type of `_NOT_GIVEN`."""
+
+
+_NOT_GIVEN: Final = _Given()
+
+
+def _accept(value: T, *_: object) -> T:
+    """Take a coerced value as it is: the default of ``on_coerce``."""
+    return value
 
 
 class Setting(Generic[T]):
@@ -40,10 +75,18 @@ class Setting(Generic[T]):
             their order means nothing.
         default_value: the value where no rule matches and the service has told no other default.
         metadata: anything that JSON can say under string keys; the service only keeps it.
-        alias: the name under which the service may know the setting so far.
+        alias: the name under which the service may know the setting so far. It becomes an alias, and
+            the setting takes its rules over.
         version: ``major.minor``; every change of a declaration takes a higher one.
+        on_coerce: called when a value of the service is of a newer type and does not fit as a whole:
+            ``on_coerce(value, raw, coercions, rule, setting)``, with what is left of the value, the
+            value in JSON's types, a text for each part that was left out, and the rule (None for the
+            service's default value). It returns the value to use, or raises `TypeError` to refuse it,
+            which costs that one rule. Without it the value that is left is used; with None none is.
+        configurable_feature: another spelling of `configurable_features`.
 
     Raises:
+        TypeError: `configurable_features` or `default_value` is not given.
         InvalidSettingError: a part of the declaration is one that the service would refuse.
         InvalidDefaultError: `default_value` is no value of `type`.
         DuplicateSettingError: another module declares a setting of this name differently.
@@ -59,8 +102,10 @@ class Setting(Generic[T]):
         "metadata",
         "module",
         "name",
+        "on_coerce",
         "published",
         "type",
+        "validators",
         "version",
     )
 
@@ -75,12 +120,16 @@ class Setting(Generic[T]):
     alias: str | None
     version: str
     type: SettingType[T]
+    on_coerce: OnCoerce[T] | None
+    #: What `add_validator` added, in the order of calls. Replaced, never changed.
+    validators: tuple[Validator[T], ...]
     #: What `get` answers from. Clients replace it, nobody changes it.
     published: _lookup.Published[T]
     #: The module that made the setting, and the place in it, for messages.
     module: str
     declared_at: str
 
+    @overload
     def __init__(
         self,
         name: str,
@@ -90,6 +139,34 @@ class Setting(Generic[T]):
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
         version: str = "1.0",
+        on_coerce: OnCoerce[T] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        type: TypeLike[T],
+        *,
+        configurable_feature: Iterable[str],
+        default_value: T,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[T] | None = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        name: str,
+        type: TypeLike[T],
+        configurable_features: Iterable[str] | _Given = _NOT_GIVEN,
+        default_value: T | _Given = _NOT_GIVEN,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[T] | None = _accept,
+        configurable_feature: Iterable[str] | _Given = _NOT_GIVEN,
     ) -> None:
         _check_name("a setting's name", name)
         self.name = name
@@ -105,9 +182,18 @@ class Setting(Generic[T]):
             )
         self.version = version
         self.metadata = _checked_metadata(name, metadata)
+        features = _one_spelling(name, configurable_features, configurable_feature)
+        if isinstance(default_value, _Given):
+            raise TypeError(f"setting {name!r}: default_value is missing")
+        if on_coerce is not None and not callable(on_coerce):
+            raise InvalidSettingError(
+                f"setting {name!r}: on_coerce is {on_coerce!r}; a function or None is wanted"
+            )
+        self.on_coerce = on_coerce
+        self.validators = ()
         try:
             self.type = setting_type(type)
-            self.configurable_features = checked_features(configurable_features)
+            self.configurable_features = checked_features(features)
         except InvalidArgumentError as error:
             raise InvalidSettingError(f"setting {name!r}: {error}") from None
         try:
@@ -120,6 +206,31 @@ class Setting(Generic[T]):
         self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
         _set_get(self, _lookup.make_get(self))
         registry.register(self)
+
+    def add_validator(self, validator: V) -> V:
+        """Have *validator* called with each value that the service gives, to return the one to use.
+
+        Validators are called in the order in which they were added, each with what the one before
+        returned, as ``validator(value, rule, setting)``; the rule is None for the service's default
+        value. The default value of the declaration is not handed in. A validator that raises, whatever
+        it raises, costs that one rule: it is dropped, logged and listed in the client's ``status``. What
+        it returns is handed to every caller of `get`, so that it should be immutable.
+
+        One that is added while a client runs counts from the next update.
+
+        Returns:
+            *validator*, so that this can be used as a decorator.
+
+        Raises:
+            InvalidArgumentError: *validator* cannot be called.
+        """
+        if not callable(validator):
+            raise InvalidArgumentError(
+                f"setting {self.name!r}: the validator {validator!r} cannot be called; "
+                "a function of value, rule and setting is wanted"
+            )
+        self.validators = (*self.validators, validator)
+        return validator
 
     def __repr__(self) -> str:
         return f"<Setting {self.name!r}: {self.type.wire_name} by {', '.join(self.configurable_features)}>"
@@ -136,6 +247,21 @@ _NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str) or not names.is_setting_name(name):
         raise InvalidSettingError(f"{what} is {name!r}; it takes {names.SETTING_NAME_RULE}")
+
+
+def _one_spelling(
+    name: str, plural: Iterable[str] | _Given, singular: Iterable[str] | _Given
+) -> Iterable[str]:
+    if isinstance(singular, _Given):
+        if isinstance(plural, _Given):
+            raise TypeError(f"setting {name!r}: configurable_features is missing")
+        return plural
+    if isinstance(plural, _Given):
+        return singular
+    raise TypeError(
+        f"setting {name!r}: configurable_features and configurable_feature are two spellings of one "
+        "parameter; give one of them"
+    )
 
 
 def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -15,6 +16,85 @@ class ClientState(StrEnum):
     CLOSED = "closed"
 
 
+class DeclarationState(StrEnum):
+    """What became of a setting's declaration. The first six are the service's own words.
+
+    `CREATED` to `OUTDATED` mean that the service has the setting, as it is declared here or newer;
+    `MISMATCH`, `REJECTED` and `REFUSED` that the declaration has to be mended.
+    """
+
+    CREATED = "created"
+    UPTODATE = "uptodate"  # also where nothing had to be declared
+    UPGRADED = "upgraded"
+    OUTDATED = "outdated"
+    MISMATCH = "mismatch"
+    REJECTED = "rejected"
+    REFUSED = "refused"  # for a reason that has no word of its own, such as an unknown feature
+    FAILED = "failed"  # the service failed; the declaration is tried again
+    RENAMED = "renamed"  # somebody renamed it on the service, so that it is not declared from here
+    DELETED = "deleted"  # somebody deleted it, also after it had been declared anew
+    PENDING = "pending"  # not declared yet
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSetting:
+    """How a setting's declaration stands with the service.
+
+    Attributes:
+        state: what became of it.
+        service_version: the version that the service has or had, if it told.
+        differences: one text for each attribute that differs: its value here and there, and how
+            grave the difference is.
+        refusal: why the declaration was not accepted, with the mend; None if it was.
+    """
+
+    state: DeclarationState
+    service_version: str | None = None
+    differences: tuple[str, ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRule:
+    """A rule of the service that is not used here; the setting's other rules are.
+
+    Attributes:
+        setting: the setting's name here.
+        rule_id: the service's number for the rule; None if it is not the rule but the setting's
+            default value there, or all that the service says of the setting.
+        reason: why.
+        error: what a validator or ``on_coerce`` raised, without traceback, or None.
+    """
+
+    setting: str
+    rule_id: int | None
+    reason: str
+    error: BaseException | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        what = "" if self.rule_id is None else f"rule {self.rule_id}: "
+        return f"setting {self.setting!r}: {what}{self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class CoercedRule:
+    """A rule of the service whose value is used in part, since its type there is newer.
+
+    Attributes:
+        setting: the setting's name here.
+        rule_id: the service's number for the rule; None for the setting's default value there.
+        coercions: one text for each part that was left out, with its path: ``element 3: ...``.
+    """
+
+    setting: str
+    rule_id: int | None
+    coercions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = "default value" if self.rule_id is None else f"rule {self.rule_id}"
+        return f"setting {self.setting!r}: {what}: {'; '.join(self.coercions)}"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
     """How a client is doing. It is a snapshot and does not change.
@@ -25,14 +105,43 @@ class ClientStatus:
             was none yet.
         failures: updates that failed in a row; 0 after a success.
         last_error: what the newest failure was, also after a success; None if there was none.
+        declarations: how the declaration of each setting stands, by its name here.
+        rejected_rules: the rules of the newest update that are not used here.
+        coerced_rules: the rules of the newest update that are used in part.
     """
 
     state: ClientState
     staleness: float | None
     failures: int
     last_error: Exception | None
+    declarations: Mapping[str, DeclaredSetting] = field(default_factory=dict[str, DeclaredSetting])
+    rejected_rules: tuple[RejectedRule, ...] = ()
+    coerced_rules: tuple[CoercedRule, ...] = ()
+
+    @property
+    def settings(self) -> dict[DeclarationState, tuple[str, ...]]:
+        """The names of settings by the outcome of their declaration; outcomes of none are left out."""
+        names: dict[DeclarationState, list[str]] = {}
+        for name, declared in sorted(self.declarations.items()):
+            names.setdefault(declared.state, []).append(name)
+        return {state: tuple(names[state]) for state in DeclarationState if state in names}
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why declarations were not accepted, and the mend, by the setting's name."""
+        return {
+            name: declared.refusal
+            for name, declared in sorted(self.declarations.items())
+            if declared.refusal is not None
+        }
 
     def __str__(self) -> str:
         age = "never updated" if self.staleness is None else f"updated {self.staleness:.1f} s ago"
-        failing = f", {self.failures} failures in a row: {self.last_error}" if self.failures else ""
-        return f"{self.state}, {age}{failing}"
+        parts = [str(self.state), age]
+        if self.failures:
+            parts.append(f"{self.failures} failures in a row: {self.last_error}")
+        if self.refusals:
+            parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
+        if self.rejected_rules:
+            parts.append(f"{len(self.rejected_rules)} rules not used")
+        return ", ".join(parts)

@@ -7,16 +7,25 @@ becomes of their errors, is the core's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from heksher import protocol
 from heksher.context import Tracking
-from heksher.declaration import Catalogue, declaration_of, explain_refusal, plan
+from heksher.declaration import (
+    Catalogue,
+    Plan,
+    declaration_of,
+    failed,
+    judge,
+    lacking_features,
+    plan,
+)
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.served import Entry, ServedSettings, Stage
-from heksher.setting import Setting
+from heksher.served import Entry, ServedSettings
+from heksher.status import DeclarationState
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +47,7 @@ class _Asked:
 
     features: tuple[str, ...]
     tracking: Tracking
-    adoptions: int
+    added: tuple[int, int]
     etags: Mapping[str, str]
 
 
@@ -63,14 +72,20 @@ class Updater:
     Args:
         exchange: reaches the service.
         served: the settings.
+        publishing: makes a context in which rules may be published; entering it may take long.
     """
 
-    def __init__(self, exchange: ExchangeFunction, served: ServedSettings) -> None:
+    def __init__(
+        self,
+        exchange: ExchangeFunction,
+        served: ServedSettings,
+        publishing: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         self._exchange = exchange
         self._served = served
+        self._publishing = publishing
         self._asked: _Asked | None = None
-        #: Why declarations were refused, by name.
-        self.refusals: dict[str, str] = {}
+        self._features: tuple[str, ...] | None = None
 
     async def update(self) -> None:
         """Declare and refresh.
@@ -78,72 +93,100 @@ class Updater:
         Raises:
             ServiceError: something failed and should be tried again; the rest was done nevertheless.
         """
-        failure = await self._declare_pending()
-        await self._refresh()
+        features = await self._exchange(protocol.context_features())
+        if features != self._features:
+            self._features = features
+            self._served.compare_features(features)
+        failure = await self._declare_pending(features)
+        await self._refresh(features)
         if failure is not None:
             raise failure
 
     # --- declaring --------------------------------------------------------------------------------
 
-    async def _declare_pending(self) -> ServiceError | None:
+    async def _declare_pending(self, features: tuple[str, ...]) -> ServiceError | None:
         """Declare what the service does not have as it is declared here, one after another.
 
         Returns:
             The error of a declaration that has to be tried again; the others are done nevertheless.
         """
-        pending = self._served.pending()
+        pending = self._served.pending(features)
         if not pending:
             return None
         catalogue = Catalogue((await self._exchange(protocol.settings())).values())
         failure: ServiceError | None = None
         for entry, setting in pending:
-            try:
-                await self._declare(entry, setting, catalogue)
-            except (UnexpectedStatusError, InvalidResponseError) as error:
-                _logger.debug("the declaration of setting %r failed: %s", entry.name, error)
-                failure = error
+            decision = plan(declaration_of(setting), catalogue)
+            entry.current_name = decision.current_name
+            entry.on_service = catalogue.find(decision.current_name) is not None
+            entry.lacking = frozenset(setting.configurable_features).difference(features)
+            if decision.declarations and entry.lacking:
+                # Known without asking, and worth asking again as soon as the service has them.
+                entry.declared = lacking_features(entry.lacking, features)
+                entry.to_declare = False
+                _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
+                continue
+            if decision.unknown_alias:
+                _logger.warning(
+                    "setting %r: the service knows no alias %r, it is left out",
+                    setting.name,
+                    setting.alias,
+                )
+            failure = await self._declare(entry, decision) or failure
         return failure
 
-    async def _declare(self, entry: Entry, setting: Setting[Any], catalogue: Catalogue) -> None:
-        decision = plan(declaration_of(setting), catalogue)
-        if decision.unknown_alias:
-            _logger.warning(
-                "setting %r: the service knows no alias %r, it is left out",
-                setting.name,
-                setting.alias,
-            )
-        stage = Stage.KNOWN
-        exists = catalogue.find(setting.name) is not None
+    async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:
+        """Declare one setting; return the error, if it has to be tried again."""
+        if decision.declared is not None:
+            entry.declared = decision.declared
         for declaration in decision.declarations:
-            answer = await self._exchange(protocol.declare(declaration))
-            _logger.debug("setting %r at %s: %s", setting.name, declaration.version, answer.outcome)
-            if answer.outcome is protocol.Outcome.OUTDATED:
-                _logger.warning(
-                    "setting %r is declared at version %s, the service has %s: "
-                    "its default value and rules are used as far as they fit",
-                    setting.name,
-                    declaration.version,
-                    answer.service_version,
-                )
+            try:
+                answer = await self._exchange(protocol.declare(declaration))
+            except (UnexpectedStatusError, InvalidResponseError) as error:
+                entry.declared = failed(declaration, error)
+                _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
+                return error
+            entry.declared = judge(declaration, answer)
             if not answer.accepted:
-                self.refusals[setting.name] = explain_refusal(declaration, answer)
-                _logger.error("setting %r: %s", setting.name, self.refusals[setting.name])
-                if not exists:
-                    stage = Stage.LOST
+                _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 break
-            exists = True
-        entry.current_name = decision.current_name
-        entry.stage = stage
+            entry.on_service = True
+            self._log_outcome(entry, declaration)
+        entry.to_declare = False
+        return None
+
+    @staticmethod
+    def _log_outcome(entry: Entry, declaration: protocol.Declaration) -> None:
+        declared = entry.declared
+        differences = "; ".join(declared.differences)
+        if declared.state is DeclarationState.OUTDATED:
+            _logger.warning(
+                "setting %r is declared at version %s, the service has %s: its default value and "
+                "rules are used as far as they fit. It differs: %s",
+                entry.name,
+                declaration.version,
+                declared.service_version,
+                differences or "in nothing else",
+            )
+        elif declared.state is DeclarationState.UPGRADED:
+            _logger.info(
+                "setting %r was upgraded from version %s to %s: %s",
+                entry.name,
+                declared.service_version,
+                declaration.version,
+                differences or "nothing else changed",
+            )
+        else:
+            _logger.debug("setting %r at %s: %s", entry.name, declaration.version, declared.state)
 
     # --- refreshing -------------------------------------------------------------------------------
 
-    async def _refresh(self) -> None:
-        """Fetch the features' order and all rules, and publish what changed."""
-        features = await self._exchange(protocol.context_features())
-        tracking, adoptions = self._served.reading()
+    async def _refresh(self, features: tuple[str, ...]) -> None:
+        """Fetch all rules, and publish what changed."""
+        tracking, added = self._served.reading()
         etags: Mapping[str, str] = {}
         last = self._asked
-        if last is not None and (last.features, last.adoptions) == (features, adoptions):
+        if last is not None and (last.features, last.added) == (features, added):
             # A new Tracking is made for each change, so that identity will do.
             etags = last.etags if last.tracking is tracking else {}
         filters = tracking.query_filter()
@@ -156,12 +199,14 @@ class Updater:
         if fetched is None or not fetched.answered.issuperset(names):
             # Somebody deleted or renamed a setting.
             self._served.reconcile(Catalogue((await self._exchange(protocol.settings())).values()))
-            failure = await self._declare_pending()
+            failure = await self._declare_pending(features)
             fetched = await self._query(self._served.known_names(), filters, {})
             if fetched is None:
                 raise failure or ServiceError("the service refuses the names that it lists itself")
-        self._served.publish(fetched.sections, features, tracking)
-        self._asked = _Asked(features, tracking, adoptions, fetched.etags)
+        if fetched.sections:
+            async with self._publishing():
+                self._served.publish(fetched.sections, features, tracking)
+        self._asked = _Asked(features, tracking, added, fetched.etags)
         if failure is not None:
             raise failure
 

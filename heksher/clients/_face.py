@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random as random_module
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -59,13 +61,38 @@ class ClientFace:
             CoreOptions(
                 http,
                 _checked_seconds("update_interval", update_interval),
-                checked_features(context_features),
+                checked_features(context_features, at_least=0),
                 startup == "raise",
                 _checked_seconds("startup_timeout", startup_timeout),
                 random or random_module.random,
+                self._on_update,
                 clock,
             ),
         )
+
+    def on_update_ok(self) -> None:
+        """Called after each update that succeeded. To be overridden, or assigned on the client.
+
+        Called where updates run: in the event loop, or in the thread that updates. It should be
+        short; an error in it is logged, and harmless.
+        """
+
+    def on_update_error(self, exc: Exception) -> None:
+        """Called after each update that failed. To be overridden, or assigned on the client.
+
+        Args:
+            exc: what went wrong. Settings keep their last values, and it is tried again.
+        """
+
+    def _on_update(self, error: Exception | None) -> None:
+        # Through the instance at each call, for what was assigned later.
+        hook: Callable[[], object] = (
+            self.on_update_ok if error is None else partial(self.on_update_error, error)
+        )
+        result = hook()
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("it is a coroutine function; an ordinary function is wanted")
 
     @property
     def status(self) -> ClientStatus:
@@ -82,7 +109,8 @@ class ClientFace:
                 the moment of the call.
 
         Raises:
-            InvalidArgumentError: a feature has a default already, or the value is neither.
+            ContradictingArgumentError: a feature has a default already.
+            InvalidArgumentError: the value is neither.
             ClientClosedError: the client was closed.
         """
         self._core.set_defaults(features)
@@ -98,8 +126,8 @@ class ClientFace:
             **features: one value, several, or `TRACK_ALL`.
 
         Raises:
-            InvalidArgumentError: a value is no string, or a feature is tracked with all values and
-                with single ones.
+            ContradictingArgumentError: a feature is tracked with all values and with single ones.
+            InvalidArgumentError: a value is no string.
             ClientClosedError: the client was closed.
         """
         self._core.track_contexts(features)

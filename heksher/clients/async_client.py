@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -9,6 +10,7 @@ from typing import Any, Literal, Protocol, Self
 from heksher.backends import choose_async
 from heksher.backends.base import Backend, Clock
 from heksher.clients._face import ClientFace, Startup
+from heksher.modification_lock import AsyncModificationLock
 from heksher.protocol import SettingData
 
 
@@ -80,6 +82,10 @@ class AsyncHeksherClient(ClientFace):
             clock,
             random,
         )
+        #: Holds updates back: nothing is published by an update as long as you hold it.
+        self.modification_lock = AsyncModificationLock(
+            self._core.publishing, self._core.create_event
+        )
 
     async def set_as_main(self) -> None:
         """Start, and become the client that serves all settings not added to another one.
@@ -114,6 +120,16 @@ class AsyncHeksherClient(ClientFace):
         Settings keep their last rules and defaults. Final, and harmless when repeated.
         """
         await self._core.close()
+
+    async def close(self) -> None:
+        """Do the same as `aclose`, which is its newer name.
+
+        Deprecated: call `aclose`.
+        """
+        warnings.warn(
+            "AsyncHeksherClient.close() is deprecated, call aclose()", DeprecationWarning, 2
+        )
+        await self.aclose()
 
     async def reload(self) -> None:
         """Return once rules that were read after this call began are in force.

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from heksher.backends import choose_blocking
 from heksher.backends.base import Backend, Clock, run_blocking
 from heksher.clients._face import ClientFace, Startup
+from heksher.modification_lock import ThreadModificationLock
 from heksher.protocol import SettingData
 
 
@@ -61,6 +62,10 @@ class ThreadHeksherClient(ClientFace):
             max_response_bytes,
             clock,
             random,
+        )
+        #: Holds updates back: nothing is published by an update as long as you hold it.
+        self.modification_lock = ThreadModificationLock(
+            self._core.publishing, self._core.create_event
         )
 
     def set_as_main(self) -> None:

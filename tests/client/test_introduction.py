@@ -53,8 +53,8 @@ def test_the_introduction(backend: Harness, service: ServiceProcess) -> None:
         assert set(declared) == {"cache_ttl", "background_color"}
         assert declared["cache_ttl"].type == "int"
         assert declared["cache_ttl"].default_value == 60
-        assert declared["cache_ttl"].configurable_features == ("environment", "user")
-        assert declared["background_color"].configurable_features == ("environment", "theme")
+        assert declared["cache_ttl"].configurable_features == ["environment", "user"]
+        assert declared["background_color"].configurable_features == ["environment", "theme"]
 
         assert cache_ttl.get(user="jim") == 60
         assert background_color.get() == "white"

@@ -156,7 +156,7 @@ def test_a_second_start_declares_again_what_the_service_has_lost(scene: Scene) -
 
     async def body() -> None:
         client = scene.client()
-        scene.service.faults = [None, None, unreachable()]
+        scene.service.faults = [None, None, None, unreachable()]
         with pytest.raises(ServiceUnreachableError):
             await client.set_as_main()
         assert "ttl" in scene.service.settings

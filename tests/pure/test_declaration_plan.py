@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from heksher import Setting
-from heksher.declaration import Catalogue, Plan, declaration_of, explain_refusal, plan
+from heksher.declaration import Catalogue, Plan, declaration_of, failed, judge, plan
 from heksher.protocol import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
+from heksher.status import DeclarationState, DeclaredSetting
 
 TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")
-STORED = SettingData("ttl", "int", 60, "1.0", ("theme", "user"), {"k": 1}, ())
+UPTODATE = DeclaredSetting(DeclarationState.UPTODATE, "1.0")
+STORED = SettingData("ttl", "int", 60, "1.0", ["theme", "user"], {"k": 1}, [])
 
 
 def test_a_setting_declares_what_it_was_made_with() -> None:
@@ -24,8 +26,8 @@ def test_a_setting_declares_what_it_was_made_with() -> None:
 
 
 def test_the_catalogue_finds_by_name_and_by_alias() -> None:
-    other = SettingData("other", "str", "", "1.0", aliases=("b",))
-    stored = msgspec.structs.replace(STORED, aliases=("a", "old"))
+    other = SettingData("other", "str", "", "1.0", aliases=["b"])
+    stored = msgspec.structs.replace(STORED, aliases=["a", "old"])
     catalogue = Catalogue([stored, other])
     assert [catalogue.find(name) for name in ("ttl", "a", "old")] == [stored] * 3
     assert [catalogue.find(name) for name in ("other", "b")] == [other] * 2
@@ -65,19 +67,21 @@ def test_a_rename_is_declared_with_the_alias_and_at_its_own_version() -> None:
 
 def test_a_rename_that_was_made_is_not_made_again() -> None:
     declaration = replace(TTL, alias="old")
-    stored = msgspec.structs.replace(STORED, aliases=("old", "older"))
-    assert plan(declaration, Catalogue([stored])) == Plan((), "ttl")
+    stored = msgspec.structs.replace(STORED, aliases=["old", "older"])
+    assert plan(declaration, Catalogue([stored])) == Plan((), "ttl", UPTODATE)
 
 
 def test_a_setting_that_somebody_renamed_is_not_declared_again() -> None:
-    renamed = msgspec.structs.replace(STORED, name="new", aliases=("ttl",), version="3.0")
+    renamed = msgspec.structs.replace(STORED, name="new", aliases=["ttl"], version="3.0")
     for declaration in (TTL, replace(TTL, version="2.0", default_value=5)):
-        assert plan(declaration, Catalogue([renamed])) == Plan((), "new")
+        assert plan(declaration, Catalogue([renamed])) == Plan(
+            (), "new", DeclaredSetting(DeclarationState.RENAMED, "3.0")
+        )
 
 
 def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
     declaration = replace(TTL, alias="old")
-    assert plan(declaration, Catalogue([STORED])) == Plan((), "ttl", unknown_alias=True)
+    assert plan(declaration, Catalogue([STORED])) == Plan((), "ttl", UPTODATE, unknown_alias=True)
     changed = replace(declaration, default_value=61)
     assert plan(changed, Catalogue([STORED])) == Plan(
         (replace(changed, alias=None),), "ttl", unknown_alias=True
@@ -86,7 +90,7 @@ def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
 
 def test_an_alias_that_leads_elsewhere_is_the_services_to_refuse() -> None:
     declaration = replace(TTL, alias="old")
-    elsewhere = SettingData("elsewhere", "int", 1, "1.0", aliases=("old",))
+    elsewhere = SettingData("elsewhere", "int", 1, "1.0", aliases=["old"])
     assert plan(declaration, Catalogue([STORED, elsewhere])) == Plan((declaration,), "ttl")
     assert plan(declaration, Catalogue([elsewhere])) == Plan((declaration,), "ttl")
 
@@ -95,7 +99,7 @@ def test_an_alias_that_leads_elsewhere_is_the_services_to_refuse() -> None:
 
 
 def test_a_setting_that_is_up_to_date_costs_nothing() -> None:
-    assert plan(TTL, Catalogue([STORED])) == Plan((), "ttl")
+    assert plan(TTL, Catalogue([STORED])) == Plan((), "ttl", UPTODATE)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +148,18 @@ def test_any_difference_is_declared(change: dict[str, Any]) -> None:
 def test_values_are_equal_as_json_and_not_loosely(here: Any, there: Any, is_equal: bool) -> None:
     declaration = replace(TTL, default_value=here, metadata={"k": here})
     stored = msgspec.structs.replace(STORED, default_value=there, metadata={"k": there})
-    needed = () if is_equal else (declaration,)
-    assert plan(declaration, Catalogue([stored])) == Plan(needed, "ttl")
+    needed = Plan((), "ttl", UPTODATE) if is_equal else Plan((declaration,), "ttl")
+    assert plan(declaration, Catalogue([stored])) == needed
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+def refusal(declaration: Declaration, answer: DeclarationAnswer) -> str:
+    declared = judge(declaration, answer)
+    assert declared.state.value == answer.outcome.value
+    assert declared.refusal is not None
+    return declared.refusal
 
 
 def test_a_mismatch_names_each_attribute_here_and_there_and_the_mend() -> None:
@@ -162,7 +173,7 @@ def test_a_mismatch_names_each_attribute_here_and_there_and_the_mend() -> None:
             Difference("major", "configurable_features", ["theme"]),
         ),
     )
-    text = explain_refusal(TTL, answer)
+    text = refusal(TTL, answer)
     for part in (
         "version 1.0",
         "default_value is 60 here and 61 on the service (minor)",
@@ -181,7 +192,7 @@ def test_a_rejection_names_the_services_version_and_words() -> None:
         (Difference("mismatch", message="setting type incompatible with values for rules: [7]"),),
         "1.4",
     )
-    text = explain_refusal(replace(TTL, version="2.0"), answer)
+    text = refusal(replace(TTL, version="2.0"), answer)
     for part in (
         "version 2.0",
         "rejected",
@@ -194,11 +205,38 @@ def test_a_rejection_names_the_services_version_and_words() -> None:
 
 def test_a_refusal_keeps_the_services_words() -> None:
     words = "HTTP 404: {'user'} are not acceptable context features"
-    text = explain_refusal(TTL, DeclarationAnswer(Outcome.REFUSED, text=words))
+    text = refusal(TTL, DeclarationAnswer(Outcome.REFUSED, text=words))
     for part in ("version 1.0", "refused", words, "mend"):
         assert part in text
 
 
 def test_an_attribute_that_nobody_knows_here_is_told_as_well() -> None:
     answer = DeclarationAnswer(Outcome.MISMATCH, (Difference("minor", "colour", "red"),))
-    assert "colour is None here and 'red' on the service" in explain_refusal(TTL, answer)
+    assert "colour is None here and 'red' on the service" in refusal(TTL, answer)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.CREATED, Outcome.UPTODATE, Outcome.UPGRADED, Outcome.OUTDATED]
+)
+def test_what_the_service_accepts_is_no_refusal_and_keeps_version_and_differences(
+    outcome: Outcome,
+) -> None:
+    answer = DeclarationAnswer(outcome, (Difference("major", "type", "float"),), "2.0")
+    assert judge(TTL, answer) == DeclaredSetting(
+        DeclarationState(outcome.value),
+        "2.0",
+        ("type is 'int' here and 'float' on the service (major)",),
+        None,
+    )
+
+
+def test_every_outcome_has_a_state_of_its_name() -> None:
+    assert {outcome.value for outcome in Outcome} <= {state.value for state in DeclarationState}
+
+
+def test_a_failure_says_that_the_declaration_is_tried_again() -> None:
+    declared = failed(TTL, ValueError("HTTP 500"))
+    assert declared.state is DeclarationState.FAILED
+    assert declared.refusal is not None
+    for part in ("version 1.0", "HTTP 500", "tried again"):
+        assert part in declared.refusal

@@ -12,6 +12,9 @@ from heksher.context import Defaults, Tracking
 from heksher.ingest import Ingested, ingest
 from heksher.protocol import RuleData, Section
 from heksher.rules import Rule, RuleTable
+from heksher.setting import QueriedRule
+from heksher.setting_type import HeksherSequence
+from heksher.status import CoercedRule, RejectedRule
 
 FEATURES = ("environment", "user", "theme")
 
@@ -44,6 +47,7 @@ def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -
             FEATURES,
         ),
         (),
+        (),
     )
     assert [type(each.value) for each in result.table.rules] == [int, int, int]
     assert type(result.table.default) is int
@@ -53,23 +57,23 @@ def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -
 def test_a_rule_with_a_value_of_another_type_is_dropped_and_told(value: Any) -> None:
     result = ingested(rule(7, value, user="jim"), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
-    assert result.problems == (f"rule 7: {value!r} is no int",)
+    assert result.rejected == (RejectedRule("ttl", 7, f"{value!r} is no int"),)
 
 
 @pytest.mark.parametrize("feature", ["environment", "nobody_knows"])
 def test_a_rule_on_a_foreign_feature_is_dropped_and_told(feature: str) -> None:
     result = ingested(rule(7, 1, user="jim", **{feature: "x"}), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
-    (problem,) = result.problems
-    assert "rule 7" in problem
-    assert repr(feature) in problem
+    (rejected,) = result.rejected
+    assert rejected.rule_id == 7
+    assert repr(feature) in rejected.reason
 
 
 def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped() -> None:
     # Priority needs its place; features and rules are two answers, and may disagree.
     result = ingest(ttl_setting(), Section((rule(7, 1, theme="dark"),), 60), ("user",), Tracking())
     assert result.table.rules == ()
-    assert len(result.problems) == 1
+    assert len(result.rejected) == 1
 
 
 def test_rules_outside_of_what_is_tracked_are_left_out_silently() -> None:
@@ -81,7 +85,7 @@ def test_rules_outside_of_what_is_tracked_are_left_out_silently() -> None:
     ]
     some = ingested(*rules, tracked={"user": "jim"})
     assert [each.rule_id for each in some.table.rules] == [1]
-    assert some.problems == ()
+    assert some.rejected == ()
     more = ingested(*rules, tracked={"user": "jim", "theme": TRACK_ALL})
     assert [each.rule_id for each in more.table.rules] == [1, 3]
 
@@ -89,7 +93,7 @@ def test_rules_outside_of_what_is_tracked_are_left_out_silently() -> None:
 @pytest.mark.parametrize("default", [0, 1, -5], ids=repr)
 def test_the_services_default_goes_before_the_local_one(default: int) -> None:
     result = ingested(default=default)
-    assert (result.table.default, result.problems) == (default, ())
+    assert (result.table.default, result.rejected) == (default, ())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_the_services_default_goes_before_the_local_one(default: int) -> None:
 def test_empty_defaults_are_values(kind: type[Any], local: Any, value: Any) -> None:
     setting: Setting[Any] = Setting("empty", kind, ["user"], local)
     result = ingest(setting, Section((), value), FEATURES, Tracking())
-    assert result == Ingested(RuleTable(value, (), FEATURES), ())
+    assert result == Ingested(RuleTable(value, (), FEATURES), (), ())
 
 
 @pytest.mark.parametrize("unusable", [None, "x", 1.5, True, []], ids=repr)
@@ -111,7 +115,9 @@ def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> No
     second = ingest(setting, section, FEATURES, Tracking())
     assert second.table.default == 90
     for result in (first, second):
-        assert result.problems == (f"default value: {unusable!r} is no int",)
+        assert result.rejected == (
+            RejectedRule("ttl", None, f"default value: {unusable!r} is no int"),
+        )
         assert [each.rule_id for each in result.table.rules] == [7]
 
 
@@ -126,11 +132,183 @@ def test_a_rule_with_two_conditions_on_one_feature_is_dropped_and_told() -> None
     twice = RuleData(1, (("user", "jim"), ("user", "jim")), 7)
     result = ingested(twice, rule(8, 2, user="jim"))
     assert [each.rule_id for each in result.table.rules] == [8]
-    assert result.problems == ("rule 7: it has two conditions on 'user'",)
+    assert result.rejected == (RejectedRule("ttl", 7, "it has two conditions on 'user'"),)
 
 
 def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped_and_told() -> None:
     section = Section((rule(7, 1, theme="dark"), rule(8, 2, user="jim")), 60)
     result = ingest(ttl_setting(), section, ("user",), Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
-    assert "service's context features" in result.problems[0]
+    assert "service's context features" in result.rejected[0].reason
+
+
+# --- validators -----------------------------------------------------------------------------------
+
+
+def test_validators_are_called_in_order_with_value_rule_and_setting() -> None:
+    setting = ttl_setting()
+    seen: list[tuple[str, int, QueriedRule | None]] = []
+
+    @setting.add_validator
+    def doubled(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        assert of is setting
+        seen.append(("doubled", value, rule))
+        return 2 * value
+
+    @setting.add_validator
+    def next_one(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        seen.append(("next_one", value, rule))
+        return value + 1
+
+    result = ingest(setting, Section((rule(7, 10, user="jim"),), 60), FEATURES, Tracking())
+    queried = QueriedRule(7, (("user", "jim"),))
+    assert seen == [
+        ("doubled", 10, queried),
+        ("next_one", 20, queried),
+        ("doubled", 60, None),
+        ("next_one", 120, None),
+    ]
+    assert [each.value for each in result.table.rules] == [21]
+    assert result.table.default == 121
+    # The default value of the declaration is the application's own.
+    assert setting.default_value == 60
+    assert setting.get(user="jim", theme="dark") == 60
+    # A decorator leaves the function's name to the function.
+    assert doubled(1, None, setting) == 2
+
+
+class Refusal(BaseException):
+    """Not even an Exception."""
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nor can it be shown")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("too large"), TypeError(), SystemExit(3), Refusal("no"), Broken()],
+    ids=repr,
+)
+def test_a_validator_that_raises_whatever_it_raises_costs_that_one_rule(
+    error: BaseException,
+) -> None:
+    setting = ttl_setting()
+
+    @setting.add_validator
+    def at_most_100(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        if value > 100:
+            raise error
+        return value
+
+    section = Section((rule(7, 101, user="jim"), rule(8, 100, user="joe")), 61)
+    result = ingest(setting, section, FEATURES, Tracking())
+    assert [each.rule_id for each in result.table.rules] == [8]
+    (rejected,) = result.rejected
+    assert (rejected.setting, rejected.rule_id, rejected.error) == ("ttl", 7, error)
+    assert type(error).__name__ in rejected.reason
+    assert "at_most_100" in rejected.reason
+    # It is kept, and must not keep what it was raised from alive.
+    assert error.__traceback__ is None
+
+
+def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
+    setting = ttl_setting()
+
+    @setting.add_validator
+    def interrupted(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(setting, Section((), 61), FEATURES, Tracking())
+
+
+def test_a_default_that_a_validator_refuses_leaves_the_one_before_in_force() -> None:
+    setting = ttl_setting()
+    setting.published = Published(RuleTable(90), Defaults(), started=True)
+
+    @setting.add_validator
+    def refuses(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        raise ValueError("never")
+
+    result = ingest(setting, Section((), 61), FEATURES, Tracking())
+    assert result.table.default == 90
+    assert [each.rule_id for each in result.rejected] == [None]
+    assert "default value" in result.rejected[0].reason
+
+
+# --- coercions ------------------------------------------------------------------------------------
+
+
+def sizes_setting(**options: Any) -> Setting[Any]:
+    return Setting("sizes", HeksherSequence(int), ["user"], [1], **options)
+
+
+NEWER = Section((rule(7, [1, "x", 3], user="jim"), rule(8, [4], user="joe")), ["y", 9])
+
+
+def test_a_value_of_a_newer_type_is_used_as_far_as_it_fits_and_told_with_its_path() -> None:
+    result = ingest(sizes_setting(), NEWER, FEATURES, Tracking())
+    assert [each.value for each in result.table.rules] == [(1, 3), (4,)]
+    assert result.table.default == (9,)
+    assert result.rejected == ()
+    assert [(each.setting, each.rule_id) for each in result.coerced] == [
+        ("sizes", 7),
+        ("sizes", None),
+    ]
+    assert [each.coercions[0].partition(":")[0] for each in result.coerced] == [
+        "element 1",
+        "element 0",
+    ]
+    assert result.coerced[0] == CoercedRule("sizes", 7, result.coerced[0].coercions)
+
+
+def test_on_coerce_is_asked_with_five_arguments_and_its_value_is_used() -> None:
+    seen: list[Any] = []
+
+    def on_coerce(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return ("another",)
+
+    setting = sizes_setting(on_coerce=on_coerce)
+    result = ingest(setting, NEWER, FEATURES, Tracking())
+    (value, raw, coercions, queried, of), of_default = seen
+    assert (value, raw, queried, of) == (
+        (1, 3),
+        [1, "x", 3],
+        QueriedRule(7, (("user", "jim"),)),
+        setting,
+    )
+    assert coercions[0].startswith("element 1: ")
+    assert of_default[3] is None
+    assert [each.value for each in result.table.rules] == [("another",), (4,)]
+    assert result.table.default == ("another",)
+    assert len(result.coerced) == 2
+
+
+def test_validators_come_after_on_coerce() -> None:
+    setting = sizes_setting(on_coerce=lambda value, *_: (*value, 0))
+    setting.add_validator(lambda value, *_: sum(value))
+    result = ingest(setting, NEWER, FEATURES, Tracking())
+    assert [each.value for each in result.table.rules] == [4, 4]
+
+
+@pytest.mark.parametrize("error", [TypeError("rather not"), ValueError("nor this")], ids=repr)
+def test_an_on_coerce_that_raises_costs_that_one_rule(error: Exception) -> None:
+    def on_coerce(*arguments: Any) -> Any:
+        raise error
+
+    result = ingest(sizes_setting(on_coerce=on_coerce), NEWER, FEATURES, Tracking())
+    assert [each.rule_id for each in result.table.rules] == [8]
+    assert result.table.default == (1,)
+    assert [(each.rule_id, each.error) for each in result.rejected] == [(7, error), (None, error)]
+    assert result.coerced == ()
+
+
+def test_on_coerce_none_refuses_all_coercions() -> None:
+    result = ingest(sizes_setting(on_coerce=None), NEWER, FEATURES, Tracking())
+    assert [each.rule_id for each in result.table.rules] == [8]
+    assert result.table.default == (1,)
+    assert [each.rule_id for each in result.rejected] == [7, None]
+    assert "element 1: " in result.rejected[0].reason

@@ -140,7 +140,7 @@ def test_settings_are_found_by_name() -> None:
     }
     bare = {"name": "c", "type": "str", "default_value": "", "version": "1.0"}
     assert settings().read(answer({"settings": [full, bare]})) == {
-        "a": SettingData("a", "int", None, "1.10", ("user", "theme"), {"k": 1}, ("b",)),
+        "a": SettingData("a", "int", None, "1.10", ["user", "theme"], {"k": 1}, ["b"]),
         "c": SettingData("c", "str", "", "1.0"),
     }
 

@@ -25,15 +25,16 @@ PURE = [
     "heksher.registry",
     "heksher.setting",
     "heksher.protocol",
+    "heksher.status",
     "heksher.declaration",
     "heksher.ingest",
     "heksher.schedule",
-    "heksher.status",
 ]
 ORDER = [
     *PURE,
     "heksher.served",
     "heksher.backends.base",
+    "heksher.modification_lock",
     "heksher.update",
     "heksher.core",
     "heksher.backends",
@@ -71,6 +72,7 @@ ONLY_IN = {
     "threading": {
         "heksher.registry",
         "heksher.served",
+        "heksher.modification_lock",
         "heksher.core",
         "heksher.backends._http",
         "heksher.backends._thread",
