@@ -5,18 +5,29 @@ On every backend, with real HTTP to a service process wherever the wire has a pa
 
 from __future__ import annotations
 
+import gc
+import importlib.util
+import logging
+import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, ClassVar
 
 import httpx
 import pytest
-from harness import AnyClient, Harness
+from harness import PATIENCE, AnyClient, Harness
 from leftovers import Leftovers
 from misreading import MisreadingService, misread
 from service_process import ServiceProcess
 
-from heksher import TRACK_ALL, Setting
-from heksher.exceptions import ServiceUnreachableError
+from heksher import TRACK_ALL, Setting, registry
+from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnknownFeatureError
 from heksher.status import ClientState, ClientStatus
 
 FEATURES = ["environment", "user", "theme"]
@@ -302,6 +313,144 @@ def test_closing_after_failures_raises_nothing(backend: Harness, service: Servic
     backend.run(body)
 
 
+# --- 6: what the application is told --------------------------------------------------------------
+
+
+def _listen(client: AnyClient) -> list[Exception | None]:
+    """Return what the client tells from now on: None for a success, else the error."""
+    heard: list[Exception | None] = []
+    hooks: dict[str, Callable[..., None]] = {
+        "on_update_ok": lambda: heard.append(None),
+        "on_update_error": heard.append,
+    }
+    for name, hook in hooks.items():
+        setattr(client.client, name, hook)
+    return heard
+
+
+def test_on_update_ok_is_called_after_successes_and_never_after_a_failure(
+    backend: Harness, service: ServiceProcess
+) -> None:
+    async def body() -> None:
+        client = backend.client(service.url, SOON, FEATURES)
+        heard = _listen(client)
+        async with client:
+            await backend.until(lambda: len(heard) >= 3, "two polls after the start")
+            assert all(error is None for error in heard)
+            service.kill()
+            with pytest.raises(ServiceUnreachableError):
+                await client.reload()
+            failed = next(n for n, error in enumerate(heard) if error is not None)
+            await backend.until(lambda: len(heard) >= failed + 4, "further polls fail")
+            assert all(isinstance(error, ServiceUnreachableError) for error in heard[failed:])
+            service.start_again()
+            await backend.until(lambda: heard[-1] is None, "a success again")
+            assert client.status.failures == 0
+
+    backend.run(body)
+
+
+@pytest.mark.parametrize("startup", ["continue", "raise"])
+def test_a_start_that_failed_is_told_as_a_failure(
+    backend: Harness, service: ServiceProcess, startup: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+
+    async def body() -> None:
+        service.kill()
+        client = backend.client(service.url, SOON, FEATURES, startup=startup)
+        heard = _listen(client)
+        if startup == "raise":
+            with pytest.raises(ServiceUnreachableError):
+                await client.set_as_main()
+        else:
+            await client.set_as_main()
+            assert client.status.failures >= 1
+            assert client.status.staleness is None
+            assert isinstance(client.status.last_error, ServiceUnreachableError)
+        assert heard
+        assert all(isinstance(error, ServiceUnreachableError) for error in heard)
+        assert {r.levelno for r in caplog.records if "fail" in r.message} == {logging.ERROR}
+        if startup == "continue":
+            service.start_again()
+            await backend.until(lambda: heard[-1] is None, "it goes on trying")
+            service.add_rule("ttl", {"user": "jim"}, 1)
+            await client.reload()
+            assert ttl.get(user="jim") == 1
+        await client.close()
+
+    backend.run(body)
+
+
+# --- 7: validators --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError("too much"), KeyError("limit"), TypeError("no")])
+def test_a_validator_that_raises_costs_its_rule_and_nothing_else(
+    backend: Harness, service: ServiceProcess, error: Exception
+) -> None:
+    validated = Setting("m_validated", int, ["user"], 0)
+    others = [Setting(name, int, ["user"], 0) for name in ("a_first", "z_last")]
+
+    @validated.add_validator
+    def at_most_ten(value: int, rule: object, setting: object) -> int:  # pyright: ignore[reportUnusedFunction]
+        if value > 10:
+            raise error
+        return value
+
+    async def body() -> None:
+        client = backend.client(service.url, SOON, FEATURES)
+        client.track_contexts(user=TRACK_ALL)
+        async with client:
+            service.add_rule("m_validated", {"user": "joe"}, 5)
+            refused = service.add_rule("m_validated", {"user": "jim"}, 50)
+            for other in others:
+                service.add_rule(other.name, {"user": "jim"}, 1)
+            await client.reload()
+            assert [other.get(user="jim") for other in others] == [1, 1]
+            assert validated.get(user="joe") == 5
+            assert validated.get(user="jim") == 0
+            (rejected,) = client.status.rejected_rules
+            assert (rejected.setting, rejected.rule_id) == ("m_validated", refused)
+            assert type(rejected.error) is type(error)
+            assert type(error).__name__ in rejected.reason
+            assert client.status.failures == 0
+            service.change_rule(refused, 7)
+            await backend.until(lambda: validated.get(user="jim") == 7, "the operator mends it")
+            assert client.status.rejected_rules == ()
+
+    backend.run(body)
+
+
+def test_a_validator_that_refuses_the_default_of_the_service_leaves_no_other_setting_stale(
+    backend: Harness, service: ServiceProcess
+) -> None:
+    service.declare("m_validated", "int", 50, version="1.0")
+    service.declare("m_validated", "int", 51, version="1.1")
+    validated = Setting("m_validated", int, ["user"], 3)
+    other = Setting("z_last", int, ["user"], 0)
+
+    @validated.add_validator
+    def at_most_ten(value: int, rule: object, setting: object) -> int:  # pyright: ignore[reportUnusedFunction]
+        if value > 10:
+            raise ValueError(value)
+        return value
+
+    async def body() -> None:
+        client = backend.client(service.url, SOON, FEATURES)
+        client.track_contexts(user=TRACK_ALL)
+        async with client:
+            service.add_rule("z_last", {"user": "jim"}, 1)
+            service.add_rule("m_validated", {"user": "jim"}, 4)
+            await client.reload()
+            assert other.get(user="jim") == 1
+            assert validated.get(user="jim") == 4
+            assert validated.get(user="joe") == 3
+            assert [each.rule_id for each in client.status.rejected_rules] == [None]
+
+    backend.run(body)
+
+
 # --- 9: closing, and connections ------------------------------------------------------------------
 
 
@@ -367,3 +516,220 @@ def test_one_http_client_serves_all_calls_and_is_closed_with_the_client(
         await leftovers.gone(backend)
 
     backend.run(body)
+
+
+# --- 10: what get() costs -------------------------------------------------------------------------
+
+
+class _Heard(logging.Handler):
+    """Keeps all that the library logs, at every level."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def heard() -> Iterator[_Heard]:
+    """All loggers of the library at DEBUG."""
+    handler = _Heard()
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    ours = [each for each in loggers if each.name.partition(".")[0] == "heksher"]
+    levels = [each.level for each in ours]
+    for each in ours:
+        each.setLevel(logging.DEBUG)
+    logging.getLogger("heksher").addHandler(handler)
+    yield handler
+    logging.getLogger("heksher").removeHandler(handler)
+    for each, level in zip(ours, levels, strict=True):
+        each.setLevel(level)
+
+
+class _Reader:
+    """Calls get() in the ways there are, with the client's state at that moment."""
+
+    def __init__(self) -> None:
+        self.theme: ContextVar[str] = ContextVar("theme", default="bright")
+        self.color = Setting("color", str, FEATURES, "white")
+
+    def configure(self, client: AnyClient) -> None:
+        client.set_defaults(environment="dev", theme=self.theme)
+        client.track_contexts(environment="dev", user=["jim", "joe"], theme=["dark", "bright"])
+
+    def add_rules(self, service: ServiceProcess) -> None:
+        service.add_rule("color", {"theme": "dark"}, "black")
+        service.add_rule("color", {"user": "jim", "theme": "dark"}, "grey")
+        service.add_rule("color", {"environment": "dev", "user": "joe"}, "green")
+
+    def read(self) -> list[str]:
+        """Return what get() answers: to a rule, to none, with an untracked value, for a default."""
+        get = self.color.get
+        return [
+            get(user="jim", theme="dark"),
+            get(user="jim"),
+            get(user="nobody knows", theme="dark"),
+            get(user="joe", theme="untracked"),
+            get(environment="prod", user="joe"),
+        ]
+
+    answers: ClassVar = ["grey", "white", "black", "green", "white"]
+
+
+def test_get_logs_nothing_at_any_level(
+    backend: Harness, service: ServiceProcess, heard: _Heard
+) -> None:
+    reader = _Reader()
+
+    def read() -> list[str]:
+        heard.records.clear()
+        answers = reader.read()
+        assert heard.records == []
+        return answers
+
+    async def body() -> None:
+        read()
+        client = backend.client(service.url, NEVER, FEATURES)
+        reader.configure(client)
+        async with client:
+            assert heard.records, "the library does log"
+            reader.add_rules(service)
+            await client.reload()
+            assert read() == reader.answers
+            with pytest.raises(MissingFeatureError):
+                reader.color.get()
+            with pytest.raises(UnknownFeatureError):
+                reader.color.get(user="jim", galaxy="far")
+            assert heard.records == []
+        assert read() == reader.answers
+
+    backend.run(body)
+
+
+def test_get_calls_nothing_that_could_wait(backend: Harness, service: ServiceProcess) -> None:
+    reader = _Reader()
+    modules: set[str] = set()
+    functions: set[str] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            modules.add(frame.f_globals.get("__name__", "generated"))
+        elif event == "c_call" and argument is not sys.setprofile:
+            owner = argument.__self__
+            kind = owner.__name__ if isinstance(owner, ModuleType) else type(owner).__name__
+            functions.add(f"{kind}.{argument.__name__}")
+
+    async def body() -> None:
+        client = backend.client(service.url, NEVER, FEATURES)
+        reader.configure(client)
+        async with client:
+            reader.add_rules(service)
+            await client.reload()
+            before = sys.getprofile()
+            sys.setprofile(note)
+            try:
+                answers = reader.read()
+            finally:
+                sys.setprofile(before)
+            assert answers == reader.answers
+
+    backend.run(body)
+    # Nothing but the look-up: the reader's own frame, and modules that do no I/O and hold no lock.
+    assert modules <= {__name__, "generated", "heksher._lookup", "heksher.rules", "heksher.context"}
+    assert "builtins.open" not in functions
+    owners = {name.partition(".")[0] for name in functions}
+    assert owners <= {"builtins", "dict", "frozenset", "set", "tuple", "list", "str", "ContextVar"}
+
+
+def test_get_answers_while_all_locks_are_held(
+    backend: Harness, service: ServiceProcess, heard: _Heard
+) -> None:
+    reader = _Reader()
+    answers: list[list[str]] = []
+
+    async def body() -> None:
+        client = backend.client(service.url, NEVER, FEATURES)
+        reader.configure(client)
+        async with client:
+            reader.add_rules(service)
+            await client.reload()
+            locks = _locks_of(client.client, reader.color, vars(registry), heard)
+            assert len(locks) >= 4, "of the core, the settings, the registry and the log handler"
+            with ExitStack() as held:
+                for lock in locks:
+                    assert lock.acquire(timeout=PATIENCE)
+                    held.callback(lock.release)
+                # Another thread: some locks can be had again by the one that holds them.
+                thread = threading.Thread(target=lambda: answers.append(reader.read()), daemon=True)
+                thread.start()
+                thread.join(PATIENCE)
+                assert answers == [reader.answers]
+
+    backend.run(body)
+
+
+def _locks_of(*roots: object) -> list[Any]:
+    """Return the locks that can be reached through objects of the library and plain containers."""
+    kinds = (type(threading.Lock()), type(threading.RLock()))
+    found: dict[int, object] = {}
+    seen: set[int] = set()
+    open_ends = list(roots)
+    while open_ends:
+        thing = open_ends.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, kinds):
+            found[id(thing)] = thing
+        elif isinstance(thing, (dict, list, tuple, logging.Handler)) or (
+            type(thing).__module__.startswith("heksher.") and not isinstance(thing, type)
+        ):
+            open_ends += gc.get_referents(thing)
+    return list(found.values())
+
+
+def test_get_leaves_nothing_behind_not_even_for_the_garbage_collector(
+    backend: Harness, service: ServiceProcess
+) -> None:
+    reader = _Reader()
+
+    async def body() -> None:
+        client = backend.client(service.url, NEVER, FEATURES)
+        reader.configure(client)
+        async with client:
+            reader.add_rules(service)
+            await client.reload()
+            for _ in range(100):
+                reader.read()
+            gc.collect()
+            gc.disable()
+            try:
+                before = sys.getallocatedblocks()
+                for _ in range(1000):
+                    reader.read()
+                left = sys.getallocatedblocks() - before
+            finally:
+                gc.enable()
+            assert left < 100, "5000 calls"
+
+    backend.run(body)
+
+
+def test_the_benchmark_tells_what_get_costs_as_a_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "basics.py"
+    spec = importlib.util.spec_from_file_location("benchmark_basics", path)
+    assert spec is not None and spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    with benchmark.Service(tmp_path) as service:
+        benchmark.show_get(service)
+    assert re.search(
+        r"^get\(\): \d+ ns; \d+(\.\d+)? x a function written by hand$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
