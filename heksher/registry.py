@@ -151,7 +151,11 @@ def resume(setting: Setting[Any]) -> None:
     with _lock:
         _suspended.discard(setting)
         for client in _servers(setting):
-            client.adopt([setting])
+            try:
+                client.adopt([setting])
+            except DuplicateSettingError as error:
+                # It was given one in between. Whoever undoes a stub can do nothing about that.
+                _logger.warning("setting %r is not refreshed any more: %s", setting.name, error)
 
 
 def set_main(client: MainClient) -> MainClient | None:

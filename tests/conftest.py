@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 from harness import HARNESSES, Harness
 
-from heksher import registry
+from heksher import testing
 
 
 @pytest.fixture(autouse=True)
-def _fresh_registry() -> Iterator[None]:
-    """No main client and no settings, before and after each test."""
-    registry.reset()
+def _fresh_process() -> Iterator[None]:
+    """No main client, no settings and no stub, before and after each test."""
+    testing.reset()
     yield
-    registry.reset()
+    testing.reset()
 
 
 @pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)

@@ -45,6 +45,8 @@ ORDER = [
     "heksher.clients._face",
     "heksher.clients.async_client",
     "heksher.clients.thread_client",
+    "heksher.clients.stub",
+    "heksher.testing",
     "heksher",
 ]
 
@@ -76,6 +78,7 @@ ONLY_IN = {
         "heksher.core",
         "heksher.backends._http",
         "heksher.backends._thread",
+        "heksher.clients.stub",
     },
     "random": {"heksher.clients._face"},
     "importlib": {"heksher", "heksher.backends"},

@@ -28,6 +28,7 @@ HEAVY = {
     "ssl",
     "starlette",
     "trio",
+    "unittest",
     "uvicorn",
 }
 
@@ -83,4 +84,11 @@ def test_a_client_of_threads_loads_no_event_loop_library() -> None:
     loaded = loaded_by(
         "import heksher; heksher.ThreadHeksherClient('http://heksher', 60, ['user'])"
     )
+    assert not {"anyio", "httpx", "trio", "unittest"} & roots(loaded)
+
+
+def test_stubs_load_no_client_no_http_client_and_no_trio() -> None:
+    loaded = loaded_by("import heksher.testing; from heksher.clients.stub import Rule")
+    assert "heksher.clients.stub" in loaded
     assert not {"anyio", "httpx", "trio"} & roots(loaded)
+    assert not {"heksher.core", "heksher.backends"} & loaded

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 import heksher
-from heksher import backends, clients, exceptions
+from heksher import backends, clients, exceptions, testing
+from heksher.clients import stub
 
 #: What typing and importing leave behind in a module.
 LEFT_OVER = {"Any", "Sequence", "TYPE_CHECKING", "annotations"}
@@ -88,6 +89,13 @@ def test_names_of_the_backends() -> None:
     assert [name for name in backends.__all__ if not hasattr(backends, name)] == []
 
 
+def test_names_for_tests() -> None:
+    assert set(stub.__all__) == {"AsyncStubHeksherClient", "Rule", "SyncStubHeksherClient"}
+    assert set(testing.__all__) == {"reset"}
+    for module in (stub, testing):
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
 def test_the_package_of_the_clients_has_no_names_of_its_own() -> None:
     assert own_names(clients) == set()
 
@@ -101,6 +109,10 @@ def test_the_package_of_the_clients_has_no_names_of_its_own() -> None:
         ("heksher.exceptions", "HeksherError"),
         ("heksher.clients.async_client", "AsyncHeksherClient"),
         ("heksher.clients.thread_client", "ThreadHeksherClient"),
+        ("heksher.clients.stub", "AsyncStubHeksherClient"),
+        ("heksher.clients.stub", "Rule"),
+        ("heksher.clients.stub", "SyncStubHeksherClient"),
+        ("heksher.testing", "reset"),
     ],
 )
 def test_documented_places_hold_what_they_are_documented_for(module: str, name: str) -> None:
