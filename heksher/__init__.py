@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from heksher.context import TRACK_ALL
 from heksher.setting import Setting
-from heksher.setting_type import SettingType
+from heksher.setting_type import (
+    HeksherEnum,
+    HeksherFlags,
+    HeksherMapping,
+    HeksherSequence,
+    SettingType,
+)
 
 if TYPE_CHECKING:
     from heksher.clients.async_client import AsyncHeksherClient
@@ -19,6 +25,10 @@ __version__ = "1.0.0"
 __all__ = [
     "TRACK_ALL",
     "AsyncHeksherClient",
+    "HeksherEnum",
+    "HeksherFlags",
+    "HeksherMapping",
+    "HeksherSequence",
     "Setting",
     "SettingType",
     "ThreadHeksherClient",

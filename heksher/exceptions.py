@@ -43,6 +43,10 @@ class InvalidDefaultError(InvalidSettingError, TypeError):
     """A setting's default value is no value of the setting's type."""
 
 
+class UnsupportedTypeError(InvalidSettingError, TypeError, RuntimeError):
+    """No setting can have this type; the message says which to use instead."""
+
+
 class DuplicateSettingError(InvalidSettingError):
     """Two modules declare settings of one name in different ways.
 

@@ -28,6 +28,7 @@ from heksher.exceptions import (
     StartupTimeoutError,
     UnexpectedStatusError,
     UnknownFeatureError,
+    UnsupportedTypeError,
     WrongEventLoopError,
 )
 
@@ -37,6 +38,7 @@ ERRORS: list[tuple[HeksherError, list[type[BaseException]]]] = [
     (ContradictingArgumentError("m"), [InvalidArgumentError, RuntimeError]),
     (InvalidSettingError("m"), [InvalidArgumentError]),
     (InvalidDefaultError("m"), [InvalidSettingError, TypeError]),
+    (UnsupportedTypeError("m"), [InvalidSettingError, TypeError, RuntimeError]),
     (DuplicateSettingError("m", "cache_ttl"), [InvalidSettingError]),
     (UnknownFeatureError("cache_ttl", ["usr"], ["user", "theme"]), [TypeError, ValueError]),
     (MissingFeatureError("cache_ttl", "user"), [RuntimeError]),

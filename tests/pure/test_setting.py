@@ -121,7 +121,7 @@ NAME_RULE = "letters, digits, underscores and dots"
             ["'my-user'", "letters, digits and underscores"],
             id="bad feature",
         ),
-        pytest.param({"type": list[int]}, ["list[int]", "int, float, str or bool"], id="list[int]"),
+        pytest.param({"type": set[int]}, ["set[int]", "int, float, str or bool"], id="set[int]"),
         pytest.param({"type": None}, ["None", "int, float, str or bool"], id="type is None"),
         pytest.param({"type": "int"}, ["'int'", "int, float, str or bool"], id="type is a string"),
         pytest.param({"default_value": "60"}, ["'60'", "str", "an int"], id="default is a str"),

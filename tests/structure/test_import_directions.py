@@ -87,6 +87,7 @@ ONLY_IN = {
         "heksher.protocol",
         "heksher.declaration",
     },
+    "typing_extensions": {"heksher.setting_type"},
 }
 #: What no module of the library imports: other clocks, other I/O, other ways to run code.
 NOWHERE = {
@@ -227,7 +228,7 @@ def test_no_other_package_is_imported() -> None:
 
 def test_the_pure_layer_knows_no_clock_no_thread_and_no_io() -> None:
     allowed = {("heksher.registry", "threading")}
-    forbidden = set(ONLY_IN) - {"msgspec"} | NOWHERE
+    forbidden = set(ONLY_IN) - {"msgspec", "typing_extensions"} | NOWHERE
     wrong = [
         str(each)
         for each in IMPORTS
@@ -242,6 +243,15 @@ def test_trio_is_imported_only_when_it_is_used() -> None:
     # It is an extra.
     assert [
         str(each) for each in IMPORTS if each.imported == "trio" and not each.is_when_needed
+    ] == []
+
+
+def test_what_only_checkers_have_is_imported_for_them_alone() -> None:
+    # It comes with the type checkers, and is no dependency of the library.
+    assert [
+        str(each)
+        for each in IMPORTS
+        if each.imported == "typing_extensions" and not each.is_for_types
     ] == []
 
 

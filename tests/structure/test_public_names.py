@@ -27,6 +27,10 @@ def own_names(module: ModuleType) -> set[str]:
 def test_names_of_the_package() -> None:
     public = {
         "AsyncHeksherClient",
+        "HeksherEnum",
+        "HeksherFlags",
+        "HeksherMapping",
+        "HeksherSequence",
         "Setting",
         "SettingType",
         "ThreadHeksherClient",
@@ -68,6 +72,7 @@ def test_names_of_the_errors() -> None:
         "StartupTimeoutError",
         "UnexpectedStatusError",
         "UnknownFeatureError",
+        "UnsupportedTypeError",
         "WrongEventLoopError",
     }
 
