@@ -477,8 +477,8 @@ class _Stub:
             with client.patch(cache_ttl, [Rule({"user": "jim"}, 30), Rule({}, 60)]):
                 assert cache_ttl.get(user="jim") == 30
 
-        Leaving it restores what was in force before. Where patches are left in another order, the
-        newest that is left decides.
+        Leaving it restores what was in force before, whatever was assigned meanwhile. Where patches
+        overlap, the newest one that was not left yet counts.
 
         Args:
             setting: the setting.

@@ -1,0 +1,227 @@
+"""Stubs in a process in which a client runs: who refreshes a setting meanwhile, and afterwards."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from harness import Harness
+from scenes import Scene
+
+from heksher import Setting, registry, testing
+from heksher.clients.stub import Rule, SyncStubHeksherClient
+
+JIM = {"environment": "dev", "user": "jim"}
+
+
+@pytest.fixture
+def scene(backend: Harness) -> Scene:
+    return Scene(backend)
+
+
+@pytest.fixture
+def ttl() -> Setting[int]:
+    return Setting("cache_ttl", int, ["environment", "user"], 60)
+
+
+def test_the_main_client_gets_place_and_settings_back_and_refreshes_them_at_once(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    async def body() -> None:
+        async with scene.client() as client:
+            place = registry.main()
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            await client.reload()
+            assert ttl.get(**JIM) == 10
+            with SyncStubHeksherClient() as stub:
+                stub[ttl].rules = 5
+                scene.service.add_rule("cache_ttl", 11, environment="dev", user="jim")
+                await client.reload()
+                assert ttl.get(**JIM) == 5
+                made = Setting("made", int, ["user"], 1)
+            assert registry.main() is place
+            assert ttl.get(**JIM) == 10
+            await scene.backend.until(lambda: ttl.get(**JIM) == 11, "the newer rule arrives")
+            scene.service.add_rule("made", 2, user="jim")
+            await client.reload()
+            assert made.get(user="jim") == 2
+
+    scene.run(body)
+
+
+def test_rules_outlast_updates_though_the_stub_is_not_the_main_client(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    other = Setting("other", int, ["user"], 1)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            stub = SyncStubHeksherClient()
+            with stub.patch(ttl, [Rule({"user": "jim"}, 5)]):
+                scene.service.add_rule("cache_ttl", 10, user="jim")
+                scene.service.add_rule("other", 20, user="jim")
+                await client.reload()
+                client.set_defaults(environment="dev")
+                assert ttl.get(**JIM) == 5
+                assert other.get(user="jim") == 20
+            await client.reload()
+            assert ttl.get(user="jim") == 10
+
+    scene.run(body)
+
+
+def test_rules_outlast_updates_of_a_client_that_has_the_setting_as_its_own(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    mine = Setting("mine", int, ["user"], 1)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            client.add_settings([ttl])
+            await client.reload()
+            with SyncStubHeksherClient() as stub:
+                stub[ttl].rules = 5
+                stub[mine].rules = 6
+                client.add_settings([mine])
+                scene.service.add_rule("cache_ttl", 10, user="jim")
+                await client.reload()
+                client.set_defaults(environment="dev")
+                assert ttl.get(**JIM) == 5
+                assert mine.get(user="jim") == 6
+            await client.reload()
+            assert ttl.get(**JIM) == 10
+            scene.service.add_rule("mine", 11, user="jim")
+            await client.reload()
+            assert mine.get(user="jim") == 11
+            # It is the client's own still: another main client does not take it over.
+            with SyncStubHeksherClient():
+                scene.service.add_rule("mine", 12, user="jim")
+                await client.reload()
+                assert mine.get(user="jim") == 12
+
+    scene.run(body)
+
+
+def test_a_client_that_starts_on_top_of_a_stub_serves_what_has_no_rules(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    other = Setting("other", int, ["user"], 1)
+
+    async def body() -> None:
+        stub = SyncStubHeksherClient()
+        stub.set_as_main()
+        stub[ttl].rules = 5
+        async with scene.client() as client:
+            place = registry.main()
+            scene.service.add_rule("other", 20, user="jim")
+            await client.reload()
+            assert (ttl.get(**JIM), other.get(user="jim")) == (5, 20)
+            stub.close()
+            assert registry.main() is place
+            await client.reload()
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            await client.reload()
+            assert ttl.get(**JIM) == 10
+
+    scene.run(body)
+    assert registry.main() is None
+
+
+def test_a_main_client_that_was_closed_meanwhile_does_not_come_back(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    async def body() -> None:
+        client = scene.client()
+        await client.set_as_main()
+        with SyncStubHeksherClient() as outer, SyncStubHeksherClient() as inner:
+            outer[ttl].rules = 5
+            inner[ttl].rules = 6
+            await client.close()
+            assert ttl.get(**JIM) == 6
+        assert registry.main() is None
+        assert ttl.get(**JIM) == 60
+
+    scene.run(body)
+
+
+def test_a_stub_keeps_no_setting_alive() -> None:
+    stub = SyncStubHeksherClient()
+    setting = Setting("cache_ttl", int, ["user"], 60)
+    watch = weakref.ref(setting)
+    with stub:
+        stub[setting].rules = 5
+        stub.set_defaults(user="jim")
+        del setting
+        gc.collect()
+        assert watch() is None
+
+
+def test_a_stub_that_nobody_holds_any_more_keeps_nothing() -> None:
+    stub = SyncStubHeksherClient()
+    setting = Setting("cache_ttl", int, ["user"], 60)
+    with stub:
+        stub[setting].rules = 5
+    watch = weakref.ref(stub)
+    del stub
+    gc.collect()
+    assert watch() is None
+
+
+# --- heksher.testing.reset ------------------------------------------------------------------------
+
+
+def test_reset_ends_stubs_and_forgets_settings_and_the_main_client(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            await client.reload()
+            outer, inner = SyncStubHeksherClient(), SyncStubHeksherClient()
+            outer.set_as_main()
+            outer[ttl].rules = 5
+            inner.set_as_main()
+            patch = inner.patch(ttl, 6)
+            testing.reset()
+            assert registry.main() is None
+            # What it has from a client, it keeps; but nobody refreshes it any more.
+            assert ttl.get(**JIM) == 10
+            inner.close.assert_not_called()
+            patch.__exit__(None, None, None)
+            outer.close()
+            inner.close()
+            assert registry.main() is None
+            scene.service.add_rule("cache_ttl", 11, environment="dev", user="jim")
+            await client.reload()
+            assert ttl.get(**JIM) == 10
+            # Its name is free, and it can be stubbed.
+            again = Setting("cache_ttl", str, ["theme"], "")
+            with SyncStubHeksherClient() as stub:
+                stub[ttl].rules = 7
+                stub[again].rules = "x"
+                assert (ttl.get(**JIM), again.get(theme="dark")) == (7, "x")
+            assert (ttl.get(**JIM), again.get()) == (10, "")
+
+    scene.run(body)
+
+
+def test_reset_leaves_a_clients_own_settings_to_it(scene: Scene, ttl: Setting[int]) -> None:
+    async def body() -> None:
+        async with scene.client() as client:
+            client.add_settings([ttl])
+            await client.reload()
+            stub = SyncStubHeksherClient()
+            stub[ttl].rules = 5
+            testing.reset()
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            await client.reload()
+            assert ttl.get(**JIM) == 10
+
+    scene.run(body)
+
+
+def test_reset_of_a_fresh_process_does_nothing() -> None:
+    testing.reset()
+    testing.reset()
+    assert registry.main() is None
