@@ -172,13 +172,13 @@ class _TransportBase:
         if not hasattr(client, "build_request") or (
             hasattr(client, "aclose") != hasattr(default, "aclose")
         ):
-            kind: type[Any] = type(client)
+            made: object = client
             if inspect.iscoroutine(client):
                 client.close()  # or Python would complain that nobody awaited it
             # Not shown itself: a functools.partial shows its arguments, and they may hold a token.
             raise InvalidArgumentError(
                 f"http_client= {'is' if self._is_ready else 'made'} an object of the class "
-                f"{kind.__module__}.{kind.__name__}; "
+                f"{type(made).__module__}.{type(made).__name__}; "
                 f"an httpx.{default.__name__}, or what works like one, is wanted"
             )
         return client, not self._is_ready
@@ -229,7 +229,7 @@ class _TransportBase:
     def _unreachable(self, request: Request, error: Exception) -> HttpUnreachableError:
         library = self._library or _library_of(error) or httpx
         url = self._options.base_url + request.target
-        reason = str(error) or type(error).__name__
+        reason = _said(error)
         if _shows_header(error):
             reason = "a header cannot be sent; does its value hold a line break?"
         try:
@@ -240,8 +240,8 @@ class _TransportBase:
         message = f"{request.method} {url.partition('?')[0]} got no answer: {reason}"
         return kind(message, as_request)
 
-    def _too_slow(self) -> _TooSlow:
-        return _TooSlow(f"it took longer than {self._options.request_timeout:g} seconds")
+    def _too_slow(self) -> str:
+        return f"it took longer than {self._options.request_timeout:g} seconds"
 
 
 class _Body:
@@ -343,7 +343,7 @@ class AsyncTransport(_TransportBase):
                     await answer.aclose()
                 return body.response(answer, is_decoded=is_decoded)
         except TimeoutError:
-            raise self._unreachable(request, self._too_slow()) from None
+            raise self._unreachable(request, _TooSlow(self._too_slow())) from None
         except _Ended as error:
             raise self._unreachable(request, error) from None
         except HeksherError:
@@ -367,6 +367,9 @@ class AsyncTransport(_TransportBase):
 
     def abort(self) -> None:
         """Do nothing: cancellation ends what is under way."""
+
+    def abandon(self) -> None:
+        """Do nothing: event loops do not live on in a forked child."""
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in ready."""
@@ -407,17 +410,22 @@ class BlockingTransport(_TransportBase):
             raise self._unreachable(request, error) from None
         except Exception as error:  # of the callable that makes a client
             raise self._unreachable(request, error) from error
-        timer = threading.Timer(self._options.request_timeout, line.end, (self._too_slow(),))
+        deadline = time.monotonic() + self._options.request_timeout
+        timer = threading.Timer(
+            self._options.request_timeout, line.end, (self._too_slow(), _TooSlow)
+        )
         timer.daemon = True
         timer.name = "heksher-deadline"
         timer.start()
         try:
-            return self._exchange(line, request)
+            return self._exchange(line, request, deadline)
         except Exception as error:
             if line.ended is not None:
                 raise self._unreachable(request, line.ended) from None
             if isinstance(error, _Ended):
                 raise self._unreachable(request, error) from None
+            if time.monotonic() >= deadline:  # a timeout of the HTTP client came before the timer
+                raise self._unreachable(request, _TooSlow(self._too_slow())) from None
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
             raise self._unreachable(request, error) from None if _shows_header(error) else error
         finally:
@@ -425,8 +433,7 @@ class BlockingTransport(_TransportBase):
             timer.join()
             self._give_back(line)
 
-    def _exchange(self, line: _Line, request: Request) -> Response:
-        deadline = time.monotonic() + self._options.request_timeout
+    def _exchange(self, line: _Line, request: Request, deadline: float) -> Response:
         built = self._build(line.client, request, trace=line.trace)
         try:
             answer = line.client.send(built, **self._send_arguments())
@@ -445,7 +452,7 @@ class BlockingTransport(_TransportBase):
                     break
                 # For one whose transport has no socket, or none that is known.
                 if time.monotonic() > deadline:
-                    raise self._too_slow()
+                    raise _TooSlow(self._too_slow())
         finally:
             answer.close()
         return body.response(answer, is_decoded=is_decoded)
@@ -463,12 +470,12 @@ class BlockingTransport(_TransportBase):
             self._busy.add(line)
             closed = self._closed
         if closed:
-            line.end(_Ended("the client is closed"))
+            line.end("the client is closed")
         return line
 
     def _make_line(self) -> _Line:
         if not self._is_shared:
-            return _Line(*self._make_client(httpx.Client), _Sockets())
+            return _Line(*self._make_client(httpx.Client))
         with self._lock:
             if self._closed:
                 raise _Ended("the client is closed")
@@ -491,7 +498,13 @@ class BlockingTransport(_TransportBase):
             self._closed = True
             busy = list(self._busy)
         for line in busy:
-            line.end(_Ended("the client is closed"))
+            line.end("the client is closed")
+
+    def abandon(self) -> None:
+        """In a forked child: close the sockets, which the parent has as well, and nothing else."""
+        self._closed = True
+        for line in (*self._idle, *self._busy):
+            line.abandon()
 
     async def aclose(self) -> None:
         """Close all clients of ours. One that is stuck in a name look-up closes itself later."""
@@ -508,10 +521,10 @@ class BlockingTransport(_TransportBase):
 class _Line:
     """One request at a time over an HTTP client, and what it takes to end it from outside."""
 
-    def __init__(self, client: Any, is_ours: bool, sockets: _Sockets) -> None:
+    def __init__(self, client: Any, is_ours: bool, sockets: _Sockets | None = None) -> None:
         self.client = client
         self._is_ours = is_ours
-        self._sockets = sockets
+        self._sockets = sockets or _Sockets()
         #: Why the request on it was ended from outside, or None.
         self.ended: _Ended | None = None
 
@@ -530,14 +543,19 @@ class _Line:
             if self.ended is not None:
                 _shut_down(found)
 
-    def end(self, why: _Ended) -> None:
+    def end(self, why: str, kind: type[_Ended] = _Ended) -> None:
         """End the request that is under way, from another thread."""
-        self.ended = why
+        self.ended = kind(why)
         self._sockets.shut_down()
 
     def close(self) -> None:
         if self._is_ours:
             self.client.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let the parent's connections go."""
+        if self._is_ours:
+            self._sockets.close()
 
 
 class _Sockets:
@@ -556,6 +574,21 @@ class _Sockets:
             alive = list(self._alive)
         for each in alive:
             _shut_down(each)
+
+    def close(self) -> None:
+        """Close them, without a lock, which nobody might be left to release."""
+        for each in list(self._alive):
+            each.close()
+
+
+def _said(error: BaseException) -> str:
+    """Return the text of *error*. Under trio it may be empty, and one that led to it says what is."""
+    each: BaseException | None = error
+    while each is not None:
+        if said := str(each):
+            return said
+        each = each.__cause__ or each.__context__
+    return type(error).__name__
 
 
 def _shows_header(error: object) -> bool:
