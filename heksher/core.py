@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from heksher import protocol, registry, schedule
+from heksher import forking, protocol, registry, schedule
 from heksher.backends.base import (
     Backend,
     Clock,
@@ -27,6 +27,7 @@ from heksher.backends.base import (
     ScopedTask,
     Task,
     Transport,
+    run_blocking,
 )
 from heksher.exceptions import (
     BackendError,
@@ -142,6 +143,8 @@ class Core:
         self._place: object = None
         self._clock: Clock | None = None
         self._transport: Transport | None = None
+        # Whether this is the copy in a forked child.
+        self._is_inherited = False
 
         self._run: _Run | None = None
         self._due = 0.0
@@ -302,37 +305,42 @@ class Core:
                 raise HeksherError("the client is being started by another task or thread already")
             self._check_handover(former)
 
-            async def exchange(asked: protocol.Exchange[T]) -> T:
-                answer = await self._exchange(asked)
-                if run.stopping:
-                    raise ClientClosedError("the client was closed, or its start was given up")
-                return answer
-
-            @asynccontextmanager
-            async def publishing() -> AsyncGenerator[None, None]:
-                ticket = run.ticket = self.publishing.request(backend.create_event())
-                try:
-                    if not run.stopping and not ticket.granted:
-                        await ticket.event.wait()
-                    if run.stopping:
-                        raise ClientClosedError("the client was closed, or its start was given up")
-                    yield
-                finally:
-                    run.ticket = None
-                    self.publishing.withdraw(ticket)
-
-            run = _Run(
-                Updater(exchange, self._served, publishing),
-                backend.create_event(),
-                backend.create_event(),
-            )
-            run.task = backend.create_task(lambda: self._main(run))
-            self._run = run
+            run = self._run = self._create_run(backend)
             self._state = ClientState.STARTING
             self._failures = 0
             self._last_error = None
             self._served.begin()
             return run
+
+    def _create_run(self, backend: Backend) -> _Run:
+        """Return what a loop needs, its task not yet started."""
+
+        async def exchange(asked: protocol.Exchange[T]) -> T:
+            answer = await self._exchange(asked)
+            if run.stopping:
+                raise ClientClosedError("the client was closed, or its start was given up")
+            return answer
+
+        @asynccontextmanager
+        async def publishing() -> AsyncGenerator[None, None]:
+            ticket = run.ticket = self.publishing.request(backend.create_event())
+            try:
+                if not run.stopping and not ticket.granted:
+                    await ticket.event.wait()
+                if run.stopping:
+                    raise ClientClosedError("the client was closed, or its start was given up")
+                yield
+            finally:
+                run.ticket = None
+                self.publishing.withdraw(ticket)
+
+        run = _Run(
+            Updater(exchange, self._served, publishing),
+            backend.create_event(),
+            backend.create_event(),
+        )
+        run.task = backend.create_task(lambda: self._main(run))
+        return run
 
     def _check_handover(self, former: registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
@@ -374,6 +382,8 @@ class Core:
             if not is_ready:
                 self._last_error = error
             self._state = ClientState.RUNNING
+            if self._backend is not None and self._backend.blocking:
+                forking.watch(self)
             self._served.put_in_force()
             announce, run.unannounced = run.unannounced, False
         if announce:
@@ -411,6 +421,41 @@ class Core:
                             transport, self._transport = self._transport, None
                 if transport is not None:
                     await transport.aclose()
+
+    # --- fork -------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Before a fork: take all locks, so that the child finds them free and what they guard whole."""
+        self._lock.acquire()
+        self._served.lock.acquire()
+        self.publishing.guard.acquire()
+
+    def let_go(self) -> None:
+        """After a fork, on both sides."""
+        self.publishing.guard.release()
+        self._served.lock.release()
+        self._lock.release()
+
+    def revive(self) -> None:
+        """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""
+        run, backend = self._run, self._backend
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abandon()
+        self._is_inherited = True
+        self.publishing.forget_other_threads()
+        if self._state is ClientState.STARTING:
+            # The thread that starts it is not here. It can be started again.
+            self._state = ClientState.NEW
+            self._run = None
+        if self._state is not ClientState.RUNNING or run is None or backend is None:
+            return
+        assert self._clock is not None
+        self._run = self._create_run(backend)
+        self._run.is_ready = True
+        # Not at once: a server forks all its workers at one moment, and some forks end in an exec.
+        self._due = self._clock.now() + schedule.first_delay(self._options.interval, self._chance())
+        run_blocking(self._run.task.start())
 
     # --- close ------------------------------------------------------------------------------------
 
@@ -519,6 +564,11 @@ class Core:
         """Send a request, follow what may be followed, and read the answer."""
         with self._lock:
             self._refuse_if_closed()  # a transport that is made now would never be closed
+            if self._is_inherited and self._options.http.has_ready_client:
+                raise BackendError(
+                    "the http_client that was handed in belongs to the process that forked, and is not "
+                    "used in this one: hand in a callable that makes one"
+                )
             if self._transport is None:
                 assert self._backend is not None
                 self._transport = self._backend.create_transport(self._options.http)
@@ -541,6 +591,8 @@ class Core:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
         try:
+            if run.is_ready:  # it goes on in a forked child
+                await self._wait_for_work(run, self._clock)
             while not run.stopping:
                 await self._update(run)
                 if not run.is_ready:

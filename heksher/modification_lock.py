@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
@@ -25,39 +25,42 @@ class Ticket:
         event: set once the lock is granted. Whoever waits may set it as well, to wake up for
             another reason.
         granted: whether the lock is held by this ticket.
+        thread: the thread that asked.
     """
 
     event: Event
     granted: bool = False
+    thread: int = field(default_factory=threading.get_ident)
 
 
 class LockQueue:
     """Held by one ticket at a time, in the order of requests. For any task and thread."""
 
     def __init__(self) -> None:
-        # Reentrant, since the garbage collector may run anything while it is held.
-        self._guard = threading.RLock()
-        self._held = False
+        #: Guards the queue itself. Reentrant, since the garbage collector may run anything while it
+        #: is held.
+        self.guard = threading.RLock()
+        self._holder: Ticket | None = None
         self._waiting: deque[Ticket] = deque()
 
     @property
     def held(self) -> bool:
         """Whether somebody holds the lock."""
-        return self._held
+        return self._holder is not None
 
     def request(self, event: Event) -> Ticket:
         """Ask for the lock. The ticket that is returned may be granted already."""
         ticket = Ticket(event)
-        with self._guard:
-            if self._held:
-                self._waiting.append(ticket)
+        with self.guard:
+            if self._holder is None:
+                self._holder, ticket.granted = ticket, True
             else:
-                self._held = ticket.granted = True
+                self._waiting.append(ticket)
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
         """Give a ticket back, whether it waits or was granted."""
-        with self._guard:
+        with self.guard:
             if ticket.granted:
                 self.release()
             else:
@@ -69,15 +72,21 @@ class LockQueue:
         Raises:
             RuntimeError: nobody holds it.
         """
-        with self._guard:
-            if not self._held:
+        with self.guard:
+            if self._holder is None:
                 raise RuntimeError("the modification_lock is not held, so it cannot be released")
-            if not self._waiting:
-                self._held = False
+            self._holder = self._waiting.popleft() if self._waiting else None
+            if self._holder is None:
                 return
-            ticket = self._waiting.popleft()
-            ticket.granted = True
-        ticket.event.set()
+            self._holder.granted = True
+            event = self._holder.event
+        event.set()
+
+    def forget_other_threads(self) -> None:
+        """In a forked child, with `guard` held: nobody waits, and only this thread can hold it."""
+        self._waiting.clear()
+        if self._holder is not None and self._holder.thread != threading.get_ident():
+            self._holder = None
 
     async def acquire(self, event: Event, timeout: float | None = None) -> bool:
         """Wait for the lock, at most *timeout* seconds; return whether it is held now."""
@@ -88,7 +97,7 @@ class LockQueue:
         except BaseException:
             self.withdraw(ticket)
             raise
-        with self._guard:
+        with self.guard:
             if not ticket.granted:
                 self._waiting.remove(ticket)
             return ticket.granted

@@ -31,9 +31,9 @@ class MainClient(Protocol):
         """Stop serving these settings; None: all that came from the registry."""
 
 
-# Reentrant: the garbage collector may run somebody's finalizer, and that make a setting, while the
-# lock is held. Taken before a client's own lock, never inside it.
-_lock = threading.RLock()
+#: Guards this module. Reentrant: the garbage collector may run somebody's finalizer, and that make a
+#: setting, while it is held. Taken before a client's own lock, never inside it.
+lock = threading.RLock()
 _settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
 # The name of the setting that has an alias, by alias.
 _aliases: dict[str, str] = {}
@@ -55,7 +55,7 @@ def register(setting: Setting[Any]) -> None:
         InvalidSettingError: its name is another setting's alias, or its alias another one's name or
             alias.
     """
-    with _lock:
+    with lock:
         _refuse_alias_conflicts(setting)
         same_name = _alive(setting.name)
         if any(_conflict(setting, other) for other in same_name):
@@ -125,7 +125,7 @@ def _alias_conflicts(setting: Setting[Any]) -> list[tuple[Setting[Any], str]]:
 
 def withdraw(setting: Setting[Any], client: MainClient) -> None:
     """Take a setting out: *client* serves it from now on, whether it is the main one or not."""
-    with _lock:
+    with lock:
         left = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
         if left:
             _settings[setting.name] = left
@@ -140,7 +140,7 @@ def withdraw(setting: Setting[Any], client: MainClient) -> None:
 
 def suspend(setting: Setting[Any]) -> None:
     """Have no client serve this setting until `resume`: a stub's rules are in force."""
-    with _lock:
+    with lock:
         _suspended.add(setting)
         for client in _servers(setting):
             client.release([setting])
@@ -148,7 +148,7 @@ def suspend(setting: Setting[Any]) -> None:
 
 def resume(setting: Setting[Any]) -> None:
     """Give a suspended setting back to the clients that are to serve it by now."""
-    with _lock:
+    with lock:
         _suspended.discard(setting)
         for client in _servers(setting):
             try:
@@ -166,7 +166,7 @@ def set_main(client: MainClient) -> MainClient | None:
             one before it stays the main client, and keeps its settings.
     """
     global _main
-    with _lock:
+    with lock:
         former = _main
         if former is client:
             return former
@@ -191,7 +191,7 @@ def main() -> MainClient | None:
 def replace_main(client: MainClient, former: MainClient | None) -> None:
     """Give the place of the main client, if *client* has it, back to *former*, unless that resigned."""
     global _main
-    with _lock:
+    with lock:
         if _main is client:
             client.release(None)
             _main = None
@@ -202,7 +202,7 @@ def replace_main(client: MainClient, former: MainClient | None) -> None:
 def resign(client: MainClient) -> None:
     """Leave the place of the main client free, if *client* has it, and do not get it back."""
     global _main
-    with _lock:
+    with lock:
         _resigned.add(client)
         if _main is client:
             _main = None
@@ -211,7 +211,7 @@ def resign(client: MainClient) -> None:
 def reset() -> None:
     """Forget the main client, which loses its settings, and all settings. See `heksher.testing`."""
     global _main
-    with _lock:
+    with lock:
         former, _main = _main, None
         if former is not None:
             former.release(None)

@@ -75,8 +75,9 @@ class ServedSettings:
 
     def __init__(self, features: tuple[str, ...]) -> None:
         self._features = features
-        # Reentrant, since the garbage collector may run anything while it is held.
-        self._lock = threading.RLock()
+        #: Guards everything here. Reentrant, since the garbage collector may run anything while it
+        #: is held.
+        self.lock = threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._own: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self._defaults = Defaults()
@@ -99,7 +100,7 @@ class ServedSettings:
             DuplicateSettingError: a differing setting of the same name is served already.
             ClientClosedError: the client was closed, and the settings were to be its own.
         """
-        with self._lock:
+        with self.lock:
             if own:
                 self._refuse_if_closed()
             for setting in settings:
@@ -123,7 +124,7 @@ class ServedSettings:
 
     def release(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all but the client's own."""
-        with self._lock:
+        with self.lock:
             if settings is None:
                 settings = {
                     setting
@@ -144,7 +145,7 @@ class ServedSettings:
     def pending(self, features: Iterable[str]) -> list[tuple[Entry, Setting[Any]]]:
         """Return what is to be declared to a service that has these context features."""
         there = set(features)
-        with self._lock:
+        with self.lock:
             return [
                 (entry, alive[0])
                 for entry in self._entries.values()
@@ -154,14 +155,14 @@ class ServedSettings:
 
     def known_names(self) -> list[str]:
         """Return the names to ask the service for, and forget settings that nobody holds."""
-        with self._lock:
+        with self.lock:
             for name in [name for name, entry in self._entries.items() if not entry.alive()]:
                 del self._entries[name]
             return sorted({e.current_name for e in self._entries.values() if e.on_service})
 
     def reconcile(self, catalogue: Catalogue) -> None:
         """Take note of what was renamed on the service; deleted settings become pending, once each."""
-        with self._lock:
+        with self.lock:
             for entry in self._entries.values():
                 if not entry.on_service:
                     continue
@@ -194,7 +195,7 @@ class ServedSettings:
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
         """Give context features values for the calls that leave them out."""
-        with self._lock:
+        with self.lock:
             self._refuse_if_closed()
             self._defaults = self._defaults.adding(sources)
             if self._in_force:
@@ -206,7 +207,7 @@ class ServedSettings:
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""
-        with self._lock:
+        with self.lock:
             self._refuse_if_closed()
             self._tracking = self._tracking.adding(contexts)
         self._warn_of_unlisted("track_contexts", contexts)
@@ -234,7 +235,7 @@ class ServedSettings:
 
     def reading(self) -> tuple[Tracking, tuple[int, int]]:
         """Return what decides how an answer is read: what is tracked, and counts of what was added."""
-        with self._lock:
+        with self.lock:
             validators = sum(
                 len(setting.validators)
                 for entry in self._entries.values()
@@ -280,7 +281,7 @@ class ServedSettings:
             features: the context features in the service's order.
             tracking: what was tracked when the service was asked.
         """
-        with self._lock:
+        with self.lock:
             entries = [entry for entry in self._entries.values() if entry.current_name in sections]
         for entry in entries:
             try:
@@ -295,7 +296,7 @@ class ServedSettings:
                 # Settings of one name differ here by their own validators at most.
                 rejected += [each for each in ingested.rejected if each not in rejected]
                 coerced += [each for each in ingested.coerced if each not in coerced]
-                with self._lock:
+                with self.lock:
                     # Under the lock, so that defaults that are set meanwhile are not lost.
                     if self._closed or self._entries.get(entry.name) is not entry:
                         continue
@@ -316,7 +317,7 @@ class ServedSettings:
     ) -> None:
         """Keep for the status what was not used, and log what was used the last time."""
         known_rejected, known_coerced = set(entry.rejected), set(entry.coerced)
-        with self._lock:
+        with self.lock:
             entry.rejected, entry.coerced = rejected, coerced
         for rule in rejected:
             if rule not in known_rejected:
@@ -329,7 +330,7 @@ class ServedSettings:
         self,
     ) -> tuple[dict[str, DeclaredSetting], tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
         """Return how declarations stand, by name, and the rules that are not used as they are."""
-        with self._lock:
+        with self.lock:
             entries = [entry for entry in self._entries.values() if entry.alive()]
             return (
                 {entry.name: entry.declared for entry in entries},
@@ -346,7 +347,7 @@ class ServedSettings:
 
     def begin(self) -> None:
         """Before a start: what was left of one that failed is forgotten."""
-        with self._lock:
+        with self.lock:
             self._fetched.clear()
             for entry in self._entries.values():
                 entry.to_declare, entry.on_service = True, False
@@ -354,7 +355,7 @@ class ServedSettings:
 
     def put_in_force(self) -> None:
         """After a start: defaults and tables count from now on."""
-        with self._lock:
+        with self.lock:
             self._in_force = True
             for entry in self._entries.values():
                 for setting in entry.alive():
@@ -362,6 +363,6 @@ class ServedSettings:
 
     def close(self) -> None:
         """Publish nothing any more. What is in force stays so."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             self._fetched.clear()

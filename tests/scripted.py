@@ -195,6 +195,9 @@ class ScriptedTransport:
         self.closed = True
         self._service.let_go()
 
+    def abandon(self) -> None:
+        self.closed = True
+
     async def aclose(self) -> None:
         self.closed = True
 

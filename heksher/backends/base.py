@@ -39,6 +39,11 @@ class HttpOptions:
     request_timeout: float = 30.0
     max_response_bytes: int = 64 * 1024 * 1024
 
+    @property
+    def has_ready_client(self) -> bool:
+        """Whether `client` is a ready one."""
+        return hasattr(self.client, "build_request") and not isinstance(self.client, type)
+
 
 class Event(Protocol):
     """A flag to wait for."""
@@ -85,6 +90,14 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """End what is under way and refuse what comes. From any thread, without blocking."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: let all connections go, without a word on them, and take no lock.
+
+        They are the parent's, as is whatever the parent's other threads held. It is not used again.
+        Called for blocking backends only.
+        """
         ...
 
     async def aclose(self) -> None:

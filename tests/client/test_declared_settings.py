@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 import pytest
-from harness import Harness
+from harness import AnyClient, Harness
 from scenes import INTERVAL, Scene
 from scripted import unreachable
 
@@ -26,6 +26,10 @@ def scene(backend: Harness) -> Scene:
 
 def answer(status: int, body: Any) -> Response:
     return Response(status, {}, json.dumps(body).encode())
+
+
+def state_of(client: AnyClient, name: str) -> DeclarationState:
+    return client.status.declarations[name].state
 
 
 DIFFERENCES = [
@@ -113,16 +117,16 @@ def test_a_rename_and_a_deletion_while_polling_stand_in_the_status(scene: Scene)
         async with scene.client() as client:
             scene.service.rename("a", "a2")
             await client.reload()
-            assert client.status.declarations["a"].state is DeclarationState.RENAMED
+            assert state_of(client, "a") is DeclarationState.RENAMED
             scene.service.rename("a2", "a")
             await client.reload()
-            assert client.status.declarations["a"].state is DeclarationState.UPTODATE
+            assert state_of(client, "a") is DeclarationState.UPTODATE
             scene.service.delete("b")
             await client.reload()
-            assert client.status.declarations["b"].state is DeclarationState.CREATED
+            assert state_of(client, "b") is DeclarationState.CREATED
             scene.service.delete("b")
             await client.reload()
-            assert client.status.declarations["b"].state is DeclarationState.DELETED
+            assert state_of(client, "b") is DeclarationState.DELETED
 
     scene.run(body)
     assert len(settings) == 2
@@ -250,7 +254,7 @@ def test_an_upgrade_that_fails_for_now_does_not_keep_the_settings_rules_away(sce
 
     async def body() -> None:
         async with scene.client(startup="continue") as client:
-            assert client.status.declarations["ttl"].state is DeclarationState.FAILED
+            assert state_of(client, "ttl") is DeclarationState.FAILED
             assert ttl.get(user="jim") == 5
 
     scene.run(body)
@@ -299,13 +303,13 @@ def test_it_is_declared_as_soon_as_the_service_has_the_feature(scene: Scene) -> 
 
     async def body() -> None:
         async with scene.client(startup="continue") as client:
-            assert client.status.declarations["ttl"].state is DeclarationState.REFUSED
+            assert state_of(client, "ttl") is DeclarationState.REFUSED
             assert "add the feature to the service" in client.status.refusals["ttl"]
             assert other.get(user="jim") == 2
             scene.service.features.append("theme")
             scene.service.add_rule("ttl", 5, theme="dark")
             await scene.pass_time(INTERVAL)
-            assert client.status.declarations["ttl"].state is DeclarationState.CREATED
+            assert state_of(client, "ttl") is DeclarationState.CREATED
             assert ttl.get(user="jim", theme="dark") == 5
 
     scene.run(body)

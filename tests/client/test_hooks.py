@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,7 +35,10 @@ class Calls:
     def __init__(self, client: AnyClient) -> None:
         self.seen: list[Exception | None] = []
         client.client.on_update_ok = lambda: self.seen.append(None)  # type: ignore[method-assign]
-        client.client.on_update_error = self.seen.append  # type: ignore[method-assign]
+        client.client.on_update_error = self._failed  # type: ignore[method-assign]
+
+    def _failed(self, exc: Exception) -> None:
+        self.seen.append(exc)
 
 
 # --- hooks ----------------------------------------------------------------------------------------
@@ -264,10 +268,13 @@ def test_the_lock_goes_to_who_asked_first_and_is_a_context_manager(scene: Scene)
                     order.append(number)
             assert own is client.client.modification_lock
 
+        def waiting(count: int) -> bool:
+            return scene.waiting == count
+
         others: list[Any] = []
         for number in range(3):
-            others.append(scene.backend.beside(lambda number=number: enter(number)))
-            await scene.backend.until(lambda count=number + 1: scene.waiting == count)
+            others.append(scene.backend.beside(partial(enter, number)))
+            await scene.backend.until(partial(waiting, number + 1))
         assert order == []
         lock.release()
         await scene.backend.until(lambda: all(other.ended for other in others))
