@@ -33,9 +33,12 @@ class AsyncHeksherClient(ClientFace):
         update_interval: seconds between updates. They are spread: the first comes after 0 to 1.0 of
             it, each later one after 0.8 to 1.0.
         context_features: the names of the context features that the application knows.
-        http_client_args: keyword arguments for ``httpx.AsyncClient``: headers, auth, verify, …
+        http_client_args: keyword arguments for ``httpx.AsyncClient``: headers, auth, proxy, verify,
+            timeout, transport, event_hooks, … The address is `service_url` in any case, and redirects
+            are followed only there.
         http_client: a ready ``httpx.AsyncClient``, which is used and not closed, or a callable that
-            makes one.
+            makes one, which is closed in the end. One of httpx2 will do, too, and errors of HTTP are
+            errors of the library it is of, as well.
         backend: "auto", "asyncio", "trio", or an object with the methods of
             `heksher.backends.Backend`. "auto" is decided where an event loop runs at construction,
             else at the first await.

@@ -21,8 +21,8 @@ class ThreadHeksherClient(ClientFace):
 
     Args: as for `AsyncHeksherClient`, but that
         http_client_args: are for ``httpx.Client``,
-        http_client: is a ready ``httpx.Client`` or a callable that makes one; one that is handed in
-            ready is bounded in time by its own timeouts,
+        http_client: is a ready ``httpx.Client`` or a callable that makes one; on a connection that a
+            ready one opened for others, its own timeouts are what bounds the wait for an answer,
         backend: is "auto", "thread", or a blocking object with the methods of
             `heksher.backends.Backend`,
         startup: is "continue" by default, so that an outage of the service does not stop a WSGI
