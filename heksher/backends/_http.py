@@ -505,6 +505,9 @@ class BlockingTransport(_TransportBase):
         self._closed = True
         for line in (*self._idle, *self._busy):
             line.abandon()
+        if self._shared is not None and self._shared[1]:
+            # The transport from `http_client_args` goes on in the child, and finds them closed.
+            self._shared_sockets.close()
 
     async def aclose(self) -> None:
         """Close all clients of ours. One that is stuck in a name look-up closes itself later."""

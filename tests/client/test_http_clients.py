@@ -25,12 +25,14 @@ import httpx
 import httpx2
 import pytest
 import trustme
-from harness import AnyClient, Harness
+from harness import AnyClient, Harness, ThreadHarness
 from leftovers import Leftovers
 from misbehaving import OK, Answer, MisbehavingServer, endless, hang_up, http, silence, trickle
 from service_process import ServiceProcess
 
 import heksher
+from heksher.backends import HttpOptions
+from heksher.backends._thread import ThreadBackend
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -39,6 +41,7 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
+from heksher.protocol import Request
 
 FEATURES = ["user"]
 HEALTHY = b'{"version":"test"}'
@@ -975,4 +978,22 @@ def test_a_transport_is_closed_at_the_end_and_not_before(backend: Harness) -> No
         assert transport.closed == 1
 
     with MisbehavingServer(silence) as server:
+        backend.run(body)
+
+
+def test_a_forked_child_uses_no_connection_of_its_parents_transport() -> None:
+    async def body() -> None:
+        options = HttpOptions(f"{server.url}/", client_args={"transport": shared})
+        request = Request("GET", "api/health")
+        parents, childs = (ThreadBackend().create_transport(options) for _ in range(2))
+        await parents.send(request)
+        assert server.open_connections() == 1
+        # What a child does with what it has of its parent. Its sockets are its own to close.
+        parents.abandon()
+        await backend.until(lambda: server.open_connections() == 0, "the connection is closed")
+        assert (await childs.send(request)).body == HEALTHY
+        await childs.aclose()
+
+    backend = ThreadHarness()
+    with MisbehavingServer(http(HEALTHY)) as server, httpx.HTTPTransport() as shared:
         backend.run(body)
