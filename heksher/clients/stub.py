@@ -7,7 +7,6 @@ rule wins is decided in `rules.py`, as for rules from a service. No I/O, no task
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,10 +28,12 @@ from heksher.setting import Setting
 __all__ = ["AsyncStubHeksherClient", "Rule", "SyncStubHeksherClient"]
 
 T = TypeVar("T")
+# So that a rule with a list fits a setting of sequences. Nobody changes a rule.
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass
-class Rule(Generic[T]):
+class Rule(Generic[T_co]):
     """A rule for a stub: gives a setting another value in every context that meets all conditions.
 
     ``Rule({"user": "jim"}, 30)`` answers 30 to ``get(user="jim")``.
@@ -44,14 +45,12 @@ class Rule(Generic[T]):
     """
 
     match_conditions: Mapping[str, str | None]
-    value: T
+    value: T_co
 
 
 # --- what is in force -----------------------------------------------------------------------------
 
-# Reentrant, since the garbage collector may run anything while it is held. Taken before the
-# registry's lock and before those of clients, never inside them.
-_lock = threading.RLock()
+# All of it is guarded by the registry's lock: what is in force and who serves go together.
 
 
 class _Stint:
@@ -70,7 +69,7 @@ class _Stint:
         self.state = state
         self.ended = False
         self.former: registry.MainClient | None = None
-        with _lock:
+        with registry.lock:
             _stints.add(self)
 
     def adopt(self, settings: Iterable[Setting[Any]]) -> None:
@@ -157,7 +156,7 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
 
 def _take_back(setting: Setting[Any], layer: _Layer) -> None:
     """End *layer* with what its stub assigned on top of it; patches and other stubs stay in force."""
-    with _lock:
+    with registry.lock:
         if layer.is_over:
             return
         top = each = _top_of(setting)
@@ -193,7 +192,7 @@ class _StubState:
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
         """Add defaults, also to the rules in force."""
-        with _lock:
+        with registry.lock:
             self.defaults = self.defaults.adding(sources)
             for setting, stack in list(_stacks.items()):
                 _put_on_top(setting, stack.top)
@@ -202,14 +201,14 @@ class _StubState:
         self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
     ) -> _Layer:
         """Put these rules on top."""
-        with _lock:
+        with registry.lock:
             layer = _Layer(_top_of(setting), self.stint, rules, is_patch)
             _put_on_top(setting, layer)
             return layer
 
     def take_place(self) -> None:
         """Become the main client, until `end`."""
-        with _lock:
+        with registry.lock:
             former = registry.set_main(self.stint)
             if former is not self.stint:
                 self.stint.leave_line()
@@ -217,7 +216,7 @@ class _StubState:
 
     def end(self) -> None:
         """Take all rules back, and give the main client's place to who had it before."""
-        with _lock:
+        with registry.lock:
             stint, self.stint = self.stint, _Stint(self)
             stint.ended = True
             for setting, stack in list(_stacks.items()):
@@ -229,7 +228,7 @@ class _StubState:
 
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
-    with _lock:
+    with registry.lock:
         for stint in list(_stints):
             if not stint.ended:
                 stint.state.end()
@@ -386,7 +385,7 @@ class StubbedSetting(Generic[T]):
                 rules stand beside something else; or saved rules are another setting's. Nothing has
                 changed then.
         """
-        with _lock:
+        with registry.lock:
             self._was_read = True
             return SavedRules(self._setting, _top_of(self._setting), self._state.stint)
 
@@ -396,7 +395,7 @@ class StubbedSetting(Generic[T]):
             self._restore(cast(SavedRules[T], given))
             return
         rules = _rules_from(self._setting, given)
-        with _lock:
+        with registry.lock:
             layer = self._state.give(self._setting, rules, is_patch=False)
             if self._was_read:
                 self._begun.append(layer)
@@ -415,7 +414,7 @@ class StubbedSetting(Generic[T]):
                 f"setting {self._setting.name!r}: the saved rules are those of setting "
                 f"{saved.setting.name!r}"
             )
-        with _lock:
+        with registry.lock:
             if not saved.stint.ended:
                 _put_on_top(self._setting, saved.layer)
 

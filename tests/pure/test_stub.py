@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import unittest.mock
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from enum import Enum
+from enum import Enum, IntFlag, auto
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
@@ -161,6 +161,43 @@ def test_what_the_type_can_hold_is_what_the_service_would_send() -> None:
         client[count].rules = [Rule({}, Number(7))]
         assert count.get(user="jim") == 7
         assert type(count.get(user="jim")) is int
+
+
+def test_values_with_parts() -> None:
+    class Mode(Enum):
+        FAST = "fast"
+        SAFE = "safe"
+
+    class Channel(IntFlag):
+        MAIL = auto()
+        PUSH = auto()
+
+    mode = Setting("mode", Mode, ["user"], Mode.SAFE)
+    channels = Setting("channels", Channel, ["user"], Channel.MAIL)
+    sizes = Setting("sizes", Sequence[int], ["user"], [1])
+    limits = Setting("limits", Mapping[str, int], ["user"], {"a": 1})
+    with SyncStubHeksherClient() as client:
+        client[mode].rules = Mode.FAST
+        assert mode.get(user="jim") is Mode.FAST
+        for value in (Channel.MAIL | Channel.PUSH, Channel(0)):
+            client[channels].rules = value
+            assert channels.get(user="jim") == value
+        given_list, given_mapping = [2, 3], {"b": 2}
+        client[sizes].rules = given_list
+        client[limits].rules = [Rule({"user": "jim"}, given_mapping)]
+        given_list.append(4)
+        given_mapping["b"] = 5
+        assert sizes.get(user="jim") == (2, 3)
+        assert limits.get(user="jim") == {"b": 2}
+        assert limits.get(user="eve") == {"a": 1}
+        # Empty ones are values here, and no absence of rules.
+        client[sizes].rules = []
+        client[limits].rules = {}
+        assert sizes.get(user="jim") == ()
+        assert limits.get(user="jim") == {}
+        # A setting of sequences may have several rules as well.
+        client[sizes].rules = [Rule({"user": "jim"}, [5]), Rule({}, [])]
+        assert (sizes.get(user="jim"), sizes.get(user="eve")) == ((5,), ())
 
 
 def test_a_value_that_is_a_string_is_no_collection() -> None:
