@@ -5,11 +5,13 @@ Knows the registry that new settings enter, and nothing of clients, the wire or 
 
 from __future__ import annotations
 
+import builtins
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeAlias, TypeVar, overload
+from enum import Enum
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
@@ -17,10 +19,16 @@ from heksher import _lookup, names, registry
 from heksher.context import Defaults, checked_features
 from heksher.exceptions import InvalidArgumentError, InvalidDefaultError, InvalidSettingError
 from heksher.rules import RuleTable
-from heksher.setting_type import SettingType, TypeLike, setting_type
+from heksher.setting_type import Form, SettingType, TypeLike, setting_type
 
 T = TypeVar("T")
 V = TypeVar("V", bound="Validator[Any]")
+ElementT = TypeVar("ElementT")
+EnumT = TypeVar("EnumT", bound=Enum)
+PrimitiveT = TypeVar("PrimitiveT", bool, int, float, str)
+# The options of a Literal.
+TextT = TypeVar("TextT", bound=str)
+NumberT = TypeVar("NumberT", bound=int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,10 @@ class Setting(Generic[T]):
 
     Args:
         name: ASCII letters, digits, underscores and dots.
-        type: ``int``, ``float``, ``str`` or ``bool``.
+        type: ``int``, ``float``, ``str``, ``bool``, an Enum or IntFlag class, ``Literal[...]``,
+            ``Sequence[T]`` or ``Mapping[str, T]`` of these, ``list[T]``, ``dict[str, T]`` and
+            ``tuple[T, ...]`` as other spellings, or a `SettingType`. Values are immutable: sequences
+            are tuples, and mappings cannot be changed.
         configurable_features: names of the context features that rules of this setting may use;
             their order means nothing.
         default_value: the value where no rule matches and the service has told no other default.
@@ -129,17 +140,98 @@ class Setting(Generic[T]):
     module: str
     declared_at: str
 
+    # For the checkers alone: they would let any default value widen T, so each kind of type has an
+    # overload that ties the two together, or takes T from the type. Values come out as sequences and
+    # mappings that cannot be changed, whichever way their type was spelled.
+    @overload
+    def __init__(
+        self: Setting[EnumT],
+        name: str,
+        type: Form[EnumT],
+        configurable_features: Iterable[str],
+        default_value: EnumT,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[EnumT] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Setting[PrimitiveT],
+        name: str,
+        type: builtins.type[PrimitiveT],
+        configurable_features: Iterable[str],
+        default_value: PrimitiveT,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[PrimitiveT] | None = ...,
+    ) -> None: ...
+
     @overload
     def __init__(
         self,
         name: str,
-        type: TypeLike[T],
+        type: SettingType[T],
         configurable_features: Iterable[str],
         default_value: T,
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
         version: str = "1.0",
         on_coerce: OnCoerce[T] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Setting[TextT],
+        name: str,
+        type: Form[TextT],
+        configurable_features: Iterable[str],
+        default_value: str,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[TextT] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Setting[NumberT],
+        name: str,
+        type: Form[NumberT],
+        configurable_features: Iterable[str],
+        default_value: int,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[NumberT] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Setting[Sequence[ElementT]],
+        name: str,
+        type: Form[Sequence[ElementT]],
+        configurable_features: Iterable[str],
+        default_value: Sequence[Any],
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[Sequence[ElementT]] | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Setting[Mapping[str, ElementT]],
+        name: str,
+        type: Form[Mapping[str, ElementT]],
+        configurable_features: Iterable[str],
+        default_value: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        version: str = "1.0",
+        on_coerce: OnCoerce[Mapping[str, ElementT]] | None = ...,
     ) -> None: ...
 
     @overload
@@ -159,13 +251,13 @@ class Setting(Generic[T]):
     def __init__(
         self,
         name: str,
-        type: TypeLike[T],
+        type: TypeLike[Any],
         configurable_features: Iterable[str] | _Given = _NOT_GIVEN,
-        default_value: T | _Given = _NOT_GIVEN,
+        default_value: Any = _NOT_GIVEN,
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
         version: str = "1.0",
-        on_coerce: OnCoerce[T] | None = _accept,
+        on_coerce: OnCoerce[Any] | None = _accept,
         configurable_feature: Iterable[str] | _Given = _NOT_GIVEN,
     ) -> None:
         _check_name("a setting's name", name)
@@ -192,7 +284,7 @@ class Setting(Generic[T]):
         self.on_coerce = on_coerce
         self.validators = ()
         try:
-            self.type = setting_type(type)
+            self.type = cast("SettingType[T]", setting_type(type))
             self.configurable_features = checked_features(features)
         except InvalidArgumentError as error:
             raise InvalidSettingError(f"setting {name!r}: {error}") from None

@@ -1,0 +1,177 @@
+"""What type checkers take settings and their values for. Checked by mypy and pyright, and never run.
+
+The last part holds mistakes. Each checker is told to expect an error there, and reports an expectation
+that is not met.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from typing import Any, Literal, assert_type
+
+from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence, Setting, SettingType
+from heksher.setting_type import setting_type
+
+
+class Shade(Enum):
+    LIGHT = "light"
+    DARK = 2
+
+
+class Theme(StrEnum):
+    BLUE = "blue"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Rights(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+# --- primitives -----------------------------------------------------------------------------------
+
+assert_type(Setting("x", int, ["user"], 1).get(user="a"), int)
+assert_type(Setting("x", float, ["user"], 1.5).get(user="a"), float)
+assert_type(Setting("x", float, ["user"], 1).get(user="a"), float)
+assert_type(Setting("x", str, ["user"], "a").get(user="a"), str)
+assert_type(Setting("x", bool, ["user"], True).get(user="a"), bool)
+
+# --- enumerations and flags -----------------------------------------------------------------------
+
+assert_type(Setting("x", Shade, ["user"], Shade.DARK).get(user="a"), Shade)
+assert_type(Setting("x", Theme, ["user"], Theme.BLUE).get(user="a"), Theme)
+assert_type(Setting("x", Level, ["user"], Level.LOW).get(user="a"), Level)
+assert_type(Setting("x", Rights, ["user"], Rights.READ).get(user="a"), Rights)
+assert_type(Setting("x", Rights, ["user"], Rights.READ | Rights.WRITE).get(user="a"), Rights)
+assert_type(Setting("x", Rights, ["user"], Rights(0)).get(user="a"), Rights)
+assert_type(Setting("x", HeksherEnum(Shade), ["user"], Shade.DARK).get(user="a"), Shade)
+assert_type(Setting("x", HeksherFlags(Rights), ["user"], Rights.READ).get(user="a"), Rights)
+
+# --- literals -------------------------------------------------------------------------------------
+
+assert_type(Setting("x", Literal["a", "b"], ["user"], "a").get(user="a"), Literal["a", "b"])
+assert_type(Setting("x", Literal["a"], ["user"], "a").get(user="a"), Literal["a"])
+assert_type(Setting("x", Literal[1, 2], ["user"], 1).get(user="a"), Literal[1, 2])
+assert_type(
+    Setting("x", setting_type(Literal["a", 1]), ["user"], "a").get(user="a"), Literal["a", 1]
+)
+
+# --- sequences: tuples come out, so that nothing that changes a list is there ----------------------
+
+assert_type(Setting("x", Sequence[int], ["user"], [1]).get(user="a"), Sequence[int])
+assert_type(Setting("x", Sequence[int], ["user"], (1, 2)).get(user="a"), Sequence[int])
+assert_type(Setting("x", list[int], ["user"], [1]).get(user="a"), Sequence[int])
+assert_type(Setting("x", list[str], ["user"], []).get(user="a"), Sequence[str])
+assert_type(Setting("x", tuple[int, ...], ["user"], (1, 2)).get(user="a"), Sequence[int])
+assert_type(Setting("x", typing.List[int], ["user"], ()).get(user="a"), Sequence[int])  # noqa: UP006
+assert_type(Setting("x", Sequence[float], ["user"], [1, 2.5]).get(user="a"), Sequence[float])
+assert_type(Setting("x", Sequence[Shade], ["user"], [Shade.DARK]).get(user="a"), Sequence[Shade])
+assert_type(
+    Setting("x", Sequence[Literal["a", "b"]], ["user"], ["a"]).get(user="a"),
+    Sequence[Literal["a", "b"]],
+)
+assert_type(Setting("x", HeksherSequence(int), ["user"], [1]).get(user="a"), Sequence[int])
+assert_type(Setting("x", HeksherSequence(int), ["user"], ()).get(user="a"), Sequence[int])
+assert_type(
+    Setting("x", HeksherSequence(HeksherMapping(str)), ["user"], [{"a": "b"}]).get(user="a"),
+    Sequence[Mapping[str, str]],
+)
+
+# --- mappings -------------------------------------------------------------------------------------
+
+assert_type(Setting("x", Mapping[str, int], ["user"], {"a": 1}).get(user="a"), Mapping[str, int])
+assert_type(Setting("x", dict[str, int], ["user"], {}).get(user="a"), Mapping[str, int])
+assert_type(
+    Setting("x", Mapping[str, Sequence[int]], ["user"], {"a": [1]}).get(user="a"),
+    Mapping[str, Sequence[int]],
+)
+# Only the outermost spelling becomes one that cannot be changed.
+assert_type(
+    Setting("x", dict[str, list[int]], ["user"], {"a": [1]}).get(user="a"), Mapping[str, list[int]]
+)
+assert_type(Setting("x", HeksherMapping(float), ["user"], {}).get(user="a"), Mapping[str, float])
+assert_type(
+    Setting("x", HeksherMapping(float), ["user"], {"a": 1}).get(user="a"), Mapping[str, float]
+)
+assert_type(
+    Setting("x", HeksherMapping(Sequence[Theme]), ["user"], {"a": []}).get(user="a"),
+    Mapping[str, Sequence[Theme]],
+)
+
+# --- what else a setting has ----------------------------------------------------------------------
+
+cache_ttl = Setting("cache_ttl", int, ["user"], 60)
+assert_type(cache_ttl, Setting[int])
+assert_type(cache_ttl.type, SettingType[int])
+assert_type(cache_ttl.default_value, int)
+ttl = cache_ttl.get
+assert_type(ttl(user="a"), int)
+
+tags = Setting("tags", list[str], ["user"], ["a"], {"owner": "me"}, "labels", "1.1", None)
+assert_type(tags, Setting[Sequence[str]])
+kept = tags.get
+assert_type(kept(user="a"), Sequence[str])
+
+assert_type(Setting("x", int, configurable_feature=["user"], default_value=1).get(user="a"), int)
+assert_type(
+    Setting(name="x", type=Shade, configurable_features=["user"], default_value=Shade.DARK).get(),
+    Shade,
+)
+
+
+@cache_ttl.add_validator
+def at_least_one(value: int, rule: object, setting: object) -> int:
+    return max(value, 1)
+
+
+def untyped(type_: Any, default_value: Any) -> object:
+    """A type that is not known takes any default value, and gives any value."""
+    return Setting("x", type_, ["user"], default_value).get(user="a")
+
+
+class OwnSetting(Setting[int]):
+    """Settings can be derived from."""
+
+
+assert_type(OwnSetting("x", int, ["user"], 1).get(user="a"), int)
+
+# --- types by themselves --------------------------------------------------------------------------
+
+assert_type(setting_type(int), SettingType[int])
+assert_type(setting_type(str), SettingType[str])
+assert_type(setting_type(Shade), SettingType[Shade])
+assert_type(setting_type(list[int]), SettingType[Sequence[int]])
+assert_type(setting_type(tuple[int, ...]), SettingType[Sequence[int]])
+assert_type(setting_type(Sequence[int]), SettingType[Sequence[int]])
+assert_type(setting_type(dict[str, int]), SettingType[Mapping[str, int]])
+assert_type(setting_type(Mapping[str, int]), SettingType[Mapping[str, int]])
+assert_type(setting_type(HeksherSequence(int)), SettingType[Sequence[int]])
+assert_type(HeksherSequence(int), HeksherSequence[int])
+assert_type(HeksherSequence(HeksherEnum(Shade)), HeksherSequence[Shade])
+assert_type(HeksherFlags(Rights).decode([], []), Rights)
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+Setting("x", int, ["user"], "a")  # type: ignore[type-var]
+Setting("x", str, ["user"], 1)  # type: ignore[type-var]
+Setting("x", bool, ["user"], "true")  # type: ignore[type-var]
+Setting("x", Shade, ["user"], "light")  # type: ignore[type-var]
+Setting("x", Rights, ["user"], "READ")  # type: ignore[type-var]
+Setting("x", HeksherEnum(Shade), ["user"], "light")  # type: ignore[misc]
+Setting("x", HeksherSequence(int), ["user"], ["a"])  # type: ignore[misc]
+Setting("x", HeksherMapping(int), ["user"], {1: 1})  # type: ignore[misc]
+Setting("x", Sequence[int], ["user"], 1)  # type: ignore[type-var]
+Setting("x", Mapping[str, int], ["user"], [])  # type: ignore[arg-type]
+Setting("x", Literal["a", "b"], ["user"], 1)  # type: ignore[call-overload]
+Setting("x", int | None, ["user"], 1)  # type: ignore[arg-type]
+Setting("x", int, ["user"])  # type: ignore[call-overload]
+HeksherEnum(int)  # type: ignore[type-var]
+HeksherFlags(Shade)  # type: ignore[type-var]
+kept(user="a").append("b")  # type: ignore[attr-defined]
