@@ -526,18 +526,19 @@ class HeksherFlags(SettingType[FlagsT]):
 # --- containers -----------------------------------------------------------------------------------
 
 
+_TOO_DEEP = f"the service takes types that nest at most {_MAX_DEPTH} times: use a flatter one"
+
+
 def _depth(type_: SettingType[Any]) -> int:
     """How many containers are nested in *type_*, itself included."""
     return type_.depth if isinstance(type_, (HeksherSequence, HeksherMapping)) else 0
 
 
 def _depth_around(inner: SettingType[Any]) -> int:
-    depth = _depth(inner) + 1
-    if depth > _MAX_DEPTH:
-        raise UnsupportedTypeError(
-            f"the service takes types that nest at most {_MAX_DEPTH} times: use a flatter one"
-        )
-    return depth
+    depth = _depth(inner)
+    if depth >= _MAX_DEPTH:
+        raise UnsupportedTypeError(_TOO_DEEP)
+    return depth + 1
 
 
 class HeksherSequence(SettingType[Sequence[ElementT]]):
@@ -710,7 +711,9 @@ def _convert(type_: Any) -> SettingType[Any]:
     # A loop and no recursion: how deep Python recurses is no limit of the service's.
     around: list[type[HeksherSequence[Any] | HeksherMapping[Any]]] = []
     form = type_
-    while (step := _open_container(form)) is not None and len(around) <= _MAX_DEPTH:
+    while (step := _open_container(form)) is not None:
+        if len(around) == _MAX_DEPTH:
+            raise UnsupportedTypeError(f"in {_shown(type_)}: {_TOO_DEEP}")
         container, form = step
         around.append(container)
     try:
