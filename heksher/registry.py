@@ -238,7 +238,7 @@ def _conflict(one: Setting[Any], other: Setting[Any]) -> bool:
 def _servers(setting: Setting[Any]) -> list[MainClient]:
     """Return who serves *setting*, or would if it were not suspended."""
     servers = list(_owners.get(setting, ()))
-    if _main is not None and _main not in servers and setting in _alive(setting.name):
+    if _main is not None and setting in _alive(setting.name):
         servers.append(_main)
     return servers
 

@@ -157,8 +157,6 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
 def _take_back(setting: Setting[Any], layer: _Layer) -> None:
     """End *layer* with what its stub assigned on top of it; patches and other stubs stay in force."""
     with registry.lock:
-        if layer.is_over:
-            return
         top = each = _top_of(setting)
         above: list[_Layer] = []
         while each is not None and each is not layer:
@@ -306,8 +304,7 @@ def _conditions_of(setting: Setting[Any], rule: Rule[object]) -> tuple[tuple[str
                 f"setting {setting.name!r}: a rule wants {feature}={value!r}; "
                 "a string is wanted, or None for a rule that does not care"
             )
-        # Members of an enumeration of strings need not hash as the string that they are.
-        conditions.append((feature, str.__str__(value)))
+        conditions.append((feature, value))
     return tuple(conditions)
 
 

@@ -6,7 +6,7 @@ import threading
 import unittest.mock
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from enum import Enum, IntFlag, auto
+from enum import Enum, IntFlag, StrEnum, auto
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
@@ -76,7 +76,7 @@ def test_a_condition_of_none_wants_nothing(ttl: Setting[int]) -> None:
 
 
 def test_members_of_a_string_enumeration_are_conditions(ttl: Setting[int]) -> None:
-    class User(str, Enum):  # noqa: UP042 - hashes by its name, as StrEnum does not
+    class User(StrEnum):
         JIM = "jim"
 
     with SyncStubHeksherClient() as client:
@@ -126,6 +126,7 @@ def test_an_empty_collection_means_no_rules(ttl: Setting[int]) -> None:
 def test_what_the_type_cannot_hold_is_answered_as_it_is(ttl: Setting[int]) -> None:
     number = Mock(spec=int)
     text = Setting("text", str, ["user"], "")
+    ratio = Setting("ratio", float, ["user"], 0.5)
     things: list[Any] = [
         None,
         object(),
@@ -144,9 +145,10 @@ def test_what_the_type_cannot_hold_is_answered_as_it_is(ttl: Setting[int]) -> No
             assert ttl.get(**EVE) is thing
             client[ttl].rules = [Rule({}, thing)]
             assert ttl.get(**EVE) is thing
-        pretender: Any = MagicMock(spec=str)
-        client[text].rules = pretender
-        assert text.get(user="jim") is pretender
+        client[text].rules = word = MagicMock(spec=str)
+        client[ratio].rules = fraction = MagicMock(spec=float)
+        assert text.get(user="jim") is word
+        assert ratio.get(user="jim") is fraction
 
 
 def test_what_the_type_can_hold_is_what_the_service_would_send() -> None:
@@ -361,6 +363,18 @@ def test_leaving_a_patch_takes_back_what_was_assigned_inside(ttl: Setting[int]) 
         assert ttl.get(**EVE) == 4
 
 
+def test_leaving_a_patch_leaves_alone_what_is_not_on_top_of_it(ttl: Setting[int]) -> None:
+    with SyncStubHeksherClient() as outer, SyncStubHeksherClient() as inner:
+        nothing = outer[ttl].rules
+        with outer.patch(ttl, 5):
+            inner[ttl].rules = 6
+        assert ttl.get(**EVE) == 6
+        with outer.patch(ttl, 7):
+            outer[ttl].rules = nothing
+            outer[ttl].rules = 8
+        assert ttl.get(**EVE) == 8
+
+
 def test_an_assignment_takes_the_place_of_the_one_before(ttl: Setting[int]) -> None:
     with SyncStubHeksherClient() as client:
         for value in (5, 6, 7):
@@ -456,6 +470,11 @@ def test_only_what_was_assigned_can_be_deleted(ttl: Setting[int]) -> None:
         client[ttl].rules = 5
         with pytest.raises(AttributeError):
             del client[ttl].rules
+        assert ttl.get(**EVE) == 5
+        kept = client[ttl]
+        kept.rules = 6
+        kept.rules = 7
+        del kept.rules
         assert ttl.get(**EVE) == 5
 
 
@@ -569,6 +588,24 @@ def test_stubs_closed_in_another_order(ttl: Setting[int]) -> None:
     third.close()
     assert ttl.get() == 60
     assert registry.main() is None
+
+
+def test_a_stub_that_is_closed_in_between_leaves_the_line(ttl: Setting[int]) -> None:
+    with SyncStubHeksherClient():
+        place = registry.main()
+        one, other = SyncStubHeksherClient(), SyncStubHeksherClient()
+        one.set_as_main()
+        other.set_as_main()
+        one.close()
+        other.close()
+        assert registry.main() is place
+
+        one.set_as_main()
+        other.set_as_main()
+        one.set_as_main()
+        one.close()
+        other.close()
+        assert registry.main() is place
 
 
 def test_a_stub_that_becomes_main_again_stands_in_line_once(ttl: Setting[int]) -> None:
