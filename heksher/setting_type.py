@@ -5,7 +5,6 @@ Pure: knows no setting, no rule and no client. Facts: section 3 of the protocol 
 
 from __future__ import annotations
 
-import json
 import math
 import types
 import typing
@@ -290,6 +289,9 @@ def _check_option(where: str, option: object) -> None:
 
 def _spell_options(keyword: str, options: Iterable[_Option]) -> str:
     """Return the service's normal form of a type with options."""
+    # Takes a while, and modules that define no such type can do without.
+    import json
+
     # To the service 1 and 1.0 are one option, 1 and true are two. The int goes first, and stays.
     spelled: dict[tuple[bool, _Option], str] = {}
     for option in sorted(options, key=lambda option: isinstance(option, float)):
