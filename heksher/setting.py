@@ -17,7 +17,12 @@ import msgspec
 
 from heksher import _lookup, names, registry
 from heksher.context import Defaults, checked_features
-from heksher.exceptions import InvalidArgumentError, InvalidDefaultError, InvalidSettingError
+from heksher.exceptions import (
+    InvalidArgumentError,
+    InvalidDefaultError,
+    InvalidSettingError,
+    UnsupportedTypeError,
+)
 from heksher.rules import RuleTable
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
 
@@ -98,7 +103,9 @@ class Setting(Generic[T]):
 
     Raises:
         TypeError: `configurable_features` or `default_value` is not given.
-        InvalidSettingError: a part of the declaration is one that the service would refuse.
+        InvalidSettingError: a part of the declaration is one that the service would refuse, or the
+            setting and another one would be the same to it, by an alias.
+        UnsupportedTypeError: there is no type of the service for `type`.
         InvalidDefaultError: `default_value` is no value of `type`.
         DuplicateSettingError: another module declares a setting of this name differently.
     """
@@ -286,6 +293,8 @@ class Setting(Generic[T]):
         try:
             self.type = cast("SettingType[T]", setting_type(type))
             self.configurable_features = checked_features(features)
+        except UnsupportedTypeError as error:
+            raise UnsupportedTypeError(f"setting {name!r}: {error}") from None
         except InvalidArgumentError as error:
             raise InvalidSettingError(f"setting {name!r}: {error}") from None
         try:

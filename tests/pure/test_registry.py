@@ -355,3 +355,50 @@ def test_an_unusable_setting_is_not_registered() -> None:
     assert client.told == []
     setting = module_with("other", OTHER).ttl
     assert set(client.served) == {setting}
+
+
+# --- aliases --------------------------------------------------------------------------------------
+
+
+def test_a_name_and_its_alias_in_one_application_are_refused_and_both_places_named() -> None:
+    old = Setting("old", int, ["user"], 60)
+    with pytest.raises(InvalidSettingError, match=r"'new'.*'old'.*alias") as raised:
+        Setting("new", int, ["user"], 60, alias="old")
+    assert str(raised.value).count(__file__) == 2
+    del old, raised  # whose traceback holds it as well
+    Setting("new", int, ["user"], 60, alias="old")
+
+
+def test_it_is_refused_in_the_other_order_as_well() -> None:
+    new = Setting("new", int, ["user"], 60, alias="old")
+    with pytest.raises(InvalidSettingError, match="one and the same to the service"):
+        Setting("old", int, ["user"], 60)
+    assert new.alias == "old"
+
+
+def test_two_settings_cannot_have_one_alias_but_equal_ones_can() -> None:
+    one = Setting("one", int, ["user"], 60, alias="old")
+    same = Setting("one", int, ["user"], 60, alias="old")
+    with pytest.raises(InvalidSettingError, match="'old' is the alias"):
+        Setting("two", int, ["user"], 60, alias="old")
+    assert one.name == same.name
+
+
+def test_an_alias_is_free_again_when_its_setting_is_gone() -> None:
+    Setting("one", int, ["user"], 60, alias="old")
+    gc.collect()
+    two = Setting("two", int, ["user"], 60, alias="old")
+    old = Setting("one", int, ["user"], 60)
+    assert (two.alias, old.alias) == ("old", None)
+
+
+def test_a_refused_setting_leaves_nothing_behind() -> None:
+    old = Setting("old", int, ["user"], 60)
+    with pytest.raises(InvalidSettingError):
+        Setting("new", int, ["user"], 60, alias="old")
+    client = Client()
+    registry.set_main(client)
+    assert client.told == ["+old"]
+    other = Setting("other", int, ["user"], 60, alias="new")
+    assert client.told == ["+old", "+other"]
+    assert (old.alias, other.alias) == (None, "new")

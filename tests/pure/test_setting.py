@@ -16,10 +16,12 @@ from heksher._lookup import Published
 from heksher.context import Defaults
 from heksher.exceptions import (
     HeksherError,
+    InvalidArgumentError,
     InvalidDefaultError,
     InvalidSettingError,
     MissingFeatureError,
     UnknownFeatureError,
+    UnsupportedTypeError,
 )
 from heksher.rules import Rule, RuleTable
 from heksher.setting_type import setting_type
@@ -367,3 +369,47 @@ def test_a_setting_made_while_another_one_is_made_knows_its_own_line() -> None:
     pair, line = Pair(), here()
     assert pair.declared_at == line
     assert pair.other.declared_at == pair.line
+
+
+# --- what came with the previous client -----------------------------------------------------------
+
+
+def test_configurable_feature_is_another_spelling() -> None:
+    setting = Setting("ttl", int, configurable_feature=["user", "theme"], default_value=60)
+    assert setting.configurable_features == ("user", "theme")
+    assert setting.get(user="jim") == 60
+
+
+def test_features_and_default_value_have_to_be_given_and_features_once() -> None:
+    kind: Any = Setting
+    with pytest.raises(TypeError, match="'ttl': configurable_features is missing"):
+        kind("ttl", int, default_value=60)
+    with pytest.raises(TypeError, match="'ttl': default_value is missing"):
+        kind("ttl", int, ["user"])
+    with pytest.raises(TypeError, match="two spellings of one parameter"):
+        kind("ttl", int, ["user"], 60, configurable_feature=["user"])
+
+
+@pytest.mark.parametrize("type_", [bytes, object(), "int", None, list, dict[int, str]], ids=repr)
+def test_a_type_that_no_setting_can_have_is_refused_with_the_settings_name(type_: Any) -> None:
+    # A TypeError and a RuntimeError for code that was written for the previous client.
+    with pytest.raises(UnsupportedTypeError, match="setting 'ttl'") as raised:
+        Setting("ttl", type_, ["user"], 60)
+    assert isinstance(raised.value, TypeError)
+    assert isinstance(raised.value, RuntimeError)
+    assert isinstance(raised.value, InvalidSettingError)
+
+
+def test_hooks_of_a_setting_are_functions() -> None:
+    kind: Any = Setting
+    with pytest.raises(InvalidSettingError, match="on_coerce is 5; a function or None is wanted"):
+        kind("ttl", int, ["user"], 60, on_coerce=5)
+    not_callable: Any = "check"
+    with pytest.raises(InvalidArgumentError, match="the validator 'check' cannot be called"):
+        ttl_setting().add_validator(not_callable)
+
+
+def test_validators_have_nothing_to_say_of_the_local_default() -> None:
+    setting = ttl_setting()
+    setting.add_validator(lambda value, *_: value // 0)
+    assert setting.get(user="jim", theme="dark") == 60
