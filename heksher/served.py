@@ -300,6 +300,8 @@ class ServedSettings:
                     # Under the lock, so that defaults that are set meanwhile are not lost.
                     if self._closed or self._entries.get(entry.name) is not entry:
                         continue
+                    if setting not in entry.alive():  # released meanwhile, unlike its twin
+                        continue
                     self._fetched[setting] = ingested.table
                     if self._in_force:
                         self._put_in_force(setting)
