@@ -112,7 +112,7 @@ def _library_of(thing: object) -> Any:
     """Return the library of httpx's shape that *thing* comes from, or None."""
     for kind in type(thing).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
-        if library is not None and vars(library).keys() >= _SHAPE:
+        if getattr(library, "__dict__", {}).keys() >= _SHAPE:
             return library
     return None
 
@@ -154,7 +154,12 @@ class _TransportBase:
         as_request = library.Request(request.method, addressed.target)
         as_response = library.Response(
             response.status,
-            headers={k: v for k, v in response.headers.items() if k not in _OF_THE_CODED_BODY},
+            # As bytes: text is taken for ASCII, and some servers send more than that.
+            headers=[
+                (name.encode(), value.encode())
+                for name, value in response.headers.items()
+                if name not in _OF_THE_CODED_BODY
+            ],
             content=response.body,
             request=as_request,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gzip
 import inspect
 import itertools
 import pickle
@@ -289,7 +290,8 @@ def cut_short(connection: Any, stop: threading.Event) -> None:
 STATUSES = {
     401: http(b"who are you", UNAUTHORISED),
     403: http(b"{}", b"HTTP/1.1 403 No\r\n"),
-    500: http(b"oops", b"HTTP/1.1 500 No\r\n"),
+    500: http(b"oops", "HTTP/1.1 500 No\r\nx-note: käse\r\n".encode("latin-1")),
+    502: http(gzip.compress(b"bad"), b"HTTP/1.1 502 No\r\ncontent-encoding: gzip\r\n"),
     503: http(b"{}", b"HTTP/1.1 503 No\r\nretry-after: 7\r\n"),
 }
 NO_ANSWERS: dict[str, tuple[Answer, str]] = {
@@ -354,6 +356,7 @@ def test_a_status_that_means_no_success_is_an_error_of_each_family(
             assert str(request.url).startswith(server.url)
         assert str(errors[0]).startswith(f"GET {server.url}/api/health was answered with")
         assert ("oops" in str(errors[0])) is (status == 500)
+        assert (errors[0].response.text == "bad") is (status == 502)
 
     with MisbehavingServer(STATUSES[status]) as server:
         backend.run(body)
