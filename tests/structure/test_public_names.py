@@ -110,6 +110,10 @@ def test_the_package_of_the_clients_has_no_names_of_its_own() -> None:
     [
         ("heksher.setting", "Setting"),
         ("heksher.setting_type", "SettingType"),
+        ("heksher.setting_type", "HeksherEnum"),
+        ("heksher.setting_type", "HeksherFlags"),
+        ("heksher.setting_type", "HeksherMapping"),
+        ("heksher.setting_type", "HeksherSequence"),
         ("heksher.setting_type", "setting_type"),
         ("heksher.exceptions", "HeksherError"),
         ("heksher.clients.async_client", "AsyncHeksherClient"),
