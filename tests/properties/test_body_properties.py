@@ -1,0 +1,372 @@
+"""One bad answer, whatever is in it: it fails that one update at most.
+
+For each of the requests that a running client makes, an answer is drawn: other bytes, or the right
+ones spoilt, with any status and headers. It is given once, by a service in memory. Then the values
+have to be those from before, or what the answer says if it can be read; and the loop has to bring
+what comes next. The bytes on the wire are others' to spoil: see the tests of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from property_helpers import modest
+from scenes import FEATURES, INTERVAL, Scene
+from scripted import ScriptedService
+
+from heksher import Setting, registry
+from heksher.exceptions import HeksherError
+from heksher.protocol import Request, Response
+
+FEATURES_PATH = "api/v1/context_features"
+SETTINGS_PATH = "api/v1/settings"
+DECLARE_PATH = "api/v1/settings/declare"
+QUERY_PATH = "api/v1/query"
+#: Statuses by which the service says something; any other is a failure.
+MEANINGFUL = {
+    FEATURES_PATH: {200},
+    SETTINGS_PATH: {200},
+    DECLARE_PATH: {200, 400, 404, 409, 422},
+    QUERY_PATH: {200, 304, 404},
+}
+PATHS = tuple(MEANINGFUL)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+KEYS = [
+    "context_features",
+    "settings",
+    "name",
+    "type",
+    "default_value",
+    "version",
+    "aliases",
+    "outcome",
+    "differences",
+    "rules",
+    "value",
+    "rule_id",
+    "ttl",
+    "late",
+]
+#: Pieces of JSON, or nearly, that stand where something else is wanted.
+PIECES = [
+    b"null",
+    b"true",
+    b"0",
+    b"-1",
+    b"1.5",
+    b"1.0",
+    b"1e400",
+    b"NaN",
+    b"-Infinity",
+    b"18446744073709551616",
+    b"9" * 5000,
+    b'""',
+    b'"ttl"',
+    b'"user"',
+    b'"plan"',
+    b'"mismatch"',
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b"[]",
+    b"{}",
+    b"[[]]",
+    b'["theme","user"]',
+    b'[["plan","a"]]',
+    b'[["user","jim"],["user","jim"]]',
+    b"[" * 50_000,
+    b"[" * 900 + b"]" * 900,
+    b"",
+]
+CODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"]
+_HERE = "\N{REPLACEMENT CHARACTER}here"
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Something else instead."""
+
+    body: bytes
+
+    def spoil(self, good: bytes) -> bytes:
+        return self.body
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Nothing after a place, in thousandths of the whole, but for a tail."""
+
+    place: int
+    tail: bytes
+
+    def spoil(self, good: bytes) -> bytes:
+        return good[: len(good) * self.place // 1000] + self.tail
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Another piece instead of one part of the JSON, chosen by number."""
+
+    part: int
+    piece: bytes
+
+    def spoil(self, good: bytes) -> bytes:
+        whole: Any = {"": json.loads(good)}
+        owner, key = (parts := list(parts_of(whole)))[self.part % len(parts)]
+        owner[key] = _HERE
+        return json.dumps(whole[""]).encode().replace(json.dumps(_HERE).encode(), self.piece)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A key twice, before or behind the right one."""
+
+    key: str
+    piece: bytes
+    behind: bool
+
+    def spoil(self, good: bytes) -> bytes:
+        inserted = f'"{self.key}":'.encode() + self.piece
+        if self.behind:
+            return good[:-1] + b"," + inserted + b"}"
+        return b"{" + inserted + b"," + good[1:]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """The right text in another coding."""
+
+    coding: str
+
+    def spoil(self, good: bytes) -> bytes:
+        # With a letter that they write differently.
+        return good.replace(b'"version"', b'"versi\xc3\xb3n"').decode().encode(self.coding)
+
+
+Spoiler = Bytes | Cut | Swap | Twice | Coded
+
+
+def parts_of(whole: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in *whole*, as what it is in and the key or index there."""
+    if not isinstance(whole, dict | list):
+        return
+    owner = cast(Any, whole)
+    for key in list(owner) if isinstance(whole, dict) else range(len(owner)):
+        yield owner, key
+        yield from parts_of(owner[key])
+
+
+pieces = st.sampled_from(PIECES)
+
+
+def as_object(items: dict[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(b'"%b":%b' % (key.encode(), items[key]) for key in items)
+
+
+json_texts = st.recursive(
+    pieces,
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda items: b"[%b]" % b",".join(items))
+        | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4).map(as_object)
+    ),
+    max_leaves=8,
+)
+spoilers: st.SearchStrategy[Spoiler] = st.one_of(
+    st.builds(Swap, st.integers(0, 60), pieces),
+    st.builds(Swap, st.integers(0, 60), json_texts),
+    st.builds(Twice, st.sampled_from(KEYS), pieces, st.booleans()),
+    st.builds(Cut, st.integers(0, 1000), st.binary(max_size=3)),
+    st.builds(Bytes, st.binary() | json_texts),
+    st.builds(Coded, st.sampled_from(CODINGS)),
+)
+statuses = st.one_of(
+    st.just(None),
+    st.just(None),  # another object: a strategy that is repeated counts once
+    st.sampled_from([200, 304, 307, 308, 404, 409, 422, 500]),
+    st.integers(100, 599),
+)
+headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "etag": st.sampled_from(['"x"', "", "*", "\n", "\u00e9", "W/", '"' * 9]) | st.text(),
+        "retry-after": st.sampled_from(["0", "1000000000", "-1", "1e5", "\u0663"]) | st.text(),
+        "location": st.sampled_from(
+            ["", "/", f"/{QUERY_PATH}", f"/{SETTINGS_PATH}?a=b", "http://evil.test/", "//[", "?x"]
+        )
+        | st.text(),
+        "content-encoding": st.sampled_from(["gzip", "br", ""]),
+        "content-type": st.sampled_from(["text/html", "application/json; charset=utf-7", ""]),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What is answered instead. A status of None is the right one; so are headers that are left out."""
+
+    path: str
+    spoiler: Spoiler
+    status: int | None
+    headers: dict[str, str]
+
+    def tell(self, good: Response) -> Response:
+        body = self.spoiler.spoil(good.body)
+        status = good.status if self.status is None else self.status
+        return Response(status, {**good.headers, **self.headers}, body)
+
+
+lies = st.builds(Lie, st.sampled_from(PATHS), spoilers, statuses, headers)
+
+
+# --- who is told ----------------------------------------------------------------------------------
+
+
+class LyingService(ScriptedService):
+    """Answers one request as it is told to, and all others rightly."""
+
+    def __init__(self) -> None:
+        super().__init__(*FEATURES)
+        self.lie: Lie | None = None
+        self.told: Response | None = None
+
+    async def answer(self, request: Request) -> Response:
+        path = request.target.partition("?")[0]
+        # What a client could send at all.
+        assert all(value.isascii() and value.isprintable() for _, value in request.headers)
+        # Where a redirect may lead.
+        if path not in PATHS or (path == QUERY_PATH and "?settings=" not in request.target):
+            return Response(404, {}, b"no such path")
+        if (path == DECLARE_PATH) != (request.method == "POST"):
+            return Response(405, {}, b"no such method")
+        good = await super().answer(request)
+        if self.lie is not None and path == self.lie.path:
+            if good.status == 304:
+                # What there would be to spoil without an ETag.
+                good = await super().answer(Request("GET", request.target))
+            self.told, self.lie = self.lie.tell(good), None
+            return self.told
+        return good
+
+
+DEFAULT, LATE_DEFAULT, LATE = -7, -8, 77
+
+
+class Play:
+    """One lie to one client."""
+
+    def __init__(self, lie: Lie, harness: Harness) -> None:
+        self.lie = lie
+        self.scene = Scene(harness)
+        self.service = self.scene.service = LyingService()
+        self.ttl = Setting("ttl", int, FEATURES, DEFAULT)
+        # A rule whose value changes, and one that wins only in another order of the features.
+        self.rule = self.service.add_rule("ttl", 1, theme="dark")
+        self.service.add_rule("ttl", 0, user="jim")
+
+    def change(self, value: int) -> None:
+        self.service.rules["ttl"][0]["value"] = value
+
+    def value(self) -> int:
+        value = self.ttl.get(environment="dev", user="jim", theme="dark")
+        assert type(value) is int
+        return value
+
+    async def run(self) -> None:
+        async with self.scene.client() as client:
+            assert self.value() == 1
+            self.change(2)
+            self.service.lie = self.lie
+            if self.lie.path in (SETTINGS_PATH, DECLARE_PATH):
+                failed = await self.hear_by_a_late_setting(client)
+            else:
+                failed = await self.hear(client)
+            told = self.service.told
+            assert told is not None
+            self.check_what_was_believed(failed, told)
+
+            # The right answers count again at once: nothing of the lie is left, such as an ETag.
+            self.service.told = None
+            await client.reload()
+            if failed:
+                assert self.value() == 2
+            self.change(3)
+            await self.scene.pass_time(INTERVAL)
+            assert client.status.failures == 0, client.status.last_error
+            assert self.value() == 3
+
+    async def hear(self, client: AnyClient) -> bool:
+        """Whether the update failed in which the lie was told."""
+        try:
+            await client.reload()
+        except HeksherError:
+            return True
+        return False
+
+    async def hear_by_a_late_setting(self, client: AnyClient) -> bool:
+        await self.scene.settled()
+        self.service.add_rule("late", LATE, user="jim")
+        self.late = Setting("late", int, ["user"], LATE_DEFAULT)
+        await self.scene.backend.until(lambda: self.service.told, "the lie is told")
+        await self.scene.settled()
+        assert self.late.get(user="jim") in (LATE_DEFAULT, LATE, *numbers_in(self.service.told))
+        failed = client.status.failures > 0
+        assert not failed or isinstance(client.status.last_error, HeksherError)
+        return failed
+
+    def check_what_was_believed(self, failed: bool, told: Response) -> None:
+        path, status = self.lie.path, told.status
+        is_redirect = status in (301, 302, 307, 308) and "location" in told.headers
+        if status not in MEANINGFUL[path] and not is_redirect:
+            assert failed
+        if failed and path == DECLARE_PATH:
+            assert self.value() == 2  # the other settings have nothing to do with it
+        elif failed or status == 304:
+            assert self.value() == 1
+        elif status == 404 or is_redirect:
+            assert self.value() == 2  # it was asked once more
+        else:
+            assert self.value() in (0, 1, 2, DEFAULT, *numbers_in(told))
+
+
+def numbers_in(told: Response | None) -> set[int]:
+    """The integers in a body, however it is to be read."""
+    try:
+        read = json.loads(told.body if told is not None else b"")
+    except (ValueError, RecursionError):
+        return set()
+    found = [owner[key] for owner, key in parts_of({"": read})]
+    return {value for value in found if isinstance(value, int)} | {
+        int(value) for value in found if isinstance(value, float) and value.is_integer()
+    }
+
+
+@pytest.mark.parametrize(
+    ("harness", "examples"),
+    [
+        pytest.param(ThreadHarness, 500, id="thread"),
+        pytest.param(AsyncioHarness, 60, id="asyncio"),
+        pytest.param(TrioHarness, 60, id="trio"),
+    ],
+)
+def test_no_answer_does_more_than_fail_one_update(
+    harness: Callable[[], Harness], examples: int
+) -> None:
+    @settings(modest, max_examples=examples)
+    @given(lies)
+    def check(lie: Lie) -> None:
+        registry.reset()
+        stage = harness()
+        stage.run(Play(lie, stage).run)
+
+    check()

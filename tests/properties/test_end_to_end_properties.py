@@ -1,0 +1,517 @@
+"""The whole path, from an operator's request to `get()`: service, HTTP, client, look-up.
+
+A story is drawn: context features, settings, rules, defaults, what is tracked, and what operator and
+application change later on. It is played on a real service and a real client, and each call of
+`get()` is held against `Expectation`, which knows all of the story and resolves by the slow
+resolver. Half of the stories reach the service through one that reads filters as the original
+does, which misreads most names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context, ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from property_helpers import modest
+from service_process import ServiceProcess
+
+from heksher import TRACK_ALL, Setting, registry
+from heksher.exceptions import MissingFeatureError
+from heksher.rules import Rule, RuleTable
+
+#: In a filter, the original reads only the first two of these as what they are.
+NAMES: tuple[str, ...] = ("user", "a", "my_user", "x_a", "user2", "Theme", "_", "2nd", "class")
+VALUES: tuple[str, ...] = ("a", "B_1")
+#: Values that no condition can have.
+STRANGE: tuple[str, ...] = ("", "a b", "é", "a,b", "*)", "None")
+
+# No update but those that the test asks for.
+NEVER = 1_000_000.0
+
+T = TypeVar("T")
+Conditions = tuple[tuple[str, str], ...]
+Tracked = Mapping[str, str | Sequence[str]]
+
+
+# --- stories --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A default: a constant, or else a context variable that may have a default of its own."""
+
+    constant: str | None = None
+    own: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of one setting's `get()`, and what context variables are set to at that time."""
+
+    setting: int
+    arguments: Mapping[str, Any]
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One setting: what the application declares, and what is on the service before it starts."""
+
+    features: list[str]
+    rules: list[Conditions]
+    # What another application has declared, in a later version; None: it has not.
+    service_default: int | None
+    # Whether the application defines it only after its client has started.
+    late: bool
+
+
+@dataclass(frozen=True)
+class Act:
+    """What operator and application do between two updates. Numbers are taken modulo what there is."""
+
+    # A feature, and how many places behind it, in a circle, is the one that it is put after.
+    moves: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    new_feature: bool = False
+    new_rules: list[tuple[int, Conditions]] = field(default_factory=list[tuple[int, Conditions]])
+    changed_rules: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    deleted_rules: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    new_defaults: list[int] = field(default_factory=list[int])
+    renamed: int | None = None
+    tracked: Tracked = field(default_factory=dict[str, str])
+    sources: dict[str, Source] = field(default_factory=dict[str, Source])
+
+
+@dataclass(frozen=True)
+class Story:
+    """All of it. The first act comes before the client's start, the others each before a reload."""
+
+    order: list[str]
+    listed: list[str]
+    plots: list[Plot]
+    acts: list[Act]
+    calls: list[Call]
+    misread: bool
+
+
+def subsets(
+    names: Sequence[str], least: int = 0, most: int = len(NAMES)
+) -> st.SearchStrategy[list[str]]:
+    """Subsets in any order; large ones are as likely as small ones."""
+    return st.permutations(names).flatmap(
+        lambda order: st.integers(least, min(most, len(order))).map(lambda size: list(order[:size]))
+    )
+
+
+def conditions_on(features: list[str], most: int) -> st.SearchStrategy[Conditions]:
+    return subsets(features, 1, most).flatmap(
+        lambda chosen: st.tuples(*(st.tuples(st.just(f), st.sampled_from(VALUES)) for f in chosen))
+    )
+
+
+def mostly(common: st.SearchStrategy[T], rare: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    """Three times of four the one; a repetition in `|` would not count."""
+    return st.integers(0, 3).flatmap(lambda chance: rare if chance == 3 else common)
+
+
+values = st.sampled_from(VALUES)
+any_values = mostly(values, st.sampled_from(STRANGE))
+tracked_values = any_values | st.lists(any_values)
+arguments: st.SearchStrategy[Any] = mostly(
+    values, st.text(max_size=3) | st.sampled_from([5, None, "other"])
+)
+sources = st.builds(Source, constant=any_values) | st.builds(Source, own=st.none() | any_values)
+
+
+def some(elements: st.SearchStrategy[T], most: int, least: int = 0) -> st.SearchStrategy[list[T]]:
+    """Lists in which many elements are as likely as few."""
+    return st.integers(least, most).flatmap(
+        lambda size: st.lists(elements, min_size=size, max_size=size)
+    )
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    names = draw(subsets(NAMES, 1, 5))
+    # With one condition each, rules look the same in any order of the features: so does the ETag.
+    most = draw(st.sampled_from([1, 2, 5]))
+    unknown = [name for name in NAMES if name not in names][:1]  # to the service
+    plots = [
+        draw(
+            st.builds(
+                Plot,
+                st.just(features),
+                mostly(
+                    some(conditions_on(features, most), 10, least=3),
+                    some(conditions_on(features, most), 2),
+                ),
+                st.none() | st.integers(1, 9),
+                st.sampled_from([False, False, True]),
+            )
+        )
+        for features in draw(some(mostly(st.just(names[:4]), subsets(names, least=1)), 2, least=1))
+    ]
+    numbers = st.integers(0, 20)
+    pairs = some(st.tuples(numbers, numbers), 2)
+    moves = some(st.tuples(numbers, st.integers(1, len(names))), 3)
+    new_rules = st.integers(0, len(plots) - 1).flatmap(
+        lambda number: st.tuples(st.just(number), conditions_on(plots[number].features, most))
+    )
+    # All values of a feature and single ones exclude each other, also in different acts.
+    tracks = draw(st.integers(0, 2))  # in how many acts
+    wide = draw(mostly(subsets(names, least=len(names) // 2), subsets(names)))
+
+    def tracked(act: int) -> Tracked:
+        if act >= tracks:
+            return {}
+        chosen = draw(mostly(st.just(names), subsets([*names, *unknown])))
+        return {name: TRACK_ALL if name in wide else draw(tracked_values) for name in chosen}
+
+    acts: list[Act] = []
+    left = list(draw(st.permutations([*names, *unknown])))  # each gets at most one default
+    for number in range(draw(st.sampled_from([1, 2, 3, 3]))):
+        now, left = (left[: (cut := draw(st.integers(0, len(left))))], left[cut:])
+        act = Act(
+            moves=draw(moves),
+            tracked=tracked(number),
+            sources={name: draw(sources) for name in now},
+        )
+        # Often the rules stay as they are, and with them the ETag.
+        if number > 0 and draw(st.booleans()):
+            act = replace(
+                act,
+                new_feature=draw(st.booleans()),
+                new_rules=draw(some(new_rules, 3)),
+                changed_rules=draw(pairs),
+                deleted_rules=draw(pairs),
+                new_defaults=draw(st.lists(numbers, max_size=1)),
+                renamed=draw(mostly(st.none(), numbers)),
+            )
+        acts.append(act)
+    variables = draw(st.dictionaries(st.sampled_from(names), any_values))
+    calls: list[Call] = []
+    for number, plot in enumerate(plots):
+        for _ in range(3):
+            strange = {name: draw(arguments) for name in draw(subsets(plot.features))}
+            calls.append(Call(number, strange, variables))
+        # And every combination of what conditions can have, or what is left out.
+        for combination in itertools.product([None, *VALUES], repeat=len(plot.features)):
+            chosen = zip(plot.features, combination, strict=True)
+            plain = {name: value for name, value in chosen if value is not None}
+            calls.append(Call(number, plain, variables))
+    listed = draw(st.permutations([*names, *unknown]))
+    return Story(names, list(listed), plots, acts, calls, draw(st.booleans()))
+
+
+# --- what is expected -----------------------------------------------------------------------------
+
+
+@dataclass
+class Stored:
+    """A setting as the service has it."""
+
+    name: str
+    default: int
+    minor: int = 0
+    # By their conditions, sorted: id and value.
+    rules: dict[Conditions, tuple[int, int]] = field(
+        default_factory=dict[Conditions, tuple[int, int]]
+    )
+
+
+class Expectation:
+    """What the service holds, what the application said, and what `get()` answers from all that."""
+
+    def __init__(self, story: Story) -> None:
+        self.order = list(story.order)
+        self.stored: dict[int, Stored] = {}
+        self.tracked: dict[str, set[str] | None] = {}
+        self.sources: dict[str, Source] = {}
+        self._published: dict[int, RuleTable[int]] = {}
+
+    def publish(self, settings: Mapping[int, Setting[int]]) -> None:
+        """An update was made: from now on calls are answered by what there is now."""
+        self._published = {
+            number: RuleTable(
+                self.stored[number].default,
+                tuple(
+                    Rule(value, conditions, rule_id)
+                    for conditions, (rule_id, value) in self.stored[number].rules.items()
+                    if self.is_tracked(conditions)
+                ),
+                tuple(self.order),
+            )
+            for number in settings
+        }
+
+    def track(self, tracked: Tracked) -> None:
+        for feature, chosen in tracked.items():
+            if chosen == TRACK_ALL:
+                self.tracked[feature] = None
+            else:
+                before = self.tracked.get(feature) or set[str]()
+                self.tracked[feature] = before | (
+                    {chosen} if isinstance(chosen, str) else {*chosen}
+                )
+
+    def is_tracked(self, conditions: Conditions) -> bool:
+        for feature, value in conditions if self.tracked else ():
+            if feature not in self.tracked:
+                return False
+            tracked = self.tracked[feature]
+            if tracked is not None and value not in tracked:
+                return False
+        return True
+
+    def context(self, features: list[str], call: Call) -> dict[str, object]:
+        """The value of each feature that has one."""
+        context: dict[str, object] = {}
+        for feature in features:
+            source = self.sources.get(feature)
+            if feature in call.arguments:
+                context[feature] = call.arguments[feature]
+            elif source is None:
+                continue
+            elif source.constant is not None:
+                context[feature] = source.constant
+            elif feature in call.variables:
+                context[feature] = call.variables[feature]
+            elif source.own is not None:
+                context[feature] = source.own
+        return context
+
+    def answer(self, number: int, context: dict[str, object]) -> int:
+        return self._published[number].resolve(context)
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+def as_the_original_reads(request: httpx.Request) -> httpx.Response | None:
+    """Change the filters of a query to what the original takes them for, or refuse as it does."""
+    filters = request.url.params.get("context_filters", "*")
+    if filters == "*":
+        return None
+    found = re.findall(r"([a-z]+):(\*|\([^)]*\))", filters)
+    if len({name for name, _ in found}) < len(found):
+        return httpx.Response(400, text="context name repeated in context filter")
+    read = ",".join(f"{name}:{chosen}" for name, chosen in found)
+    request.url = request.url.copy_set_param("context_filters", read)
+    return None
+
+
+class Misreading(httpx.HTTPTransport):
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return as_the_original_reads(request) or super().handle_request(request)
+
+
+class AsyncMisreading(httpx.AsyncHTTPTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return as_the_original_reads(request) or await super().handle_async_request(request)
+
+
+def http_options(harness: Harness, misread: bool) -> dict[str, Any]:
+    """Of the client; certificates, of which there are none, would take longer than all the rest."""
+    if not misread:
+        return {"http_client_args": {"verify": False, "trust_env": False}}
+    if isinstance(harness, ThreadHarness):
+        return {"http_client": lambda: httpx.Client(transport=Misreading(verify=False))}
+    return {"http_client": lambda: httpx.AsyncClient(transport=AsyncMisreading(verify=False))}
+
+
+class Performance:
+    """One story on one service and one client."""
+
+    def __init__(self, story: Story, service: ServiceProcess, harness: Harness) -> None:
+        self.story = story
+        self.service = service
+        self.harness = harness
+        self.expected = Expectation(story)
+        self.settings: dict[int, Setting[int]] = {}
+        self.variables: dict[str, ContextVar[str]] = {}
+        self._value = 100
+
+    async def play(self) -> None:
+        registry.reset()
+        self.clear_service()
+        for number, plot in enumerate(self.story.plots):
+            self.store(number, plot)
+            if not plot.late:
+                self.define(number)
+        client = self.harness.client(
+            self.service.url,
+            NEVER,
+            self.story.listed,
+            startup="raise",
+            **http_options(self.harness, self.story.misread),
+        )
+        first, *others = self.story.acts
+        self.operate(first)
+        self.configure(first, client)
+        async with client:
+            self.expected.publish(self.settings)
+            self.call_all()
+            for act in others:
+                self.operate(act)
+                self.configure(act, client)
+                self.call_all()  # the rules are as before, the defaults count at once
+                for number in range(len(self.story.plots)):
+                    self.define(number)
+                await client.reload()
+                self.expected.publish(self.settings)
+                self.call_all()
+        self.call_all()
+
+    def clear_service(self) -> None:
+        for setting in self.service.get("/settings")["settings"]:
+            self.service.delete_setting(setting["name"])
+        features = self.service.get("/context_features")["context_features"]
+        for feature in features:
+            assert self.service.request("DELETE", f"/context_features/{feature}").is_success
+        for feature in self.story.order:
+            self.service.add_feature(feature)
+
+    # --- what the operator does -------------------------------------------------------------------
+
+    def store(self, number: int, plot: Plot) -> None:
+        name = f"setting_{number}"
+        stored = self.expected.stored[number] = Stored(name, -number)
+        if plot.rules or plot.service_default is not None or plot.late:
+            self.service.declare(name, features=plot.features, default_value=-number)
+        if plot.service_default is not None:
+            self.set_default(number, plot.service_default)
+        for conditions in plot.rules:
+            self.add_rule(stored, conditions)
+
+    def set_default(self, number: int, default: int) -> None:
+        stored = self.expected.stored[number]
+        stored.minor += 1
+        stored.default = default
+        self.service.declare(
+            stored.name,
+            features=self.story.plots[number].features,
+            default_value=default,
+            version=f"1.{stored.minor}",
+        )
+
+    def add_rule(self, stored: Stored, conditions: Conditions) -> None:
+        key = tuple(sorted(conditions))
+        if key not in stored.rules:
+            rule_id = self.service.add_rule(stored.name, dict(conditions), self.next_value())
+            stored.rules[key] = (rule_id, self._value)
+
+    def next_value(self) -> int:
+        self._value += 1
+        return self._value
+
+    def operate(self, act: Act) -> None:
+        order, stored = self.expected.order, self.expected.stored
+        for one, distance in act.moves:
+            moved, target = order[one % len(order)], order[(one + distance) % len(order)]
+            if moved != target:
+                self.service.move_feature(moved, to_after=target)
+                order.remove(moved)
+                order.insert(order.index(target) + 1, moved)
+        if act.new_feature:
+            order.append(f"new{len(order)}")
+            self.service.add_feature(order[-1])
+        for number, conditions in act.new_rules:
+            self.add_rule(stored[number], conditions)
+        for number, which in act.changed_rules:
+            rules = stored[number % len(stored)].rules
+            if rules:
+                conditions = list(rules)[which % len(rules)]
+                rules[conditions] = (rules[conditions][0], self.next_value())
+                self.service.change_rule(*rules[conditions])
+        for number, which in act.deleted_rules:
+            rules = stored[number % len(stored)].rules
+            if rules:
+                rule_id, _ = rules.pop(list(rules)[which % len(rules)])
+                self.service.delete_rule(rule_id)
+        for number in act.new_defaults:
+            self.set_default(number % len(stored), 10 + number)
+        if act.renamed is not None:
+            renamed = stored[act.renamed % len(stored)]
+            self.service.rename(renamed.name, f"{renamed.name}x", f"1.{renamed.minor}")
+            renamed.name += "x"
+
+    # --- what the application does ----------------------------------------------------------------
+
+    def define(self, number: int) -> None:
+        if number not in self.settings:
+            features = self.story.plots[number].features
+            self.settings[number] = Setting(f"setting_{number}", int, features, -number)
+
+    def configure(self, act: Act, client: AnyClient) -> None:
+        if act.tracked:
+            client.track_contexts(**act.tracked)
+            self.expected.track(act.tracked)
+        for feature, source in act.sources.items():
+            if source.constant is None:
+                made = self.variables[feature] = (
+                    ContextVar(feature)
+                    if source.own is None
+                    else ContextVar(feature, default=source.own)
+                )
+                client.set_defaults(**{feature: made})
+            else:
+                client.set_defaults(**{feature: source.constant})
+            self.expected.sources[feature] = source
+
+    def call_all(self) -> None:
+        for call in self.story.calls:
+            if call.setting in self.settings:
+                self.call(call)
+
+    def call(self, call: Call) -> None:
+        setting = self.settings[call.setting]
+        inside = Context()
+        for feature, value in call.variables.items():
+            if feature in self.variables:
+                inside.run(self.variables[feature].set, value)
+        features = self.story.plots[call.setting].features
+        context = self.expected.context(features, call)
+        missing = set(features) - context.keys()
+        if missing:
+            with pytest.raises(MissingFeatureError) as caught:
+                inside.run(setting.get, **call.arguments)
+            assert caught.value.setting == setting.name
+            assert caught.value.feature in missing
+            return
+        answer = inside.run(setting.get, **call.arguments)
+        assert answer == self.expected.answer(call.setting, context), (call, context)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    with ServiceProcess() as process:
+        process.start(features=["user"])
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("harness", "examples"),
+    [
+        pytest.param(ThreadHarness, 100, id="thread"),
+        pytest.param(AsyncioHarness, 15, id="asyncio"),
+        pytest.param(TrioHarness, 15, id="trio"),
+    ],
+)
+def test_a_call_agrees_with_the_slow_resolver_on_all_that_the_service_holds(
+    harness: Callable[[], Harness], examples: int, service: ServiceProcess
+) -> None:
+    @settings(modest, max_examples=examples)
+    @given(stories())
+    def check(story: Story) -> None:
+        stage = harness()
+        stage.run(Performance(story, service, stage).play)
+
+    check()
