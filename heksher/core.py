@@ -37,6 +37,7 @@ from heksher.exceptions import (
     DeclarationRejected,
     HeksherError,
     InvalidArgumentError,
+    InvalidResponseError,
     ServiceUnreachableError,
     StartupTimeoutError,
     UnexpectedStatusError,
@@ -583,7 +584,10 @@ class Core:
             response = await transport.send(request)
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
-        return exchange.read(response)
+        try:
+            return exchange.read(response)
+        except InvalidResponseError as error:
+            raise transport.invalid_response(exchange.request, error) from error.__cause__
 
     # --- the update loop --------------------------------------------------------------------------
 

@@ -432,7 +432,11 @@ class _Query(msgspec.Struct):
 
 
 def query(
-    names: Iterable[str], context_filters: str | None, etag: str | None
+    names: Iterable[str],
+    context_filters: str | None,
+    etag: str | None,
+    *,
+    may_be_unknown: bool = True,
 ) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
     """Ask for the rules of settings.
 
@@ -440,6 +444,7 @@ def query(
         names: of the settings, all of which the service has to know.
         context_filters: in the query's own language; None lets every rule pass.
         etag: of the answer to the same query before, or None.
+        may_be_unknown: whether it means something that the service does not know a name.
     """
 
     def read(response: Response) -> QueryAnswer | NotModified | UnknownNames:
@@ -459,7 +464,9 @@ def query(
         query_target(names, context_filters),
         headers=(("if-none-match", etag),) if etag is not None else (),
         # Without an ETag there is nothing that could have stayed as it was.
-        expected=frozenset((200, 404) if etag is None else (200, 304, 404)),
+        expected=frozenset(
+            (200, *((304,) if etag is not None else ()), *((404,) if may_be_unknown else ()))
+        ),
     )
     return Exchange(request, read)
 

@@ -200,9 +200,9 @@ class Updater:
             # Somebody deleted or renamed a setting.
             self._served.reconcile(Catalogue((await self._exchange(protocol.settings())).values()))
             failure = await self._declare_pending(features)
-            fetched = await self._query(self._served.known_names(), filters, {})
-            if fetched is None:
-                raise failure or ServiceError("the service refuses the names that it lists itself")
+            names = self._served.known_names()
+            fetched = await self._query(names, filters, {}, may_be_unknown=False)
+            assert fetched is not None
         if fetched.sections:
             async with self._publishing():
                 self._served.publish(fetched.sections, features, tracking)
@@ -211,14 +211,21 @@ class Updater:
             raise failure
 
     async def _query(
-        self, names: Sequence[str], filters: str | None, etags: Mapping[str, str]
+        self,
+        names: Sequence[str],
+        filters: str | None,
+        etags: Mapping[str, str],
+        *,
+        may_be_unknown: bool = True,
     ) -> _Fetched | None:
-        """Ask for the rules of *names*; None if the service does not have one of them."""
+        """Ask for the rules of *names*; None if one of them is unknown, and may be."""
         fetched = _Fetched()
         for part in protocol.split_names(names, filters):
             target = protocol.query_target(part, filters)
             etag = etags.get(target)
-            answer = await self._exchange(protocol.query(part, filters, etag))
+            answer = await self._exchange(
+                protocol.query(part, filters, etag, may_be_unknown=may_be_unknown)
+            )
             if isinstance(answer, protocol.UnknownNames):
                 return None
             if isinstance(answer, protocol.NotModified):

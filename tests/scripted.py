@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote
 import anyio.lowlevel
 
 from heksher.backends import Backend, Clock, Event, HttpOptions, Task, Transport
-from heksher.exceptions import ServiceUnreachableError, UnexpectedStatusError
+from heksher.exceptions import InvalidResponseError, ServiceUnreachableError, UnexpectedStatusError
 from heksher.protocol import Request, Response, unexpected_status
 
 
@@ -190,6 +190,11 @@ class ScriptedTransport:
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         return unexpected_status(request, response)
+
+    def invalid_response(
+        self, request: Request, error: InvalidResponseError
+    ) -> InvalidResponseError:
+        return error
 
     def abort(self) -> None:
         self.closed = True

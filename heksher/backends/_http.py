@@ -26,6 +26,7 @@ from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
     HeksherError,
     InvalidArgumentError,
+    InvalidResponseError,
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
@@ -58,6 +59,19 @@ class HttpUnreachableError(ServiceUnreachableError, httpx.TransportError):
 
     def __reduce__(self) -> Any:
         return _restored, (HttpUnreachableError, self._theirs, self.args), self.__dict__
+
+
+class HttpInvalidResponseError(InvalidResponseError, httpx.DecodingError):
+    """The answer's body is not what the protocol says; as an error of httpx."""
+
+    _theirs: ClassVar[type[Exception]] = httpx.DecodingError
+
+    def __init__(self, message: str, request: Any) -> None:
+        Exception.__init__(self, message)
+        self.request = request
+
+    def __reduce__(self) -> Any:
+        return _restored, (HttpInvalidResponseError, self._theirs, self.args), self.__dict__
 
 
 class HttpStatusError(UnexpectedStatusError, httpx.HTTPStatusError):
@@ -102,6 +116,7 @@ _SHAPE = {
     "RequestError",
     "TransportError",
     "TimeoutException",
+    "DecodingError",
     "HTTPStatusError",
     "Request",
     "Response",
@@ -143,8 +158,7 @@ class _TransportBase:
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        given = options.client
-        self._is_ready = hasattr(given, "build_request") and not isinstance(given, type)
+        self._is_ready = options.has_ready_client
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         """Return the error for a status that means no success."""
@@ -166,6 +180,16 @@ class _TransportBase:
         error = unexpected_status(addressed, response)
         kind = _mixed(HttpStatusError, library.HTTPStatusError)
         return kind(error, as_request, as_response)
+
+    def invalid_response(
+        self, request: Request, error: InvalidResponseError
+    ) -> InvalidResponseError:
+        """Return the error for an answer that cannot be read, for the reason that *error* tells."""
+        library = self._library or httpx
+        url = self._options.base_url + request.target
+        kind = _mixed(HttpInvalidResponseError, library.DecodingError)
+        message = f"{request.method} {url.partition('?')[0]}: {error}"
+        return kind(message, library.Request(request.method, url))
 
     def _make_client(self, default: type[Any]) -> tuple[Any, bool]:
         """Return an HTTP client, and whether it is ours to close."""

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from heksher.exceptions import BackendError, UnexpectedStatusError
+from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedStatusError
 from heksher.protocol import Request, Response
 
 T = TypeVar("T")
@@ -86,6 +86,12 @@ class Transport(Protocol):
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         """Return the error for a status that means no success."""
+        ...
+
+    def invalid_response(
+        self, request: Request, error: InvalidResponseError
+    ) -> InvalidResponseError:
+        """Return the error for an answer that cannot be read, for the reason that *error* tells."""
         ...
 
     def abort(self) -> None:

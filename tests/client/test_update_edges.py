@@ -170,6 +170,25 @@ def test_a_second_start_declares_again_what_the_service_has_lost(scene: Scene) -
     scene.run(body)
 
 
+def test_a_service_that_refuses_the_names_that_it_lists_itself_fails_that_update_alone(
+    scene: Scene,
+) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            unknown = Response(404, {}, b"the following are not setting names: ['ttl']")
+            scene.service.faults = [None, unknown, None, unknown]
+            with pytest.raises(UnexpectedStatusError, match="not setting names") as raised:
+                await client.reload()
+            assert raised.value.status == 404
+            scene.service.add_rule("ttl", 5, user="jim")
+            await client.reload()
+            assert ttl.get(user="jim") == 5
+
+    scene.run(body)
+
+
 def test_what_is_dropped_is_logged_once_however_often_it_comes(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
