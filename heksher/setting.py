@@ -27,7 +27,6 @@ from heksher.rules import RuleTable
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
 
 T = TypeVar("T")
-V = TypeVar("V", bound="Validator[Any]")
 ElementT = TypeVar("ElementT")
 EnumT = TypeVar("EnumT", bound=Enum)
 PrimitiveT = TypeVar("PrimitiveT", bool, int, float, str)
@@ -308,7 +307,7 @@ class Setting(Generic[T]):
         _set_get(self, _lookup.make_get(self))
         registry.register(self)
 
-    def add_validator(self, validator: V) -> V:
+    def add_validator(self, validator: Validator[T]) -> Validator[T]:
         """Have *validator* called with each value that the service gives, to return the one to use.
 
         Validators are called in the order in which they were added, each with what the one before

@@ -443,7 +443,7 @@ def test_a_validator_that_is_added_later_counts_from_the_next_update(scene: Scen
 
     async def body() -> None:
         async with scene.client() as client:
-            ttl.add_validator(lambda value, *_: value * 2)
+            ttl.add_validator(lambda value, rule, of: value * 2)
             assert ttl.get(user="jim") == 5
             # The rules are as they were, and are read anew all the same.
             await client.reload()
@@ -454,7 +454,7 @@ def test_a_validator_that_is_added_later_counts_from_the_next_update(scene: Scen
 
 def test_two_settings_of_one_name_each_have_their_validators(scene: Scene) -> None:
     one, two = (Setting("ttl", int, ["user"], 60) for _ in range(2))
-    two.add_validator(lambda value, *_: 1 // 0)
+    two.add_validator(lambda value, rule, of: 1 // 0)
     scene.service.add_rule("ttl", 5, user="jim")
 
     async def body() -> None:

@@ -160,23 +160,40 @@ def test_an_error_in_a_hook_is_logged_and_harmless(
     assert caplog.text.count("on_update_error raised an error; updates go on") == 1
 
 
-@pytest.mark.parametrize("kind", [AsyncHeksherClient, ThreadHeksherClient])
-def test_hooks_can_be_overridden(kind: type[Any]) -> None:
+def test_hooks_can_be_overridden(scene: Scene) -> None:
     seen: list[object] = []
+    error = unreachable()
 
-    class Telling(kind):  # type: ignore[misc]
+    class Telling:
         def on_update_ok(self) -> None:
-            super().on_update_ok()
             seen.append("ok")
 
         def on_update_error(self, exc: Exception) -> None:
-            super().on_update_error(exc)
             seen.append(exc)
 
-    client = Telling("http://service.test", INTERVAL, ["user"])
-    error = unreachable()
-    client._on_update(None)
-    client._on_update(error)
+    class TellingAsync(Telling, AsyncHeksherClient):
+        pass
+
+    class TellingThread(Telling, ThreadHeksherClient):
+        pass
+
+    async def body() -> None:
+        kind = TellingThread if scene.backend.backend.blocking else TellingAsync
+        client = AnyClient(
+            kind(
+                "http://service.test",
+                INTERVAL,
+                ["user"],
+                backend=scene.library_backend(),
+                clock=scene.clock,
+            )
+        )
+        async with client:
+            scene.service.faults = [error]
+            with pytest.raises(ServiceUnreachableError):
+                await client.reload()
+
+    scene.run(body)
     assert seen == ["ok", error]
 
 

@@ -288,8 +288,11 @@ def test_on_coerce_is_asked_with_five_arguments_and_its_value_is_used() -> None:
 
 
 def test_validators_come_after_on_coerce() -> None:
-    setting = sizes_setting(on_coerce=lambda value, *_: (*value, 0))
-    setting.add_validator(lambda value, *_: sum(value))
+    def on_coerce(value: tuple[int, ...], *_: Any) -> tuple[int, ...]:
+        return (*value, 0)
+
+    setting = sizes_setting(on_coerce=on_coerce)
+    setting.add_validator(lambda value, rule, of: sum(value))
     result = ingest(setting, NEWER, FEATURES, Tracking())
     assert [each.value for each in result.table.rules] == [4, 4]
 

@@ -411,5 +411,5 @@ def test_hooks_of_a_setting_are_functions() -> None:
 
 def test_validators_have_nothing_to_say_of_the_local_default() -> None:
     setting = ttl_setting()
-    setting.add_validator(lambda value, *_: value // 0)
+    setting.add_validator(lambda value, rule, of: value // 0)
     assert setting.get(user="jim", theme="dark") == 60
