@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from property_helpers import modest
 from scenes import FEATURES, INTERVAL, Scene
@@ -229,6 +229,21 @@ class Lie:
 lies = st.builds(Lie, st.sampled_from(PATHS), spoilers, statuses, headers)
 
 
+#: Spoilers that chance finds too seldom.
+WORST: list[Spoiler] = [
+    Bytes(b""),
+    Bytes(b"null"),
+    Bytes(b"[" * 100_000),
+    Bytes(b'{"settings":{"ttl":' + b"[" * 100_000),
+    Bytes(b'{"settings":{"ttl":{"rules":[],"default_value":' + b"9" * 5000 + b"}}}"),
+    Bytes(b'{"settings":{"ttl":{"rules":"","default_value":"\xff"}}}'),
+    Bytes(b'{"context_features":["\xff"]}'),
+    Bytes(b'{"context_features":["plan"]}'),
+    Bytes(b'{"context_features":[],"settings":[],"outcome":"created"}'),
+    Coded("utf-16"),
+]
+
+
 # --- who is told ----------------------------------------------------------------------------------
 
 
@@ -369,4 +384,7 @@ def test_no_answer_does_more_than_fail_one_update(
         stage = harness()
         stage.run(Play(lie, stage).run)
 
+    for path in PATHS:
+        for spoiler in WORST:
+            check = example(Lie(path, spoiler, None, {}))(check)
     check()
