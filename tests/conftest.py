@@ -9,6 +9,17 @@ from harness import HARNESSES, Harness
 
 from heksher import testing
 
+#: The folders whose tests are about programs and a service: what they find depends little on the
+#: Python, and they take long, so that tox runs them on one Python only.
+INTEGRATION = {"cli", "docs", "service"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of those folders; others of the kind mark themselves."""
+    for item in items:
+        if item.path.parent.name in INTEGRATION:
+            item.add_marker(pytest.mark.integration)
+
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:

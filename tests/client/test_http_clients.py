@@ -44,6 +44,8 @@ from heksher.exceptions import (
 )
 from heksher.protocol import Request
 
+pytestmark = pytest.mark.integration
+
 FEATURES = ["user"]
 HEALTHY = b'{"version":"test"}'
 TOKEN = "t0ken"

@@ -32,6 +32,8 @@ from heksher import TRACK_ALL, Setting, registry
 from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnknownFeatureError
 from heksher.status import ClientState, ClientStatus
 
+pytestmark = pytest.mark.integration
+
 FEATURES = ["environment", "user", "theme"]
 SOON = 0.1
 NEVER = 3600.0

@@ -16,6 +16,8 @@ from heksher.setting import QueriedRule
 from heksher.status import DeclarationState
 from heksher.testing import reset
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[ServiceProcess]:
