@@ -1,8 +1,8 @@
 """The protocol's functions against the exchanges that were recorded from a real service.
 
 A recorded step counts if it goes where one of the library's requests goes: its answer is read, and
-compared with the recorded JSON as the standard library reads it. Where the library could have made the very
-request, from a declaration or a query with the same parts, that is compared as well.
+compared with the recorded JSON as the standard library reads it. Where the library could have made
+the very request, from a declaration or a query with the same parts, that is compared as well.
 """
 
 from __future__ import annotations
