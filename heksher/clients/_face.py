@@ -99,7 +99,7 @@ class ClientFace:
         """How the client is doing at this moment."""
         return self._core.status
 
-    def set_defaults(self, **features: str | ContextVar[str]) -> None:
+    def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
         """Give context features values for the calls of ``get()`` that leave them out.
 
         Callable at any time before the client is closed, and several times for different features.
@@ -115,7 +115,7 @@ class ClientFace:
         """
         self._core.set_defaults(features)
 
-    def track_contexts(self, **features: str | Iterable[str]) -> None:
+    def track_contexts(self, /, **features: str | Iterable[str]) -> None:
         """Say which contexts the application will ask for, so that other rules are left out.
 
         Without any call all rules are fetched. With one, rules are left out that have a condition

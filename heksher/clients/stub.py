@@ -442,7 +442,7 @@ class _Stub:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
         self._state = _StubState(_names_in(features))
 
-    def set_defaults(self, **features: str | ContextVar[str]) -> None:
+    def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
         """Give context features values for the calls of ``get()`` that leave them out.
 
         They count for the settings that the stub was given rules for, before or after.
@@ -456,7 +456,7 @@ class _Stub:
         """
         self._state.set_defaults(features)
 
-    def track_contexts(self, *args: Any, **contexts: Any) -> None:
+    def track_contexts(self, /, *args: Any, **contexts: Any) -> None:
         """Do nothing: a stub fetches nothing, so that nothing is left out."""
 
     def add_settings(self, *args: Any, **kwargs: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from heksher import ThreadHeksherClient
+from heksher.clients.stub import SyncStubHeksherClient
 from heksher.context import MISSING, TRACK_ALL, Defaults, Tracking, checked_features
 from heksher.exceptions import InvalidArgumentError
 
@@ -16,7 +18,6 @@ from heksher.exceptions import InvalidArgumentError
 
 
 def test_a_feature_without_a_default_has_no_value() -> None:
-    assert Defaults().value_of("user") is MISSING
     assert Defaults().value_of("user") is MISSING
     assert repr(MISSING) == "MISSING"
 
@@ -231,3 +232,13 @@ def test_an_unusable_list_of_features_is_refused(given: Any, parts: list[str]) -
         checked_features(given)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ThreadHeksherClient, SyncStubHeksherClient])
+def test_a_feature_may_be_named_self(kind: type[Any]) -> None:
+    client = kind("http://service.test", 60, ["self"])
+    client.set_defaults(**{"self": "a"})
+    client.track_contexts(**{"self": "a"})
+    with pytest.raises(ValueError, match="'self' has the default 'a' already"):
+        client.set_defaults(**{"self": "b"})
+    client.close()
