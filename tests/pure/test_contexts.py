@@ -237,8 +237,8 @@ def test_an_unusable_list_of_features_is_refused(given: Any, parts: list[str]) -
 @pytest.mark.parametrize("kind", [ThreadHeksherClient, SyncStubHeksherClient])
 def test_a_feature_may_be_named_self(kind: type[Any]) -> None:
     client = kind("http://service.test", 60, ["self"])
-    client.set_defaults(**{"self": "a"})
-    client.track_contexts(**{"self": "a"})
+    client.set_defaults(self="a")
+    client.track_contexts(self="a")
     with pytest.raises(ValueError, match="'self' has the default 'a' already"):
-        client.set_defaults(**{"self": "b"})
+        client.set_defaults(self="b")
     client.close()
