@@ -10,14 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doc_examples import PATIENCE, README, ROOT, at, blocks, examples, run_python, serving
 from service_process import ServiceProcess
 
-README = Path(__file__).parents[2] / "README.md"
-PATIENCE = 60
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+EXAMPLES = examples(README)
 
 
 @pytest.fixture
@@ -27,41 +23,124 @@ def service() -> Iterator[ServiceProcess]:
         yield process
 
 
-def run_python(source: str, service: ServiceProcess) -> list[str]:
-    assert "http://127.0.0.1:8000" in source
+def test_each_example_has_a_name_and_a_test() -> None:
+    assert list(EXAMPLES) == ["asyncio", "trio", "fastapi", "flask", "pytest"]
+    assert list(EXAMPLES.values()) == blocks(README, "python")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_the_example_of_asyncio(service: ServiceProcess, loop: str) -> None:
+    source = at(service.url, EXAMPLES["asyncio"])
+    assert source.endswith("asyncio.run(main())\n")
+    if loop == "trio":  # "another last line, and an import"
+        source = "import trio\n" + source.replace("asyncio.run(main())", "trio.run(main)")
+    assert run_python(source) == ["60", "white"]
+    service.add_rule("cache_ttl", {"user": "jim"}, 5)
+    service.add_rule("background_color", {"environment": "dev", "theme": "bright"}, "ivory")
+    assert run_python(source) == ["5", "ivory"]
+
+
+def test_the_example_of_trio(service: ServiceProcess) -> None:
+    source = at(service.url, EXAMPLES["trio"])
+    assert run_python(source) == ["20"]
+    service.add_rule("page_size", {"user": "jim"}, 50)
+    assert run_python(source) == ["50"]
+
+
+def test_the_example_of_fastapi(service: ServiceProcess, tmp_path: Path) -> None:
+    source = at(service.url, EXAMPLES["fastapi"])
+    with serving(source, tmp_path, "uvicorn", "example:app", "--port", "0") as server:
+        assert server.ask("/jim") == '"Hello, jim"'
+        rule = service.add_rule("greeting", {"user": "jim"}, "Hey")
+        server.ask_until("/jim", lambda answer: answer == '"Hey, jim"')
+        assert server.ask("/eve") == '"Hello, eve"'
+        service.delete_rule(rule)
+        server.ask_until("/jim", lambda answer: answer == '"Hello, jim"')
+    assert "Application shutdown complete." in server.log
+
+
+def test_the_example_of_flask(service: ServiceProcess, tmp_path: Path) -> None:
+    source = at(service.url, EXAMPLES["flask"])
+    command = ("flask", "--app", "example", "run", "--port", "0")
+    with serving(source, tmp_path, *command) as server:
+        assert server.ask("/jim") == "Welcome, jim"
+        service.add_rule("banner", {"user": "jim"}, "Hey")
+        server.ask_until("/jim", lambda answer: answer == "Hey, jim")
+        assert server.ask("/eve") == "Welcome, eve"
+
+
+def test_the_example_of_flask_starts_without_the_service(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    source = at(service.url, EXAMPLES["flask"])
+    service.kill()
+    command = ("flask", "--app", "example", "run", "--port", "0")
+    with serving(source, tmp_path, *command) as server:
+        assert server.ask("/jim") == "Welcome, jim"
+        service.start_again()
+        server.ask_until("/jim", lambda _: "banner" in str(service.get("/settings")))
+        service.add_rule("banner", {"user": "jim"}, "Hey")
+        server.ask_until("/jim", lambda answer: answer == "Hey, jim")
+
+
+def test_the_example_of_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_example.py").write_text(EXAMPLES["pytest"])
     done = subprocess.run(
-        [sys.executable, "-c", source.replace("http://127.0.0.1:8000", service.url)],
+        [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-q"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^1 passed in", done.stdout, re.MULTILINE), done.stdout
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_the_asynchronous_example(service: ServiceProcess, loop: str) -> None:
-    source = blocks("python")[0]
-    assert source.endswith("asyncio.run(main())\n")
-    if loop == "trio":  # "nothing changes but the import and the last line"
-        source = "import trio\n" + source.replace("asyncio.run(main())", "trio.run(main)")
-    assert run_python(source, service) == ["60", "white"]
-    service.add_rule("cache_ttl", {"user": "jim"}, 5)
-    assert run_python(source, service) == ["5", "white"]
-
-
-def test_the_example_of_threads(service: ServiceProcess) -> None:
-    first, second = blocks("python")[:2]
-    definitions = first[first.index("from contextvars") : first.index("async def main")]
-    assert run_python(definitions + second, service) == ["60"]
+def test_the_examples_get_along_with_one_another(service: ServiceProcess, tmp_path: Path) -> None:
+    """Who tries one after the other does it with one service: no two may declare one thing differently."""
+    for name in ("asyncio", "trio"):
+        run_python(at(service.url, EXAMPLES[name]))
+    with serving(
+        at(service.url, EXAMPLES["fastapi"]), tmp_path, "uvicorn", "example:app", "--port", "0"
+    ):
+        pass
+    with serving(
+        at(service.url, EXAMPLES["flask"]),
+        tmp_path,
+        "flask",
+        "--app",
+        "example",
+        "run",
+        "--port",
+        "0",
+    ) as server:
+        assert "differ" not in server.log
+    declared = [
+        name for source in EXAMPLES.values() for name in re.findall(r'Setting\("(\w+)"', source)
+    ]
+    assert len(declared) == len(set(declared))
 
 
 def test_the_rule_that_is_added_by_curl(service: ServiceProcess) -> None:
     service.declare("cache_ttl", features=["environment", "user"])
-    (command,) = [block for block in blocks("sh") if block.startswith("curl ")]
+    (command,) = [block for block in blocks(README, "sh") if block.startswith("curl ")]
     body = re.search(r"-d '(.*)'$", command, re.MULTILINE)
     assert body is not None
     assert "'content-type: application/json' http://127.0.0.1:8000/api/v1/rules" in command
     response = service.request("POST", "/rules", json=json.loads(body[1]))
     assert response.status_code == 201
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text()
+        headings = {
+            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        }
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            if target.startswith("#"):
+                assert target[1:] in headings, f"{page.name}: {target}"
+            elif not target.startswith("https://"):
+                assert (page.parent / target).is_file(), f"{page.name}: {target}"
