@@ -12,7 +12,7 @@ from typing import Final, cast
 from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
 from heksher.names import WORD_RULE, is_condition_value, is_feature_name
 
-#: In ``track_contexts(user=TRACK_ALL)``: every value of the feature. No condition has this value.
+#: ``track_contexts(user=TRACK_ALL)`` tracks every value of the feature. No rule can ask for this value.
 TRACK_ALL: Final = "*"
 
 

@@ -36,7 +36,10 @@ class ContradictingArgumentError(InvalidArgumentError, RuntimeError):
 
 
 class InvalidSettingError(InvalidArgumentError):
-    """A setting is declared in a way that no service would take."""
+    """A setting is declared in a way that no service would take.
+
+    Raised where the setting is made; the message names the setting, what is wrong and what is wanted.
+    """
 
 
 class InvalidDefaultError(InvalidSettingError, TypeError):
@@ -106,11 +109,11 @@ class WrongEventLoopError(BackendError):
 
 
 class ClientNotStartedError(HeksherError, RuntimeError):
-    """The call needs a client that was started."""
+    """`reload` was called before the client was started: by ``set_as_main()`` or a with-statement."""
 
 
 class ClientClosedError(HeksherError, RuntimeError):
-    """The client was closed, which is final."""
+    """The client was closed, which is final. Settings keep their values; make a new client."""
 
 
 class NoMatchError(HeksherError):
@@ -121,7 +124,11 @@ class NoMatchError(HeksherError):
 
 
 class ServiceError(HeksherError):
-    """The service, or the way to it, is at fault."""
+    """The service, or the way to it, is at fault. The settings' last rules stay in force.
+
+    Where HTTP failed, the error is also the fitting one of the HTTP client's library, such as
+    ``httpx.ConnectError``.
+    """
 
 
 class ServiceUnreachableError(ServiceError):
@@ -130,6 +137,8 @@ class ServiceUnreachableError(ServiceError):
 
 class UnexpectedStatusError(ServiceError):
     """The service answered with a status that means no success for the request.
+
+    What a client raises is also an ``httpx.HTTPStatusError``, with ``request`` and ``response``.
 
     Attributes:
         status: the HTTP status.
@@ -147,10 +156,10 @@ class InvalidResponseError(ServiceError):
 
 
 class DeclarationRejected(ServiceError):
-    """The service refused declarations.
+    """The service refused declarations. Raised by a start with ``startup="raise"``.
 
     Attributes:
-        rejections: the refusal's text by name of the setting.
+        rejections: by name of the setting, why it was refused and what mends it.
     """
 
     def __init__(self, rejections: dict[str, str]) -> None:

@@ -10,10 +10,10 @@ from enum import StrEnum
 class ClientState(StrEnum):
     """Where a client is in its life."""
 
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    CLOSED = "closed"
+    NEW = "new"  # not started, or its start failed
+    STARTING = "starting"  # until the first rules are in force, or the start is given up
+    RUNNING = "running"  # also while the service is away
+    CLOSED = "closed"  # for good
 
 
 class DeclarationState(StrEnum):
@@ -97,7 +97,9 @@ class CoercedRule:
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """How a client is doing. It is a snapshot and does not change.
+    """How a client is doing, as ``client.status`` tells it. It is a snapshot and does not change.
+
+    Reading it asks the service nothing.
 
     Attributes:
         state: new, starting, running or closed.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,7 +131,7 @@ class Server:
 
 
 @contextmanager
-def serving(source: str, folder: Path, *command: str) -> Iterator[Server]:
+def serving(source: str, folder: Path, *command: str) -> Generator[Server]:
     """Save *source* as ``example.py`` and start ``python -m`` *command* beside it."""
     (folder / "example.py").write_text(source)
     process = subprocess.Popen(
