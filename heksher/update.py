@@ -126,6 +126,8 @@ class Updater:
                 entry.to_declare = False
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 continue
+            # Until that is done: it may be here only since the service has a feature by now.
+            entry.to_declare = True
             if decision.unknown_alias:
                 _logger.warning(
                     "setting %r: the service knows no alias %r, it is left out",

@@ -12,7 +12,7 @@ from scenes import INTERVAL, Scene
 from scripted import unreachable
 
 from heksher import Setting
-from heksher.exceptions import DeclarationRejected
+from heksher.exceptions import DeclarationRejected, ServiceError
 from heksher.protocol import Response
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence
@@ -313,6 +313,28 @@ def test_it_is_declared_as_soon_as_the_service_has_the_feature(scene: Scene) -> 
             assert ttl.get(user="jim", theme="dark") == 5
 
     scene.run(body)
+
+
+@pytest.mark.parametrize("fault", [Response(500), unreachable()], ids=["500", "away"])
+def test_it_is_declared_later_if_the_service_has_the_feature_and_fails(
+    scene: Scene, fault: Exception | Response
+) -> None:
+    ttl = Setting("ttl", int, ["user", "theme"], 60)
+    scene.service.features = ["environment", "user"]
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            scene.service.features.append("theme")
+            # Context features, all settings, and then the declaration.
+            scene.service.faults = [None, None, fault]
+            with pytest.raises(ServiceError):
+                await client.reload()
+            assert scene.service.count("POST v1/settings/declare") == 1
+            await client.reload()
+            assert state_of(client, "ttl") is DeclarationState.CREATED
+
+    scene.run(body)
+    assert ttl.get(user="jim", theme="dark") == 60
 
 
 @pytest.mark.parametrize(
