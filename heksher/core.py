@@ -153,6 +153,9 @@ class Core:
         self._last_error: Exception | None = None
         self._last_success: float | None = None
 
+        # From now on: one that was never started has locks, and connections once it has pinged.
+        forking.watch(self)
+
     # --- configuration, in any thread -------------------------------------------------------------
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
@@ -383,8 +386,6 @@ class Core:
             if not is_ready:
                 self._last_error = error
             self._state = ClientState.RUNNING
-            if self._backend is not None and self._backend.blocking:
-                forking.watch(self)
             self._served.put_in_force()
             announce, run.unannounced = run.unannounced, False
         if announce:
@@ -440,16 +441,21 @@ class Core:
     def revive(self) -> None:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""
         run, backend = self._run, self._backend
+        if backend is None or not backend.blocking:
+            return  # its event loop does not live on here; that its locks are free is all it needs
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abandon()
         self._is_inherited = True
         self.publishing.forget_other_threads()
+        if run is not None:
+            run.stopping = True  # a hook may have forked: then its thread is the parent's loop
         if self._state is ClientState.STARTING:
             # The thread that starts it is not here. It can be started again.
             self._state = ClientState.NEW
             self._run = None
-        if self._state is not ClientState.RUNNING or run is None or backend is None:
+            registry.replace_main(self, None)
+        if self._state is not ClientState.RUNNING or run is None:
             return
         assert self._clock is not None
         self._run = self._create_run(backend)

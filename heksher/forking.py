@@ -1,8 +1,8 @@
 """What becomes of clients when the process forks: those of threads come back to life in the child.
 
 Only the thread that forks exists in the child. So the locks of the library are taken before, by that
-thread, and given back on both sides; then each client that ran starts its loop anew there, with
-connections of its own. Knows clients only as a `Forkable`.
+thread, and given back on both sides; then each client that ran starts its loop anew there, and each
+makes connections of its own. Knows clients only as a `Forkable`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _held: list[Forkable] = []
 
 
 def watch(client: Forkable) -> None:
-    """Have *client* live on in processes that are forked from this one."""
+    """Have *client* live on in processes that are forked from this one, in whatever state it is."""
     with _lock:
         _clients.add(client)
 
