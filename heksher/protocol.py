@@ -182,7 +182,8 @@ def context_features() -> Exchange[tuple[str, ...]]:
 # --- settings -------------------------------------------------------------------------------------
 
 
-class SettingData(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class SettingData:
     """A setting as the service has it.
 
     Attributes:
@@ -199,9 +200,9 @@ class SettingData(msgspec.Struct, frozen=True):
     type: str
     default_value: Any
     version: str
-    configurable_features: list[str] = []
-    metadata: dict[str, Any] = {}
-    aliases: list[str] = []
+    configurable_features: list[str] = field(default_factory=list[str])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    aliases: list[str] = field(default_factory=list[str])
 
 
 class _Settings(msgspec.Struct):

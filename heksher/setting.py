@@ -111,10 +111,10 @@ class Setting(Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "_default_value",
         "alias",
         "configurable_features",
         "declared_at",
-        "default_value",
         "get",
         "metadata",
         "module",
@@ -132,7 +132,7 @@ class Setting(Generic[T]):
 
     name: str
     configurable_features: tuple[str, ...]
-    default_value: T
+    _default_value: T
     metadata: Mapping[str, Any]
     alias: str | None
     version: str
@@ -297,7 +297,7 @@ class Setting(Generic[T]):
         except InvalidArgumentError as error:
             raise InvalidSettingError(f"setting {name!r}: {error}") from None
         try:
-            self.default_value = self.type.decode(self.type.encode(default_value), [])
+            self._default_value = self.type.decode(self.type.encode(default_value), [])
         except InvalidDefaultError as error:
             raise InvalidDefaultError(
                 f"setting {name!r} of type {self.type.wire_name}: the default value {error}"
@@ -306,6 +306,15 @@ class Setting(Generic[T]):
         self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
         _set_get(self, _lookup.make_get(self))
         registry.register(self)
+
+    @property
+    def default_value(self) -> T:
+        """The value where no rule matches and the service has told no other default.
+
+        It was declared and published, so that nothing would come of changing it. In tests, give the
+        setting a value by a stub client.
+        """
+        return self._default_value
 
     def add_validator(self, validator: Validator[T]) -> Validator[T]:
         """Have *validator* called with each value that the service gives, to return the one to use.

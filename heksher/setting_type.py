@@ -158,7 +158,7 @@ def _is_setting_type(form: Any) -> TypeGuard[SettingType[Any]]:
 
 
 class IntType(SettingType[int]):
-    """Integers of 64 bits; a bool is none."""
+    """Integers of 64 bits; a bool is none, and a float without fraction is taken for one."""
 
     __slots__ = ()
 
@@ -167,6 +167,9 @@ class IntType(SettingType[int]):
         return "int"
 
     def encode(self, value: int) -> int:
+        given: Any = value
+        if isinstance(given, float) and given.is_integer():  # 1e6, which may come in as well
+            value = int(given)
         if not isinstance(value, int) or isinstance(value, bool):
             raise _refuse(value, "an int")
         if not _SMALLEST_INT <= value <= _LARGEST_INT:
@@ -487,7 +490,8 @@ class HeksherFlags(SettingType[FlagsT]):
         return self._wire_name
 
     def encode(self, value: FlagsT) -> list[str]:
-        if not isinstance(value, self.flags_class):
+        # Zero has no member in most classes, and is written as what it is; so a plain int will do.
+        if not isinstance(value, int) or isinstance(value, bool):
             raise _refuse(
                 value,
                 f"a combination of members of {self.flags_class.__name__}, "

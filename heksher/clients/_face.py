@@ -136,6 +136,11 @@ class ClientFace:
         """Serve these settings from this client, whichever the main client is.
 
         They are declared and fetched with the next update, which is made at once if the client runs.
+
+        Raises:
+            InvalidArgumentError: one of them is no `Setting`.
+            DuplicateSettingError: the client serves a differing setting of the same name already.
+            ClientClosedError: the client was closed.
         """
         self._core.add_settings(settings)
 

@@ -85,10 +85,18 @@ class AsyncHeksherClient(ClientFace):
             clock,
             random,
         )
-        #: Holds updates back: nothing is published by an update as long as you hold it.
-        self.modification_lock = AsyncModificationLock(
+        self._modification_lock = AsyncModificationLock(
             self._core.publishing, self._core.create_event
         )
+
+    @property
+    def modification_lock(self) -> AsyncModificationLock:
+        """Holds updates back: no update publishes anything as long as you hold it.
+
+        Any task or thread may release it. `reload` and a start wait for an update, so that calling them
+        while you hold it is waiting for yourself.
+        """
+        return self._modification_lock
 
     async def set_as_main(self) -> None:
         """Start, and become the client that serves all settings not added to another one.
@@ -142,7 +150,7 @@ class AsyncHeksherClient(ClientFace):
         Raises:
             ClientNotStartedError: the client was not started.
             ClientClosedError: the client was closed.
-            ServiceError: the update failed; the last rules stay in force.
+            ServiceError: the update failed; the last rules stay in force. Also an ``httpx.HTTPError``.
         """
         await self._core.reload()
 
@@ -159,7 +167,7 @@ class AsyncHeksherClient(ClientFace):
         """Return all settings that the service has, by name.
 
         Raises:
-            ServiceError: it does not answer them. Also an ``httpx.HTTPError`` where HTTP failed.
+            ServiceError: it does not answer them. Also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """
         return await self._core.get_settings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 
 from heksher import Setting
@@ -27,7 +26,7 @@ def test_a_setting_declares_what_it_was_made_with() -> None:
 
 def test_the_catalogue_finds_by_name_and_by_alias() -> None:
     other = SettingData("other", "str", "", "1.0", aliases=["b"])
-    stored = msgspec.structs.replace(STORED, aliases=["a", "old"])
+    stored = replace(STORED, aliases=["a", "old"])
     catalogue = Catalogue([stored, other])
     assert [catalogue.find(name) for name in ("ttl", "a", "old")] == [stored] * 3
     assert [catalogue.find(name) for name in ("other", "b")] == [other] * 2
@@ -61,18 +60,18 @@ def test_a_new_setting_leaves_out_an_alias_that_the_service_does_not_know() -> N
 
 def test_a_rename_is_declared_with_the_alias_and_at_its_own_version() -> None:
     declaration = replace(TTL, alias="old", version="1.1")
-    stored = msgspec.structs.replace(STORED, name="old")
+    stored = replace(STORED, name="old")
     assert plan(declaration, Catalogue([stored])) == Plan((declaration,), "ttl")
 
 
 def test_a_rename_that_was_made_is_not_made_again() -> None:
     declaration = replace(TTL, alias="old")
-    stored = msgspec.structs.replace(STORED, aliases=["old", "older"])
+    stored = replace(STORED, aliases=["old", "older"])
     assert plan(declaration, Catalogue([stored])) == Plan((), "ttl", UPTODATE)
 
 
 def test_a_setting_that_somebody_renamed_is_not_declared_again() -> None:
-    renamed = msgspec.structs.replace(STORED, name="new", aliases=["ttl"], version="3.0")
+    renamed = replace(STORED, name="new", aliases=["ttl"], version="3.0")
     for declaration in (TTL, replace(TTL, version="2.0", default_value=5)):
         assert plan(declaration, Catalogue([renamed])) == Plan(
             (), "new", DeclaredSetting(DeclarationState.RENAMED, "3.0")
@@ -147,7 +146,7 @@ def test_any_difference_is_declared(change: dict[str, Any]) -> None:
 )
 def test_values_are_equal_as_json_and_not_loosely(here: Any, there: Any, is_equal: bool) -> None:
     declaration = replace(TTL, default_value=here, metadata={"k": here})
-    stored = msgspec.structs.replace(STORED, default_value=there, metadata={"k": there})
+    stored = replace(STORED, default_value=there, metadata={"k": there})
     needed = Plan((), "ttl", UPTODATE) if is_equal else Plan((declaration,), "ttl")
     assert plan(declaration, Catalogue([stored])) == needed
 

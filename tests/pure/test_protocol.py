@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 from urllib.parse import urlsplit
@@ -125,6 +126,19 @@ def test_the_health_check_tells_the_version() -> None:
 def test_features_keep_the_services_order() -> None:
     assert context_features().read(answer({"context_features": ["b", "a"]})) == ("b", "a")
     assert context_features().read(answer({"context_features": []})) == ()
+
+
+def test_a_settings_data_reads_like_any_dataclass() -> None:
+    data = SettingData("a", "int", 1, "1.0", ["user"], {"k": 1}, ["b"])
+    assert dataclasses.asdict(data) == {
+        "name": "a",
+        "type": "int",
+        "default_value": 1,
+        "version": "1.0",
+        "configurable_features": ["user"],
+        "metadata": {"k": 1},
+        "aliases": ["b"],
+    }
 
 
 def test_settings_are_found_by_name() -> None:

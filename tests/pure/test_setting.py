@@ -6,7 +6,7 @@ import gc
 import sys
 import weakref
 from contextvars import ContextVar
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from typing import Any
 
 import pytest
@@ -127,7 +127,7 @@ NAME_RULE = "letters, digits, underscores and dots"
         pytest.param({"type": None}, ["None", "int, float, str or bool"], id="type is None"),
         pytest.param({"type": "int"}, ["'int'", "int, float, str or bool"], id="type is a string"),
         pytest.param({"default_value": "60"}, ["'60'", "str", "an int"], id="default is a str"),
-        pytest.param({"default_value": 1.0}, ["1.0", "float", "an int"], id="default is a float"),
+        pytest.param({"default_value": 1.5}, ["1.5", "float", "an int"], id="default is a float"),
         pytest.param({"default_value": True}, ["True", "bool", "an int"], id="default is a bool"),
         pytest.param({"default_value": None}, ["None", "an int"], id="default is None"),
         pytest.param({"default_value": 2**63}, [str(2**63), "2**63 - 1"], id="default too large"),
@@ -413,3 +413,24 @@ def test_validators_have_nothing_to_say_of_the_local_default() -> None:
     setting = ttl_setting()
     setting.add_validator(lambda value, rule, of: value // 0)
     assert setting.get(user="jim", theme="dark") == 60
+
+
+def test_a_default_of_another_class_is_taken_where_it_says_the_same() -> None:
+    class Access(IntFlag):
+        READ = 1
+        WRITE = 2
+
+    # As they came from code that nobody checked: 1e6 for an int, and 0 for no flag at all.
+    defaults: Any = (1e6, 0, 3)
+    size: Setting[int] = Setting("size", int, ["user"], defaults[0])
+    assert (type(size.get()), size.get()) == (int, 1_000_000)
+    nothing = Setting("nothing", Access, ["user"], defaults[1])
+    assert (type(nothing.get()), nothing.get()) == (Access, Access(0))
+    everything = Setting("everything", Access, ["user"], defaults[2])
+    assert everything.get() == Access.READ | Access.WRITE
+
+
+def test_a_default_value_that_was_declared_cannot_be_changed() -> None:
+    setting: Any = ttl_setting()
+    with pytest.raises(AttributeError, match="default_value"):
+        setting.default_value = 5

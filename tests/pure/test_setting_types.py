@@ -94,7 +94,8 @@ def test_a_value_becomes_plain_json(type_: SettingType[Any], value: Any, wire: A
     ("type_", "value", "wanted"),
     [
         (INT, True, "an int is wanted"),
-        (INT, 1.0, "an int is wanted"),
+        (INT, 1.5, "an int is wanted"),
+        (INT, float("inf"), "an int is wanted"),
         (INT, "1", "an int is wanted"),
         (INT, None, "an int is wanted"),
         (INT, 2**63, "-2**63 to 2**63 - 1"),
