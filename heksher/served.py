@@ -173,6 +173,7 @@ class ServedSettings:
                     entry.current_name = entry.name
                     entry.declared_anew = True
                     entry.declared = DeclaredSetting(DeclarationState.DELETED)
+                    entry.rejected, entry.coerced = (), ()
                     _logger.error(
                         "setting %r was deleted on the service; it keeps its last rules%s",
                         entry.name,

@@ -44,7 +44,7 @@ class DeclaredSetting:
         state: what became of it.
         service_version: the version that the service has or had, if it told.
         differences: one text for each attribute that differs: its value here and there, and how
-            grave the difference is.
+            grave the difference is. Also one for an alias that the service does not know.
         refusal: why the declaration was not accepted, with the mend; None if it was.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from heksher import protocol
@@ -128,13 +128,14 @@ class Updater:
                 continue
             # Until that is done: it may be here only since the service has a feature by now.
             entry.to_declare = True
-            if decision.unknown_alias:
-                _logger.warning(
-                    "setting %r: the service knows no alias %r, it is left out",
-                    setting.name,
-                    setting.alias,
-                )
+            known = entry.declared.differences
             failure = await self._declare(entry, decision) or failure
+            if decision.unknown_alias:
+                note = f"alias {setting.alias!r} is unknown to the service and was left out"
+                if note not in known:
+                    _logger.warning("setting %r: %s", entry.name, note)
+                differences = (*entry.declared.differences, note)
+                entry.declared = replace(entry.declared, differences=differences)
         return failure
 
     async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:

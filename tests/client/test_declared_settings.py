@@ -110,6 +110,28 @@ def test_a_setting_that_is_up_to_date_or_renamed_is_not_declared_and_stands_in_t
     scene.run(body)
 
 
+def test_an_alias_that_the_service_does_not_know_stands_in_the_status_and_is_logged_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl = Setting("ttl", int, ["user"], 60, alias="old")
+    scene.service.answers["ttl"] = Response(500)
+    note = "alias 'old' is unknown to the service and was left out"
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            with pytest.raises(ServiceError):
+                await client.reload()
+            del scene.service.answers["ttl"]
+            await client.reload()
+            assert client.status.declarations["ttl"] == DeclaredSetting(
+                DeclarationState.CREATED, differences=(note,)
+            )
+
+    with caplog.at_level(logging.WARNING, "heksher"):
+        scene.run(body)
+    assert caplog.text.count(f"setting {ttl.name!r}: {note}") == 1
+
+
 def test_a_rename_and_a_deletion_while_polling_stand_in_the_status(scene: Scene) -> None:
     settings = [Setting(name, int, ["user"], 60) for name in ("a", "b")]
 
@@ -124,9 +146,13 @@ def test_a_rename_and_a_deletion_while_polling_stand_in_the_status(scene: Scene)
             scene.service.delete("b")
             await client.reload()
             assert state_of(client, "b") is DeclarationState.CREATED
+            scene.service.add_rule("b", "no int", user="jim")
+            await client.reload()
+            assert len(client.status.rejected_rules) == 1
             scene.service.delete("b")
             await client.reload()
             assert state_of(client, "b") is DeclarationState.DELETED
+            assert not client.status.rejected_rules
 
     scene.run(body)
     assert len(settings) == 2
