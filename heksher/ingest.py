@@ -97,6 +97,8 @@ def _usable_value(
         value = setting.type.decode(raw, left_out)
     except ValueError as error:
         raise _Unusable(str(error)) from None
+    except Exception as error:  # of a type that somebody else wrote
+        raise _Unusable(f"its type raised {_named(error)}") from error.with_traceback(None)
     coercions = tuple(left_out)
     if not (coercions or setting.validators):
         return value, coercions
@@ -120,18 +122,17 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
     except BaseException as error:
         # It is kept in the status, and its frames hold what they worked on.
         cause = error.with_traceback(None)
-        said = _text_of(error)
         name = getattr(function, "__qualname__", type(function).__name__)
-        raise _Unusable(
-            f"{what} {name} raised {type(error).__name__}{': ' if said else ''}{said}"
-        ) from cause
+        raise _Unusable(f"{what} {name} raised {_named(error)}") from cause
 
 
-def _text_of(error: BaseException) -> str:
+def _named(error: BaseException) -> str:
+    """Return the error's class and text."""
     try:
-        return str(error)
+        said = str(error)
     except Exception:
-        return "an error that cannot be shown"
+        said = "an error that cannot be shown"
+    return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 def _unusable(conditions: list[str], configurable: set[str], known: set[str]) -> str | None:

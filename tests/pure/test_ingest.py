@@ -13,7 +13,7 @@ from heksher.ingest import Ingested, ingest
 from heksher.protocol import RuleData, Section
 from heksher.rules import Rule, RuleTable
 from heksher.setting import QueriedRule
-from heksher.setting_type import HeksherSequence
+from heksher.setting_type import HeksherSequence, SettingType
 from heksher.status import CoercedRule, RejectedRule
 
 FEATURES = ("environment", "user", "theme")
@@ -51,6 +51,31 @@ def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -
     )
     assert [type(each.value) for each in result.table.rules] == [int, int, int]
     assert type(result.table.default) is int
+
+
+class BrokenType(SettingType[int]):
+    """A type of an application, with an error of its own for what it does not like."""
+
+    @property
+    def wire_name(self) -> str:
+        return "int"
+
+    def encode(self, value: int) -> int:
+        return value
+
+    def decode(self, raw: Any, coercions: list[str]) -> int:
+        if raw == 5:
+            raise TypeError("no fives")
+        return int(raw)
+
+
+def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
+    setting = Setting("ttl", BrokenType(), ["user"], 60)
+    section = Section((rule(7, 5, user="jim"), rule(8, 2, user="joe")), 60)
+    result = ingest(setting, section, FEATURES, Tracking())
+    assert [each.rule_id for each in result.table.rules] == [8]
+    assert result.rejected == (RejectedRule("ttl", 7, "its type raised TypeError: no fives"),)
+    assert isinstance(result.rejected[0].error, TypeError)
 
 
 @pytest.mark.parametrize("value", ["x", None, 1.5, True, []], ids=repr)
