@@ -108,6 +108,7 @@ class _Run:
         current_round: the one that is under way.
         ticket: what the update under way waits for, or holds, to publish.
         unannounced: whether the first update succeeded, and the application was not told so far.
+        thread: the thread that the loop runs in.
     """
 
     updater: Updater
@@ -121,6 +122,7 @@ class _Run:
     current_round: _Round | None = None
     ticket: Ticket | None = None
     unannounced: bool = False
+    thread: int | None = None
 
 
 class Core:
@@ -501,13 +503,18 @@ class Core:
         if transport is not None:
             transport.abort()
         ended = await run.task.wait(_CLOSE_TIMEOUT)
-        if not ended:
+        if not ended and not self._is_in_loop(run):
             _logger.warning(
                 "the update loop has not ended within %g seconds and is left alone; "
                 "it ends by itself, as soon as the call that it is in returns",
                 _CLOSE_TIMEOUT,
             )
         return ended
+
+    def _is_in_loop(self, run: _Run) -> bool:
+        """Whether it is the update loop's own thread that asks: in a hook, or a validator."""
+        is_blocking = self._backend is not None and self._backend.blocking
+        return is_blocking and run.thread == threading.get_ident()
 
     def _let_go(self, run: _Run) -> None:
         """Stop *run*, and tell everybody who waits for it that it will not come."""
@@ -532,7 +539,7 @@ class Core:
         Raises:
             ClientNotStartedError: before the start.
             ClientClosedError: after the end.
-            HeksherError: what went wrong with that update.
+            HeksherError: what went wrong with that update, or it is an update that calls.
         """
         backend = self._enter()
         with self._lock:
@@ -545,6 +552,11 @@ class Core:
             run = self._run
             if run is None or run.stopping:
                 raise ClientNotStartedError("the client's start has just failed: start it again")
+            if self._is_in_loop(run):
+                raise HeksherError(
+                    "reload() waits for an update, and was called by one: in a hook, a validator or "
+                    "on_coerce; call it in another thread"
+                )
             if run.round is None:
                 run.round = _Round(backend.create_event())
             round_ = run.round
@@ -600,6 +612,7 @@ class Core:
     async def _main(self, run: _Run) -> None:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
+        run.thread = threading.get_ident()
         try:
             if run.is_ready:  # it goes on in a forked child
                 await self._wait_for_work(run, self._clock)
@@ -671,7 +684,10 @@ class Core:
         """Tell the application how an update ended; nothing that it does then ends the loop."""
         try:
             self._options.on_update(error)
-        except Exception:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # Whatever it is: the error of a cancelled future would end the loop without a word.
             name = "on_update_ok" if error is None else "on_update_error"
             _logger.exception("%s raised an error; updates go on", name)
 

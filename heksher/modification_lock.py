@@ -61,9 +61,9 @@ class LockQueue:
     def withdraw(self, ticket: Ticket) -> None:
         """Give a ticket back, whether it waits or was granted."""
         with self.guard:
-            if ticket.granted:
+            if self._holder is ticket:
                 self.release()
-            else:
+            elif not ticket.granted:  # else somebody released it meanwhile, as anybody may
                 self._waiting.remove(ticket)
 
     def release(self) -> None:

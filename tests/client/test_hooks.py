@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from heksher.exceptions import (
     StartupTimeoutError,
 )
 from heksher.protocol import Response
+from heksher.status import ClientState
 
 
 @pytest.fixture
@@ -131,11 +133,15 @@ def broken() -> None:
     raise ValueError("a hook that is broken")
 
 
+def cancelled() -> None:
+    raise asyncio.CancelledError  # as the result of a cancelled future does
+
+
 async def suspending() -> None:
     raise AssertionError("nobody awaits it")
 
 
-@pytest.mark.parametrize("hook", [broken, suspending])
+@pytest.mark.parametrize("hook", [broken, cancelled, suspending])
 def test_an_error_in_a_hook_is_logged_and_harmless(
     scene: Scene, hook: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,6 +201,32 @@ def test_hooks_can_be_overridden(scene: Scene) -> None:
 
     scene.run(body)
     assert seen == ["ok", error]
+
+
+def test_a_hook_in_the_clients_own_thread_can_close_it_and_cannot_wait_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene(ThreadHarness())
+    ttl = Setting("ttl", int, ["user"], 60)
+
+    async def body() -> None:
+        client = scene.client()
+        await client.set_as_main()
+        assert isinstance(client.client, ThreadHeksherClient)
+        client.client.on_update_ok = client.client.reload  # type: ignore[method-assign]
+        await client.reload()
+        client.client.on_update_ok = client.client.close  # type: ignore[method-assign]
+        with pytest.raises(ClientClosedError):
+            await client.reload()
+        assert client.status.state is ClientState.CLOSED
+        await client.close()
+
+    with caplog.at_level(logging.WARNING, "heksher"):
+        scene.run(body)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "was called by one: in a hook" in str(record.exc_info[1])
+    assert ttl.get(user="jim") == 60
 
 
 # --- the modification lock ------------------------------------------------------------------------
@@ -308,6 +340,31 @@ def test_a_lock_that_nobody_holds_cannot_be_released(scene: Scene) -> None:
         with pytest.raises(RuntimeError, match="not held"):
             client.client.modification_lock.release()
         await client.close()
+
+    scene.run(body)
+
+
+def test_a_lock_that_somebody_releases_while_rules_are_published_does_no_harm(scene: Scene) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+
+    async def body() -> None:
+        client = scene.client()
+
+        @ttl.add_validator
+        def releasing(value: int, *_: object) -> int:
+            if client.client.modification_lock.locked():
+                client.client.modification_lock.release()
+            return value
+
+        scene.service.add_rule("ttl", 5, user="jim")
+        async with client:
+            assert ttl.get(user="jim") == 5
+            assert client.status.failures == 0
+            lock = Lock(client)
+            assert not lock.locked()
+            await lock.acquire()
+            assert lock.locked()
+            lock.release()
 
     scene.run(body)
 
