@@ -89,7 +89,8 @@ class Setting(Generic[T]):
         configurable_features: names of the context features that rules of this setting may use;
             their order means nothing.
         default_value: the value where no rule matches and the service has told no other default.
-        metadata: anything that JSON can say under string keys; the service only keeps it.
+        metadata: anything that JSON can say, under keys of ASCII letters, digits, underscores and
+            hyphens; the service only keeps it.
         alias: the name under which the service may know the setting so far. It becomes an alias, and
             the setting takes its rules over.
         version: ``major.minor``; every change of a declaration takes a higher one.

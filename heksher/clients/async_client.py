@@ -106,7 +106,8 @@ class AsyncHeksherClient(ClientFace):
 
         Raises:
             ClientClosedError: the client was closed.
-            InvalidArgumentError: the HTTP client does not take the `http_client_args`.
+            InvalidArgumentError: no HTTP client can be made of the `http_client_args` and of the
+                environment (proxies, certificates), whatever `startup` is.
             DeclarationRejected: the service refused declarations.
             StartupTimeoutError: it was not done within ``startup_timeout``.
             ServiceError: the service could not be reached, or answered something unexpected.

@@ -85,8 +85,9 @@ class ThreadHeksherClient(ClientFace):
 
         Raises:
             ClientClosedError: the client was closed.
-            DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``; likewise
-                InvalidArgumentError, if the HTTP client does not take the `http_client_args`.
+            DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``.
+            InvalidArgumentError: no HTTP client can be made of the `http_client_args` and of the
+                environment (proxies, certificates), whatever `startup` is.
         """
         run_blocking(self._core.start())
 

@@ -28,17 +28,6 @@ def prints(source: str, *logs: str) -> None:
 
 
 def test_settings(service: ServiceProcess) -> None:
-    colors = 'Sequence<Enum["ivory","white"{}]>'
-    for name in ("palette", "strict_palette"):
-        service.declare(name, colors.format(""), ["white"])
-        service.declare(name, colors.format(',"black"'), ["white"], version="2.0")
-    service.declare("batch_size", "int", 100)
-    service.declare("batch_maximum", "int", 100)
-    service.add_rule("batch_size", {"user": "jim"}, 5000)
-    service.add_rule("batch_size", {"user": "eve"}, 0)
-    for name in ("palette", "strict_palette"):
-        service.add_rule(name, {"user": "jim"}, ["ivory", "black"])
-    service.add_rule("batch_maximum", {"user": "jim"}, 7)
     prints(at(service.url, program("settings.md")), "setting ", "dropped: ", "coerced: ")
 
 
