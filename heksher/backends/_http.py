@@ -346,11 +346,27 @@ class AsyncTransport(_TransportBase):
     _is_ours = False
     _closed = False
 
+    def __init__(self, options: HttpOptions) -> None:
+        super().__init__(options)
+        # Requests that are under way, and what is set when there are none any more.
+        self._busy: set[anyio.CancelScope] = set()
+        self._idle: anyio.Event | None = None
+
     async def send(self, request: Request) -> Response:
         """Send *request* and read the whole answer."""
+        if not self._closed:
+            with anyio.CancelScope() as scope:
+                self._busy.add(scope)
+                try:
+                    return await self._send(request)
+                finally:
+                    self._busy.discard(scope)
+                    if self._idle is not None and not self._busy:
+                        self._idle.set()
+        raise self._unreachable(request, _Ended("the client is closed"))
+
+    async def _send(self, request: Request) -> Response:
         try:
-            if self._closed:
-                raise _Ended("the client is closed")
             if self._client is None:
                 self._client, self._is_ours = self._make_client(httpx.AsyncClient)
             with anyio.fail_after(self._options.request_timeout):
@@ -401,9 +417,16 @@ class AsyncTransport(_TransportBase):
         """Do nothing: event loops do not live on in a forked child."""
 
     async def aclose(self) -> None:
-        """Close the client, unless it was handed in ready."""
+        """End what is under way, and close the client, unless it was handed in ready."""
         self._closed = True
         client, self._client = self._client, None
+        if self._busy:
+            # First: the HTTP client closes no connection that a request has or is getting.
+            self._idle = self._idle or anyio.Event()
+            for scope in self._busy:
+                scope.cancel()
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._idle.wait()
         if client is not None and self._is_ours:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await client.aclose()

@@ -427,3 +427,30 @@ def test_an_http_client_that_cannot_work_is_an_error_at_the_start_and_no_outage(
         await leftovers.gone(backend)
 
     backend.run(body)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_closing_ends_a_ping_that_is_under_way_with_its_connection(
+    backend: Harness, connected: bool
+) -> None:
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = make_client(backend, server.url)
+        if connected:
+            await client.ping()
+        server.answer_by("api/health", silence)
+        server.connected.clear()
+        ping = backend.beside(client.ping)
+        await backend.until(server.connected.is_set, "the ping has arrived")
+        await client.close()
+        await backend.until(lambda: ping.ended, "the ping ends")
+        assert isinstance(ping.error, ServiceUnreachableError)
+        assert "the client is closed" in str(ping.error)
+        await client.close()
+        # The server, which is in this process, keeps its own end of one.
+        await backend.until(lambda: leftovers.found()["sockets"] <= 1, "the socket is closed")
+        with pytest.raises(ClientClosedError):
+            await client.ping()
+
+    with MisbehavingServer(http(HEALTHY)) as server:
+        backend.run(body)
