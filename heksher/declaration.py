@@ -110,9 +110,7 @@ def _canonical(value: Any) -> bytes:
 
 _MENDS = {
     Outcome.MISMATCH: "declare what the service has, or raise the version to declare the change",
-    Outcome.REJECTED: (
-        "raise the major version, or, where rules are in the way, have them removed first"
-    ),
+    Outcome.REJECTED: "raise the major version",
     Outcome.REFUSED: "mend the declaration or the service, then start again",
 }
 
@@ -126,23 +124,29 @@ _PAST = {
 def judge(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
     """Say how a setting stands after an answer: each attribute, its value here and there, the mend."""
     differences = tuple(
-        f"{difference.attribute} is {_value_here(declaration, difference.attribute)!r} here and "
-        f"{difference.latest_value!r} on the service ({difference.level})"
+        f"{difference.attribute} is {_shown(_value_here(declaration, difference.attribute))} here "
+        f"and {_shown(difference.latest_value)} on the service ({difference.level})"
         if difference.attribute is not None
         else f"{difference.message} ({difference.level})"
         for difference in answer.differences
     )
+    there = answer.service_version
     refusal = None
     if not answer.accepted:
-        there = answer.service_version
+        mend = _MENDS[answer.outcome]
+        if any(difference.level == "mismatch" for difference in answer.differences):
+            mend = (
+                "have the rules that are named changed or removed, then raise the version; "
+                "no version will do before"
+            )
         refusal = (
             f"the declaration at version {declaration.version} was {_PAST[answer.outcome]}"
             f"{f' (the service has version {there})' if there else ''}: "
-            f"{'; '.join(differences) or answer.text}. Mend: {_MENDS[answer.outcome]}."
+            f"{'; '.join(differences) or answer.text}. Mend: {mend}."
         )
-    return DeclaredSetting(
-        DeclarationState(answer.outcome.value), answer.service_version, differences, refusal
-    )
+    if answer.outcome in (Outcome.CREATED, Outcome.UPTODATE, Outcome.MISMATCH):
+        there = declaration.version
+    return DeclaredSetting(DeclarationState(answer.outcome.value), there, differences, refusal)
 
 
 def failed(declaration: Declaration, error: Exception) -> DeclaredSetting:
@@ -167,6 +171,11 @@ def lacking_features(lacking: Iterable[str], there: Iterable[str]) -> DeclaredSe
             "or take it from the setting."
         ),
     )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 500 else f"{text[:500]}…"
 
 
 def _value_here(declaration: Declaration, attribute: str) -> Any:

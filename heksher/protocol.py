@@ -76,12 +76,30 @@ class Exchange(Generic[T]):
 def unexpected_status(request: Request, response: Response) -> UnexpectedStatusError:
     """Return the error for an answer whose status is not among ``request.expected``."""
     path = request.target.partition("?")[0]
-    text = response.body[:200].decode("utf-8", "replace").strip()
+    text = excerpt(response.body, 200)
+    mend = None if path == "api/v1/query" else _MENDS.get(response.status)
     return UnexpectedStatusError(
         f"{request.method} {path} was answered with HTTP {response.status}"
-        + (f": {text}" if text else ""),
+        + (f": {text}" if text else "")
+        + (f" ({mend})" if mend else ""),
         response.status,
         retry_after(response),
+    )
+
+
+_CREDENTIALS = "does it want credentials? Give them by http_client_args, as headers or auth"
+_MENDS = {
+    401: _CREDENTIALS,
+    403: _CREDENTIALS,
+    404: "is service_url the address of a Heksher service? It goes without /api/v1",
+}
+
+
+def excerpt(body: bytes, limit: int) -> str:
+    """Return the beginning of *body* as one line of text that does no harm to a log or a terminal."""
+    text = body[:limit].decode("utf-8", "replace")
+    return "".join(
+        character if character.isprintable() else "\ufffd" for character in " ".join(text.split())
     )
 
 
@@ -140,7 +158,7 @@ def _decode_each(raws: Iterable[msgspec.Raw], type_: type[S]) -> tuple[list[S], 
         try:
             decoded.append(_decode(bytes(raw), type_, "one"))
         except InvalidResponseError as error:
-            problems.append(f"{error.__cause__}: {bytes(raw)[:200].decode('utf-8', 'replace')}")
+            problems.append(f"{error.__cause__}: {excerpt(bytes(raw), 200)}")
     return decoded, problems
 
 
@@ -321,7 +339,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
     what = f"the answer to the declaration of setting {declaration.name!r}"
 
     def read(response: Response) -> DeclarationAnswer:
-        text = response.body[:1000].decode("utf-8", "replace")
+        text = excerpt(response.body, 1000)
         if response.status not in (200, 409):
             return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP {response.status}: {text}")
         answer = _decode(response.body, _Declared, what)

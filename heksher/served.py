@@ -27,6 +27,9 @@ from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, Rejec
 _logger = logging.getLogger(__name__)
 
 
+# How many rules of one setting an update names in the log.
+_MOST_LINES = 20
+
 _PENDING = DeclaredSetting(DeclarationState.PENDING)
 
 
@@ -177,7 +180,10 @@ class ServedSettings:
                     _logger.error(
                         "setting %r was deleted on the service; it keeps its last rules%s",
                         entry.name,
-                        " and is declared anew" if again else "",
+                        " and is declared anew"
+                        if again
+                        else ". It was declared anew before, so take it out of the application, or "
+                        "start that again to have it declared",
                     )
                 elif stored.name != entry.current_name:
                     entry.current_name = stored.name
@@ -234,14 +240,15 @@ class ServedSettings:
                 "; ".join(remarks),
             )
 
-    def reading(self) -> tuple[Tracking, tuple[int, int]]:
-        """Return what decides how an answer is read: what is tracked, and counts of what was added."""
+    def reading(self) -> tuple[Tracking, object]:
+        """Return what decides how an answer is read: what is tracked, and what else was added."""
         with self.lock:
-            validators = sum(
-                len(setting.validators)
+            validators = [
+                (entry.name, len(setting.validators))
                 for entry in self._entries.values()
                 for setting in entry.alive()
-            )
+                if setting.validators
+            ]
             return self._tracking, (self._adoptions, validators)
 
     def _refuse_if_closed(self) -> None:
@@ -322,12 +329,8 @@ class ServedSettings:
         known_rejected, known_coerced = set(entry.rejected), set(entry.coerced)
         with self.lock:
             entry.rejected, entry.coerced = rejected, coerced
-        for rule in rejected:
-            if rule not in known_rejected:
-                _logger.warning("dropped: %s", rule)
-        for each in coerced:
-            if each not in known_coerced:
-                _logger.warning("coerced: %s", each)
+        _log_some("dropped: %s", [rule for rule in rejected if rule not in known_rejected])
+        _log_some("coerced: %s", [rule for rule in coerced if rule not in known_coerced])
 
     def report(
         self,
@@ -369,3 +372,13 @@ class ServedSettings:
         with self.lock:
             self._closed = True
             self._fetched.clear()
+
+
+def _log_some(message: str, rules: Sequence[object]) -> None:
+    """Warn of each of *rules*, but of no more than a reader takes in."""
+    for rule in rules[:_MOST_LINES]:
+        _logger.warning(message, rule)
+    if len(rules) > _MOST_LINES:
+        _logger.warning(
+            message, f"{len(rules) - _MOST_LINES} more rules of this setting; status lists them"
+        )

@@ -40,6 +40,8 @@ FlagsT = TypeVar("FlagsT", bound=IntFlag)
 _SMALLEST_INT = -(2**63)
 _LARGEST_INT = 2**63 - 1
 
+_MOST_COERCIONS = 100
+
 # What the service is known to take. A type is as deep as the containers in it are nested.
 _MAX_DEPTH = 200
 
@@ -138,6 +140,14 @@ def _encode_text(value: str) -> str:
 
 
 # For the checkers: isinstance() leaves open what the types are of.
+def _leave_out(coercions: list[str], text: str) -> None:
+    """Note what was left out, up to a number that nobody reads to the end: a service may lie."""
+    if len(coercions) < _MOST_COERCIONS:
+        coercions.append(text)
+    elif len(coercions) == _MOST_COERCIONS:
+        coercions.append("and more, which are not listed")
+
+
 def _is_list(raw: Any) -> TypeGuard[list[Any]]:
     return isinstance(raw, list)
 
@@ -522,7 +532,7 @@ class HeksherFlags(SettingType[FlagsT]):
             if isinstance(name, str) and name in self._bits:
                 bits |= self._bits[name]
             else:
-                coercions.append(f"element {index}: {_shown(name)} is none of {options}")
+                _leave_out(coercions, f"element {index}: {_shown(name)} is none of {options}")
         return self.flags_class(bits)
 
     def _identity(self) -> tuple[object, ...]:
@@ -596,7 +606,8 @@ class HeksherSequence(SettingType[Sequence[ElementT]]):
             except ValueError as error:
                 within[:] = [str(error)]
             if within:
-                coercions.extend(f"element {index}: {each}" for each in within)
+                for each in within:
+                    _leave_out(coercions, f"element {index}: {each}")
                 within.clear()
         return tuple(elements)
 
@@ -656,7 +667,8 @@ class HeksherMapping(SettingType[Mapping[str, ElementT]]):
             except ValueError as error:
                 within[:] = [str(error)]
             if within:
-                coercions.extend(f"key {_shown(key)}: {each}" for each in within)
+                for each in within:
+                    _leave_out(coercions, f"key {_shown(key)}: {each}")
                 within.clear()
         return types.MappingProxyType(pairs)
 

@@ -92,7 +92,8 @@ class CoercedRule:
 
     def __str__(self) -> str:
         what = "default value" if self.rule_id is None else f"rule {self.rule_id}"
-        return f"setting {self.setting!r}: {what}: {'; '.join(self.coercions)}"
+        more = f"; and {len(self.coercions) - 5} more" if len(self.coercions) > 5 else ""
+        return f"setting {self.setting!r}: {what}: {'; '.join(self.coercions[:5])}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class ClientStatus:
             parts.append(f"{self.failures} failures in a row: {self.last_error}")
         if self.refusals:
             parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
-        if self.rejected_rules:
-            parts.append(f"{len(self.rejected_rules)} rules not used")
+        if deleted := self.settings.get(DeclarationState.DELETED):
+            parts.append(f"deleted on the service: {', '.join(deleted)}")
+        if count := len(self.rejected_rules):
+            parts.append(f"{count} rule{'s' if count > 1 else ''} not used")
         return ", ".join(parts)

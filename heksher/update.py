@@ -47,7 +47,7 @@ class _Asked:
 
     features: tuple[str, ...]
     tracking: Tracking
-    added: tuple[int, int]
+    added: object
     etags: Mapping[str, str]
 
 
@@ -141,6 +141,14 @@ class Updater:
     async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:
         """Declare one setting; return the error, if it has to be tried again."""
         if decision.declared is not None:
+            if decision.declared.state is DeclarationState.RENAMED:
+                _logger.warning(
+                    "setting %r is called %r on the service, at version %s; it is not declared from "
+                    "here, and its rules arrive under that name",
+                    entry.name,
+                    decision.current_name,
+                    decision.declared.service_version,
+                )
             entry.declared = decision.declared
         for declaration in decision.declarations:
             try:

@@ -45,8 +45,8 @@ TOLD = ("default_value is 60 here and 61 on the service (minor)", "something els
 @pytest.mark.parametrize(
     ("body", "declared"),
     [
-        ({"outcome": "created"}, DeclaredSetting(DeclarationState.CREATED)),
-        ({"outcome": "uptodate"}, DeclaredSetting(DeclarationState.UPTODATE)),
+        ({"outcome": "created"}, DeclaredSetting(DeclarationState.CREATED, "1.1")),
+        ({"outcome": "uptodate"}, DeclaredSetting(DeclarationState.UPTODATE, "1.1")),
         (
             {"outcome": "upgraded", "previous_version": "1.0", "differences": DIFFERENCES},
             DeclaredSetting(DeclarationState.UPGRADED, "1.0", TOLD),
@@ -124,12 +124,27 @@ def test_an_alias_that_the_service_does_not_know_stands_in_the_status_and_is_log
             del scene.service.answers["ttl"]
             await client.reload()
             assert client.status.declarations["ttl"] == DeclaredSetting(
-                DeclarationState.CREATED, differences=(note,)
+                DeclarationState.CREATED, "1.0", differences=(note,)
             )
 
     with caplog.at_level(logging.WARNING, "heksher"):
         scene.run(body)
     assert caplog.text.count(f"setting {ttl.name!r}: {note}") == 1
+
+
+def test_a_setting_that_was_renamed_before_the_start_is_told(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = Setting("old", int, ["user"], 61, version="1.5")
+    scene.service.settings["new"] = stored("new", 60, aliases=["old"], version="1.4")
+
+    async def body() -> None:
+        async with scene.client() as client:
+            await client.reload()
+            assert old.get(user="jim") == 60
+
+    scene.run(body)
+    assert caplog.text.count("setting 'old' is called 'new' on the service, at version 1.4") == 1
 
 
 def test_a_rename_and_a_deletion_while_polling_stand_in_the_status(scene: Scene) -> None:
@@ -265,7 +280,9 @@ def test_a_declaration_that_failed_is_tried_again_until_the_service_is_well(scen
             del scene.service.answers["ttl"]
             scene.service.add_rule("ttl", 5, user="jim")
             await client.reload()
-            assert client.status.declarations["ttl"] == DeclaredSetting(DeclarationState.CREATED)
+            assert client.status.declarations["ttl"] == DeclaredSetting(
+                DeclarationState.CREATED, "1.0"
+            )
             assert client.status.failures == 0
             assert ttl.get(user="jim") == 5
 
@@ -531,3 +548,20 @@ def test_coercions_stand_in_the_status_with_their_path_and_are_logged_once(
 
     scene.run(body)
     assert caplog.text.count("element 3: ") == 1
+
+
+def test_the_log_names_no_more_rules_than_somebody_reads(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+    for number in range(50):
+        scene.service.add_rule("ttl", f"no int {number}", user=f"user{number}")
+
+    async def body() -> None:
+        async with scene.client() as client:
+            assert len(client.status.rejected_rules) == 50
+            assert ttl.get(user="user1") == 60
+
+    scene.run(body)
+    assert caplog.text.count("dropped: ") == 21
+    assert "dropped: 30 more rules of this setting; status lists them" in caplog.text

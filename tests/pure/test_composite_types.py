@@ -672,3 +672,12 @@ def test_a_named_type_is_refused_with_the_mend() -> None:
         UnsupportedTypeError, match=r"Tags is no .* use the type that it stands for"
     ):
         setting_type(namespace["Tags"])
+
+
+def test_no_more_is_told_of_what_was_left_out_than_somebody_reads() -> None:
+    type_ = setting_type(Sequence[Sequence[int]])
+    coercions: list[str] = []
+    assert type_.decode([["x"] * 5_000, [1], *["y"] * 5_000], coercions) == ((), (1,))
+    assert len(coercions) == 101
+    assert coercions[0] == "element 0: element 0: 'x' is no int"
+    assert coercions[-1] == "and more, which are not listed"

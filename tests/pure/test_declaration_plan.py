@@ -197,7 +197,7 @@ def test_a_rejection_names_the_services_version_and_words() -> None:
         "rejected",
         "1.4",
         "incompatible with values for rules: [7] (mismatch)",
-        "raise the major version",
+        "have the rules that are named changed or removed",
     ):
         assert part in text
 
@@ -221,9 +221,10 @@ def test_what_the_service_accepts_is_no_refusal_and_keeps_version_and_difference
     outcome: Outcome,
 ) -> None:
     answer = DeclarationAnswer(outcome, (Difference("major", "type", "float"),), "2.0")
+    is_ours = outcome in (Outcome.CREATED, Outcome.UPTODATE)
     assert judge(TTL, answer) == DeclaredSetting(
         DeclarationState(outcome.value),
-        "2.0",
+        "1.0" if is_ours else "2.0",
         ("type is 'int' here and 'float' on the service (major)",),
         None,
     )
@@ -239,3 +240,15 @@ def test_a_failure_says_that_the_declaration_is_tried_again() -> None:
     assert declared.refusal is not None
     for part in ("version 1.0", "HTTP 500", "tried again"):
         assert part in declared.refusal
+
+
+def test_a_step_that_is_too_small_asks_for_the_major_version() -> None:
+    answer = DeclarationAnswer(Outcome.REJECTED, (Difference("major", "type", "str"),), "1.4")
+    assert "raise the major version" in refusal(replace(TTL, version="1.5"), answer)
+
+
+def test_a_long_value_of_the_service_is_cut() -> None:
+    answer = DeclarationAnswer(
+        Outcome.MISMATCH, (Difference("minor", "default_value", "x" * 100_000),)
+    )
+    assert len(refusal(TTL, answer)) < 1_500

@@ -24,6 +24,7 @@ from heksher.protocol import (
     UnknownNames,
     context_features,
     declare,
+    excerpt,
     health,
     query,
     query_target,
@@ -556,3 +557,31 @@ def test_a_filter_that_fills_all_leaves_single_names() -> None:
 def test_names_count_as_long_as_they_are_sent() -> None:
     names = ["é" * 1000, "é" * 1000]
     assert split_names(names, None) == [(names[0],), (names[1],)]
+
+
+# --- what is shown of an answer -------------------------------------------------------------------
+
+
+def test_an_excerpt_is_one_line_that_does_no_harm_to_a_log_or_a_terminal() -> None:
+    body = b"oops\n2026-01-01 CRITICAL root: forged\r\n\x1b[31mred\x00 \xff" + b"x" * 500
+    text = excerpt(body, 60)
+    assert text.startswith("oops 2026-01-01 CRITICAL root: forged \ufffd[31mred\ufffd ")
+    assert text.isprintable()
+    assert len(text) <= 60
+
+
+@pytest.mark.parametrize(
+    ("status", "target", "mend"),
+    [
+        (401, "api/health", "Give them by http_client_args"),
+        (403, "api/v1/context_features", "Give them by http_client_args"),
+        (404, "api/v1/context_features", "It goes without /api/v1"),
+        (404, "api/v1/query?settings=a", None),
+        (500, "api/health", None),
+    ],
+)
+def test_a_status_is_told_with_its_mend(status: int, target: str, mend: str | None) -> None:
+    error = unexpected_status(Request("GET", target), Response(status, {}, b"so it is"))
+    assert f"was answered with HTTP {status}: so it is" in str(error)
+    assert ("(" in str(error)) is (mend is not None)
+    assert (mend or "so it is") in str(error)

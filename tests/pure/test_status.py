@@ -37,10 +37,12 @@ from heksher.status import (
                 {
                     "ttl": DeclaredSetting(DeclarationState.MISMATCH, refusal="it differs"),
                     "color": DeclaredSetting(DeclarationState.UPTODATE),
+                    "gone": DeclaredSetting(DeclarationState.DELETED),
                 },
                 (RejectedRule("color", 4, "no str"),),
             ),
-            "running, updated 1.0 s ago, declarations not accepted: ttl, 1 rules not used",
+            "running, updated 1.0 s ago, declarations not accepted: ttl, deleted on the service: gone, "
+            "1 rule not used",
         ),
     ],
     ids=["new", "well", "failing", "closed", "refused"],
