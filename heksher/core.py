@@ -170,6 +170,10 @@ class Core:
 
     def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings, whichever the main client is."""
+        if isinstance(settings, Setting):
+            raise InvalidArgumentError(
+                f"add_settings: {settings!r} is one setting; a list is wanted: add_settings([...])"
+            )
         added = list(settings)
         for setting in added:
             if not isinstance(setting, Setting):
@@ -394,7 +398,12 @@ class Core:
             self._tell(None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
-        _logger.info("started on %s with %s", self._backend_name(), self._options.http.base_url)
+        _logger.info(
+            "started on %s with %s%s",
+            self._backend_name(),
+            self._options.http.base_url,
+            "" if error is None else ", without all that it asked for; it goes on trying",
+        )
 
     async def _wait_until_ready(self, run: _Run) -> bool:
         clock = self._clock
@@ -464,7 +473,13 @@ class Core:
         self._run.is_ready = True
         # Not at once: a server forks all its workers at one moment, and some forks end in an exec.
         self._due = self._clock.now() + schedule.first_delay(self._options.interval, self._chance())
-        run_blocking(self._run.task.start())
+        try:
+            run_blocking(self._run.task.start())
+        except BaseException:
+            # Whoever wants may start it again; nobody waits for a loop that is not there.
+            self._state = ClientState.NEW
+            self._run = None
+            raise
 
     # --- close ------------------------------------------------------------------------------------
 
@@ -583,10 +598,13 @@ class Core:
         """Send a request, follow what may be followed, and read the answer."""
         with self._lock:
             self._refuse_if_closed()  # a transport that is made now would never be closed
-            if self._is_inherited and self._options.http.has_ready_client:
+            http = self._options.http
+            if self._is_inherited and (http.has_ready_client or http.has_ready_transport):
+                # Its locks may be held by threads that are not here.
+                what = "http_client" if http.has_ready_client else "transport"
                 raise BackendError(
-                    "the http_client that was handed in belongs to the process that forked, and is not "
-                    "used in this one: hand in a callable that makes one"
+                    f"the {what} that was handed in belongs to the process that forked, and is not "
+                    "used in this one: hand in http_client=, a callable that makes a client"
                 )
             if self._transport is None:
                 assert self._backend is not None
@@ -724,7 +742,12 @@ class Core:
                     interval, chance, self._failures, retry_after
                 )
         if error is not None and self._failures == 1:
-            _logger.error("updates from %s fail, settings keep their last values: %s", url, error)
+            _logger.error(
+                "updates from %s fail, settings keep their %s values: %s",
+                url,
+                "default" if self._last_success is None else "last",
+                error,
+            )
         elif error is not None:
             _logger.debug("update %d in a row failed: %s", self._failures, error)
         elif recovered:

@@ -6,12 +6,13 @@ Knows the registry that new settings enter, and nothing of clients, the wire or 
 from __future__ import annotations
 
 import builtins
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Final, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
@@ -58,6 +59,9 @@ OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Sett
 
 class _Given:
     """The type of `_NOT_GIVEN`."""
+
+    def __repr__(self) -> str:
+        return "..."
 
 
 _NOT_GIVEN: Final = _Given()
@@ -301,7 +305,7 @@ class Setting(Generic[T]):
             self._default_value = self.type.decode(self.type.encode(default_value), [])
         except InvalidDefaultError as error:
             raise InvalidDefaultError(
-                f"setting {name!r} of type {self.type.wire_name}: the default value {error}"
+                f"setting {name!r} of type {self.type.wire_name}: default value: {error}"
             ) from None
         self.module, self.declared_at = _caller(self)
         self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
@@ -341,6 +345,25 @@ class Setting(Generic[T]):
             )
         self.validators = (*self.validators, validator)
         return validator
+
+    def __copy__(self) -> Self:
+        """Return the setting itself: clients know it, and would not know a copy."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the setting itself: clients know it, and would not know a copy."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"setting {self.name!r} cannot be pickled: it is of this process, as is the client that "
+            "serves it; define it in a module that the other process imports, too"
+        )
 
     def __repr__(self) -> str:
         return f"<Setting {self.name!r}: {self.type.wire_name} by {', '.join(self.configurable_features)}>"
@@ -383,12 +406,17 @@ def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[
     for key in checked:
         if not isinstance(key, str) or not names.is_metadata_key(key):
             raise InvalidSettingError(
-                f"setting {name!r}: the metadata key {key!r} takes {names.METADATA_KEY_RULE}"
+                f"setting {name!r}: the metadata key {key!r} is none; "
+                f"a string of {names.METADATA_KEY_RULE} is wanted"
             )
     try:
         encoded = msgspec.json.encode(checked)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidSettingError(f"setting {name!r}: the metadata is no JSON: {error}") from None
+    if _holds_no_number(msgspec.to_builtins(checked)):
+        raise InvalidSettingError(
+            f"setting {name!r}: the metadata holds an infinity or NaN, which JSON has not"
+        )
     if _NULL_CHARACTER.search(encoded):
         raise InvalidSettingError(
             f"setting {name!r}: the metadata holds a null character, which the service cannot keep"
@@ -396,6 +424,17 @@ def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[
     # A copy in depth, in JSON's own types: what the application changes later was not declared.
     copy: dict[str, Any] = msgspec.json.decode(encoded)
     return copy
+
+
+def _holds_no_number(value: object) -> bool:
+    """Whether there is an infinity or NaN in *value*, which is of JSON's types."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        value = list(cast("dict[str, object]", value).values())
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_no_number, cast("Iterable[object]", value)))
+    return False
 
 
 def _caller(setting: Setting[Any]) -> tuple[str, str]:

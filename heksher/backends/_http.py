@@ -36,9 +36,6 @@ from heksher.protocol import Request, Response, unexpected_status
 _CLOSE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 5.0
 
-# Arguments of an HTTP client that hold what one client alone may use and close.
-_OF_ONE_USE = frozenset(("transport", "mounts"))
-
 # Headers that speak of a body as it was sent, and not of the one that was read.
 _OF_THE_CODED_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -448,7 +445,7 @@ class BlockingTransport(_TransportBase):
         self._idle: list[_Line] = []
         self._busy: set[_Line] = set()
         self._closed = False
-        self._is_shared = self._is_ready or not _OF_ONE_USE.isdisjoint(options.client_args)
+        self._is_shared = self._is_ready or options.has_ready_transport
         self._shared: tuple[Any, bool] | None = None
         self._shared_sockets = _Sockets()
 
@@ -468,7 +465,11 @@ class BlockingTransport(_TransportBase):
         )
         timer.daemon = True
         timer.name = "heksher-deadline"
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:  # no thread can be had
+            self._give_back(line)
+            raise self._unreachable(request, error) from error
         try:
             return self._exchange(line, request, deadline)
         except Exception as error:

@@ -44,6 +44,11 @@ class HttpOptions:
         """Whether `client` is a ready one."""
         return hasattr(self.client, "build_request") and not isinstance(self.client, type)
 
+    @property
+    def has_ready_transport(self) -> bool:
+        """Whether the arguments hold transports, which are made and can be used just once."""
+        return not {"transport", "mounts"}.isdisjoint(self.client_args)
+
 
 class Event(Protocol):
     """A flag to wait for."""

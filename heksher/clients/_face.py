@@ -8,7 +8,7 @@ import random as random_module
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from heksher.backends.base import Backend, Clock, HttpOptions
@@ -70,19 +70,25 @@ class ClientFace:
             ),
         )
 
-    def on_update_ok(self) -> None:
-        """Called after each update that succeeded. To be overridden, or assigned on the client.
+    if TYPE_CHECKING:
+        # So that checkers take a function that is assigned as well as a method that overrides.
+        on_update_ok: Callable[[], None]
+        on_update_error: Callable[[Exception], None]
+    else:
 
-        Called where updates run: in the event loop, or in the thread that updates. It should be
-        short; an error in it is logged, and harmless.
-        """
+        def on_update_ok(self) -> None:
+            """Called after each update that succeeded. To be overridden, or assigned on the client.
 
-    def on_update_error(self, exc: Exception) -> None:
-        """Called after each update that failed. To be overridden, or assigned on the client.
+            Called where updates run: in the event loop, or in the thread that updates. It should be
+            short; an error in it is logged, and harmless.
+            """
 
-        Args:
-            exc: what went wrong. Settings keep their last values, and it is tried again.
-        """
+        def on_update_error(self, exc: Exception) -> None:
+            """Called after each update that failed. To be overridden, or assigned on the client.
+
+            Args:
+                exc: what went wrong. Settings keep their last values, and it is tried again.
+            """
 
     def _on_update(self, error: Exception | None) -> None:
         # Through the instance at each call, for what was assigned later.

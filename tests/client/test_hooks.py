@@ -36,8 +36,8 @@ class Calls:
 
     def __init__(self, client: AnyClient) -> None:
         self.seen: list[Exception | None] = []
-        client.client.on_update_ok = lambda: self.seen.append(None)  # type: ignore[method-assign]
-        client.client.on_update_error = self._failed  # type: ignore[method-assign]
+        client.client.on_update_ok = lambda: self.seen.append(None)
+        client.client.on_update_error = self._failed
 
     def _failed(self, exc: Exception) -> None:
         self.seen.append(exc)
@@ -79,9 +79,7 @@ def test_values_are_in_force_when_on_update_ok_is_called(scene: Scene) -> None:
 
     async def body() -> None:
         client = scene.client()
-        client.client.on_update_ok = lambda: seen.append(  # type: ignore[method-assign]
-            ttl.get(user="jim")
-        )
+        client.client.on_update_ok = lambda: seen.append(ttl.get(user="jim"))
         async with client:
             assert seen == [5]
             scene.service.rules["ttl"].clear()
@@ -149,8 +147,8 @@ def test_an_error_in_a_hook_is_logged_and_harmless(
 
     async def body() -> None:
         client = scene.client()
-        client.client.on_update_ok = hook  # type: ignore[method-assign]
-        client.client.on_update_error = lambda exc: hook()  # type: ignore[method-assign]
+        client.client.on_update_ok = hook
+        client.client.on_update_error = lambda exc: hook()
         async with client:
             scene.service.faults = [unreachable()]
             with pytest.raises(ServiceUnreachableError):
@@ -213,9 +211,9 @@ def test_a_hook_in_the_clients_own_thread_can_close_it_and_cannot_wait_for_it(
         client = scene.client()
         await client.set_as_main()
         assert isinstance(client.client, ThreadHeksherClient)
-        client.client.on_update_ok = client.client.reload  # type: ignore[method-assign]
+        client.client.on_update_ok = client.client.reload
         await client.reload()
-        client.client.on_update_ok = client.client.close  # type: ignore[method-assign]
+        client.client.on_update_ok = client.client.close
         with pytest.raises(ClientClosedError):
             await client.reload()
         assert client.status.state is ClientState.CLOSED

@@ -32,9 +32,11 @@ from misbehaving import OK, Answer, MisbehavingServer, endless, hang_up, http, s
 from service_process import ServiceProcess
 
 import heksher
+from heksher import ThreadHeksherClient
 from heksher.backends import HttpOptions
 from heksher.backends._thread import ThreadBackend
 from heksher.exceptions import (
+    BackendError,
     ClientClosedError,
     HeksherError,
     InvalidArgumentError,
@@ -1010,3 +1012,28 @@ def test_a_forked_child_uses_no_connection_of_its_parents_transport() -> None:
     backend = ThreadHarness()
     with MisbehavingServer(http(HEALTHY)) as server, httpx.HTTPTransport() as shared:
         backend.run(body)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"http_client": httpx.Client()}, "http_client"),
+        ({"http_client_args": {"transport": httpx.HTTPTransport()}}, "transport"),
+        ({"http_client_args": {"mounts": {"http://": httpx.HTTPTransport()}}}, "transport"),
+    ],
+    ids=["http_client", "transport", "mounts"],
+)
+def test_what_was_handed_in_ready_is_not_used_in_a_forked_child(
+    options: dict[str, Any], what: str
+) -> None:
+    with MisbehavingServer(http(HEALTHY)) as server:
+        client = ThreadHeksherClient(server.url, 60, ["user"], **options)
+        client.ping()
+        # As the hook after a fork does it; what the parent's other threads held may be held for ever.
+        core = client._core  # pyright: ignore[reportPrivateUsage]
+        core.hold()
+        core.revive()
+        core.let_go()
+        with pytest.raises(BackendError, match=f"the {what} that was handed in.*a callable"):
+            client.ping()
+        client.close()

@@ -92,7 +92,7 @@ class Application:
         self.client.set_defaults(environment="dev")
         self.client.set_defaults(theme=theme)
         self.client.track_contexts(environment="dev", user=TRACK_ALL, theme=["bright", "dark"])
-        self.client.on_update_ok = self.count  # type: ignore[method-assign]
+        self.client.on_update_ok = self.count
         try:
             await self.client.ping()
         except httpx.HTTPError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import sys
 import weakref
 from contextvars import ContextVar
@@ -369,6 +371,29 @@ def test_a_setting_made_while_another_one_is_made_knows_its_own_line() -> None:
     pair, line = Pair(), here()
     assert pair.declared_at == line
     assert pair.other.declared_at == pair.line
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_setting_is_the_setting() -> None:
+    setting = ttl_setting()
+    assert copy.copy(setting) is setting
+    assert copy.deepcopy({"one": [setting]})["one"][0] is setting
+
+
+def test_a_setting_cannot_be_pickled_and_the_error_says_what_to_do() -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match=r"'cache_ttl' cannot be pickled.*module"):
+            pickle.dumps(ttl_setting(), protocol)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")], ids=repr)
+def test_metadata_holds_numbers_that_json_has(number: float) -> None:
+    metadata: dict[str, Any]
+    for metadata in ({"a": number}, {"a": [{"b": (1.0, number)}]}):
+        with pytest.raises(InvalidSettingError, match="'ttl': the metadata holds an infinity or"):
+            Setting("ttl", int, ["user"], 60, metadata)
 
 
 # --- what came with the previous client -----------------------------------------------------------
