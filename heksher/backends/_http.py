@@ -226,6 +226,9 @@ class _TransportBase:
             raise InvalidArgumentError(
                 f"httpx.{default.__name__} does not take these http_client_args "
                 f"({', '.join(arguments)}): {reason}"
+                if arguments
+                else f"httpx.{default.__name__} cannot be made: {reason}; it goes by the environment's "
+                "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from None
 
     def _build(self, client: Any, request: Request, **extensions: Any) -> Any:

@@ -454,3 +454,17 @@ def test_closing_ends_a_ping_that_is_under_way_with_its_connection(
 
     with MisbehavingServer(http(HEALTHY)) as server:
         backend.run(body)
+
+
+def test_an_http_client_that_the_environment_forbids_is_told_as_such(
+    backend: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "nonsense://nowhere:1")
+
+    async def body() -> None:
+        client = make_client(backend, "http://127.0.0.1:1")
+        with pytest.raises(InvalidArgumentError, match="cannot be made: .*HTTP_PROXY"):
+            await client.ping()
+        await client.close()
+
+    backend.run(body)
