@@ -463,7 +463,7 @@ def test_an_http_client_that_the_environment_forbids_is_told_as_such(
 
     async def body() -> None:
         client = make_client(backend, "http://127.0.0.1:1")
-        with pytest.raises(InvalidArgumentError, match="cannot be made: .*HTTP_PROXY"):
+        with pytest.raises(InvalidArgumentError, match=r"cannot be made: .*HTTP_PROXY"):
             await client.ping()
         await client.close()
 
