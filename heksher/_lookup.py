@@ -1,16 +1,19 @@
-"""How a setting's ``get`` is made, and what it reads. The one place that a faster look-up replaces.
+"""How a setting's ``get`` is made, and how it comes to answer from other rules.
 
 A setting's `get` is one callable for the setting's whole life, so that a kept ``ttl = cache_ttl.get``
-sees every later update. What changes is `Published`: it is built aside and replaced by one
-assignment, so that a reader sees the state before or the state after and never a mixture.
+sees every later update. A publish is one assignment, so that a reader sees the state before or the
+state after and never a mixture. What a call does in between is decided in `_compile.py`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from heksher import _compile
 from heksher.context import MISSING, Defaults
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 from heksher.rules import RuleTable
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from heksher.setting import Setting
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +41,117 @@ class Published(Generic[T]):
     started: bool
 
 
-def make_get(setting: Setting[T]) -> Callable[..., T]:
-    """Return the ``get`` of *setting*: keyword arguments in, the value in that context out.
+class Getter(Protocol[T_co]):
+    """A ``get``, and the way to change what it answers from.
 
-    It holds the setting, so that a kept ``get`` goes on being updated.
+    Attributes:
+        function: keyword arguments in, the value in that context out. It holds the setting, so that
+            a kept one goes on being updated.
     """
-    name = setting.name
+
+    @property
+    def function(self) -> Callable[..., T_co]: ...
+
+    def publish(self, published: Published[Any]) -> None:
+        """Answer from *published*, from one moment to the next."""
+        ...
+
+
+def make_getter(setting: Setting[T]) -> Getter[T]:
+    """Return the getter of *setting*, which answers nothing before the first publish."""
+    if _compile.can_compile(setting.configurable_features):
+        return _CompiledGetter(setting)
+    return _GenericGetter(setting)
+
+
+def _describe(function: Callable[..., Any], setting: Setting[Any]) -> None:
     features = setting.configurable_features
-    known = frozenset(features)
-
-    def get(**contexts: str) -> T:
-        published = setting.published
-        if not known.issuperset(contexts):
-            raise UnknownFeatureError(name, sorted(contexts.keys() - known), features)
-        context: dict[str, Any] = {}
-        for feature in features:
-            value = (
-                contexts[feature] if feature in contexts else published.defaults.value_of(feature)
-            )
-            if value is not MISSING:
-                hash(value)  # what cannot be a key of a table is refused, whichever rules there are
-                context[feature] = value
-            elif published.started:
-                raise MissingFeatureError(name, feature)
-        return published.table.resolve(context)
-
-    get.__qualname__ = f"Setting({name!r}).get"
-    get.__doc__ = (
-        f"Return the value of the setting {name!r} in the context that the arguments and the "
+    function.__qualname__ = f"Setting({setting.name!r}).get"
+    function.__module__ = __name__
+    function.__doc__ = (
+        f"Return the value of the setting {setting.name!r} in the context that the arguments and the "
         f"client's defaults give: {', '.join(features)}."
     )
-    return get
+
+
+class _CompiledGetter(Generic[T]):
+    """A function whose code is replaced.
+
+    Its code has the tables among its constants, which the garbage collector does not see. So the code
+    of a setting whose values are made by the application, and might lead back to the setting,
+    forwards to a function that has them among its globals. Likewise on a free-threaded interpreter,
+    where replacing the code of a function that runs is not safe.
+    """
+
+    def __init__(self, setting: Setting[T]) -> None:
+        self._setting = setting
+        features = setting.configurable_features
+        absent = {name: _compile.Absent(setting.name, name) for name in features}
+        self._globals: dict[str, Any] = {
+            **_compile.GLOBALS,
+            **{_compile.absent_name(name): each for name, each in absent.items()},
+            "setting·": setting,
+        }
+        self._forwarding = _compile.compile_source(_compile.emit_forwarding(features))
+        function = FunctionType(self._forwarding, self._globals, "get")
+        function.__kwdefaults__ = absent
+        function.__annotations__ = dict.fromkeys(features, str)
+        _describe(function, setting)
+        self.function = function
+        self._is_forwarding = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+    def publish(self, published: Published[T]) -> None:
+        setting = self._setting
+        plan = _compile.decide(
+            setting.configurable_features, published.table, published.defaults, published.started
+        )
+        if setting.makes_values:
+            self._is_forwarding = True
+        source = _compile.emit(plan, inline=not self._is_forwarding)
+        code = _compile.compile_source(source)
+        if not self._is_forwarding:
+            self.function.__code__ = code
+            return
+        self._globals["current·"] = FunctionType(
+            code, {**self._globals, "current·": None, **source.objects}, "get"
+        )
+        if self.function.__code__ is not self._forwarding:
+            self.function.__code__ = self._forwarding
+
+
+class _GenericGetter(Generic[T]):
+    """For features whose names cannot be those of parameters."""
+
+    def __init__(self, setting: Setting[T]) -> None:
+        name = setting.name
+        features = setting.configurable_features
+        known = frozenset(features)
+        self._setting = setting
+        self._state: tuple[_compile.Plan, Defaults] | None = None
+
+        def get(**contexts: str) -> T:
+            assert self._state is not None
+            plan, defaults = self._state
+            if not known.issuperset(contexts):
+                raise UnknownFeatureError(name, sorted(contexts.keys() - known), features)
+            context: dict[str, Any] = {}
+            for feature in features:
+                value = contexts[feature] if feature in contexts else defaults.value_of(feature)
+                if value is not MISSING:
+                    hash(value)  # what cannot be a key is refused, whichever rules there are
+                    context[feature] = value
+                elif plan.started:
+                    raise MissingFeatureError(name, feature)
+            return plan.search.find(context)  # type: ignore[no-any-return]
+
+        _describe(get, setting)
+        self.function: Callable[..., T] = get
+
+    def publish(self, published: Published[T]) -> None:
+        plan = _compile.decide(
+            self._setting.configurable_features,
+            published.table,
+            published.defaults,
+            published.started,
+        )
+        self._state = plan, published.defaults

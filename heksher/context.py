@@ -57,6 +57,10 @@ class Defaults:
                 )
         return Defaults({**self._sources, **sources})
 
+    def source_of(self, feature: str) -> str | ContextVar[str] | None:
+        """Return where the value of *feature* comes from: a constant, a variable, or nowhere."""
+        return self._sources.get(feature)
+
     def value_of(self, feature: str) -> object:
         """Return the value of *feature* at this moment, or `MISSING`."""
         source = self._sources.get(feature, MISSING)

@@ -81,7 +81,7 @@ class Setting(Generic[T]):
 
     ``get(user="jim")`` returns the value in that context, from memory. It takes the configurable
     features as keyword arguments; a feature that is left out has the value that the client's
-    ``set_defaults`` gives it. It raises `UnknownFeatureError` for any other keyword and, once a
+    ``set_defaults`` gives it. It raises `TypeError` for any other keyword and, once a
     client has started, `MissingFeatureError` for a feature without a value.
 
     Args:
@@ -117,6 +117,8 @@ class Setting(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_default_value",
+        "_getter",
+        "_published",
         "alias",
         "configurable_features",
         "declared_at",
@@ -125,7 +127,6 @@ class Setting(Generic[T]):
         "module",
         "name",
         "on_coerce",
-        "published",
         "type",
         "validators",
         "version",
@@ -145,8 +146,8 @@ class Setting(Generic[T]):
     on_coerce: OnCoerce[T] | None
     #: What `add_validator` added, in the order of calls. Replaced, never changed.
     validators: tuple[Validator[T], ...]
-    #: What `get` answers from. Clients replace it, nobody changes it.
-    published: _lookup.Published[T]
+    _getter: _lookup.Getter[T]
+    _published: _lookup.Published[T]
     #: The module that made the setting, and the place in it, for messages.
     module: str
     declared_at: str
@@ -308,9 +309,25 @@ class Setting(Generic[T]):
                 f"setting {name!r} of type {self.type.wire_name}: default value: {error}"
             ) from None
         self.module, self.declared_at = _caller(self)
+        self._getter = _lookup.make_getter(self)
         self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
-        _set_get(self, _lookup.make_get(self))
+        _set_get(self, self._getter.function)
         registry.register(self)
+
+    @property
+    def published(self) -> _lookup.Published[T]:
+        """What `get` answers from. Clients replace it, nobody changes it."""
+        return self._published
+
+    @published.setter
+    def published(self, published: _lookup.Published[T]) -> None:
+        self._getter.publish(published)
+        self._published = published
+
+    @property
+    def makes_values(self) -> bool:
+        """Whether values come from the application's own code, and might lead anywhere."""
+        return bool(self.validators) or self.on_coerce not in (None, _accept)
 
     @property
     def default_value(self) -> T:

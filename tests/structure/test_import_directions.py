@@ -21,6 +21,7 @@ PURE = [
     "heksher.setting_type",
     "heksher.rules",
     "heksher.context",
+    "heksher._compile",
     "heksher._lookup",
     "heksher.registry",
     "heksher.setting",
@@ -302,4 +303,5 @@ def test_no_source_is_run_that_is_not_a_file(module: str) -> None:
         for node in ast.walk(SOURCES[module])
         if isinstance(node, ast.Name) and node.id in {"exec", "eval", "compile", "__import__"}
     ]
-    assert calls == []
+    # The generated look-up, and nothing else.
+    assert len(calls) == (module == "heksher._compile")

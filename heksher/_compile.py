@@ -1,0 +1,345 @@
+"""From a rule table to the fast ``get``: decide what a call still has to do, write it, compile it.
+
+Everything that can be decided before a call is decided here, when rules are published. The three
+steps are functions of their own: `decide` makes a `Plan`, `emit` writes it as the source of a
+function, `compile_source` makes code of it. The only place that compiles generated source. Names
+reach the source only if they are ASCII identifiers and no keywords (`can_compile`); the generator's
+own names hold a middle dot, so that they meet none of them.
+
+`RuleTable.resolve` is the definition that all this is held against.
+"""
+
+from __future__ import annotations
+
+import keyword
+import linecache
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any, Final
+
+from heksher.context import MISSING, Defaults
+from heksher.exceptions import MissingFeatureError
+from heksher.rules import Rule, RuleTable
+
+
+class Absent:
+    """The value of a feature that a call leaves out.
+
+    Looking it up is what finds it out: it refuses to be hashed. So that a call in which nothing is
+    missing pays nothing for the check.
+    """
+
+    __slots__ = ("feature", "setting")
+
+    def __init__(self, setting: str, feature: str) -> None:
+        self.setting = setting
+        self.feature = feature
+
+    def __hash__(self) -> int:
+        raise MissingFeatureError(self.setting, self.feature)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+# --- decide ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """One dict to be asked.
+
+    Attributes:
+        key: the features whose values are the key: one alone, or several as a tuple.
+        values: what the rules say, by key.
+    """
+
+    key: tuple[str, ...]
+    values: dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What finds the value in a context: the first look-up that knows its key, else the default.
+
+    Attributes:
+        look_ups: in the order in which they are asked.
+        default: the value where none knows.
+    """
+
+    look_ups: tuple[LookUp, ...]
+    default: Any
+
+    def find(self, context: Mapping[str, object]) -> Any:
+        """Return the value in *context*, values by feature."""
+        for look_up in self.look_ups:
+            at = tuple(context.get(name, MISSING) for name in look_up.key)
+            value = look_up.values.get(at[0] if len(at) == 1 else at, MISSING)
+            if value is not MISSING:
+                return value
+        return self.default
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a call has to do.
+
+    Attributes:
+        features: the setting's features.
+        sources: the default of each feature that has one: a string or a context variable.
+        search: for every context.
+        folded: for the calls that leave every feature out that has a constant default; None if there
+            is no such feature, or nothing to be gained.
+        started: whether a feature without a value is an error.
+    """
+
+    features: tuple[str, ...]
+    sources: Mapping[str, str | ContextVar[str]]
+    search: Search
+    folded: Search | None
+    started: bool
+
+
+def decide(
+    features: Sequence[str], table: RuleTable[Any], defaults: Defaults, started: bool
+) -> Plan:
+    """Decide what a call has to do.
+
+    Args:
+        features: the setting's features.
+        table: its rules.
+        defaults: the values of features that a call leaves out.
+        started: whether a feature without a value is an error.
+    """
+    sources = {
+        name: source for name in features if (source := defaults.source_of(name)) is not None
+    }
+    if not started:
+        # Nothing is in force so far: the default it is, whatever is given.
+        return Plan(tuple(features), {}, Search((), table.default), None, started=False)
+    constants = {name: each for name, each in sources.items() if isinstance(each, str)}
+    ranked = _ranked(table)
+    return Plan(
+        tuple(features),
+        sources,
+        _search(ranked, table.default, {}),
+        _search(ranked, table.default, constants) if constants else None,
+        started=True,
+    )
+
+
+def _ranked(table: RuleTable[Any]) -> list[tuple[tuple[str, ...], list[Rule[Any]]]]:
+    """Return the rules by the set of features they ask for, the sets that win first.
+
+    Within a set those come last that count where two have the same conditions.
+    """
+    rank = {name: place for place, name in enumerate(table.features)}
+    sets: dict[tuple[str, ...], list[Rule[Any]]] = {}
+    for rule in table.rules:
+        key = tuple(
+            sorted((name for name, _ in rule.conditions), key=rank.__getitem__, reverse=True)
+        )
+        sets.setdefault(key, []).append(rule)
+    for rules in sets.values():
+        rules.sort(key=lambda rule: -1 if rule.rule_id is None else rule.rule_id)
+    return sorted(sets.items(), key=lambda item: [rank[name] for name in item[0]], reverse=True)
+
+
+def _search(
+    ranked: Iterable[tuple[tuple[str, ...], list[Rule[Any]]]],
+    default: Any,
+    constants: Mapping[str, str],
+) -> Search:
+    """Return the search where the features of *constants* have these values.
+
+    Rules for other values vanish, and these conditions disappear from the keys.
+    """
+    look_ups: list[LookUp] = []
+    for names, rules in ranked:
+        key = tuple(name for name in names if name not in constants)
+        values: dict[Any, Any] = {}
+        for rule in rules:
+            conditions = dict(rule.conditions)
+            if all(constants[name] == conditions[name] for name in names if name in constants):
+                at = tuple(conditions[name] for name in key)
+                values[at[0] if len(at) == 1 else at] = rule.value
+        if not values:
+            continue
+        if not key:
+            # It matches always, so that what comes after it never does.
+            (default,) = values.values()
+            break
+        if look_ups and look_ups[-1].key == key:
+            # Two sets that differ by features that are gone; the one before wins.
+            look_ups[-1].values.update(
+                {at: value for at, value in values.items() if at not in look_ups[-1].values}
+            )
+        else:
+            look_ups.append(LookUp(key, values))
+    return Search(tuple(look_ups), default)
+
+
+# --- emit -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A function in text, and the objects that it works on.
+
+    Attributes:
+        text: the source. It depends on the plan's shape alone, so that settings share it.
+        objects: by name. In the text a name stands as it is, to be found among the function's
+            globals, or as a string, to be replaced in the code.
+    """
+
+    text: str
+    objects: Mapping[str, Any]
+
+
+def absent_name(feature: str) -> str:
+    """Return the global name of what stands for a feature that is left out."""
+    return f"absent·{feature}"
+
+
+#: Globals of each function, besides the absent values.
+GLOBALS: Final[dict[str, Any]] = {
+    "nothing·": object(),
+    # To ask whether something is in it hashes it, and so refuses what cannot be a key.
+    "nowhere·": frozenset[object](),
+}
+
+
+def emit(plan: Plan, *, inline: bool) -> Source:
+    """Write *plan* as a function.
+
+    Args:
+        plan: what a call has to do.
+        inline: whether the function takes features by keyword, and the objects are to be constants
+            of its code; else it takes features by position, and the objects are globals.
+    """
+    writer = _Writer(plan, inline)
+    return Source("\n".join(writer.lines) + "\n", writer.objects)
+
+
+def emit_forwarding(features: Sequence[str]) -> Source:
+    """Write a function that takes features by keyword, and calls the global ``current·`` with them."""
+    return Source(
+        f"def get(*, {_parameters(features)}):\n    return current·({', '.join(features)})\n", {}
+    )
+
+
+def _parameters(features: Sequence[str]) -> str:
+    # What stands behind them is the function's, and not the code's.
+    return ", ".join(f"{name}=..." for name in features)
+
+
+class _Writer:
+    """Writes one function."""
+
+    def __init__(self, plan: Plan, inline: bool) -> None:
+        self._inline = inline
+        self.objects: dict[str, Any] = {}
+        self.lines: list[str] = [
+            f"def get(*, {_parameters(plan.features)}):"
+            if inline
+            else f"def get({', '.join(plan.features)}):"
+        ]
+        constants = [name for name, source in plan.sources.items() if isinstance(source, str)]
+        for name, source in plan.sources.items():
+            if name not in constants:
+                self._read_variable(name, source)
+        if not plan.started:
+            for name in plan.features:
+                self._add(4, f"if {name} is not {absent_name(name)}:", f"    {name} in nowhere·")
+        if plan.folded is not None:
+            absent = " and ".join(f"{name} is {absent_name(name)}" for name in constants)
+            self._add(4, f"if {absent}:")
+            self._search(
+                8, plan.folded, [f for f in plan.features if f not in constants], "folded·"
+            )
+            for name in constants:
+                default = self._object(f"default·{name}", plan.sources[name])
+                self._add(4, f"if {name} is {absent_name(name)}:", f"    {name} = {default}")
+        self._search(4, plan.search, plan.features if plan.started else (), "")
+
+    def _add(self, indent: int, *lines: str) -> None:
+        self.lines += [" " * indent + line for line in lines]
+
+    def _object(self, name: str, value: Any) -> str:
+        """Return how the text speaks of *value*."""
+        self.objects[name] = value
+        return repr(name) if self._inline else name
+
+    def _read_variable(self, name: str, source: Any) -> None:
+        self._add(
+            4,
+            f"if {name} is {absent_name(name)}:",
+            "    try:",
+            f"        {name} = {self._object(f'variable·{name}', source)}.get()",
+            "    except LookupError:",
+            "        pass",
+        )
+
+    def _search(self, indent: int, search: Search, needed: Sequence[str], prefix: str) -> None:
+        first = search.look_ups[0].key if search.look_ups else ()
+        # What the first look-up does not ask for is checked before, whether or not a later one asks.
+        for name in needed:
+            if name not in first:
+                self._add(indent, f"{name} in nowhere·")
+        default = self._object(f"{prefix}default·", search.default)
+        for number, look_up in enumerate(search.look_ups, 1):
+            key = look_up.key[0] if len(look_up.key) == 1 else f"({', '.join(look_up.key)})"
+            rules = self._object(f"{prefix}rules·{number}", look_up.values)
+            if number == len(search.look_ups):
+                self._add(indent, f"return {rules}.get({key}, {default})")
+            else:
+                self._add(
+                    indent,
+                    f"value· = {rules}.get({key}, nothing·)",
+                    "if value· is not nothing·:",
+                    "    return value·",
+                )
+        if not search.look_ups:
+            self._add(indent, f"return {default}")
+
+
+# --- compile --------------------------------------------------------------------------------------
+
+
+def can_compile(features: Iterable[str]) -> bool:
+    """Whether all *features* can be the names of parameters."""
+    return all(
+        name.isascii()
+        and name.isidentifier()
+        and not keyword.iskeyword(name)
+        and name != "__debug__"
+        for name in features
+    )
+
+
+@lru_cache(maxsize=1024)
+def _code_of(text: str) -> CodeType:
+    filename = f"<heksher get #{abs(hash(text)):x}>"
+    module = compile(text, filename, "exec", dont_inherit=True)
+    # For tracebacks and debuggers. None as the time: there is no file that could be newer.
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    (code,) = (each for each in module.co_consts if isinstance(each, CodeType))
+    return code
+
+
+def compile_source(source: Source) -> CodeType:
+    """Make the code of the function that *source* is. Strings of the text become the objects."""
+    code = _code_of(source.text)
+    objects = source.objects
+    return code.replace(
+        co_consts=tuple(
+            objects[each] if isinstance(each, str) and each in objects else each
+            for each in code.co_consts
+        )
+    )

@@ -1,0 +1,389 @@
+"""The generated ``get``, step by step: what is decided, what is written, what the code does."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import linecache
+import pickle
+import threading
+import traceback
+import weakref
+from contextvars import ContextVar
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from heksher import Setting
+from heksher._compile import (
+    GLOBALS,
+    Absent,
+    LookUp,
+    Plan,
+    Search,
+    absent_name,
+    can_compile,
+    compile_source,
+    decide,
+    emit,
+    emit_forwarding,
+)
+from heksher._lookup import Published
+from heksher.context import Defaults
+from heksher.exceptions import MissingFeatureError
+from heksher.rules import Rule, RuleTable
+
+FEATURES = ("environment", "user", "theme")
+
+
+def table(*rules: tuple[Any, dict[str, str]], default: Any = 0) -> RuleTable[Any]:
+    return RuleTable(
+        default,
+        tuple(
+            Rule(value, tuple(conditions.items()), number)
+            for number, (value, conditions) in enumerate(rules, 1)
+        ),
+        FEATURES,
+    )
+
+
+def plan_of(rules: RuleTable[Any], **sources: str | ContextVar[str]) -> Plan:
+    return decide(FEATURES, rules, Defaults(sources), started=True)
+
+
+# --- decide ---------------------------------------------------------------------------------------
+
+
+def test_rules_are_grouped_by_the_features_they_ask_for_those_that_win_first() -> None:
+    plan = plan_of(
+        table(
+            (1, {"environment": "dev"}),
+            (2, {"user": "jim"}),
+            (3, {"user": "joe"}),
+            (4, {"environment": "dev", "user": "jim"}),
+            (5, {"theme": "dark"}),
+        )
+    )
+    assert plan.search == Search(
+        (
+            LookUp(("theme",), {"dark": 5}),
+            LookUp(("user", "environment"), {("jim", "dev"): 4}),
+            LookUp(("user",), {"jim": 2, "joe": 3}),
+            LookUp(("environment",), {"dev": 1}),
+        ),
+        0,
+    )
+    assert plan.folded is None
+
+
+def test_where_a_constant_is_given_other_rules_vanish_and_its_condition_leaves_the_keys() -> None:
+    plan = plan_of(
+        table(
+            (1, {"environment": "dev", "user": "jim"}),
+            (2, {"environment": "prod", "user": "joe"}),
+            (3, {"user": "jim"}),
+            (4, {"user": "eve"}),
+            (5, {"environment": "dev"}),
+            (6, {}),
+        ),
+        environment="dev",
+    )
+    assert plan.folded == Search((LookUp(("user",), {"jim": 1, "eve": 4}),), 5)
+    assert len(plan.search.look_ups) == 3
+    assert plan.search.default == 6
+
+
+def test_sets_that_fold_to_one_are_joined_only_where_no_other_comes_between() -> None:
+    order = ("a", "b", "user")
+    rules = (
+        Rule(1, (("b", "x"), ("user", "jim"))),
+        Rule(2, (("a", "y"), ("user", "joe"))),
+        Rule(3, (("user", "jim"),)),
+        Rule(4, (("user", "eve"),)),
+    )
+    plan = decide(order, RuleTable(0, rules, order), Defaults({"b": "x"}), started=True)
+    assert plan.folded == Search(
+        (
+            LookUp(("user",), {"jim": 1}),
+            LookUp(("user", "a"), {("joe", "y"): 2}),
+            LookUp(("user",), {"jim": 3, "eve": 4}),
+        ),
+        0,
+    )
+
+
+def test_of_two_rules_with_the_same_conditions_the_newer_one_counts() -> None:
+    rules = (Rule(2, (("user", "jim"),), 9), Rule(1, (("user", "jim"),), 4))
+    plan = plan_of(RuleTable(0, rules, FEATURES))
+    assert plan.search.look_ups[0].values == {"jim": 2}
+
+
+def test_before_a_start_the_default_is_all_there_is() -> None:
+    plan = decide(FEATURES, table((1, {"user": "jim"})), Defaults({"user": "jim"}), started=False)
+    assert plan == Plan(FEATURES, {}, Search((), 0), None, started=False)
+
+
+# --- emit -----------------------------------------------------------------------------------------
+
+
+def test_the_source_of_one_look_up_is_what_one_would_write_by_hand() -> None:
+    source = emit(decide(("user",), table((1, {"user": "jim"})), Defaults(), True), inline=True)
+    assert source.text == ("def get(*, user=...):\n    return 'rules·1'.get(user, 'default·')\n")
+    assert source.objects == {"rules·1": {"jim": 1}, "default·": 0}
+
+
+def test_the_source_depends_on_the_shape_of_a_plan_alone() -> None:
+    texts = {
+        emit(plan_of(rules, environment=constant), inline=True).text
+        for rules, constant in [
+            (table((1, {"user": "jim"})), "dev"),
+            (table((2, {"user": "joe"}), (3, {"user": "eve"}), default="x"), "prod"),
+        ]
+    }
+    assert len(texts) == 1
+
+
+def test_a_feature_that_no_rule_asks_for_is_checked_all_the_same() -> None:
+    source = emit(plan_of(table((1, {"user": "jim"}))), inline=True)
+    assert [line.strip() for line in source.text.splitlines()[1:3]] == [
+        "environment in nowhere·",
+        "theme in nowhere·",
+    ]
+
+
+def test_what_is_inlined_is_not_looked_for_among_globals_and_the_other_way_round() -> None:
+    plan = plan_of(
+        table((1, {"user": "jim"}), (2, {"theme": "dark"})),
+        environment="dev",
+        theme=ContextVar[str]("theme"),
+    )
+    inlined = emit(plan, inline=True)
+    assert all(repr(name) in inlined.text for name in inlined.objects)
+    named = emit(plan, inline=False)
+    assert named.objects.keys() == inlined.objects.keys()
+    assert not any(repr(name) in named.text for name in named.objects)
+
+
+@pytest.mark.parametrize(
+    ("features", "can"),
+    [
+        (("user", "_", "get", "value", "A1"), True),
+        (("class",), False),
+        (("user", "None"), False),
+        (("__debug__",), False),
+        (("2nd",), False),
+        (("é",), False),
+        (("a b",), False),
+    ],
+)
+def test_only_plain_identifiers_reach_the_source(features: tuple[str, ...], can: bool) -> None:
+    assert can_compile(features) is can
+
+
+# --- compile --------------------------------------------------------------------------------------
+
+
+def function_of(plan: Plan, *, inline: bool) -> FunctionType:
+    absent = {name: Absent("ttl", name) for name in plan.features}
+    source = emit(plan, inline=inline)
+    scope = {**GLOBALS, **{absent_name(name): each for name, each in absent.items()}}
+    inner = FunctionType(
+        compile_source(source), scope if inline else {**scope, **source.objects}, "get"
+    )
+    function = inner
+    if not inline:
+        function = FunctionType(
+            compile_source(emit_forwarding(plan.features)), {**scope, "current·": inner}, "get"
+        )
+    function.__kwdefaults__ = absent
+    return function
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "forwarding"])
+def test_the_code_answers_as_planned(inline: bool) -> None:
+    theme: ContextVar[str] = ContextVar("theme")
+    plan = plan_of(
+        table(
+            (1, {"environment": "dev", "user": "jim"}),
+            (2, {"environment": "prod", "user": "jim"}),
+            (3, {"theme": "dark"}),
+        ),
+        environment="dev",
+        theme=theme,
+    )
+    get = function_of(plan, inline=inline)
+    with pytest.raises(MissingFeatureError, match="'theme'"):
+        get(user="jim")
+    assert get(user="jim", theme="x") == 1
+    assert get(user="jim", theme="dark") == 3
+    assert get(user="jim", theme="x", environment="prod") == 2
+    assert get(user="joe", theme="x", environment="dev") == 0
+    theme.set("dark")
+    assert get(user="joe") == 3
+    with pytest.raises(MissingFeatureError, match="'user'"):
+        get(theme="x")
+    for argument in ("user", "theme", "environment"):
+        with pytest.raises(TypeError, match="unhashable"):
+            get(**{"user": "jim", "theme": "x", argument: []})
+
+
+def test_settings_of_one_shape_share_the_source_and_not_the_objects() -> None:
+    one = function_of(plan_of(table((1, {"user": "jim"}))), inline=True)
+    two = function_of(plan_of(table((2, {"user": "jim"}))), inline=True)
+    assert one.__code__.co_filename == two.__code__.co_filename
+    context = {"environment": "dev", "theme": "x", "user": "jim"}
+    assert [one(**context), two(**context)] == [1, 2]
+
+
+# --- in a setting ---------------------------------------------------------------------------------
+
+
+def publish(setting: Setting[Any], rules: RuleTable[Any], **sources: Any) -> None:
+    setting.published = Published(rules, Defaults(sources), started=True)
+
+
+def test_generated_source_shows_up_in_tracebacks() -> None:
+    ttl = Setting("cache_ttl", int, ["user"], 60)
+    publish(ttl, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+    with pytest.raises(MissingFeatureError) as caught:
+        ttl.get()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "return 'rules·1'.get(user, 'default·')" in shown
+    filename = ttl.get.__code__.co_filename
+    assert linecache.getline(filename, 1) == "def get(*, user=...):\n"
+
+
+def test_signature_and_help_show_the_features() -> None:
+    ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
+    for _ in range(2):
+        assert list(inspect.signature(ttl.get).parameters) == ["environment", "user"]
+        assert str(inspect.signature(ttl.get)) == "(*, environment: str = ..., user: str = ...)"
+        assert "environment, user" in (inspect.getdoc(ttl.get) or "")
+        publish(ttl, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+
+
+@pytest.mark.parametrize("features", [["user"], ["user", "class"]], ids=["compiled", "generic"])
+def test_a_kept_get_sees_every_publish_and_every_change_of_defaults(features: list[str]) -> None:
+    setting = Setting("ttl", int, features, 60)
+    get = setting.get
+    others = dict.fromkeys(features[1:], "x")
+    for number in range(3):
+        rules = (Rule(number, (("user", "jim"),), 1),)
+        publish(setting, RuleTable(60, rules, tuple(features)), **others)
+        assert get(user="jim") == number
+        assert get(user="joe") == 60
+        assert get is setting.get
+    publish(setting, RuleTable(60, (Rule(5, (("user", "jim"),), 1),), tuple(features)), user="jim")
+    assert get(**others) == 5
+
+
+def test_values_that_the_application_makes_may_lead_back_to_the_setting() -> None:
+    """Constants of code are unknown to the garbage collector, which must find such a circle."""
+    setting = Setting("ttl", int, ["user"], 60)
+
+    class Held(int):
+        pass
+
+    def holding(value: int, rule: object, of: Setting[int]) -> int:
+        held = Held(value)
+        held.setting = of  # type: ignore[attr-defined]
+        return held
+
+    publish(setting, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+    assert setting.get(user="jim") == 1
+    setting.add_validator(holding)
+    value = holding(2, None, setting)
+    publish(setting, RuleTable(60, (Rule(value, (("user", "jim"),), 1),), ("user",)))
+    get = setting.get
+    assert get(user="jim") == 2
+    gone = weakref.ref(setting)
+    del setting, value, get
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
+def test_a_dropped_setting_is_freed_by_the_garbage_collector(features: list[str]) -> None:
+    gc.collect()
+    rules = RuleTable(0, (Rule(1, ((features[0], "jim"),), 1),), tuple(features))
+
+    def dropped(number: int) -> weakref.ref[Setting[int]]:
+        setting = Setting(f"setting{number}", int, features, 0)
+        publish(setting, rules)
+        return weakref.ref(setting)
+
+    gone = [dropped(number) for number in range(10_000)]
+    gc.collect()
+    assert [ref() for ref in gone if ref() is not None] == []
+
+
+@pytest.mark.parametrize("makes_values", [False, True], ids=["inline", "forwarding"])
+def test_readers_see_whole_tables_while_a_writer_publishes_without_pause(
+    makes_values: bool,
+) -> None:
+    setting = Setting("pair", int, ["user", "theme"], 0)
+    if makes_values:
+        setting.add_validator(lambda value, rule, of: value)
+    # In each table, every look-up says the same number. A mixture would say another one.
+    tables = [
+        RuleTable(
+            number,
+            (
+                Rule(number, (("user", "jim"), ("theme", "dark")), 1),
+                Rule(number, (("user", "jim"),), 2),
+                *((Rule(number, (("theme", f"t{number}"),), 3),) if number % 2 else ()),
+            ),
+            ("user", "theme"),
+        )
+        for number in range(8)
+    ]
+    publish(setting, tables[0])
+    ready, done = threading.Barrier(4), threading.Event()
+    seen: list[set[object]] = [set() for _ in range(3)]
+
+    def read(into: set[object]) -> None:
+        ready.wait()
+        get = setting.get
+        while not done.is_set():
+            try:
+                into.add(get(user="jim", theme="dark"))
+                into.add(get(user="jim", theme="bright"))
+                into.add(get(user="eve", theme="bright"))
+            except BaseException as error:
+                into.add(repr(error))
+
+    threads = [threading.Thread(target=read, args=(into,)) for into in seen]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    for number in range(2_000):
+        publish(setting, tables[number % 8])
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert set().union(*seen) <= set(range(8))
+    assert all(seen)
+
+
+def test_a_feature_may_have_a_name_that_the_generated_code_uses_or_looks_like() -> None:
+    features = ["get", "value", "current", "default", "rules", "nothing", "self", "print"]
+    setting = Setting("ttl", int, features, 0)
+    rules = tuple(Rule(number, ((name, "x"),), number) for number, name in enumerate(features, 1))
+    publish(setting, RuleTable(0, rules, tuple(features)))
+    for number, name in enumerate(features, 1):
+        assert setting.get(**{each: "x" if each == name else "y" for each in features}) == number
+
+
+def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
+    setting = Setting("text", str, ["user"], "default·")
+    publish(setting, RuleTable("rules·1", (Rule("default·", (("user", "jim"),), 1),), ("user",)))
+    assert setting.get(user="jim") == "default·"
+    assert setting.get(user="joe") == "rules·1"
+
+
+@pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
+def test_a_get_cannot_be_pickled_and_the_error_names_the_setting(features: list[str]) -> None:
+    setting = Setting("ttl", int, features, 60)
+    with pytest.raises(Exception, match=r"Setting\('ttl'\)\.get"):
+        pickle.dumps(setting.get)
