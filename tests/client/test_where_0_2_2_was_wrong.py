@@ -635,7 +635,7 @@ def test_get_logs_nothing_at_any_level(
             assert read() == reader.answers
             with pytest.raises(MissingFeatureError):
                 reader.color.get()
-            with pytest.raises(UnknownFeatureError):
+            with pytest.raises(TypeError):
                 reader.color.get(user="jim", galaxy="far")
             assert heard.records == []
         assert read() == reader.answers
