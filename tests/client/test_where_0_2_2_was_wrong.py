@@ -29,7 +29,7 @@ from misreading import MisreadingService, misread
 from service_process import ServiceProcess
 
 from heksher import TRACK_ALL, Setting, registry
-from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnknownFeatureError
+from heksher.exceptions import MissingFeatureError, ServiceUnreachableError
 from heksher.status import ClientState, ClientStatus
 
 pytestmark = pytest.mark.integration
