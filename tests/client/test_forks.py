@@ -25,6 +25,8 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
         service.add_rule("ttl", {"user": "jim"}, 1)
         ended = subprocess.run(
             [sys.executable, "-W", "error", str(program), service.url, silent.url],
+            # What it shares with another program stands beside it.
+            env={**os.environ, "PYTHONPATH": str(program.parent)},
             stdout=subprocess.PIPE,
             text=True,
             check=False,
