@@ -26,7 +26,7 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
         ended = subprocess.run(
             [sys.executable, "-W", "error", str(program), service.url, silent.url],
             # What it shares with another program stands beside it.
-            env={**os.environ, "PYTHONPATH": str(program.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
             stdout=subprocess.PIPE,
             text=True,
             check=False,

@@ -124,7 +124,7 @@ class Application:
         found: list[str] = []
         try:
             cache_ttl.get(usr="jim")
-        except ValueError:
+        except (TypeError, ValueError):
             found.append("unknown")
         try:
             cache_ttl.get()
