@@ -1,0 +1,232 @@
+"""The scenarios: settings, their rules, a call, and the function that one would write by hand.
+
+That function is the *floor*: it has the rules in dicts of its own, in just the form that the call
+needs, and cannot be updated. Each benchmark says how much more than its floor something takes.
+
+Knows nothing of heksher, so that other libraries are asked the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+#: The context features in the service's order: a rule on a later one wins.
+FEATURES = ("environment", "user", "theme")
+
+#: What stands for "not in this dict" in the floors.
+NOTHING = object()
+
+theme: ContextVar[str] = ContextVar("theme", default="bright")
+
+Rules = tuple[tuple[Mapping[str, str], Any], ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One setting and one call of it.
+
+    Attributes:
+        title: what the table calls it.
+        name: the setting's name.
+        features: the setting's features.
+        default: the setting's default value, which is of its type.
+        rules: conditions and value of each rule.
+        arguments: of the call, as they are written.
+        value: what the call returns.
+        floor: the function by hand. It takes the same arguments.
+        at_most: how many times as long as the floor a call may take; None for no target.
+        defaults: of features that the call leaves out.
+    """
+
+    title: str
+    name: str
+    features: tuple[str, ...]
+    default: Any
+    rules: Rules
+    arguments: str
+    value: Any
+    floor: Callable[..., Any]
+    at_most: float | None
+    defaults: Mapping[str, str | ContextVar[str]] = field(default_factory=dict[str, Any])
+
+
+def _ttl_floor() -> Callable[..., int]:
+    by_user = {"jim": 5, **{f"user{number}": number for number in range(5)}}
+
+    def get(*, user: str | None = None) -> int:
+        return by_user.get(user, 60)  # type: ignore[arg-type]
+
+    return get
+
+
+def _color_floor() -> Callable[..., str]:
+    by_theme = {"dark": "black", "blue": "grey"}
+    variable = theme
+
+    def get(*, theme: str | None = None) -> str:
+        return by_theme.get(variable.get() if theme is None else theme, "white")
+
+    return get
+
+
+def _one_floor() -> Callable[..., int]:
+    by_user = {f"user{number}": number for number in range(10)}
+
+    def get(*, user: str | None = None) -> int:
+        return by_user.get(user, 0)  # type: ignore[arg-type]
+
+    return get
+
+
+def _two_floor() -> Callable[..., int]:
+    by_user: dict[Any, Any] = {f"user{number}": number for number in range(5)}
+    by_environment: dict[Any, int] = {f"env{number}": 10 + number for number in range(5)}
+
+    def get(*, environment: str | None = None, user: str | None = None) -> int:
+        value = by_user.get(user, NOTHING)
+        if value is not NOTHING:
+            return value  # type: ignore[no-any-return]
+        return by_environment.get(environment, 0)
+
+    return get
+
+
+def _three_floor() -> Callable[..., int]:
+    by_theme_and_user: dict[Any, Any] = {
+        (f"theme{number}", "user1"): 20 + number for number in range(3)
+    }
+    by_user: dict[Any, Any] = {f"user{number}": number for number in range(4)}
+    by_environment: dict[Any, int] = {f"env{number}": 10 + number for number in range(3)}
+
+    def get(
+        *, environment: str | None = None, user: str | None = None, theme: str | None = None
+    ) -> int:
+        value = by_theme_and_user.get((theme, user), NOTHING)
+        if value is not NOTHING:
+            return value  # type: ignore[no-any-return]
+        value = by_user.get(user, NOTHING)
+        if value is not NOTHING:
+            return value  # type: ignore[no-any-return]
+        return by_environment.get(environment, 0)
+
+    return get
+
+
+_INTRODUCTION: Mapping[str, str | ContextVar[str]] = {"environment": "dev", "theme": theme}
+_TTL_RULES: Rules = (
+    ({"user": "jim"}, 5),
+    *(({"environment": "dev", "user": f"user{number}"}, number) for number in range(5)),
+    *(({"environment": "prod", "user": f"user{number}"}, 100) for number in range(5)),
+)
+_COLOR_RULES: Rules = (
+    ({"theme": "dark"}, "black"),
+    ({"environment": "dev", "theme": "blue"}, "grey"),
+    ({"environment": "prod", "theme": "blue"}, "navy"),
+)
+
+#: The README's two settings. The environment is a constant, the theme a context variable.
+INTRODUCTION = (
+    Shape(
+        "cache_ttl.get(user=...), a rule matches",
+        "cache_ttl",
+        ("environment", "user"),
+        60,
+        _TTL_RULES,
+        "user='jim'",
+        5,
+        _ttl_floor(),
+        1.5,
+        _INTRODUCTION,
+    ),
+    Shape(
+        "cache_ttl.get(user=...), no rule matches",
+        "cache_ttl",
+        ("environment", "user"),
+        60,
+        _TTL_RULES,
+        "user='eve'",
+        60,
+        _ttl_floor(),
+        1.5,
+        _INTRODUCTION,
+    ),
+    Shape(
+        "background_color.get(), a context variable",
+        "background_color",
+        ("environment", "theme"),
+        "white",
+        _COLOR_RULES,
+        "",
+        "white",
+        _color_floor(),
+        1.5,
+        _INTRODUCTION,
+    ),
+)
+
+#: Ten rules each, and no default that could be folded in.
+BY_NUMBER_OF_FEATURES = (
+    Shape(
+        "one feature, 10 rules",
+        "one_feature",
+        ("user",),
+        0,
+        tuple(({"user": f"user{number}"}, number) for number in range(10)),
+        "user='user3'",
+        3,
+        _one_floor(),
+        1.7,
+    ),
+    Shape(
+        "two features, 10 rules",
+        "two_features",
+        ("environment", "user"),
+        0,
+        (
+            *(({"user": f"user{number}"}, number) for number in range(5)),
+            *(({"environment": f"env{number}"}, 10 + number) for number in range(5)),
+        ),
+        "environment='env3', user='eve'",
+        13,
+        _two_floor(),
+        1.7,
+    ),
+    Shape(
+        "three features, 10 rules",
+        "three_features",
+        FEATURES,
+        0,
+        (
+            *(({"user": f"user{number}"}, number) for number in range(4)),
+            *(({"environment": f"env{number}"}, 10 + number) for number in range(3)),
+            *(({"theme": f"theme{number}", "user": "user1"}, 20 + number) for number in range(3)),
+        ),
+        "environment='env2', user='eve', theme='theme1'",
+        12,
+        _three_floor(),
+        1.7,
+    ),
+)
+
+
+def of_size(rules: int) -> Shape:
+    """One feature and as many rules."""
+    table = {f"user{number}": number for number in range(rules)}
+
+    def floor(*, user: str | None = None) -> int:
+        return table.get(user, 0)  # type: ignore[arg-type]
+
+    return Shape(
+        f"{rules:,} rules",
+        f"with_{rules}_rules",
+        ("user",),
+        0,
+        tuple(({"user": user}, number) for user, number in table.items()),
+        "user='user3'",
+        3,
+        floor,
+        None,
+    )
