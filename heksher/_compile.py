@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import keyword
 import linecache
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from heksher.context import MISSING, Defaults
 from heksher.exceptions import MissingFeatureError
@@ -117,6 +118,15 @@ def decide(
         defaults: the values of features that a call leaves out.
         started: whether a feature without a value is an error.
     """
+    ahead = _at_hand.get()
+    if (
+        ahead is not None
+        and started
+        and ahead.table is table
+        and ahead.defaults is defaults
+        and ahead.features == features
+    ):
+        return ahead.plan
     sources = {
         name: source for name in features if (source := defaults.source_of(name)) is not None
     }
@@ -125,64 +135,130 @@ def decide(
         return Plan(tuple(features), {}, Search((), table.default), None, started=False)
     constants = {name: each for name, each in sources.items() if isinstance(each, str)}
     ranked = _ranked(table)
-    return Plan(
-        tuple(features),
-        sources,
-        _search(ranked, table.default, {}),
-        _search(ranked, table.default, constants) if constants else None,
-        started=True,
-    )
+    values = [_values(names, rules, {}) for names, rules in ranked]
+    search = _search(ranked, values, table.default, {})
+    if not constants:
+        return Plan(tuple(features), sources, search, None, started=True)
+    folded_values = [
+        # Where nothing is folded, the dict is the same.
+        each if constants.keys().isdisjoint(names) else _values(names, rules, constants)
+        for (names, rules), each in zip(ranked, values, strict=True)
+    ]
+    folded = _search(ranked, folded_values, table.default, constants)
+    return Plan(tuple(features), sources, search, folded, started=True)
 
 
-def _ranked(table: RuleTable[Any]) -> list[tuple[tuple[str, ...], list[Rule[Any]]]]:
+# The rules that ask for the same features. Features and conditions stand in the service's order.
+_Set: TypeAlias = tuple[tuple[str, ...], list[Rule[Any]]]
+
+
+def _ranked(table: RuleTable[Any]) -> list[_Set]:
     """Return the rules by the set of features they ask for, the sets that win first.
 
     Within a set those come last that count where two have the same conditions.
     """
     rank = {name: place for place, name in enumerate(table.features)}
     sets: dict[tuple[str, ...], list[Rule[Any]]] = {}
+    # By the order in which a rule lists its features, which is the service's but for stubs.
+    listed: dict[tuple[str, ...], tuple[tuple[str, ...], list[Rule[Any]]]] = {}
     for rule in table.rules:
-        key = tuple(
-            sorted((name for name, _ in rule.conditions), key=rank.__getitem__, reverse=True)
-        )
-        sets.setdefault(key, []).append(rule)
+        names = tuple([name for name, _ in rule.conditions])
+        found = listed.get(names)
+        if found is None:
+            ordered = tuple(sorted(names, key=rank.__getitem__))
+            found = listed[names] = ordered, sets.setdefault(ordered, [])
+        ordered, rules = found
+        if names != ordered:
+            values = dict(rule.conditions)
+            rule = replace(rule, conditions=tuple((name, values[name]) for name in ordered))
+        rules.append(rule)
     for rules in sets.values():
         rules.sort(key=lambda rule: -1 if rule.rule_id is None else rule.rule_id)
-    return sorted(sets.items(), key=lambda item: [rank[name] for name in item[0]], reverse=True)
+    return sorted(
+        sets.items(), key=lambda item: [rank[name] for name in reversed(item[0])], reverse=True
+    )
 
 
-def _search(
-    ranked: Iterable[tuple[tuple[str, ...], list[Rule[Any]]]],
-    default: Any,
-    constants: Mapping[str, str],
-) -> Search:
-    """Return the search where the features of *constants* have these values.
+def _values(
+    names: tuple[str, ...], rules: list[Rule[Any]], constants: Mapping[str, str]
+) -> dict[Any, Any]:
+    """Return what the rules of one set say, by key, where the features of *constants* are fixed.
 
     Rules for other values vanish, and these conditions disappear from the keys.
     """
+    for place, name in enumerate(names):
+        if name in constants:
+            fixed = (name, constants[name])
+            rules = [rule for rule in rules if rule.conditions[place] == fixed]
+    places = [names.index(name) for name in _key(names, constants)]
+    if len(places) == 1:
+        (place,) = places
+        return {rule.conditions[place][1]: rule.value for rule in rules}
+    return {tuple([rule.conditions[place][1] for place in places]): rule.value for rule in rules}
+
+
+def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the features that a look-up asks for."""
+    return tuple(name for name in reversed(names) if name not in constants)
+
+
+def _search(
+    ranked: Sequence[_Set],
+    values_of_sets: Sequence[dict[Any, Any]],
+    default: Any,
+    constants: Mapping[str, str],
+) -> Search:
+    """Return the search where the features of *constants* are fixed, and so in no key."""
     look_ups: list[LookUp] = []
-    for names, rules in ranked:
-        key = tuple(name for name in names if name not in constants)
-        values: dict[Any, Any] = {}
-        for rule in rules:
-            conditions = dict(rule.conditions)
-            if all(constants[name] == conditions[name] for name in names if name in constants):
-                at = tuple(conditions[name] for name in key)
-                values[at[0] if len(at) == 1 else at] = rule.value
+    for (names, _), values in zip(ranked, values_of_sets, strict=True):
         if not values:
             continue
+        key = _key(names, constants)
         if not key:
             # It matches always, so that what comes after it never does.
             (default,) = values.values()
             break
         if look_ups and look_ups[-1].key == key:
             # Two sets that differ by features that are gone; the one before wins.
-            look_ups[-1].values.update(
-                {at: value for at, value in values.items() if at not in look_ups[-1].values}
-            )
+            look_ups[-1] = LookUp(key, values | look_ups[-1].values)
         else:
             look_ups.append(LookUp(key, values))
     return Search(tuple(look_ups), default)
+
+
+# --- decide ahead ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan that was made ahead, where it may take its time, for a publish that is to be quick.
+
+    Attributes:
+        features: what it was made from, as are `table` and `defaults`.
+        plan: for a setting that is in force.
+    """
+
+    features: Sequence[str]
+    table: RuleTable[Any]
+    defaults: Defaults
+    plan: Plan
+
+    @contextmanager
+    def at_hand(self) -> Generator[None, None, None]:
+        """Have `decide` return it inside the ``with`` block, if it is asked for the same."""
+        token = _at_hand.set(self)
+        try:
+            yield
+        finally:
+            _at_hand.reset(token)
+
+
+_at_hand: ContextVar[Decided | None] = ContextVar("heksher_decided", default=None)
+
+
+def decide_ahead(features: Sequence[str], table: RuleTable[Any], defaults: Defaults) -> Decided:
+    """Decide what a call has to do once *table* and *defaults* are in force."""
+    return Decided(features, table, defaults, decide(features, table, defaults, started=True))
 
 
 # --- emit -----------------------------------------------------------------------------------------
@@ -203,7 +279,7 @@ class Source:
 
 
 def absent_name(feature: str) -> str:
-    """Return the global name of what stands for a feature that is left out."""
+    """Return the name, in the text, of what stands for a feature that is left out."""
     return f"absent·{feature}"
 
 
@@ -256,16 +332,16 @@ class _Writer:
                 self._read_variable(name, source)
         if not plan.started:
             for name in plan.features:
-                self._add(4, f"if {name} is not {absent_name(name)}:", f"    {name} in nowhere·")
+                self._add(4, f"if {name} is not {self._absent(name)}:", f"    {name} in nowhere·")
         if plan.folded is not None:
-            absent = " and ".join(f"{name} is {absent_name(name)}" for name in constants)
+            absent = " and ".join(f"{name} is {self._absent(name)}" for name in constants)
             self._add(4, f"if {absent}:")
             self._search(
                 8, plan.folded, [f for f in plan.features if f not in constants], "folded·"
             )
             for name in constants:
                 default = self._object(f"default·{name}", plan.sources[name])
-                self._add(4, f"if {name} is {absent_name(name)}:", f"    {name} = {default}")
+                self._add(4, f"if {name} is {self._absent(name)}:", f"    {name} = {default}")
         self._search(4, plan.search, plan.features if plan.started else (), "")
 
     def _add(self, indent: int, *lines: str) -> None:
@@ -276,10 +352,16 @@ class _Writer:
         self.objects[name] = value
         return repr(name) if self._inline else name
 
+    def _absent(self, feature: str) -> str:
+        """Return how the text speaks of what stands for a feature that is left out."""
+        name = absent_name(feature)
+        # An f-string is a constant to the compiler, too, which does not warn of it after "is".
+        return f"f{name!r}" if self._inline else name
+
     def _read_variable(self, name: str, source: Any) -> None:
         self._add(
             4,
-            f"if {name} is {absent_name(name)}:",
+            f"if {name} is {self._absent(name)}:",
             "    try:",
             f"        {name} = {self._object(f'variable·{name}', source)}.get()",
             "    except LookupError:",
@@ -333,10 +415,15 @@ def _code_of(text: str) -> CodeType:
     return code
 
 
-def compile_source(source: Source) -> CodeType:
-    """Make the code of the function that *source* is. Strings of the text become the objects."""
+def compile_source(source: Source, absent: Mapping[str, Absent]) -> CodeType:
+    """Make the code of the function that *source* is. Strings of the text become the objects.
+
+    Args:
+        source: the text and its objects.
+        absent: what stands for a feature that is left out, by its name in the text.
+    """
     code = _code_of(source.text)
-    objects = source.objects
+    objects = {**source.objects, **absent}
     return code.replace(
         co_consts=tuple(
             objects[each] if isinstance(each, str) and each in objects else each

@@ -87,12 +87,13 @@ class _CompiledGetter(Generic[T]):
         self._setting = setting
         features = setting.configurable_features
         absent = {name: _compile.Absent(setting.name, name) for name in features}
+        self._absent = {_compile.absent_name(name): each for name, each in absent.items()}
         self._globals: dict[str, Any] = {
             **_compile.GLOBALS,
-            **{_compile.absent_name(name): each for name, each in absent.items()},
+            **self._absent,
             "setting·": setting,
         }
-        self._forwarding = _compile.compile_source(_compile.emit_forwarding(features))
+        self._forwarding = _compile.compile_source(_compile.emit_forwarding(features), {})
         function = FunctionType(self._forwarding, self._globals, "get")
         function.__kwdefaults__ = absent
         function.__annotations__ = dict.fromkeys(features, str)
@@ -108,7 +109,7 @@ class _CompiledGetter(Generic[T]):
         if setting.makes_values:
             self._is_forwarding = True
         source = _compile.emit(plan, inline=not self._is_forwarding)
-        code = _compile.compile_source(source)
+        code = _compile.compile_source(source, self._absent)
         if not self._is_forwarding:
             self.function.__code__ = code
             return

@@ -187,14 +187,15 @@ def test_only_plain_identifiers_reach_the_source(features: tuple[str, ...], can:
 def function_of(plan: Plan, *, inline: bool) -> FunctionType:
     absent = {name: Absent("ttl", name) for name in plan.features}
     source = emit(plan, inline=inline)
-    scope = {**GLOBALS, **{absent_name(name): each for name, each in absent.items()}}
+    named = {absent_name(name): each for name, each in absent.items()}
+    scope = {**GLOBALS, **named}
     inner = FunctionType(
-        compile_source(source), scope if inline else {**scope, **source.objects}, "get"
+        compile_source(source, named), scope if inline else {**scope, **source.objects}, "get"
     )
     function = inner
     if not inline:
         function = FunctionType(
-            compile_source(emit_forwarding(plan.features)), {**scope, "current·": inner}, "get"
+            compile_source(emit_forwarding(plan.features), {}), {**scope, "current·": inner}, "get"
         )
     function.__kwdefaults__ = absent
     return function
