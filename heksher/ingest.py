@@ -49,11 +49,17 @@ def ingest(
     rejected = [RejectedRule(name, None, problem) for problem in section.problems]
     coerced: list[CoercedRule] = []
     configurable, known = set(setting.configurable_features), set(features)
+    # Many rules ask for few different sets of features.
+    verdicts: dict[tuple[str, ...], str | None] = {}
     rules: list[Rule[T]] = []
     for data in section.rules:
-        if not tracking.admits(data.context_features):
+        conditions = data.context_features
+        if not tracking.admits(conditions):
             continue
-        unusable = _unusable([name for name, _ in data.context_features], configurable, known)
+        asked = tuple([feature for feature, _ in conditions])
+        if asked not in verdicts:
+            verdicts[asked] = _unusable(asked, configurable, known)
+        unusable = verdicts[asked]
         if unusable is not None:
             rejected.append(RejectedRule(name, data.rule_id, unusable))
             continue
@@ -64,7 +70,7 @@ def ingest(
             continue
         if coercions:
             coerced.append(CoercedRule(name, data.rule_id, coercions))
-        rules.append(Rule(value, data.context_features, data.rule_id))
+        rules.append(Rule(value, conditions, data.rule_id))
     try:
         default, coercions = _usable_value(setting, section.default_value, None)
     except _Unusable as error:
@@ -73,9 +79,9 @@ def ingest(
     else:
         if coercions:
             coerced.append(CoercedRule(name, None, coercions))
-    return Ingested(
-        RuleTable(default, tuple(rules), tuple(features)), tuple(rejected), tuple(coerced)
-    )
+    # A tuple of its own, also where it is given one: `served.py` knows the table again by it.
+    order = (*features,)
+    return Ingested(RuleTable(default, tuple(rules), order), tuple(rejected), tuple(coerced))
 
 
 class _Unusable(Exception):
@@ -135,7 +141,7 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
-def _unusable(conditions: list[str], configurable: set[str], known: set[str]) -> str | None:
+def _unusable(conditions: tuple[str, ...], configurable: set[str], known: set[str]) -> str | None:
     """Say why a rule with conditions on these features cannot be used, if it cannot."""
     for feature in conditions:
         if feature not in configurable:

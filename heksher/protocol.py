@@ -369,7 +369,8 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
 # --- query ----------------------------------------------------------------------------------------
 
 
-class RuleData(msgspec.Struct, frozen=True):
+# Nothing in a rule can lead back to it, so that the garbage collector need not look at each.
+class RuleData(msgspec.Struct, frozen=True, gc=False):
     """A rule as the service tells it.
 
     Attributes:
@@ -399,13 +400,13 @@ class Section:
 
 
 class _Section(msgspec.Struct):
-    rules: list[RuleData]
-    default_value: Any = None
-
-
-class _LooseSection(msgspec.Struct):
     rules: list[msgspec.Raw]
     default_value: Any = None
+
+
+# How many rules are decoded at once. The interpreter lock is held for that long, so that other
+# threads would wait for all of a large section.
+_BATCH = 500
 
 
 def read_section(raw: bytes) -> Section:
@@ -414,14 +415,19 @@ def read_section(raw: bytes) -> Section:
     Raises:
         InvalidResponseError: it is no section.
     """
-    try:
-        section = _decode(raw, _Section, "the section")
-        return Section(tuple(section.rules), section.default_value)
-    except InvalidResponseError:
-        # One rule that cannot be read harms no other.
-        loose = _decode(raw, _LooseSection, "the section")
-        rules, problems = _decode_each(loose.rules, RuleData)
-        return Section(tuple(rules), loose.default_value, tuple(problems))
+    section = _decode(raw, _Section, "the section")
+    rules: list[RuleData] = []
+    problems: list[str] = []
+    for start in range(0, len(section.rules), _BATCH):
+        batch = section.rules[start : start + _BATCH]
+        try:
+            rules += _decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
+        except InvalidResponseError:
+            # One rule that cannot be read harms no other.
+            read, unread = _decode_each(batch, RuleData)
+            rules += read
+            problems += unread
+    return Section(tuple(rules), section.default_value, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The settings that one client serves: which they are, what they get to know, and how it is published.
 
 No I/O. Called in any thread: everything here happens under one lock, which is never held while
-something outside is called. Settings are held weakly.
+something outside is called, nor while an answer is read. Settings are held weakly.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import weakref
@@ -14,14 +15,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from heksher._compile import Decided, decide_ahead
 from heksher.context import Defaults, Tracking
 from heksher.declaration import Catalogue
 from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
 from heksher.ingest import ingest
 from heksher.protocol import read_section
 from heksher.registry import declared_alike
-from heksher.rules import RuleTable
-from heksher.setting import Setting
+from heksher.setting import Setting, Validator
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
 
 _logger = logging.getLogger(__name__)
@@ -69,6 +70,32 @@ class Entry:
         return [setting for ref in self.settings if (setting := ref()) is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a section of an answer was for one setting, by which it is known again.
+
+    An equal one that is read in the same way means the same, and need not be read, as long as it is
+    what is in force.
+
+    Attributes:
+        digest: of the section.
+        features: the context features in the service's order. Each table has a tuple of its own, so
+            that this is also what the table is known by; the table itself would hold values, and
+            those might hold the setting.
+        tracking: what was tracked.
+        validators: those of the setting.
+        rejected: what could not be used.
+        coerced: what could be used in part.
+    """
+
+    digest: bytes
+    features: tuple[str, ...]
+    tracking: Tracking
+    validators: tuple[Validator[Any], ...]
+    rejected: tuple[RejectedRule, ...]
+    coerced: tuple[CoercedRule, ...]
+
+
 class ServedSettings:
     """The settings of a client, with its defaults and what it tracks.
 
@@ -89,9 +116,15 @@ class ServedSettings:
         self._warned_constants: set[tuple[str, str]] = set()
         # Whether a start has succeeded. Before, nothing is in force: neither defaults nor tables.
         self._in_force = False
-        self._fetched: weakref.WeakKeyDictionary[Setting[Any], RuleTable[Any]] = (
+        # What came before that, to be put in force then.
+        self._fetched: weakref.WeakKeyDictionary[Setting[Any], Decided] = (
             weakref.WeakKeyDictionary()
         )
+        self._readings: weakref.WeakKeyDictionary[Setting[Any], _Reading] = (
+            weakref.WeakKeyDictionary()
+        )
+        # Starts, so that what belongs to one that was given up is published in no later one.
+        self._starts = 0
         self._closed = False
 
     # --- which settings ---------------------------------------------------------------------------
@@ -121,6 +154,7 @@ class ServedSettings:
                 entry.settings = [weakref.ref(each) for each in (*others, setting)]
                 if own:
                     self._own.add(setting)
+                self._readings.pop(setting, None)
                 if self._in_force:
                     self._put_in_force(setting)
             self._adoptions += 1
@@ -136,6 +170,8 @@ class ServedSettings:
                     if setting not in self._own
                 }
             for setting in settings:
+                # Somebody else may publish from now on.
+                self._readings.pop(setting, None)
                 entry = self._entries.get(setting.name)
                 if entry is None:
                     continue
@@ -177,6 +213,8 @@ class ServedSettings:
                     entry.declared_anew = True
                     entry.declared = DeclaredSetting(DeclarationState.DELETED)
                     entry.rejected, entry.coerced = (), ()
+                    for setting in entry.alive():
+                        self._readings.pop(setting, None)
                     _logger.error(
                         "setting %r was deleted on the service; it keeps its last rules%s",
                         entry.name,
@@ -290,37 +328,100 @@ class ServedSettings:
             tracking: what was tracked when the service was asked.
         """
         with self.lock:
+            start = self._starts
             entries = [entry for entry in self._entries.values() if entry.current_name in sections]
         for entry in entries:
+            raw = sections[entry.current_name]
+            digest = hashlib.blake2b(raw, digest_size=16).digest()
+            changed = [
+                setting
+                for setting in entry.alive()
+                if not self._is_known(setting, digest, features, tracking)
+            ]
+            if not changed:
+                continue
             try:
-                section = read_section(sections[entry.current_name])
+                section = read_section(raw)
             except InvalidResponseError as error:
+                with self.lock:
+                    for setting in changed:
+                        self._readings.pop(setting, None)  # with it the report of it is replaced
                 self._note(entry, (RejectedRule(entry.name, None, str(error), error),), ())
                 continue
-            rejected: list[RejectedRule] = []
-            coerced: list[CoercedRule] = []
-            for setting in entry.alive():
+            for setting in changed:
+                validators = setting.validators
                 ingested = ingest(setting, section, features, tracking)
-                # Settings of one name differ here by their own validators at most.
-                rejected += [each for each in ingested.rejected if each not in rejected]
-                coerced += [each for each in ingested.coerced if each not in coerced]
+                table = ingested.table
+                reading = _Reading(
+                    digest,
+                    table.features,
+                    tracking,
+                    validators,
+                    ingested.rejected,
+                    ingested.coerced,
+                )
+                # Large tables take their time, which is why the lock is not held.
+                decided = decide_ahead(setting.configurable_features, table, self._defaults)
                 with self.lock:
-                    # Under the lock, so that defaults that are set meanwhile are not lost.
-                    if self._closed or self._entries.get(entry.name) is not entry:
+                    if self._closed or self._starts != start:
+                        return
+                    if self._entries.get(entry.name) is not entry:
                         continue
                     if setting not in entry.alive():  # released meanwhile, unlike its twin
                         continue
-                    self._fetched[setting] = ingested.table
+                    self._readings[setting] = reading
+                    self._fetched[setting] = decided
                     if self._in_force:
                         self._put_in_force(setting)
-            self._note(entry, tuple(rejected), tuple(coerced))
+            self._note(entry, *self._reports_of(entry))
+
+    def _is_known(
+        self, setting: Setting[Any], digest: bytes, features: tuple[str, ...], tracking: Tracking
+    ) -> bool:
+        """Whether reading a section with this digest would bring nothing that *setting* does not have."""
+        with self.lock:
+            reading = self._readings.get(setting)
+            if reading is None:
+                return False
+            fetched = self._fetched.get(setting)
+            table = fetched.table if fetched is not None else setting.published.table
+            return (
+                reading.digest == digest
+                and reading.features == features
+                and reading.tracking is tracking  # a new one is made for each change
+                and reading.validators is setting.validators
+                and reading.features is table.features
+            )
 
     def _put_in_force(self, setting: Setting[Any]) -> None:
         """Publish what there is for *setting*, by one assignment."""
-        table = self._fetched.pop(setting, setting.published.table)
-        setting.published = replace(
-            setting.published, table=table, defaults=self._defaults, started=True
-        )
+        decided, published = self._fetched.pop(setting, None), setting.published
+        if decided is None:
+            if published.defaults is not self._defaults or not published.started:
+                setting.published = replace(published, defaults=self._defaults, started=True)
+            return
+        with decided.at_hand():
+            setting.published = replace(
+                published, table=decided.table, defaults=self._defaults, started=True
+            )
+
+    def _reports_of(self, entry: Entry) -> tuple[tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
+        """Return what the settings of one name cannot use, and what in part."""
+        with self.lock:
+            readings = [
+                reading
+                for setting in entry.alive()
+                if (reading := self._readings.get(setting)) is not None
+            ]
+        if len(readings) == 1:
+            return readings[0].rejected, readings[0].coerced
+        # They differ here by their own validators at most.
+        rejected: list[RejectedRule] = []
+        coerced: list[CoercedRule] = []
+        for reading in readings:
+            rejected += [each for each in reading.rejected if each not in rejected]
+            coerced += [each for each in reading.coerced if each not in coerced]
+        return tuple(rejected), tuple(coerced)
 
     def _note(
         self, entry: Entry, rejected: tuple[RejectedRule, ...], coerced: tuple[CoercedRule, ...]
@@ -354,7 +455,9 @@ class ServedSettings:
     def begin(self) -> None:
         """Before a start: what was left of one that failed is forgotten."""
         with self.lock:
+            self._starts += 1
             self._fetched.clear()
+            self._readings.clear()
             for entry in self._entries.values():
                 entry.to_declare, entry.on_service = True, False
                 entry.declared = _PENDING
@@ -372,6 +475,7 @@ class ServedSettings:
         with self.lock:
             self._closed = True
             self._fetched.clear()
+            self._readings.clear()
 
 
 def _log_some(message: str, rules: Sequence[object]) -> None:
