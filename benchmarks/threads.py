@@ -41,10 +41,10 @@ def measure_eight_threads(ratios: Ratios) -> None:
     one, eight = (statistics.median(each) for each in quotients.values())
     rate = statistics.median(rates) / 1e6
     ratios.add(
-        f"{THREADS} threads, {rate:.0f} million calls/s in all (floor: 1 thread)",
+        f"{THREADS} threads, {rate:.0f} million calls/s (floor: one thread)",
         eight,
         one,
-        unit="x floor's rate",
+        unit="x the floor",
         at_least=0.9,
     )
 
