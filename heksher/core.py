@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 from heksher import forking, protocol, registry, schedule
 from heksher.backends.base import (
+    LARGE,
     Backend,
     Clock,
     Event,
@@ -345,7 +346,7 @@ class Core:
                 self.publishing.withdraw(ticket)
 
         run = _Run(
-            Updater(exchange, self._served, publishing),
+            Updater(exchange, self._served, publishing, backend),
             backend.create_event(),
             backend.create_event(),
         )
@@ -621,7 +622,10 @@ class Core:
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
         try:
-            return exchange.read(response)
+            if len(response.body) < LARGE:
+                return exchange.read(response)
+            assert self._backend is not None
+            return await self._backend.in_thread(lambda: exchange.read(response))
         except InvalidResponseError as error:
             raise transport.invalid_response(exchange.request, error) from error.__cause__
 

@@ -70,6 +70,24 @@ class Entry:
         return [setting for ref in self.settings if (setting := ref()) is not None]
 
 
+@dataclass(eq=False, slots=True)
+class Publication:
+    """What an answer says, to be brought to the settings it belongs to.
+
+    Attributes:
+        sections: by current name, undecoded; one that cannot be used leaves its setting's last table
+            in force.
+        features: the context features in the service's order.
+        tracking: what was tracked when the service was asked.
+        is_withdrawn: whether nobody waits for it any more, so that no more of it is published.
+    """
+
+    sections: Mapping[str, bytes]
+    features: tuple[str, ...]
+    tracking: Tracking
+    is_withdrawn: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What a section of an answer was for one setting, by which it is known again.
@@ -317,21 +335,23 @@ class ServedSettings:
 
     # --- publishing -------------------------------------------------------------------------------
 
-    def publish(
-        self, sections: Mapping[str, bytes], features: tuple[str, ...], tracking: Tracking
-    ) -> None:
-        """Bring the sections of an answer, by current name, to the settings they belong to.
+    def publish(self, publication: Publication) -> None:
+        """Read the sections of an answer that are new to their settings, and put them in force.
 
-        Args:
-            sections: undecoded; one that cannot be used leaves its setting's last table in force.
-            features: the context features in the service's order.
-            tracking: what was tracked when the service was asked.
+        The client may be closed meanwhile, and the publication withdrawn. Then it returns soon.
         """
+        sections = publication.sections
+        features, tracking = publication.features, publication.tracking
         with self.lock:
             start = self._starts
-            entries = [entry for entry in self._entries.values() if entry.current_name in sections]
-        for entry in entries:
-            raw = sections[entry.current_name]
+            found = [
+                (entry, raw)
+                for entry in self._entries.values()
+                if (raw := sections.get(entry.current_name)) is not None
+            ]
+        for entry, raw in found:
+            if self._closed or publication.is_withdrawn:
+                return
             digest = hashlib.blake2b(raw, digest_size=16).digest()
             changed = [
                 setting
@@ -363,7 +383,7 @@ class ServedSettings:
                 # Large tables take their time, which is why the lock is not held.
                 decided = decide_ahead(setting.configurable_features, table, self._defaults)
                 with self.lock:
-                    if self._closed or self._starts != start:
+                    if self._closed or self._starts != start or publication.is_withdrawn:
                         return
                     if self._entries.get(entry.name) is not entry:
                         continue
@@ -374,6 +394,11 @@ class ServedSettings:
                     if self._in_force:
                         self._put_in_force(setting)
             self._note(entry, *self._reports_of(entry))
+
+    def withdraw(self, publication: Publication) -> None:
+        """See that nothing more of it is published. To be called once it is done as well."""
+        with self.lock:
+            publication.is_withdrawn = True
 
     def _is_known(
         self, setting: Setting[Any], digest: bytes, features: tuple[str, ...], tracking: Tracking

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from heksher import protocol
+from heksher.backends.base import LARGE, Backend
 from heksher.context import Tracking
 from heksher.declaration import (
     Catalogue,
@@ -24,7 +25,7 @@ from heksher.declaration import (
     plan,
 )
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.served import Entry, ServedSettings
+from heksher.served import Entry, Publication, ServedSettings
 from heksher.status import DeclarationState
 
 _logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Updater:
         exchange: reaches the service.
         served: the settings.
         publishing: makes a context in which rules may be published; entering it may take long.
+        backend: where large answers are read.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Updater:
         exchange: ExchangeFunction,
         served: ServedSettings,
         publishing: Callable[[], AbstractAsyncContextManager[None]],
+        backend: Backend,
     ) -> None:
         self._exchange = exchange
         self._served = served
         self._publishing = publishing
+        self._backend = backend
         self._asked: _Asked | None = None
         self._features: tuple[str, ...] | None = None
 
@@ -216,10 +220,23 @@ class Updater:
             assert fetched is not None
         if fetched.sections:
             async with self._publishing():
-                self._served.publish(fetched.sections, features, tracking)
+                await self._publish(fetched.sections, features, tracking)
         self._asked = _Asked(features, tracking, added, fetched.etags)
         if failure is not None:
             raise failure
+
+    async def _publish(
+        self, sections: Mapping[str, bytes], features: tuple[str, ...], tracking: Tracking
+    ) -> None:
+        """Have the settings read these sections, large ones where nobody waits for it."""
+        publication = Publication(sections, features, tracking)
+        if sum(map(len, sections.values())) < LARGE:
+            self._served.publish(publication)
+            return
+        try:
+            await self._backend.in_thread(lambda: self._served.publish(publication))
+        finally:
+            self._served.withdraw(publication)
 
     async def _query(
         self,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 import anyio.lowlevel
@@ -18,6 +18,8 @@ import anyio.lowlevel
 from heksher.backends import Backend, Clock, Event, HttpOptions, Task, Transport
 from heksher.exceptions import InvalidResponseError, ServiceUnreachableError, UnexpectedStatusError
 from heksher.protocol import Request, Response, unexpected_status
+
+T = TypeVar("T")
 
 
 class ScriptedService:
@@ -255,6 +257,9 @@ class ScriptedBackend:
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
         return self._backend.create_task(main)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        return await self._backend.in_thread(function)
 
 
 class ManualClock:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 import anyio
 
@@ -21,7 +23,12 @@ from heksher.exceptions import BackendError
 
 _logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CallSoon = Callable[[Callable[[], None]], None]
+
+# How long whoever is cancelled waits for a thread, which ends as soon as it sees that nobody wants it.
+_THREAD_TIMEOUT = 1.0
 
 
 class _Event:
@@ -162,6 +169,36 @@ class _LoopBackend(ABC):
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _LoopTask:
         """Return a task that will run *main* in the running event loop."""
         return _LoopTask(main, self._spawn, self._call_soon())
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call *function* in a thread of its own.
+
+        A daemon, unlike those that anyio keeps: what the application hooked into an update may
+        hang, and must keep neither the caller nor the process from ending.
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+        ended = self.create_event()
+        context = copy_context()
+
+        def work() -> None:
+            try:
+                results.append(context.run(function))
+            except BaseException as error:  # raised below, where it is waited for
+                errors.append(error)
+            finally:
+                ended.set()
+
+        threading.Thread(target=work, name="heksher-client-work", daemon=True).start()
+        try:
+            await ended.wait()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await ended.wait(_THREAD_TIMEOUT)
+            raise
+        if errors:
+            raise errors.pop()
+        return results[0]
 
     def _refuse_other_loops(self) -> None:
         library = running_library()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
+
+T = TypeVar("T")
 
 
 class _ThreadEvent:
@@ -81,3 +83,7 @@ class ThreadBackend:
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _ThreadTask:
         """Return a task that will run *main* in a thread of its own."""
         return _ThreadTask(main)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call *function* here: the thread is the client's own, and no event loop waits for it."""
+        return function()

@@ -18,6 +18,10 @@ from heksher.protocol import Request, Response
 
 T = TypeVar("T")
 
+#: From this many bytes on, a body is worked on by `Backend.in_thread`: smaller ones take less time
+#: than an event loop spares.
+LARGE = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
@@ -173,6 +177,13 @@ class Backend(Protocol):
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
         """Return a task that will run *main*, once it is started."""
+        ...
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call *function*, which takes its time, where it holds up no event loop.
+
+        When the caller is cancelled the function goes on by itself, and what comes of it is lost.
+        """
         ...
 
 

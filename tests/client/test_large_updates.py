@@ -1,18 +1,25 @@
-"""Updates of much that bring little: what did not change is not read again; on every backend."""
+"""Large updates, on every backend: only what changed is read, and nobody waits for it."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from harness import AnyClient, Harness
+from leftovers import Leftovers
 from scenes import INTERVAL, Scene
 
-from heksher import TRACK_ALL, Setting
+from heksher import TRACK_ALL, Setting, served
+from heksher._compile import decide_ahead
+from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
+from heksher.exceptions import ClientClosedError, InvalidResponseError, StartupTimeoutError
 from heksher.protocol import Response
 from heksher.setting import QueriedRule
+from heksher.status import ClientState
 
 
 @pytest.fixture
@@ -205,7 +212,7 @@ def test_a_section_that_was_broken_once_is_reported_no_longer(scene: Scene) -> N
             assert len(client.status.rejected_rules) == 1
             scene.service.rules["s1"] = rules
             await client.reload()
-            assert client.status.rejected_rules == ()
+            assert not client.status.rejected_rules
             assert many.settings[1].get(environment="dev", user="jim") == 101
 
     scene.run(body)
@@ -226,3 +233,166 @@ def test_a_start_reads_everything_that_a_failed_one_had_read(scene: Scene) -> No
             assert many.settings[0].get(environment="dev", user="jim") == 100
 
     scene.run(body)
+
+
+# --- off the event loop ---------------------------------------------------------------------------
+
+
+def make_large(scene: Scene, name: str) -> None:
+    """Have the service tell so much of a setting that it is read aside."""
+    for number in range(LARGE // 60):
+        scene.service.add_rule(name, number, user=f"user{number}")
+
+
+def large_setting() -> Setting[int]:
+    return Setting("large", int, ["environment", "user"], 60)
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_large_answers_are_read_where_no_event_loop_waits(scene: Scene, is_large: bool) -> None:
+    setting = large_setting()
+    threads: set[int] = set()
+
+    @setting.add_validator
+    def note(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        threads.add(threading.get_ident())
+        return value
+
+    async def body() -> None:
+        async with scene.client() as client:
+            threads.clear()
+            scene.service.add_rule("large", 5, user="jim")
+            if is_large:
+                make_large(scene, "large")
+            await client.reload()
+            assert setting.get(environment="dev", user="jim") == 5
+            assert len(threads) == 1
+            if scene.backend.name != "thread":
+                assert (threading.get_ident() in threads) != is_large
+
+    scene.run(body)
+
+
+def test_what_goes_wrong_in_a_large_answer_is_told_as_ever(scene: Scene) -> None:
+    setting = large_setting()
+
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.fault = Response(200, {}, b'{"settings": ' + b"[" * LARGE)
+            with pytest.raises(InvalidResponseError):
+                await client.reload()
+            scene.service.fault = None
+            make_large(scene, "large")
+            scene.service.rules["large"].insert(700, {"value": 13})
+            await client.reload()
+            (rejected,) = client.status.rejected_rules
+            assert "context_features" in rejected.reason
+            assert setting.get(environment="dev", user="user701") == 701
+
+    scene.run(body)
+
+
+class Gate:
+    """A validator that stops at a value until it is let go."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        if value == self._at:
+            self.reached.set()
+            assert self.go_on.wait(10)
+        return value
+
+
+def test_nothing_is_published_once_the_client_is_closed(scene: Scene) -> None:
+    setting = large_setting()
+    gate = Gate(700)
+    setting.add_validator(gate)
+
+    async def body() -> None:
+        leftovers = Leftovers()
+        client = scene.client()
+        await client.set_as_main()
+        before = setting.published
+        make_large(scene, "large")
+        reload = scene.backend.beside(client.reload)
+        await scene.backend.until(gate.reached.is_set, "the answer is read")
+        closing = scene.backend.beside(client.close)
+        await scene.backend.until(
+            lambda: client.status.state is ClientState.CLOSED, "it is being closed"
+        )
+        gate.go_on.set()
+        await scene.backend.until(lambda: closing.ended and reload.ended, "it is closed")
+        assert closing.error is None
+        assert isinstance(reload.error, ClientClosedError)
+        await leftovers.gone(scene.backend)
+        assert setting.published is before
+        assert setting.get(environment="dev", user="user1") == 60
+
+    scene.run(body)
+
+
+def test_what_is_withdrawn_is_not_published(scene: Scene) -> None:
+    setting = large_setting()
+    gate = Gate(700)
+
+    async def body() -> None:
+        # The first update takes too long, so that the start is given up.
+        setting.add_validator(gate)
+        make_large(scene, "large")
+        client = scene.client(startup_timeout=5)
+        starting = scene.backend.beside(client.set_as_main)
+        await scene.backend.until(gate.reached.is_set, "the answer is read")
+        scene.clock.advance(6)
+        await scene.backend.until(lambda: scene.service.transports[-1].closed, "it is given up")
+        gate.go_on.set()
+        await scene.backend.until(lambda: starting.ended, "the start returns")
+        assert isinstance(starting.error, StartupTimeoutError)
+        assert not setting.published.started
+        async with client:
+            assert setting.get(environment="dev", user="user1") == 1
+
+    scene.run(body)
+
+
+def test_other_threads_do_not_wait_while_a_table_is_made_and_their_defaults_are_not_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = large_setting()
+    deciding = beside_deciding(monkeypatch)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            make_large(scene, "large")
+
+            def elsewhere() -> None:
+                assert client.status.failures == 0
+                client.set_defaults(environment="dev")
+
+            deciding.append(elsewhere)
+            await client.reload()
+            assert setting.get(user="user1") == 1
+            assert not deciding
+
+    scene.run(body)
+
+
+def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Return a list: what is put there is called in another thread when a table has been decided."""
+    functions: list[Callable[[], None]] = []
+
+    def decide_and_wait(*arguments: Any) -> Any:
+        decided = decide_ahead(*arguments)
+        while functions:
+            thread = threading.Thread(target=functions[0])
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            functions.pop()
+        return decided
+
+    monkeypatch.setattr(served, "decide_ahead", decide_and_wait)
+    return functions

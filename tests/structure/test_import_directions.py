@@ -80,6 +80,7 @@ ONLY_IN = {
         "heksher.forking",
         "heksher.core",
         "heksher.backends._http",
+        "heksher.backends._anyio",
         "heksher.backends._thread",
     },
     "os": {"heksher.forking"},
