@@ -6,8 +6,10 @@ turn in one process. A missed target fails the run only if ``--check-targets`` i
 
 from __future__ import annotations
 
+import json
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +129,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="few rounds and small tables: to see that everything runs, not to learn anything",
     )
+    group.addoption("--save", type=Path, metavar="FILE", help="write the table as JSON, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -162,6 +165,9 @@ def pytest_terminal_summary(
     if not ratios.rows:
         return
     how = f"{platform.python_implementation()} {platform.python_version()}"
+    if (file := config.getoption("--save")) is not None:
+        results = {"python": how, "rows": [asdict(row) for row in ratios.rows]}
+        Path(file).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     terminalreporter.section(f"ratios, {how}, median of {ratios.rounds} rounds")
     for line in ratios.lines():
         terminalreporter.write_line(line)

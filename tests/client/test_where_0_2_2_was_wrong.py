@@ -6,10 +6,8 @@ On every backend, with real HTTP to a service process wherever the wire has a pa
 from __future__ import annotations
 
 import gc
-import importlib.util
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -750,21 +748,3 @@ def test_get_leaves_nothing_behind_not_even_for_the_garbage_collector(
             assert left < 100, "5000 calls"
 
     backend.run(body)
-
-
-def test_the_benchmark_tells_what_get_costs_as_a_ratio(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "basics.py"
-    spec = importlib.util.spec_from_file_location("benchmark_basics", path)
-    assert spec is not None and spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    with benchmark.Service(tmp_path) as service:
-        benchmark.show_get(service)
-    assert re.search(
-        r"^get\(\): \d+ ns; \d+(\.\d+)? x a function written by hand$",
-        capsys.readouterr().out,
-        re.MULTILINE,
-    )

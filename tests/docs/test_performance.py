@@ -1,0 +1,105 @@
+"""The benchmarks run, and what docs/performance.md shows is what the library does."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import linecache
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from doc_examples import DOCS, PATIENCE, ROOT, blocks
+
+from heksher import Setting
+from heksher._lookup import Published
+from heksher.context import Defaults
+from heksher.rules import Rule, RuleTable
+
+PAGE = DOCS / "performance.md"
+
+
+@pytest.mark.integration
+def test_the_benchmarks_run_and_end_with_one_table(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", ROOT / "benchmarks", "--quick", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^\| (.+?) +\| +([\d.]+ \S+|.*? blocks)", done.stdout, re.MULTILINE)
+    shapes = [shape for shape, _ in rows]
+    for part in ("cache_ttl", "three features", "random keys", "threads", "kept", "publish"):
+        assert any(part in shape for shape in shapes), done.stdout
+    assert shapes[-1].startswith("import heksher")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
+    asked: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["ratio_table"]\n')
+    (tmp_path / "ratio_table.py").write_text((ROOT / "benchmarks" / "ratio_table.py").read_text())
+    (tmp_path / "look_up.py").write_text(
+        "def test_a_row(ratios):\n    ratios.add('something', 3.0, 2.0, at_most=1.4)\n"
+    )
+    options = ["--check-targets"] if asked else []
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == (1 if asked else 0), done.stdout + done.stderr
+    assert re.search(
+        r"^\| something \| 3.00 ns \| 2.00 ns \| 1.50 +\| at most 1.4 \| NO ", done.stdout, re.M
+    )
+    assert "missed: something\n" in done.stdout
+
+
+def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
+    rows = re.findall(r"^\| ((?:\w+=\w+(?:, )?)+) \| (\d+) \|$", PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    features = ("environment", "user")
+    rules = [
+        Rule(
+            int(value),
+            tuple((name, wanted) for name, _, wanted in map(parts, conditions.split(", "))),
+            number,
+        )
+        for number, (conditions, value) in enumerate(rows, 1)
+    ]
+    cache_ttl = Setting("cache_ttl", int, features, 60)
+    cache_ttl.published = Published(
+        RuleTable(60, tuple(rules), features), Defaults({"environment": "dev"}), started=True
+    )
+    shown = "".join(linecache.getlines(cache_ttl.get.__code__.co_filename))
+    assert blocks(PAGE, "text")[0] == shown
+    (folded,) = re.findall(r"one dict answers: `(.*?)`", PAGE.read_text())
+    for user, value in json.loads(folded).items():
+        assert cache_ttl.get(user=user) == value
+    assert cache_ttl.get(user="eve") == 60
+    assert cache_ttl.get(user="eve", environment="prod") == 300
+
+
+def parts(condition: str) -> tuple[str, str, str]:
+    return condition.partition("=")
+
+
+def test_the_tables_on_the_page_are_those_of_the_saved_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    with_tables: Callable[[str], str] = importlib.import_module("write_page").with_tables
+    page = PAGE.read_text()
+    assert with_tables(page) == page
