@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from interleaved import nanoseconds
-from shapes import FEATURES, INTRODUCTION, Shape
+from shapes import FEATURES, INTRODUCTION, Shape, theme
 
 #: What a statement speaks of, by name, and the statement.
 Call = tuple[dict[str, Any], str]
@@ -51,7 +51,46 @@ def heksher_0_2_2(shape: Shape) -> Call:
     return {"setting": setting, "client": client}, f"setting.get({shape.arguments})"
 
 
-SUBJECTS: dict[str, Callable[[Shape], Call]] = {"ours": ours, "heksher-0.2.2": heksher_0_2_2}
+def openfeature(shape: Shape) -> Call:
+    """OpenFeature's in-memory provider, whose targeting is the function by hand.
+
+    A constant default is an attribute of the API's own context, a context variable one of the
+    transaction's context, and an argument one of the call's context.
+    """
+    api: Any = importlib.import_module("openfeature.api")
+    context: Any = importlib.import_module("openfeature.evaluation_context").EvaluationContext
+    evaluation: Any = importlib.import_module("openfeature.flag_evaluation")
+    provider: Any = importlib.import_module("openfeature.provider.in_memory_provider")
+    transaction: Any = importlib.import_module("openfeature.transaction_context")
+    arguments: dict[str, str] = eval(f"dict({shape.arguments})")  # noqa: S307 - our own code
+    feature = shape.features[-1]  # the one whose value is not constant
+
+    def target(_flag: Any, context: Any) -> Any:
+        value = shape.floor(**{feature: context.attributes[feature]})
+        return evaluation.FlagResolutionDetails(
+            value=value, reason=evaluation.Reason.TARGETING_MATCH, variant="targeted"
+        )
+
+    flag = provider.InMemoryFlag("default", {"default": shape.default}, context_evaluator=target)
+    api.set_provider_and_wait(provider.InMemoryProvider({shape.name: flag}))
+    constants = {name: each for name, each in shape.defaults.items() if isinstance(each, str)}
+    api.set_evaluation_context(context(attributes=constants))
+    if not arguments:
+        api.set_transaction_context_propagator(
+            transaction.ContextVarsTransactionContextPropagator()
+        )
+        api.set_transaction_context(context(attributes={feature: theme.get()}))
+    kind = "integer" if isinstance(shape.default, int) else "string"
+    given = f", Context(attributes={arguments!r})" if arguments else ""
+    call = f"client.get_{kind}_value({shape.name!r}, {shape.default!r}{given})"
+    return {"client": api.get_client(), "Context": context}, call
+
+
+SUBJECTS: dict[str, Callable[[Shape], Call]] = {
+    "ours": ours,
+    "heksher-0.2.2": heksher_0_2_2,
+    "openfeature": openfeature,
+}
 
 
 def main() -> None:

@@ -59,6 +59,13 @@ PEERS = (
         "ThreadHeksherClient, all contexts tracked, the same rules, no update running",
         50,
     ),
+    Peer(
+        "openfeature",
+        ("openfeature-sdk==0.10.0",),
+        "openfeature-sdk 0.10.0, in-memory provider, whose evaluator calls the function by hand; "
+        "constants in the API's context, the context variable in the transaction's",
+        30,
+    ),
 )
 HEAD = (
     "shape",
