@@ -16,14 +16,15 @@ import linecache
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from heksher._rule_groups import RuleGroup, grouped
 from heksher.context import MISSING, Defaults
 from heksher.exceptions import MissingFeatureError
-from heksher.rules import Rule, RuleTable
+from heksher.rules import RuleTable
 
 
 class Absent:
@@ -135,66 +136,60 @@ def decide(
         return Plan(tuple(features), {}, Search((), table.default), None, started=False)
     constants = {name: each for name, each in sources.items() if isinstance(each, str)}
     ranked = _ranked(table)
-    values = [_values(names, rules, {}) for names, rules in ranked]
+    values = [_values(group, {}) for group in ranked]
     search = _search(ranked, values, table.default, {})
     if not constants:
         return Plan(tuple(features), sources, search, None, started=True)
     folded_values = [
         # Where nothing is folded, the dict is the same.
-        each if constants.keys().isdisjoint(names) else _values(names, rules, constants)
-        for (names, rules), each in zip(ranked, values, strict=True)
+        each if constants.keys().isdisjoint(group.features) else _values(group, constants)
+        for group, each in zip(ranked, values, strict=True)
     ]
     folded = _search(ranked, folded_values, table.default, constants)
     return Plan(tuple(features), sources, search, folded, started=True)
 
 
-# The rules that ask for the same features. Features and conditions stand in the service's order.
-_Set: TypeAlias = tuple[tuple[str, ...], list[Rule[Any]]]
-
-
-def _ranked(table: RuleTable[Any]) -> list[_Set]:
-    """Return the rules by the set of features they ask for, the sets that win first.
-
-    Within a set those come last that count where two have the same conditions.
-    """
+def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
+    """Return the rules by the set of features they ask for, the sets that win first."""
     rank = {name: place for place, name in enumerate(table.features)}
-    sets: dict[tuple[str, ...], list[Rule[Any]]] = {}
-    # By the order in which a rule lists its features, which is the service's but for stubs.
-    listed: dict[tuple[str, ...], tuple[tuple[str, ...], list[Rule[Any]]]] = {}
-    for rule in table.rules:
-        names = tuple([name for name, _ in rule.conditions])
-        found = listed.get(names)
-        if found is None:
-            ordered = tuple(sorted(names, key=rank.__getitem__))
-            found = listed[names] = ordered, sets.setdefault(ordered, [])
-        ordered, rules = found
-        if names != ordered:
-            values = dict(rule.conditions)
-            rule = replace(rule, conditions=tuple((name, values[name]) for name in ordered))
-        rules.append(rule)
-    for rules in sets.values():
-        rules.sort(key=lambda rule: -1 if rule.rule_id is None else rule.rule_id)
+    rules = grouped(table.features, table.rules)
     return sorted(
-        sets.items(), key=lambda item: [rank[name] for name in reversed(item[0])], reverse=True
+        rules.groups,
+        key=lambda group: [rank[name] for name in reversed(group.features)],
+        reverse=True,
     )
 
 
-def _values(
-    names: tuple[str, ...], rules: list[Rule[Any]], constants: Mapping[str, str]
-) -> dict[Any, Any]:
+def _values(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
     """Return what the rules of one set say, by key, where the features of *constants* are fixed.
 
     Rules for other values vanish, and these conditions disappear from the keys.
     """
-    for place, name in enumerate(names):
+    indices: Sequence[int] = range(len(group))
+    for name, column in zip(group.features, group.columns, strict=True):
         if name in constants:
-            fixed = (name, constants[name])
-            rules = [rule for rule in rules if rule.conditions[place] == fixed]
-    places = [names.index(name) for name in _key(names, constants)]
-    if len(places) == 1:
-        (place,) = places
-        return {rule.conditions[place][1]: rule.value for rule in rules}
-    return {tuple([rule.conditions[place][1] for place in places]): rule.value for rule in rules}
+            fixed = constants[name]
+            indices = [index for index in indices if column[index] == fixed]
+
+    def chosen(column: Sequence[Any]) -> Sequence[Any]:
+        if len(indices) == len(group):
+            return column
+        return [column[index] for index in indices]
+
+    columns = dict(zip(group.features, group.columns, strict=True))
+    key = [chosen(columns[name]) for name in _key(group.features, constants)]
+    if len(key) == 1:
+        keys: Sequence[Any] = key[0]
+    else:
+        keys = list(zip(*key, strict=True)) if key else [()] * len(indices)
+    values = chosen(group.values)
+    found = dict(zip(keys, values, strict=True))
+    if len(found) < len(keys):
+        # The service stored some twice, as it may when two writers race. The newest one counts.
+        ids = chosen(group.ids)
+        places = sorted(range(len(ids)), key=ids.__getitem__)
+        found = {keys[place]: values[place] for place in places}
+    return found
 
 
 def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:
@@ -203,17 +198,17 @@ def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...
 
 
 def _search(
-    ranked: Sequence[_Set],
+    ranked: Sequence[RuleGroup[Any]],
     values_of_sets: Sequence[dict[Any, Any]],
     default: Any,
     constants: Mapping[str, str],
 ) -> Search:
     """Return the search where the features of *constants* are fixed, and so in no key."""
     look_ups: list[LookUp] = []
-    for (names, _), values in zip(ranked, values_of_sets, strict=True):
+    for group, values in zip(ranked, values_of_sets, strict=True):
         if not values:
             continue
-        key = _key(names, constants)
+        key = _key(group.features, constants)
         if not key:
             # It matches always, so that what comes after it never does.
             (default,) = values.values()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, Generic, TypeVar
 
+from heksher._rule_groups import GroupedRules
 from heksher.context import Tracking
 from heksher.protocol import RuleData, Section
-from heksher.rules import Rule, RuleTable
+from heksher.rules import RuleTable
 from heksher.setting import QueriedRule, Setting
 from heksher.status import CoercedRule, RejectedRule
 
@@ -37,7 +39,7 @@ class Ingested(Generic[T]):
 def ingest(
     setting: Setting[T], section: Section, features: Sequence[str], tracking: Tracking
 ) -> Ingested[T]:
-    """Build the table of *setting*.
+    """Build the table of *setting* from a section that was read as a whole.
 
     Args:
         setting: gives types, and the default value before, for when the new one is unusable.
@@ -45,78 +47,116 @@ def ingest(
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
     """
-    name = setting.name
-    rejected = [RejectedRule(name, None, problem) for problem in section.problems]
-    coerced: list[CoercedRule] = []
-    configurable, known = set(setting.configurable_features), set(features)
-    # Many rules ask for few different sets of features.
-    verdicts: dict[tuple[str, ...], str | None] = {}
-    rules: list[Rule[T]] = []
-    for data in section.rules:
-        conditions = data.context_features
-        if not tracking.admits(conditions):
-            continue
-        asked = tuple([feature for feature, _ in conditions])
-        if asked not in verdicts:
-            verdicts[asked] = _unusable(asked, configurable, known)
-        unusable = verdicts[asked]
-        if unusable is not None:
-            rejected.append(RejectedRule(name, data.rule_id, unusable))
-            continue
+    ingestion = Ingestion(setting, features, tracking)
+    ingestion.add(section)
+    return ingestion.finish(section.default_value)
+
+
+class Ingestion(Generic[T]):
+    """Builds the table of a setting from a section that is read bit by bit.
+
+    Args:
+        setting: gives types, and the default value before, for when the new one is unusable.
+        features: the context features in the service's order.
+        tracking: rules outside of it are left out silently.
+    """
+
+    def __init__(self, setting: Setting[T], features: Sequence[str], tracking: Tracking) -> None:
+        self.setting = setting
+        #: Those that are used for what comes.
+        self.validators = setting.validators
+        self._tracking = tracking
+        # A tuple of its own, also where it is given one: `served.py` knows the table again by it.
+        self._features = (*features,)
+        self._configurable, self._known = set(setting.configurable_features), set(features)
+        self._rules = GroupedRules[T](self._features)
+        self._rejected: list[RejectedRule] = []
+        self._coerced: list[CoercedRule] = []
+        # Many rules ask for few different sets of features.
+        self._verdicts: dict[tuple[str, ...], str | None] = {}
+
+    def add(self, section: Section) -> None:
+        """Take the rules of *section*, and not its default value."""
+        name = self.setting.name
+        verdicts, covers, add = self._verdicts, self._tracking.covers, self._rules.add
+        self._rejected += [RejectedRule(name, None, problem) for problem in section.problems]
+        for data in section.rules:
+            conditions = data.context_features
+            if not all(starmap(covers, conditions)):
+                continue
+            listed = tuple([feature for feature, _ in conditions])
+            if listed not in verdicts:
+                verdicts[listed] = _unusable(listed, self._configurable, self._known)
+            unusable = verdicts[listed]
+            if unusable is not None:
+                self._reject(data, unusable)
+                continue
+            try:
+                value, coercions = self._usable_value(data.value, data)
+            except _Unusable as error:
+                self._reject(data, str(error), error.__cause__)
+                continue
+            if coercions:
+                self._coerced.append(CoercedRule(name, data.rule_id, coercions))
+            add(listed, value, conditions, data.rule_id)
+
+    def finish(self, raw_default: Any) -> Ingested[T]:
+        """Return the table.
+
+        Args:
+            raw_default: the default value as JSON says it.
+        """
         try:
-            value, coercions = _usable_value(setting, data.value, data)
+            default, coercions = self._usable_value(raw_default, None)
         except _Unusable as error:
-            rejected.append(RejectedRule(name, data.rule_id, str(error), error.__cause__))
-            continue
+            self._reject(None, f"default value: {error}", error.__cause__)
+            default = self.setting.published.table.default
+        else:
+            if coercions:
+                self._coerced.append(CoercedRule(self.setting.name, None, coercions))
+        return Ingested(
+            RuleTable(default, self._rules, self._features),
+            tuple(self._rejected),
+            tuple(self._coerced),
+        )
+
+    def _reject(
+        self, data: RuleData | None, reason: str, error: BaseException | None = None
+    ) -> None:
+        number = None if data is None else data.rule_id
+        self._rejected.append(RejectedRule(self.setting.name, number, reason, error))
+
+    def _usable_value(self, raw: Any, data: RuleData | None) -> tuple[T, tuple[str, ...]]:
+        """Return the value that *raw* has for the application, and what was left out of it.
+
+        Args:
+            raw: as JSON says it.
+            data: the rule that it belongs to; None: it is the default value.
+        """
+        setting = self.setting
+        left_out: list[str] = []
+        try:
+            value = setting.type.decode(raw, left_out)
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
+        except Exception as error:  # of a type that somebody else wrote
+            raise _Unusable(f"its type raised {_named(error)}") from error.with_traceback(None)
+        if not (left_out or self.validators):
+            return value, ()
+        coercions = tuple(left_out)
+        rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
         if coercions:
-            coerced.append(CoercedRule(name, data.rule_id, coercions))
-        rules.append(Rule(value, conditions, data.rule_id))
-    try:
-        default, coercions = _usable_value(setting, section.default_value, None)
-    except _Unusable as error:
-        rejected.append(RejectedRule(name, None, f"default value: {error}", error.__cause__))
-        default = setting.published.table.default
-    else:
-        if coercions:
-            coerced.append(CoercedRule(name, None, coercions))
-    # A tuple of its own, also where it is given one: `served.py` knows the table again by it.
-    order = (*features,)
-    return Ingested(RuleTable(default, tuple(rules), order), tuple(rejected), tuple(coerced))
+            on_coerce = setting.on_coerce
+            if on_coerce is None:
+                raise _Unusable(f"it would have to be coerced: {'; '.join(coercions)}")
+            value = _called("on_coerce", on_coerce, value, raw, coercions, rule, setting)
+        for validator in self.validators:
+            value = _called("validator", validator, value, rule, setting)
+        return value, coercions
 
 
 class _Unusable(Exception):
     """A value cannot be used; the text says why, the cause is what the application's code raised."""
-
-
-def _usable_value(
-    setting: Setting[T], raw: Any, data: RuleData | None
-) -> tuple[T, tuple[str, ...]]:
-    """Return the value that *raw* has for the application, and what was left out of it.
-
-    Args:
-        setting: gives the type, and the application's own code.
-        raw: as JSON says it.
-        data: the rule that it belongs to; None: it is the default value.
-    """
-    left_out: list[str] = []
-    try:
-        value = setting.type.decode(raw, left_out)
-    except ValueError as error:
-        raise _Unusable(str(error)) from None
-    except Exception as error:  # of a type that somebody else wrote
-        raise _Unusable(f"its type raised {_named(error)}") from error.with_traceback(None)
-    coercions = tuple(left_out)
-    if not (coercions or setting.validators):
-        return value, coercions
-    rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
-    if coercions:
-        on_coerce = setting.on_coerce
-        if on_coerce is None:
-            raise _Unusable(f"it would have to be coerced: {'; '.join(coercions)}")
-        value = _called("on_coerce", on_coerce, value, raw, coercions, rule, setting)
-    for validator in setting.validators:
-        value = _called("validator", validator, value, rule, setting)
-    return value, coercions
 
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:

@@ -8,7 +8,7 @@ is stated as types, and a body that differs is an `InvalidResponseError`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -399,14 +399,42 @@ class Section:
     problems: tuple[str, ...] = ()
 
 
-class _Section(msgspec.Struct):
+# How many rules are decoded at once. The interpreter lock is held for that long, so that other
+# threads would wait for all of a large section, and for the end of all its objects.
+_BATCH = 500
+
+
+class UnreadSection(msgspec.Struct, frozen=True):
+    """One setting's part of the answer to a query, its rules undecoded.
+
+    Attributes:
+        rules: one text of JSON each.
+        default_value: as JSON says it; null where the service has no usable one.
+    """
+
     rules: list[msgspec.Raw]
     default_value: Any = None
 
+    def read(self) -> Iterator[Section]:
+        """Decode the rules, a few at a time."""
+        for start in range(0, len(self.rules), _BATCH):
+            batch = self.rules[start : start + _BATCH]
+            try:
+                rules = _decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
+                problems: list[str] = []
+            except InvalidResponseError:
+                # One rule that cannot be read harms no other.
+                rules, problems = _decode_each(batch, RuleData)
+            yield Section(tuple(rules), self.default_value, tuple(problems))
 
-# How many rules are decoded at once. The interpreter lock is held for that long, so that other
-# threads would wait for all of a large section.
-_BATCH = 500
+
+def open_section(raw: bytes) -> UnreadSection:
+    """Decode one setting's section of an answer but for its rules.
+
+    Raises:
+        InvalidResponseError: it is no section.
+    """
+    return _decode(raw, UnreadSection, "the section")
 
 
 def read_section(raw: bytes) -> Section:
@@ -415,19 +443,13 @@ def read_section(raw: bytes) -> Section:
     Raises:
         InvalidResponseError: it is no section.
     """
-    section = _decode(raw, _Section, "the section")
-    rules: list[RuleData] = []
-    problems: list[str] = []
-    for start in range(0, len(section.rules), _BATCH):
-        batch = section.rules[start : start + _BATCH]
-        try:
-            rules += _decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
-        except InvalidResponseError:
-            # One rule that cannot be read harms no other.
-            read, unread = _decode_each(batch, RuleData)
-            rules += read
-            problems += unread
-    return Section(tuple(rules), section.default_value, tuple(problems))
+    section = open_section(raw)
+    batches = list(section.read())
+    return Section(
+        tuple(rule for batch in batches for rule in batch.rules),
+        section.default_value,
+        tuple(problem for batch in batches for problem in batch.problems),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ faster look-up is held against; it is meant to be read, not to be fast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -40,13 +40,13 @@ class RuleTable(Generic[T]):
 
     Attributes:
         default: the value where no rule matches.
-        rules: the rules, in any order.
+        rules: the rules, in any order; a tuple, or what keeps many of them in less memory.
         features: the context features in the service's order, which ranks the rules; every
             feature of a condition is among them.
     """
 
     default: T
-    rules: tuple[Rule[T], ...] = ()
+    rules: Sequence[Rule[T]] = ()
     features: tuple[str, ...] = ()
 
     def priority(self, rule: Rule[T]) -> tuple[tuple[int, ...], int]:

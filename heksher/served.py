@@ -19,8 +19,8 @@ from heksher._compile import Decided, decide_ahead
 from heksher.context import Defaults, Tracking
 from heksher.declaration import Catalogue
 from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
-from heksher.ingest import ingest
-from heksher.protocol import read_section
+from heksher.ingest import Ingestion
+from heksher.protocol import open_section
 from heksher.registry import declared_alike
 from heksher.setting import Setting, Validator
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -361,16 +361,22 @@ class ServedSettings:
             if not changed:
                 continue
             try:
-                section = read_section(raw)
+                section = open_section(raw)
             except InvalidResponseError as error:
                 with self.lock:
                     for setting in changed:
                         self._readings.pop(setting, None)  # with it the report of it is replaced
                 self._note(entry, (RejectedRule(entry.name, None, str(error), error),), ())
                 continue
-            for setting in changed:
-                validators = setting.validators
-                ingested = ingest(setting, section, features, tracking)
+            ingestions = [Ingestion(setting, features, tracking) for setting in changed]
+            for batch in section.read():
+                if self._closed or publication.is_withdrawn:
+                    return
+                for ingestion in ingestions:
+                    ingestion.add(batch)
+            for ingestion in ingestions:
+                setting, validators = ingestion.setting, ingestion.validators
+                ingested = ingestion.finish(section.default_value)
                 table = ingested.table
                 reading = _Reading(
                     digest,

@@ -20,6 +20,7 @@ PURE = [
     "heksher.names",
     "heksher.setting_type",
     "heksher.rules",
+    "heksher._rule_groups",
     "heksher.context",
     "heksher._compile",
     "heksher._lookup",
