@@ -36,6 +36,32 @@ class RuleGroup(Generic[T]):
     def __len__(self) -> int:
         return len(self.values)
 
+    def add(
+        self,
+        listed: tuple[str, ...],
+        value: T,
+        conditions: tuple[tuple[str, str], ...],
+        number: int,
+    ) -> None:
+        """Add a rule.
+
+        Args:
+            listed: the features of its conditions, in their order.
+            value: its value.
+            conditions: pairs of feature and value.
+            number: the service's number for it, or -1.
+        """
+        if listed != self.features:
+            wanted_of = dict(conditions)
+            conditions = tuple([(feature, wanted_of[feature]) for feature in self.features])
+        for column, (_, wanted) in zip(self.columns, conditions, strict=True):
+            column.append(wanted)
+        self.values.append(value)
+        try:
+            self.ids.append(number)
+        except OverflowError:  # no service has that many, but it may lie
+            self.ids = [*self.ids, number]
+
     def rule(self, index: int) -> Rule[T]:
         """Return one of the rules."""
         conditions = tuple(
@@ -64,48 +90,22 @@ class GroupedRules(Sequence[Rule[T]]):
         # By the features as rules list them, mostly in the service's order.
         self._listed: dict[tuple[str, ...], RuleGroup[T]] = {}
         for rule in rules:
+            listed = tuple([feature for feature, _ in rule.conditions])
             number = -1 if rule.rule_id is None else rule.rule_id
-            self.add(
-                tuple([feature for feature, _ in rule.conditions]),
-                rule.value,
-                rule.conditions,
-                number,
-            )
+            self.group_of(listed).add(listed, rule.value, rule.conditions, number)
 
     @property
     def groups(self) -> Iterable[RuleGroup[T]]:
         """The groups, each of other features."""
         return self._groups.values()
 
-    def add(
-        self,
-        listed: tuple[str, ...],
-        value: T,
-        conditions: tuple[tuple[str, str], ...],
-        number: int,
-    ) -> None:
-        """Add a rule.
-
-        Args:
-            listed: the features of its conditions.
-            value: its value.
-            conditions: pairs of feature and value.
-            number: the service's number for it, or -1.
-        """
+    def group_of(self, listed: tuple[str, ...]) -> RuleGroup[T]:
+        """Return the group of the rules on these features, a new one if there is none."""
         group = self._listed.get(listed)
         if group is None:
             ordered = tuple(sorted(listed, key=self._order.index))
             group = self._listed[listed] = self._groups.setdefault(ordered, RuleGroup(ordered))
-        if group.features != listed:
-            values = dict(conditions)
-            conditions = tuple([(feature, values[feature]) for feature in group.features])
-        for column, (_, wanted) in zip(group.columns, conditions):  # noqa: B905
-            column.append(wanted)
-        group.values.append(value)
-        try:
-            group.ids.append(number)
-        except OverflowError:  # no service has that many, but it may lie
-            group.ids = [*group.ids, number]
+        return group
 
     def __len__(self) -> int:
         return sum(map(len, self.groups))

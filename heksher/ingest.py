@@ -78,27 +78,33 @@ class Ingestion(Generic[T]):
     def add(self, section: Section) -> None:
         """Take the rules of *section*, and not its default value."""
         name = self.setting.name
-        verdicts, covers, add = self._verdicts, self._tracking.covers, self._rules.add
+        decode, validators = self.setting.type.decode, self.validators
+        covers = self._tracking.covers
         self._rejected += [RejectedRule(name, None, problem) for problem in section.problems]
+        group, unusable, last = None, None, None
         for data in section.rules:
             conditions = data.context_features
             if not all(starmap(covers, conditions)):
                 continue
             listed = tuple([feature for feature, _ in conditions])
-            if listed not in verdicts:
-                verdicts[listed] = _unusable(listed, self._configurable, self._known)
-            unusable = verdicts[listed]
-            if unusable is not None:
-                self._reject(data, unusable)
+            if listed != last:  # rules on the same features mostly come together
+                unusable = _unusable(listed, self._configurable, self._known)
+                group = self._rules.group_of(listed) if unusable is None else None
+                last = listed
+            if group is None:
+                self._reject(data, unusable or "")
                 continue
+            left_out: list[str] = []
             try:
-                value, coercions = self._usable_value(data.value, data)
-            except _Unusable as error:
-                self._reject(data, str(error), error.__cause__)
+                value = decode(data.value, left_out)
+                if left_out or validators:
+                    value = self._hooked(value, data.value, left_out, data)
+            except Exception as error:
+                self._reject(data, *_reason(error))
                 continue
-            if coercions:
-                self._coerced.append(CoercedRule(name, data.rule_id, coercions))
-            add(listed, value, conditions, data.rule_id)
+            if left_out:
+                self._coerced.append(CoercedRule(name, data.rule_id, tuple(left_out)))
+            group.add(listed, value, conditions, data.rule_id)
 
     def finish(self, raw_default: Any) -> Ingested[T]:
         """Return the table.
@@ -106,14 +112,18 @@ class Ingestion(Generic[T]):
         Args:
             raw_default: the default value as JSON says it.
         """
+        left_out: list[str] = []
         try:
-            default, coercions = self._usable_value(raw_default, None)
-        except _Unusable as error:
-            self._reject(None, f"default value: {error}", error.__cause__)
+            default = self.setting.type.decode(raw_default, left_out)
+            if left_out or self.validators:
+                default = self._hooked(default, raw_default, left_out, None)
+        except Exception as error:
+            reason, cause = _reason(error)
+            self._reject(None, f"default value: {reason}", cause)
             default = self.setting.published.table.default
         else:
-            if coercions:
-                self._coerced.append(CoercedRule(self.setting.name, None, coercions))
+            if left_out:
+                self._coerced.append(CoercedRule(self.setting.name, None, tuple(left_out)))
         return Ingested(
             RuleTable(default, self._rules, self._features),
             tuple(self._rejected),
@@ -126,37 +136,39 @@ class Ingestion(Generic[T]):
         number = None if data is None else data.rule_id
         self._rejected.append(RejectedRule(self.setting.name, number, reason, error))
 
-    def _usable_value(self, raw: Any, data: RuleData | None) -> tuple[T, tuple[str, ...]]:
-        """Return the value that *raw* has for the application, and what was left out of it.
+    def _hooked(self, value: T, raw: Any, left_out: list[str], data: RuleData | None) -> T:
+        """Return what the application's own code makes of a value.
 
         Args:
+            value: as it was decoded.
             raw: as JSON says it.
+            left_out: the parts of *raw* that are of no use here.
             data: the rule that it belongs to; None: it is the default value.
         """
         setting = self.setting
-        left_out: list[str] = []
-        try:
-            value = setting.type.decode(raw, left_out)
-        except ValueError as error:
-            raise _Unusable(str(error)) from None
-        except Exception as error:  # of a type that somebody else wrote
-            raise _Unusable(f"its type raised {_named(error)}") from error.with_traceback(None)
-        if not (left_out or self.validators):
-            return value, ()
-        coercions = tuple(left_out)
         rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
-        if coercions:
+        if left_out:
             on_coerce = setting.on_coerce
             if on_coerce is None:
-                raise _Unusable(f"it would have to be coerced: {'; '.join(coercions)}")
-            value = _called("on_coerce", on_coerce, value, raw, coercions, rule, setting)
+                raise _Unusable(f"it would have to be coerced: {'; '.join(left_out)}")
+            value = _called("on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting)
         for validator in self.validators:
             value = _called("validator", validator, value, rule, setting)
-        return value, coercions
+        return value
 
 
 class _Unusable(Exception):
     """A value cannot be used; the text says why, the cause is what the application's code raised."""
+
+
+def _reason(error: Exception) -> tuple[str, BaseException | None]:
+    """Say why a value cannot be used, and what the application's code raised, if it did."""
+    if isinstance(error, _Unusable):
+        return str(error), error.__cause__
+    if isinstance(error, ValueError):  # a type's verdict
+        return str(error), None
+    # Of a type that somebody else wrote.
+    return f"its type raised {_named(error)}", error.with_traceback(None)
 
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from heksher import TRACK_ALL, Setting
 from heksher._lookup import Published
+from heksher._rule_groups import GroupedRules
 from heksher.context import Defaults, Tracking
-from heksher.ingest import Ingested, ingest
-from heksher.protocol import RuleData, Section
+from heksher.ingest import Ingested, Ingestion, ingest
+from heksher.protocol import RuleData, Section, open_section, read_section
 from heksher.rules import Rule, RuleTable
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType
@@ -340,3 +342,67 @@ def test_on_coerce_none_refuses_all_coercions() -> None:
     assert result.table.default == (1,)
     assert [each.rule_id for each in result.rejected] == [7, None]
     assert "element 1: " in result.rejected[0].reason
+
+
+# --- how rules are kept ---------------------------------------------------------------------------
+
+
+def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
+    rules = ingested(
+        rule(1, 1, user="jim"), rule(2, 2, theme="dark", user="joe"), rule(3, 3, user="joe")
+    ).table.rules
+    expected = (
+        Rule(1, (("user", "jim"),), 1),
+        Rule(3, (("user", "joe"),), 3),
+        Rule(2, (("user", "joe"), ("theme", "dark")), 2),
+    )
+    assert len(rules) == 3
+    assert rules != expected[:2]
+    assert rules != list(expected)
+    assert tuple(rules) == expected
+    assert rules == expected
+    assert rules == GroupedRules(FEATURES, expected)
+    assert hash(rules) == hash(expected)
+    assert repr(rules) == repr(expected)
+    assert rules[-1] == expected[-1]
+    assert rules[:2] == expected[:2]
+
+
+def test_a_number_of_a_rule_may_be_of_any_size() -> None:
+    result = ingested(rule(1, 1, user="jim"), rule(2**70, 2, user="joe"), rule(3, 3, user="ann"))
+    assert [each.rule_id for each in result.table.rules] == [1, 2**70, 3]
+
+
+def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None:
+    rules = (
+        rule(9, 9, user="jim", theme="dark"),
+        rule(4, 4, theme="dark", user="jim"),
+        rule(5, 5, user="joe", theme="dark"),
+    )
+    table = ingested(*rules).table
+    setting = ttl_setting()
+    setting.published = Published(table, Defaults(), started=True)
+    for user, value in (("jim", 9), ("joe", 5), ("ann", 60)):
+        assert setting.get(user=user, theme="dark") == value
+        assert table.resolve({"user": user, "theme": "dark"}) == value
+    setting.published = Published(table, Defaults({"theme": "dark"}), started=True)
+    assert [setting.get(user=user) for user in ("jim", "joe", "ann")] == [9, 5, 60]
+
+
+def test_many_rules_are_read_a_few_at_a_time_and_none_is_lost() -> None:
+    told = [
+        {"value": number, "context_features": [["user", f"user{number}"]], "rule_id": number}
+        for number in range(1234)
+    ]
+    told[700] = {"value": 700}
+    raw = json.dumps({"default_value": 1, "rules": told}).encode()
+    batches = list(open_section(raw).read())
+    assert len(batches) > 1
+    assert sum(len(batch.rules) for batch in batches) == 1233
+    ingestion = Ingestion(ttl_setting(), FEATURES, Tracking())
+    for batch in batches:
+        ingestion.add(batch)
+    result = ingestion.finish(1)
+    assert [each.value for each in result.table.rules] == [n for n in range(1234) if n != 700]
+    assert len(result.rejected) == 1
+    assert result == ingest(ttl_setting(), read_section(raw), FEATURES, Tracking())
