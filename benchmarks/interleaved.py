@@ -2,8 +2,9 @@
 
 A call through ``function(*args, **kwargs)`` costs as much as what is measured here. So each subject
 is a statement, which stands ten times in the body of a loop that is compiled with it. All subjects of
-a comparison run in turn, many times, in an order that is reversed from round to round, so that a busy
-machine disturbs all of them alike; what counts is the median. What the bare loop takes is subtracted.
+a comparison run in turn, many times, in an order that is reversed from round to round. What the bare
+loop takes is subtracted. What counts is the median of the ratios of the rounds, and not the ratio of two
+medians: a machine whose speed changes meanwhile disturbs all subjects of a round alike.
 
 Knows nothing of heksher: it runs beside other libraries as well.
 """
@@ -43,7 +44,7 @@ def _compiled(each: str, body: str, names: Mapping[str, Any]) -> Loop:
 
 def nanoseconds(
     statements: Mapping[str, str], names: Mapping[str, Any], *, rounds: int, times: int = 1000
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Measure *statements* in turn.
 
     Args:
@@ -53,28 +54,37 @@ def nanoseconds(
         times: how often each loop goes round; a subject is executed ten times as often.
 
     Returns:
-        Nanoseconds for one execution of each subject: the median of the rounds.
+        Nanoseconds for one execution of each subject, round by round.
     """
     loops = {name: loop_of(each, names) for name, each in statements.items()}
-    medians = _medians(loops, loop_of("pass", {}), rounds, times)
-    return {name: 1e9 * each / times / REPEATED for name, each in medians.items()}
+    seconds = _seconds(loops, loop_of("pass", {}), rounds, times)
+    return {
+        name: [1e9 * each / times / REPEATED for each in taken] for name, taken in seconds.items()
+    }
+
+
+def median_ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the ratios, round by round."""
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def nanoseconds_over(
     keys: Sequence[str], statements: Mapping[str, str], names: Mapping[str, Any], *, rounds: int
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Like `nanoseconds`, for statements that speak of ``key``: each of *keys* in turn.
 
     The loop executes its statement once a round, as each execution is with another key.
     """
     scope = {**names, "keys·": keys}
     loops = {name: _compiled("key in keys·", each, scope) for name, each in statements.items()}
-    medians = _medians(loops, _compiled("key in keys·", "pass", scope), rounds, 1)
-    return {name: 1e9 * each / len(keys) for name, each in medians.items()}
+    seconds = _seconds(loops, _compiled("key in keys·", "pass", scope), rounds, 1)
+    return {name: [1e9 * each / len(keys) for each in taken] for name, taken in seconds.items()}
 
 
-def _medians(loops: Mapping[str, Loop], bare: Loop, rounds: int, times: int) -> dict[str, float]:
-    """Seconds that each of *loops* takes longer than *bare*."""
+def _seconds(
+    loops: Mapping[str, Loop], bare: Loop, rounds: int, times: int
+) -> dict[str, list[float]]:
+    """Seconds that each of *loops* takes, round by round, without what *bare* takes as a rule."""
     order = [*loops.values(), bare]
     seconds: dict[Loop, list[float]] = {loop: [] for loop in order}
     for loop in order:  # the interpreter adapts code to what it meets
@@ -84,4 +94,4 @@ def _medians(loops: Mapping[str, Loop], bare: Loop, rounds: int, times: int) -> 
             seconds[loop].append(loop(times))
         order.reverse()
     least = statistics.median(seconds[bare])
-    return {name: statistics.median(seconds[loop]) - least for name, loop in loops.items()}
+    return {name: [each - least for each in seconds[loop]] for name, loop in loops.items()}

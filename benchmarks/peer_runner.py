@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import json
 import platform
+import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from interleaved import nanoseconds
+from interleaved import median_ratio, nanoseconds
 from shapes import FEATURES, INTRODUCTION, Shape, theme
 
 #: What a statement speaks of, by name, and the statement.
@@ -104,7 +105,11 @@ def main() -> None:
         if value != shape.value:
             raise AssertionError(f"{shape.title}: {name} returns {value!r}, not {shape.value!r}")
         statements = {"subject": call, "floor": f"floor({shape.arguments})"}
-        times[shape.title] = nanoseconds(statements, names, rounds=31, times=200)
+        taken = nanoseconds(statements, names, rounds=31, times=200)
+        times[shape.title] = {
+            **{name: statistics.median(each) for name, each in taken.items()},
+            "ratio": median_ratio(taken["subject"], taken["floor"]),
+        }
     how = f"{platform.python_implementation()} {platform.python_version()}"
     print(json.dumps({"python": how, "times": times}))
 

@@ -45,7 +45,7 @@ class Peer:
 
 
 class Answer(TypedDict):
-    """What the runner prints: nanoseconds of subject and floor, by shape."""
+    """What the runner prints: nanoseconds of subject and floor, and their ratio, by shape."""
 
     python: str
     times: dict[str, dict[str, float]]
@@ -136,7 +136,7 @@ def compared(peer: Peer, answer: Answer | None, ours: Answer) -> list[tuple[str,
     if answer is None:
         return rows
     for shape, times in answer["times"].items():
-        theirs, own = (each["subject"] / each["floor"] for each in (times, ours["times"][shape]))
+        theirs, own = times["ratio"], ours["times"][shape]["ratio"]
         target, met = "", ""
         if peer.at_least is not None:
             target = f"at least {peer.at_least:g}"

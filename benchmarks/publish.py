@@ -37,8 +37,8 @@ def measure_a_publish(rules: int, ratios: Ratios, benchmark: BenchmarkFixture) -
     floor = statistics.median(seconds_by_hand(shape) for _ in range(ratios.rounds))
     ratios.add(
         f"publish {shape.title}, for each rule",
-        1e6 * ours / len(shape.rules),
-        1e6 * floor / len(shape.rules),
+        [1e6 * ours / len(shape.rules)],
+        [1e6 * floor / len(shape.rules)],
         unit="µs",
     )
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from interleaved import median_ratio
 
 #: The modules, in the order in which they run.
 MODULES = ("look_up", "scaling", "threads", "memory", "publish", "start_up", "import_time")
@@ -27,7 +30,7 @@ class Row:
         shape: what was measured.
         ours: how much, with its unit.
         floor: how much what it is compared with takes.
-        ratio: of the two; None where nothing is divided.
+        ratio: the median of the rounds' ratios; None where nothing is divided.
         target: in words; empty if there is none.
         met: whether it is met; None if there is none.
         by_attribute: the ratio to a floor that is reached as the attribute of an object, as ours is.
@@ -74,16 +77,19 @@ class Ratios:
     def add(
         self,
         shape: str,
-        ours: float,
-        floor: float,
+        ours: Sequence[float],
+        floor: Sequence[float],
         *,
         unit: str = "ns",
         at_most: float | None = None,
         at_least: float | None = None,
-        by_attribute: float | None = None,
+        by_attribute: Sequence[float] | None = None,
     ) -> None:
-        """Add the ratio of two figures of one *unit*, and whether it is within its target."""
-        ratio = ours / floor
+        """Add the ratio of two things, and whether it is within its target.
+
+        All are given round by round, in *unit*. The medians are shown, and the median of the ratios.
+        """
+        ratio = median_ratio(ours, floor)
         target, met = "", None
         if at_most is not None:
             target, met = f"at most {at_most:g}", ratio <= at_most
@@ -92,12 +98,12 @@ class Ratios:
         self.rows.append(
             Row(
                 shape,
-                _figure(ours, unit),
-                _figure(floor, unit),
+                _figure(statistics.median(ours), unit),
+                _figure(statistics.median(floor), unit),
                 ratio,
                 target,
                 met,
-                None if by_attribute is None else ours / by_attribute,
+                None if by_attribute is None else median_ratio(ours, by_attribute),
             )
         )
 

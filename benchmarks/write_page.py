@@ -41,8 +41,8 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
             row = by_shape[shape]
             figures = f"{row['ours']} / {row['floor']}"
             ratio, attribute = row["ratio"], row["by_attribute"]
-            mark = " (missed)" if row["met"] is False else ""
-            line.append(figures if ratio is None else f"**{ratio:.2f}**{mark} = {figures}")
+            mark = " missed" if row["met"] is False else ""
+            line.append(figures if ratio is None else f"**{ratio:.2f}**{mark} ({figures})")
             line.append("" if attribute is None else f"{attribute:.2f}")
         lines.append(line)
     return _markdown(lines)
@@ -54,7 +54,7 @@ def peers(run: dict[str, Any]) -> list[str]:
     lines = [head]
     for shape, peer, call, floor, ratio, ours, faster, target, met in run["rows"]:
         mark = " (missed)" if met == "NO" else ""
-        figures = f"{ratio} = {call} / {floor}"
+        figures = f"{ratio} ({call} / {floor})"
         lines.append([shape, peer, figures, ours, f"**{faster}**{mark}", target])
     asked = [f"- {peer}: {what}." for peer, what in run["asked"].items()]
     return [*_markdown(lines), "", f"On {run['python']}. What was asked of each:", "", *asked]
