@@ -47,9 +47,10 @@ def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
 ) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["ratio_table"]\n')
-    (tmp_path / "ratio_table.py").write_text((ROOT / "benchmarks" / "ratio_table.py").read_text())
+    for module in ("ratio_table.py", "interleaved.py"):
+        (tmp_path / module).write_text((ROOT / "benchmarks" / module).read_text())
     (tmp_path / "look_up.py").write_text(
-        "def test_a_row(ratios):\n    ratios.add('something', 3.0, 2.0, at_most=1.4)\n"
+        "def test_a_row(ratios):\n    ratios.add('something', [3.0], [2.0], at_most=1.4)\n"
     )
     options = ["--check-targets"] if asked else []
     done = subprocess.run(
