@@ -36,31 +36,30 @@ class RuleGroup(Generic[T]):
     def __len__(self) -> int:
         return len(self.values)
 
-    def add(
+    def extend(
         self,
         listed: tuple[str, ...],
-        value: T,
-        conditions: tuple[tuple[str, str], ...],
-        number: int,
+        values: Iterable[T],
+        conditions: Sequence[tuple[tuple[str, str], ...]],
+        ids: Iterable[int],
     ) -> None:
-        """Add a rule.
+        """Add rules.
 
         Args:
-            listed: the features of its conditions, in their order.
-            value: its value.
-            conditions: pairs of feature and value.
-            number: the service's number for it, or -1.
+            listed: the features of their conditions, in the order of these.
+            values: their values.
+            conditions: for each rule pairs of feature and value.
+            ids: the service's numbers for them, or -1.
         """
-        if listed != self.features:
-            wanted_of = dict(conditions)
-            conditions = tuple([(feature, wanted_of[feature]) for feature in self.features])
-        for column, (_, wanted) in zip(self.columns, conditions, strict=True):
-            column.append(wanted)
-        self.values.append(value)
+        for feature, column in zip(self.features, self.columns, strict=True):
+            place = listed.index(feature)
+            column += [each[place][1] for each in conditions]
+        self.values += values
+        numbers = [*ids]
         try:
-            self.ids.append(number)
+            self.ids.extend(array("q", numbers))
         except OverflowError:  # no service has that many, but it may lie
-            self.ids = [*self.ids, number]
+            self.ids = [*self.ids, *numbers]
 
     def rule(self, index: int) -> Rule[T]:
         """Return one of the rules."""
@@ -92,7 +91,7 @@ class GroupedRules(Sequence[Rule[T]]):
         for rule in rules:
             listed = tuple([feature for feature, _ in rule.conditions])
             number = -1 if rule.rule_id is None else rule.rule_id
-            self.group_of(listed).add(listed, rule.value, rule.conditions, number)
+            self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number])
 
     @property
     def groups(self) -> Iterable[RuleGroup[T]]:

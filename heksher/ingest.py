@@ -6,7 +6,9 @@ the application added to the setting, `on_coerce` and validators, and survives i
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, Generic, TypeVar
@@ -78,33 +80,54 @@ class Ingestion(Generic[T]):
     def add(self, section: Section) -> None:
         """Take the rules of *section*, and not its default value."""
         name = self.setting.name
-        decode, validators = self.setting.type.decode, self.validators
-        covers = self._tracking.covers
         self._rejected += [RejectedRule(name, None, problem) for problem in section.problems]
-        group, unusable, last = None, None, None
+        covers = self._tracking.covers
+        alike: defaultdict[tuple[str, ...], list[RuleData]] = defaultdict(list)
         for data in section.rules:
             conditions = data.context_features
-            if not all(starmap(covers, conditions)):
+            if all(starmap(covers, conditions)):
+                alike[tuple([feature for feature, _ in conditions])].append(data)
+        for listed, rules in alike.items():
+            unusable = _unusable(listed, self._configurable, self._known)
+            if unusable is not None:
+                for data in rules:
+                    self._reject(data, unusable)
                 continue
-            listed = tuple([feature for feature, _ in conditions])
-            if listed != last:  # rules on the same features mostly come together
-                unusable = _unusable(listed, self._configurable, self._known)
-                group = self._rules.group_of(listed) if unusable is None else None
-                last = listed
-            if group is None:
-                self._reject(data, unusable or "")
-                continue
+            usable, values = self._usable(rules)
+            self._rules.group_of(listed).extend(
+                listed,
+                values,
+                [data.context_features for data in usable],
+                [data.rule_id for data in usable],
+            )
+
+    def _usable(self, rules: list[RuleData]) -> tuple[list[RuleData], list[T]]:
+        """Return those of *rules* that can be used, and their values."""
+        decode = self.setting.type.decode
+        if not self.validators:
+            # As a rule there is nothing to say of any.
             left_out: list[str] = []
+            with suppress(Exception):  # told below, of the rule that it belongs to
+                decoded = [decode(data.value, left_out) for data in rules]
+                if not left_out:
+                    return rules, decoded
+        usable: list[RuleData] = []
+        values: list[T] = []
+        for data in rules:
+            left_out = []
             try:
                 value = decode(data.value, left_out)
-                if left_out or validators:
+                if left_out or self.validators:
                     value = self._hooked(value, data.value, left_out, data)
             except Exception as error:
                 self._reject(data, *_reason(error))
                 continue
             if left_out:
-                self._coerced.append(CoercedRule(name, data.rule_id, tuple(left_out)))
-            group.add(listed, value, conditions, data.rule_id)
+                number = data.rule_id
+                self._coerced.append(CoercedRule(self.setting.name, number, tuple(left_out)))
+            usable.append(data)
+            values.append(value)
+        return usable, values
 
     def finish(self, raw_default: Any) -> Ingested[T]:
         """Return the table.
