@@ -12,6 +12,7 @@ from shapes import FEATURES, Shape
 
 from heksher import Setting
 from heksher._lookup import Published
+from heksher._rule_groups import grouped
 from heksher.context import Defaults
 from heksher.rules import Rule, RuleTable
 
@@ -35,7 +36,9 @@ def published(shape: Shape, order: tuple[str, ...] = FEATURES) -> Published[Any]
         Rule(value, tuple(conditions.items()), number)
         for number, (conditions, value) in enumerate(shape.rules, 1)
     )
-    return Published(RuleTable(shape.default, rules, order), Defaults(shape.defaults), started=True)
+    # Clients hand rules over by group, as they read them.
+    table = RuleTable(shape.default, grouped(order, rules), order)
+    return Published(table, Defaults(shape.defaults), started=True)
 
 
 def checked(shape: Shape) -> dict[str, Any]:
