@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import keyword
 import linecache
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -119,15 +118,6 @@ def decide(
         defaults: the values of features that a call leaves out.
         started: whether a feature without a value is an error.
     """
-    ahead = _at_hand.get()
-    if (
-        ahead is not None
-        and started
-        and ahead.table is table
-        and ahead.defaults is defaults
-        and ahead.features == features
-    ):
-        return ahead.plan
     sources = {
         name: source for name in features if (source := defaults.source_of(name)) is not None
     }
@@ -219,41 +209,6 @@ def _search(
         else:
             look_ups.append(LookUp(key, values))
     return Search(tuple(look_ups), default)
-
-
-# --- decide ahead ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A plan that was made ahead, where it may take its time, for a publish that is to be quick.
-
-    Attributes:
-        features: what it was made from, as are `table` and `defaults`.
-        plan: for a setting that is in force.
-    """
-
-    features: Sequence[str]
-    table: RuleTable[Any]
-    defaults: Defaults
-    plan: Plan
-
-    @contextmanager
-    def at_hand(self) -> Generator[None, None, None]:
-        """Have `decide` return it inside the ``with`` block, if it is asked for the same."""
-        token = _at_hand.set(self)
-        try:
-            yield
-        finally:
-            _at_hand.reset(token)
-
-
-_at_hand: ContextVar[Decided | None] = ContextVar("heksher_decided", default=None)
-
-
-def decide_ahead(features: Sequence[str], table: RuleTable[Any], defaults: Defaults) -> Decided:
-    """Decide what a call has to do once *table* and *defaults* are in force."""
-    return Decided(features, table, defaults, decide(features, table, defaults, started=True))
 
 
 # --- emit -----------------------------------------------------------------------------------------

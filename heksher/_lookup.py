@@ -52,9 +52,16 @@ class Getter(Protocol[T_co]):
     @property
     def function(self) -> Callable[..., T_co]: ...
 
-    def publish(self, published: Published[Any]) -> None:
-        """Answer from *published*, from one moment to the next."""
+    def publish(self, plan: _compile.Plan) -> None:
+        """Answer as planned, from one moment to the next."""
         ...
+
+
+def decide(setting: Setting[Any], published: Published[Any]) -> _compile.Plan:
+    """Decide what a call has to do once *published* is in force. With many rules this takes its time."""
+    return _compile.decide(
+        setting.configurable_features, published.table, published.defaults, published.started
+    )
 
 
 def make_getter(setting: Setting[T]) -> Getter[T]:
@@ -101,12 +108,8 @@ class _CompiledGetter(Generic[T]):
         self.function = function
         self._is_forwarding = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
-    def publish(self, published: Published[T]) -> None:
-        setting = self._setting
-        plan = _compile.decide(
-            setting.configurable_features, published.table, published.defaults, published.started
-        )
-        if setting.makes_values:
+    def publish(self, plan: _compile.Plan) -> None:
+        if self._setting.makes_values:
             self._is_forwarding = True
         source = _compile.emit(plan, inline=not self._is_forwarding)
         code = _compile.compile_source(source, self._absent)
@@ -148,11 +151,5 @@ class _GenericGetter(Generic[T]):
         _describe(get, setting)
         self.function: Callable[..., T] = get
 
-    def publish(self, published: Published[T]) -> None:
-        plan = _compile.decide(
-            self._setting.configurable_features,
-            published.table,
-            published.defaults,
-            published.started,
-        )
-        self._state = plan, published.defaults
+    def publish(self, plan: _compile.Plan) -> None:
+        self._state = plan, Defaults(plan.sources)

@@ -15,13 +15,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from heksher._compile import Decided, decide_ahead
+from heksher import _lookup
+from heksher._compile import Plan
 from heksher.context import Defaults, Tracking
 from heksher.declaration import Catalogue
 from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
 from heksher.ingest import Ingestion
 from heksher.protocol import open_section
 from heksher.registry import declared_alike
+from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
 
@@ -114,6 +116,20 @@ class _Reading:
     coerced: tuple[CoercedRule, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be published, and what was decided of it."""
+
+    published: _lookup.Published[Any]
+    plan: Plan
+
+
+def prepare(setting: Setting[Any], table: RuleTable[Any], defaults: Defaults) -> Prepared:
+    """Prepare a publish of *setting*. With many rules this takes its time, and needs no lock."""
+    published = _lookup.Published(table, defaults, started=True)
+    return Prepared(published, _lookup.decide(setting, published))
+
+
 class ServedSettings:
     """The settings of a client, with its defaults and what it tracks.
 
@@ -135,7 +151,7 @@ class ServedSettings:
         # Whether a start has succeeded. Before, nothing is in force: neither defaults nor tables.
         self._in_force = False
         # What came before that, to be put in force then.
-        self._fetched: weakref.WeakKeyDictionary[Setting[Any], Decided] = (
+        self._fetched: weakref.WeakKeyDictionary[Setting[Any], Prepared] = (
             weakref.WeakKeyDictionary()
         )
         self._readings: weakref.WeakKeyDictionary[Setting[Any], _Reading] = (
@@ -387,7 +403,7 @@ class ServedSettings:
                     ingested.coerced,
                 )
                 # Large tables take their time, which is why the lock is not held.
-                decided = decide_ahead(setting.configurable_features, table, self._defaults)
+                prepared = prepare(setting, table, self._defaults)
                 with self.lock:
                     if self._closed or self._starts != start or publication.is_withdrawn:
                         return
@@ -396,7 +412,7 @@ class ServedSettings:
                     if setting not in entry.alive():  # released meanwhile, unlike its twin
                         continue
                     self._readings[setting] = reading
-                    self._fetched[setting] = decided
+                    self._fetched[setting] = prepared
                     if self._in_force:
                         self._put_in_force(setting)
             self._note(entry, *self._reports_of(entry))
@@ -415,7 +431,8 @@ class ServedSettings:
             if reading is None:
                 return False
             fetched = self._fetched.get(setting)
-            table = fetched.table if fetched is not None else setting.published.table
+            published = fetched.published if fetched is not None else setting.published
+            table = published.table
             return (
                 reading.digest == digest
                 and reading.features == features
@@ -426,15 +443,15 @@ class ServedSettings:
 
     def _put_in_force(self, setting: Setting[Any]) -> None:
         """Publish what there is for *setting*, by one assignment."""
-        decided, published = self._fetched.pop(setting, None), setting.published
-        if decided is None:
+        prepared, published = self._fetched.pop(setting, None), setting.published
+        if prepared is None:
             if published.defaults is not self._defaults or not published.started:
                 setting.published = replace(published, defaults=self._defaults, started=True)
             return
-        with decided.at_hand():
-            setting.published = replace(
-                published, table=decided.table, defaults=self._defaults, started=True
-            )
+        if prepared.published.defaults is self._defaults:
+            setting.publish(prepared.published, prepared.plan)
+        else:  # they were set meanwhile
+            setting.published = replace(prepared.published, defaults=self._defaults)
 
     def _reports_of(self, entry: Entry) -> tuple[tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
         """Return what the settings of one name cannot use, and what in part."""

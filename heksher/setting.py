@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from heksher import _lookup, names, registry
+from heksher import _compile, _lookup, names, registry
 from heksher.context import Defaults, checked_features
 from heksher.exceptions import (
     InvalidArgumentError,
@@ -321,7 +321,11 @@ class Setting(Generic[T]):
 
     @published.setter
     def published(self, published: _lookup.Published[T]) -> None:
-        self._getter.publish(published)
+        self.publish(published, _lookup.decide(self, published))
+
+    def publish(self, published: _lookup.Published[T], plan: _compile.Plan) -> None:
+        """Replace what `get` answers from, where what was decided of it is at hand. For clients."""
+        self._getter.publish(plan)
         self._published = published
 
     @property
@@ -347,7 +351,8 @@ class Setting(Generic[T]):
         it raises, costs that one rule: it is dropped, logged and listed in the client's ``status``. What
         it returns is handed to every caller of `get`, so that it should be immutable.
 
-        One that is added while a client runs counts from the next update.
+        One that is added while a client runs counts from the next update. An update calls validators
+        and ``on_coerce`` where it runs, or, if the answer is large, in a thread beside.
 
         Returns:
             *validator*, so that this can be used as a decorator.

@@ -13,11 +13,11 @@ from leftovers import Leftovers
 from scenes import INTERVAL, Scene
 
 from heksher import TRACK_ALL, Setting, served
-from heksher._compile import decide_ahead
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import ClientClosedError, InvalidResponseError, StartupTimeoutError
 from heksher.protocol import Response
+from heksher.served import prepare
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 
@@ -384,15 +384,15 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
     """Return a list: what is put there is called in another thread when a table has been decided."""
     functions: list[Callable[[], None]] = []
 
-    def decide_and_wait(*arguments: Any) -> Any:
-        decided = decide_ahead(*arguments)
+    def prepare_and_wait(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
         while functions:
             thread = threading.Thread(target=functions[0])
             thread.start()
             thread.join(10)
             assert not thread.is_alive()
             functions.pop()
-        return decided
+        return prepared
 
-    monkeypatch.setattr(served, "decide_ahead", decide_and_wait)
+    monkeypatch.setattr(served, "prepare", prepare_and_wait)
     return functions
