@@ -17,7 +17,16 @@ import pytest
 from interleaved import median_ratio
 
 #: The modules, in the order in which they run.
-MODULES = ("look_up", "scaling", "threads", "memory", "publish", "start_up", "import_time")
+MODULES = (
+    "look_up",
+    "scaling",
+    "threads",
+    "memory",
+    "publish",
+    "refresh",
+    "start_up",
+    "import_time",
+)
 
 HEAD = ("shape", "ours", "floor", "ratio", "target", "met", "by attribute")
 

@@ -38,8 +38,11 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
     for shape, first in rows[0].items():
         line = [shape, first["target"]]
         for by_shape in rows:
-            row = by_shape[shape]
-            figures = f"{row['ours']} / {row['floor']}"
+            row = by_shape.get(shape)
+            if row is None:  # it was not measured there
+                line += ["", ""]
+                continue
+            figures = row["ours"] + (f" / {row['floor']}" if row["floor"] else "")
             ratio, attribute = row["ratio"], row["by_attribute"]
             mark = " missed" if row["met"] is False else ""
             line.append(figures if ratio is None else f"**{ratio:.2f}**{mark} ({figures})")

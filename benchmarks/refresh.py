@@ -1,0 +1,326 @@
+"""What does an update cost, and who notices it?
+
+A client reloads answers that stand ready in memory, so that no network is measured: the HTTP client's
+transport is one that answers by itself. Everything else is as in an application: decoding, filtering,
+deciding what a call has to do, compiling, publishing. The floor of a large update is
+``json.loads`` of the same body. While it runs, something else wants to run each millisecond: a task of
+the same event loop, or a thread. Its longest gap is compared with the one beside a thread that does
+nothing but run Python.
+
+Conclude: an update costs about what parsing its JSON by the standard library does; where one setting of
+many changed, only that one is read; and others wait beside it some milliseconds longer than beside any
+busy thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import statistics
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trio
+from ratio_table import Ratios, Row
+
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
+
+FEATURES = ["environment", "user", "theme"]
+#: Seconds for which the heartbeat is watched beside a busy thread.
+WATCHED = 0.3
+#: Milliseconds that an update may hold up others longer than a busy thread does.
+MOST_MILLISECONDS = 25.0
+MOST_BYTES = 200.0
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.getLogger("heksher").addHandler(logging.NullHandler())
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    yield
+    gc.unfreeze()
+
+
+class Answers:
+    """A service in memory: settings with rules for users.
+
+    Args:
+        settings: how many.
+        rules: how many each of them has.
+        mixed: whether every other rule asks for an environment as well.
+    """
+
+    def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
+        self.names = [f"setting{number}" for number in range(settings)]
+        self.sections: dict[str, Any] = {
+            name: {
+                "default_value": 60,
+                "rules": [
+                    {
+                        "value": number,
+                        "context_features": [
+                            *([["environment", "dev"]] if mixed and number % 2 else []),
+                            ["user", f"user{number}"],
+                        ],
+                        "rule_id": number + 1,
+                    }
+                    for number in range(rules)
+                ],
+            }
+            for name in self.names
+        }
+        self.changes = 0
+        self.body = b""
+        self.change()
+        # Neither side is to pay for the garbage collector's walks through what the benchmark holds.
+        gc.collect()
+        gc.freeze()
+
+    def change(self, *, everything: bool = True) -> None:
+        """Give all settings another default value, or the first one alone."""
+        self.changes += 1
+        for name in self.names if everything else self.names[:1]:
+            self.sections[name]["default_value"] = self.changes
+        self.body = json.dumps({"settings": self.sections}).encode()
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer what a client asks."""
+        if request.url.path.endswith("/context_features"):
+            return httpx.Response(200, json={"context_features": FEATURES})
+        if request.url.path.endswith("/settings"):
+            return httpx.Response(200, json={"settings": [self._data(name) for name in self.names]})
+        return httpx.Response(200, content=self.body)
+
+    def _data(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "type": "int",
+            "default_value": 60,
+            "version": "1.0",
+            "configurable_features": ["environment", "user"],
+        }
+
+    def declared(self) -> list[Setting[int]]:
+        """Return the settings as an application declares them."""
+        return [Setting(name, int, ["environment", "user"], 60) for name in self.names]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What makes a client reach this service."""
+        return {"http_client_args": {"transport": httpx.MockTransport(self.answer)}}
+
+
+@contextmanager
+def client_of(answers: Answers) -> Generator[ThreadHeksherClient]:
+    """Start a client of threads that updates when it is told to."""
+    settings = answers.declared()
+    client = ThreadHeksherClient("http://memory", 1e6, FEATURES, startup="raise", **answers.options)
+    client.set_defaults(environment="dev")
+    with client:
+        assert settings[0].get(user="user1") == 1
+        yield client
+
+
+def milliseconds(action: Callable[[], object]) -> float:
+    """Milliseconds that *action* takes."""
+    began = time.perf_counter()
+    action()
+    return 1e3 * (time.perf_counter() - began)
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def measure_a_large_update(ratios: Ratios) -> None:
+    rules = 1_000 if ratios.quick else 100_000
+    answers = Answers(1, rules)
+    ours: list[float] = []
+    floor: list[float] = []
+    with client_of(answers) as client:
+        for _ in range(2 if ratios.quick else 9):
+            answers.change()
+            floor.append(milliseconds(lambda: json.loads(answers.body)))
+            ours.append(milliseconds(client.reload))
+    ratios.add(f"update of {rules:,} rules (floor: json.loads)", ours, floor, unit="ms")
+
+
+def measure_an_update_of_one_setting(ratios: Ratios) -> None:
+    settings = 50 if ratios.quick else 1_000
+    answers = Answers(settings, 100)
+    one: list[float] = []
+    everything: list[float] = []
+    with client_of(answers) as client:
+        for _ in range(2 if ratios.quick else 9):
+            answers.change()
+            everything.append(milliseconds(client.reload))
+            answers.change(everything=False)
+            one.append(milliseconds(client.reload))
+    title = f"update, 1 of {settings:,} settings changed (floor: all changed)"
+    ratios.add(title, one, everything, unit="ms", at_most=None if ratios.quick else 0.1)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def measure_what_a_rule_keeps(mixed: bool, ratios: Ratios) -> None:
+    rules = 1_000 if ratios.quick else 100_000
+    answers = Answers(1, 2, mixed=mixed)
+    full = Answers(1, rules, mixed=mixed).body
+    with client_of(answers) as client:
+        client.reload()
+        answers.body = full
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        client.reload()
+        gc.collect()
+        kept = (tracemalloc.get_traced_memory()[0] - before) / rules
+        tracemalloc.stop()
+    target = f"at most {MOST_BYTES:.0f} B"
+    title = (
+        f"kept for each of {rules:,} rules for users{', half with environment' if mixed else ''}"
+    )
+    met = None if ratios.quick else kept <= MOST_BYTES
+    ratios.rows.append(Row(title, f"{kept:.0f} B", "", None, target, met))
+
+
+# --- others that want to run ----------------------------------------------------------------------
+
+
+class Heartbeat:
+    """The longest time between two beats."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._last = time.perf_counter()
+
+    def beat(self) -> None:
+        now = time.perf_counter()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+
+    def since(self) -> float:
+        """Return the longest gap in milliseconds, and begin anew."""
+        longest, self.longest = self.longest, 0.0
+        return 1e3 * longest
+
+
+@contextmanager
+def busy_thread() -> Generator[None]:
+    """Have a thread run Python without a pause."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def gaps_of_a_loop(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
+    """Watch a task that beats beside updates of its own event loop, and beside a busy thread."""
+    heart = Heartbeat()
+    settings = answers.declared()
+    client = AsyncHeksherClient("http://memory", 1e6, FEATURES, **answers.options)
+    client.set_defaults(environment="dev")
+
+    async def beat() -> None:
+        while True:
+            await anyio.sleep(0.001)
+            heart.beat()
+
+    async def watched(action: Callable[[], Awaitable[None]]) -> float:
+        await anyio.sleep(0.02)
+        heart.since()
+        await action()
+        await anyio.sleep(0.01)
+        return heart.since()
+
+    async def nap() -> None:
+        await anyio.sleep(WATCHED)
+
+    ours: list[float] = []
+    floor: list[float] = []
+    async with client, anyio.create_task_group() as group:
+        group.start_soon(beat)
+        for _ in range(updates):
+            answers.change()
+            ours.append(await watched(client.reload))
+            with busy_thread():
+                floor.append(await watched(nap))
+        group.cancel_scope.cancel()
+    assert settings[0].get(user="user1") == 1
+    return ours, floor
+
+
+def gaps_of_a_thread(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
+    """Watch a thread that beats beside updates, and beside a busy thread."""
+    heart = Heartbeat()
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.is_set():
+            time.sleep(0.001)
+            heart.beat()
+
+    def watched(action: Callable[[], object]) -> float:
+        time.sleep(0.02)
+        heart.since()
+        action()
+        time.sleep(0.01)
+        return heart.since()
+
+    ours: list[float] = []
+    floor: list[float] = []
+    thread = threading.Thread(target=beat)
+    with client_of(answers) as client:
+        thread.start()
+        try:
+            for _ in range(updates):
+                answers.change()
+                ours.append(watched(client.reload))
+                with busy_thread():
+                    floor.append(watched(lambda: time.sleep(WATCHED)))
+        finally:
+            stop.set()
+            thread.join()
+    return ours, floor
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio", "thread"])
+def measure_who_waits_for_an_update(kind: str, ratios: Ratios) -> None:
+    rules, updates = (1_000, 2) if ratios.quick else (100_000, 10)
+    answers = Answers(1, rules)
+    if kind == "asyncio":
+        ours, floor = asyncio.run(gaps_of_a_loop(answers, updates))
+    elif kind == "trio":
+        ours, floor = trio.run(gaps_of_a_loop, answers, updates)
+    else:
+        ours, floor = gaps_of_a_thread(answers, updates)
+    gap, beside = statistics.median(ours), statistics.median(floor)
+    ratios.rows.append(
+        Row(
+            f"longest gap of a 1 ms heartbeat, {kind} (floor: beside a busy thread)",
+            f"{gap:.1f} ms",
+            f"{beside:.1f} ms",
+            gap / beside,
+            f"at most {MOST_MILLISECONDS:.0f} ms more",
+            None if ratios.quick else gap - beside <= MOST_MILLISECONDS,
+        )
+    )
