@@ -38,22 +38,6 @@ class Ingested(Generic[T]):
     coerced: tuple[CoercedRule, ...]
 
 
-def ingest(
-    setting: Setting[T], section: Section, features: Sequence[str], tracking: Tracking
-) -> Ingested[T]:
-    """Build the table of *setting* from a section that was read as a whole.
-
-    Args:
-        setting: gives types, and the default value before, for when the new one is unusable.
-        section: what the service said.
-        features: the context features in the service's order.
-        tracking: rules outside of it are left out silently.
-    """
-    ingestion = Ingestion(setting, features, tracking)
-    ingestion.add(section)
-    return ingestion.finish(section.default_value)
-
-
 class Ingestion(Generic[T]):
     """Builds the table of a setting from a section that is read bit by bit.
 

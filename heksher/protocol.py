@@ -437,21 +437,6 @@ def open_section(raw: bytes) -> UnreadSection:
     return _decode(raw, UnreadSection, "the section")
 
 
-def read_section(raw: bytes) -> Section:
-    """Decode one setting's section of an answer.
-
-    Raises:
-        InvalidResponseError: it is no section.
-    """
-    section = open_section(raw)
-    batches = list(section.read())
-    return Section(
-        tuple(rule for batch in batches for rule in batch.rules),
-        section.default_value,
-        tuple(problem for batch in batches for problem in batch.problems),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
     """Rules and default values of the settings that were asked for.

@@ -9,6 +9,7 @@ import httpx
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from property_helpers import modest
+from reading import read_section
 
 from heksher import protocol
 from heksher.exceptions import HeksherError, InvalidResponseError
@@ -80,7 +81,7 @@ def test_no_body_does_more_than_an_error_of_the_library(body: bytes, etag: str) 
             event(type(failure).__name__)
             assert len(str(failure)) < 2000
     try:
-        protocol.read_section(body)
+        read_section(body)
     except InvalidResponseError:
         pass
 

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from reading import ingest, read_section
 
 from heksher import TRACK_ALL, Setting
 from heksher._lookup import Published
 from heksher._rule_groups import GroupedRules
 from heksher.context import Defaults, Tracking
-from heksher.ingest import Ingested, Ingestion, ingest
-from heksher.protocol import RuleData, Section, open_section, read_section
+from heksher.ingest import Ingested, Ingestion
+from heksher.protocol import RuleData, Section, open_section
 from heksher.rules import Rule, RuleTable
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from reading import read_section
 
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.protocol import (
@@ -28,7 +29,6 @@ from heksher.protocol import (
     health,
     query,
     query_target,
-    read_section,
     redirected,
     retry_after,
     settings,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote
 
+from reading import read_section
+
 from heksher import protocol
 from heksher.exceptions import UnexpectedStatusError
 from heksher.protocol import (
@@ -225,7 +227,7 @@ def check_sections(step: Step, read: QueryAnswer) -> None:
     assert read.sections.keys() == recorded.keys(), step.where
     for name, raw in read.sections.items():
         assert exact(json.loads(raw)) == exact(recorded[name]), step.where
-        section = protocol.read_section(raw)
+        section = read_section(raw)
         assert exact(section.default_value) == exact(recorded[name]["default_value"]), step.where
         rules = [
             {
