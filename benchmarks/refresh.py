@@ -24,17 +24,15 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import anyio
-import httpx
 import pytest
 import trio
+from answers import CONFIGURABLE, FEATURES, Answers
 from ratio_table import Ratios, Row
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
 
-FEATURES = ["environment", "user", "theme"]
 #: Seconds for which the heartbeat is watched beside a busy thread.
 WATCHED = 0.3
 #: Milliseconds that an update may hold up others longer than a busy thread does.
@@ -50,79 +48,15 @@ def _quiet() -> Iterator[None]:
     gc.unfreeze()
 
 
-class Answers:
-    """A service in memory: settings with rules for users.
-
-    Args:
-        settings: how many.
-        rules: how many each of them has.
-        mixed: whether every other rule asks for an environment as well.
-    """
-
-    def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
-        self.names = [f"setting{number}" for number in range(settings)]
-        self.sections: dict[str, Any] = {
-            name: {
-                "default_value": 60,
-                "rules": [
-                    {
-                        "value": number,
-                        "context_features": [
-                            *([["environment", "dev"]] if mixed and number % 2 else []),
-                            ["user", f"user{number}"],
-                        ],
-                        "rule_id": number + 1,
-                    }
-                    for number in range(rules)
-                ],
-            }
-            for name in self.names
-        }
-        self.changes = 0
-        self.body = b""
-        self.change()
-        # Neither side is to pay for the garbage collector's walks through what the benchmark holds.
-        gc.collect()
-        gc.freeze()
-
-    def change(self, *, everything: bool = True) -> None:
-        """Give all settings another default value, or the first one alone."""
-        self.changes += 1
-        for name in self.names if everything else self.names[:1]:
-            self.sections[name]["default_value"] = self.changes
-        self.body = json.dumps({"settings": self.sections}).encode()
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer what a client asks."""
-        if request.url.path.endswith("/context_features"):
-            return httpx.Response(200, json={"context_features": FEATURES})
-        if request.url.path.endswith("/settings"):
-            return httpx.Response(200, json={"settings": [self._data(name) for name in self.names]})
-        return httpx.Response(200, content=self.body)
-
-    def _data(self, name: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "type": "int",
-            "default_value": 60,
-            "version": "1.0",
-            "configurable_features": ["environment", "user"],
-        }
-
-    def declared(self) -> list[Setting[int]]:
-        """Return the settings as an application declares them."""
-        return [Setting(name, int, ["environment", "user"], 60) for name in self.names]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What makes a client reach this service."""
-        return {"http_client_args": {"transport": httpx.MockTransport(self.answer)}}
+def declared(answers: Answers) -> list[Setting[int]]:
+    """Return the settings as an application declares them."""
+    return [Setting(name, int, CONFIGURABLE, 60) for name in answers.names]
 
 
 @contextmanager
 def client_of(answers: Answers) -> Generator[ThreadHeksherClient]:
     """Start a client of threads that updates when it is told to."""
-    settings = answers.declared()
+    settings = declared(answers)
     client = ThreadHeksherClient("http://memory", 1e6, FEATURES, startup="raise", **answers.options)
     client.set_defaults(environment="dev")
     with client:
@@ -236,7 +170,7 @@ def busy_thread() -> Generator[None]:
 async def gaps_of_a_loop(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
     """Watch a task that beats beside updates of its own event loop, and beside a busy thread."""
     heart = Heartbeat()
-    settings = answers.declared()
+    settings = declared(answers)
     client = AsyncHeksherClient("http://memory", 1e6, FEATURES, **answers.options)
     client.set_defaults(environment="dev")
 

@@ -1,0 +1,84 @@
+"""A service whose answers stand ready in memory, so that updates are measured without a network.
+
+Knows nothing of heksher, so that other libraries are asked the same.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from typing import Any
+
+import httpx
+
+#: The service's context features.
+FEATURES = ["environment", "user", "theme"]
+#: Those of each setting.
+CONFIGURABLE = ["environment", "user"]
+
+
+class Answers:
+    """A service in memory: settings with rules for users, which it says are declared already.
+
+    Args:
+        settings: how many.
+        rules: how many each of them has.
+        mixed: whether every other rule asks for an environment as well.
+    """
+
+    def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
+        self.names = [f"setting{number}" for number in range(settings)]
+        self.sections: dict[str, Any] = {
+            name: {
+                "default_value": 60,
+                "rules": [
+                    {
+                        "value": number,
+                        "context_features": [
+                            *([["environment", "dev"]] if mixed and number % 2 else []),
+                            ["user", f"user{number}"],
+                        ],
+                        "rule_id": number + 1,
+                    }
+                    for number in range(rules)
+                ],
+            }
+            for name in self.names
+        }
+        self.changes = 0
+        self.body = b""
+        self.change()
+        # Neither side is to pay for the garbage collector's walks through what the benchmark holds.
+        gc.collect()
+        gc.freeze()
+
+    def change(self, *, everything: bool = True) -> None:
+        """Give all settings another default value, or the first one alone."""
+        self.changes += 1
+        for name in self.names if everything else self.names[:1]:
+            self.sections[name]["default_value"] = self.changes
+        self.body = json.dumps({"settings": self.sections}).encode()
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer what a client asks."""
+        if request.url.path.endswith("/context_features"):
+            return httpx.Response(200, json={"context_features": FEATURES})
+        if request.url.path.endswith("/declare"):
+            return httpx.Response(200, json={"outcome": "uptodate"})
+        if request.url.path.endswith("/settings"):
+            return httpx.Response(200, json={"settings": [self._data(name) for name in self.names]})
+        return httpx.Response(200, content=self.body)
+
+    def _data(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "type": "int",
+            "default_value": 60,
+            "version": "1.0",
+            "configurable_features": CONFIGURABLE,
+        }
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What makes a client reach this service."""
+        return {"http_client_args": {"transport": httpx.MockTransport(self.answer)}}
