@@ -435,11 +435,11 @@ class AsyncTransport(_TransportBase):
 class BlockingTransport(_TransportBase):
     """Over ``httpx.Client``, with a watch over each request.
 
-    The timeouts of httpx are per read, and a server that sends a byte a second meets them all. So a
-    timer ends a request that takes too long by shutting its socket down. To know which socket that
-    is, each HTTP client of ours carries one request at a time, and another is made when two threads
-    ask at once. Where there can be just one client, or one transport below all clients, any of the
-    sockets that were opened may be the one, and all are shut down.
+    The timeouts of httpx are per read, and a server that sends a byte a second meets them all. So
+    another thread ends a request that takes too long by shutting its socket down. To know which
+    socket that is, each HTTP client of ours carries one request at a time, and another is made when
+    two threads ask at once. Where there can be just one client, or one transport below all clients,
+    any of the sockets that were opened may be the one, and all are shut down.
     """
 
     def __init__(self, options: HttpOptions) -> None:
@@ -451,6 +451,7 @@ class BlockingTransport(_TransportBase):
         self._is_shared = self._is_ready or options.has_ready_transport
         self._shared: tuple[Any, bool] | None = None
         self._shared_sockets = _Sockets()
+        self._watch = _Watch(options.request_timeout, self._too_slow())
 
     async def send(self, request: Request) -> Response:
         """Send *request* and read the whole answer, blocking."""
@@ -462,14 +463,8 @@ class BlockingTransport(_TransportBase):
             raise self._unreachable(request, error) from None
         except Exception as error:  # of the callable that makes a client
             raise self._unreachable(request, error) from error
-        deadline = time.monotonic() + self._options.request_timeout
-        timer = threading.Timer(
-            self._options.request_timeout, line.end, (self._too_slow(), _TooSlow)
-        )
-        timer.daemon = True
-        timer.name = "heksher-deadline"
         try:
-            timer.start()
+            deadline = self._watch.begin(line)
         except RuntimeError as error:  # no thread can be had
             self._give_back(line)
             raise self._unreachable(request, error) from error
@@ -480,13 +475,12 @@ class BlockingTransport(_TransportBase):
                 raise self._unreachable(request, line.ended) from None
             if isinstance(error, _Ended):
                 raise self._unreachable(request, error) from None
-            if time.monotonic() >= deadline:  # a timeout of the HTTP client came before the timer
+            if time.monotonic() >= deadline:  # a timeout of the HTTP client came before the watch
                 raise self._unreachable(request, _TooSlow(self._too_slow())) from None
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
             raise self._unreachable(request, error) from None if _shows_header(error) else error
         finally:
-            timer.cancel()
-            timer.join()
+            self._watch.end(line)
             self._give_back(line)
 
     def _exchange(self, line: _Line, request: Request, deadline: float) -> Response:
@@ -555,6 +549,7 @@ class BlockingTransport(_TransportBase):
             busy = list(self._busy)
         for line in busy:
             line.end("the client is closed")
+        self._watch.stop()
 
     def abandon(self) -> None:
         """In a forked child: close the sockets, which the parent has as well, and nothing else."""
@@ -575,6 +570,77 @@ class BlockingTransport(_TransportBase):
             line.close()
         if shared is not None and shared[1]:
             shared[0].close()
+        self._watch.join()
+
+
+class _Watch:
+    """Ends requests that take too long, from a thread that watches them all.
+
+    Not a timer for each: to start a thread and to wait for its end takes longer than many a request.
+    The thread ends once it finds nothing to watch, which is a request's bound after the last one.
+
+    Args:
+        seconds: what a request may take.
+        why: what is said of one that took longer.
+    """
+
+    def __init__(self, seconds: float, why: str) -> None:
+        self._seconds = seconds
+        self._why = why
+        # Guards what follows.
+        self._changed = threading.Condition()
+        # The moments by which lines have to be done, the earliest first.
+        self._deadlines: dict[_Line, float] = {}
+        self._thread: threading.Thread | None = None
+        self._is_running = False
+        self._is_stopped = False
+
+    def begin(self, line: _Line) -> float:
+        """Watch *line* from now on, and return the moment by which it has to be done.
+
+        Raises:
+            RuntimeError: no thread can be had.
+        """
+        with self._changed:
+            deadline = time.monotonic() + self._seconds
+            if not self._is_stopped:  # else whatever is under way was ended
+                if not self._is_running:
+                    thread = threading.Thread(
+                        target=self._run, name="heksher-deadline", daemon=True
+                    )
+                    thread.start()
+                    self._thread, self._is_running = thread, True
+                self._deadlines[line] = deadline
+            return deadline
+
+    def end(self, line: _Line) -> None:
+        """Watch *line* no longer. Once this returns, it is not ended from here any more."""
+        with self._changed:
+            self._deadlines.pop(line, None)
+
+    def stop(self) -> None:
+        """Have the thread end, and start none again. Does not block."""
+        with self._changed:
+            self._is_stopped = True
+            self._deadlines.clear()
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """After `stop`: wait for the thread's end."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while self._deadlines:
+                line, deadline = next(iter(self._deadlines.items()))
+                left = deadline - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                else:
+                    del self._deadlines[line]
+                    line.end(self._why, _TooSlow)
+            self._is_running = False
 
 
 class _Line:

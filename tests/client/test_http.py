@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import AnyClient, Harness
+from harness import PATIENCE, AnyClient, Harness
 from leftovers import Leftovers
 from misbehaving import (
     OK,
@@ -24,6 +25,7 @@ from misbehaving import (
     trickle,
 )
 
+from heksher import ThreadHeksherClient
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -80,6 +82,29 @@ def test_the_bound_also_holds_on_a_connection_that_was_used_before(backend: Harn
     with MisbehavingServer(http(HEALTHY)) as server:
         server.answer_by("api/v1/settings", silence)
         backend.run(body)
+
+
+def watching_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "heksher-deadline"]
+
+
+def test_one_thread_watches_all_requests_and_is_gone_after_the_last_one() -> None:
+    with MisbehavingServer(http(HEALTHY)) as server:
+        server.answer_by("api/v1/settings", silence)
+        client = ThreadHeksherClient(server.url, 60, FEATURES, request_timeout=1)
+        client.ping()
+        watching = watching_threads()
+        client.ping()
+        assert len(watching) == 1
+        assert watching_threads() == watching
+        # Nobody asks any more, and the next request is bounded as ever.
+        watching[0].join(PATIENCE)
+        assert not watching_threads()
+        with pytest.raises(ServiceUnreachableError, match="longer than"):
+            client.get_settings()
+        client.ping()
+        client.close()
+        assert not watching_threads()
 
 
 GZIP = OK + b"content-encoding: gzip\r\n"
