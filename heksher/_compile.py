@@ -4,13 +4,14 @@ Everything that can be decided before a call is decided here, when rules are pub
 steps are functions of their own: `decide` makes a `Plan`, `emit` writes it as the source of a
 function, `compile_source` makes code of it. The only place that compiles generated source. Names
 reach the source only if they are ASCII identifiers and no keywords (`can_compile`); the generator's
-own names hold a middle dot, so that they meet none of them.
+own names hold a middle dot (`_DOT`), so that they meet none of them.
 
 `RuleTable.resolve` is the definition that all this is held against.
 """
 
 from __future__ import annotations
 
+import ast
 import keyword
 import linecache
 from collections.abc import Iterable, Mapping, Sequence
@@ -220,12 +221,19 @@ class Source:
 
     Attributes:
         text: the source. It depends on the plan's shape alone, so that settings share it.
-        objects: by name. In the text a name stands as it is, to be found among the function's
-            globals, or as a string, to be replaced in the code.
+        objects: by their names in the text.
+        inline: whether the objects are to be constants of the code; else they are globals.
     """
 
     text: str
     objects: Mapping[str, Any]
+    inline: bool
+
+
+#: In every name of the generator's own. Python allows it in names; those of features are ASCII.
+_DOT: Final = "·"
+#: The one name among them that is a variable of the function.
+_VALUE: Final = f"value{_DOT}"
 
 
 def absent_name(feature: str) -> str:
@@ -233,8 +241,8 @@ def absent_name(feature: str) -> str:
     return f"absent·{feature}"
 
 
-#: Globals of each function, besides the absent values.
-GLOBALS: Final[dict[str, Any]] = {
+#: Objects of each function, besides the absent values.
+COMMON: Final[dict[str, Any]] = {
     "nothing·": object(),
     # To ask whether something is in it hashes it, and so refuses what cannot be a key.
     "nowhere·": frozenset[object](),
@@ -250,31 +258,28 @@ def emit(plan: Plan, *, inline: bool) -> Source:
             of its code; else it takes features by position, and the objects are globals.
     """
     writer = _Writer(plan, inline)
-    return Source("\n".join(writer.lines) + "\n", writer.objects)
+    return Source("\n".join(writer.lines) + "\n", writer.objects, inline)
 
 
 def emit_forwarding(features: Sequence[str]) -> Source:
     """Write a function that takes features by keyword, and calls the global ``current·`` with them."""
-    return Source(
-        f"def get(*, {_parameters(features)}):\n    return current·({', '.join(features)})\n", {}
-    )
+    text = f"{_head(features)}\n    return current·({', '.join(features)})\n"
+    return Source(text, {}, inline=False)
 
 
-def _parameters(features: Sequence[str]) -> str:
+def _head(features: Sequence[str]) -> str:
+    """Return the first line of a function that takes features by keyword."""
     # What stands behind them is the function's, and not the code's.
-    return ", ".join(f"{name}=..." for name in features)
+    return f"def get(*, {', '.join(f'{name}=...' for name in features)}):"
 
 
 class _Writer:
     """Writes one function."""
 
     def __init__(self, plan: Plan, inline: bool) -> None:
-        self._inline = inline
         self.objects: dict[str, Any] = {}
-        self.lines: list[str] = [
-            f"def get(*, {_parameters(plan.features)}):"
-            if inline
-            else f"def get({', '.join(plan.features)}):"
+        self.lines = [
+            _head(plan.features) if inline else f"def get({', '.join(plan.features)}):",
         ]
         constants = [name for name, source in plan.sources.items() if isinstance(source, str)]
         for name, source in plan.sources.items():
@@ -282,38 +287,32 @@ class _Writer:
                 self._read_variable(name, source)
         if not plan.started:
             for name in plan.features:
-                self._add(4, f"if {name} is not {self._absent(name)}:", f"    {name} in nowhere·")
+                self._add(4, f"if {name} is not {absent_name(name)}:", f"    {name} in nowhere·")
         if plan.folded is not None:
-            absent = " and ".join(f"{name} is {self._absent(name)}" for name in constants)
+            absent = " and ".join(f"{name} is {absent_name(name)}" for name in constants)
             self._add(4, f"if {absent}:")
             self._search(
                 8, plan.folded, [f for f in plan.features if f not in constants], "folded·"
             )
             for name in constants:
                 default = self._object(f"default·{name}", plan.sources[name])
-                self._add(4, f"if {name} is {self._absent(name)}:", f"    {name} = {default}")
+                self._add(4, f"if {name} is {absent_name(name)}:", f"    {name} = {default}")
         self._search(4, plan.search, plan.features if plan.started else (), "")
 
     def _add(self, indent: int, *lines: str) -> None:
         self.lines += [" " * indent + line for line in lines]
 
     def _object(self, name: str, value: Any) -> str:
-        """Return how the text speaks of *value*."""
+        """Have the text's *name* stand for *value*."""
         self.objects[name] = value
-        return repr(name) if self._inline else name
-
-    def _absent(self, feature: str) -> str:
-        """Return how the text speaks of what stands for a feature that is left out."""
-        name = absent_name(feature)
-        # An f-string is a constant to the compiler, too, which does not warn of it after "is".
-        return f"f{name!r}" if self._inline else name
+        return name
 
     def _read_variable(self, name: str, source: Any) -> None:
         self._add(
             4,
-            f"if {name} is {self._absent(name)}:",
+            f"if {name} is {absent_name(name)}:",
             "    try:",
-            f"        {name} = {self._object(f'variable·{name}', source)}.get()",
+            f"        {name} = {self._object(f'read·{name}', source.get)}()",
             "    except LookupError:",
             "        pass",
         )
@@ -327,13 +326,13 @@ class _Writer:
         default = self._object(f"{prefix}default·", search.default)
         for number, look_up in enumerate(search.look_ups, 1):
             key = look_up.key[0] if len(look_up.key) == 1 else f"({', '.join(look_up.key)})"
-            rules = self._object(f"{prefix}rules·{number}", look_up.values)
+            find = self._object(f"{prefix}find·{number}", look_up.values.get)
             if number == len(search.look_ups):
-                self._add(indent, f"return {rules}.get({key}, {default})")
+                self._add(indent, f"return {find}({key}, {default})")
             else:
                 self._add(
                     indent,
-                    f"value· = {rules}.get({key}, nothing·)",
+                    f"value· = {find}({key}, nothing·)",
                     "if value· is not nothing·:",
                     "    return value·",
                 )
@@ -355,10 +354,26 @@ def can_compile(features: Iterable[str]) -> bool:
     )
 
 
+class _Inlining(ast.NodeTransformer):
+    """Has a constant, the name as a text, where the source speaks of an object."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if _DOT not in node.id or node.id == _VALUE:
+            return node
+        name = ast.Constant(node.id)
+        # The compiler warns of a text that is called, or asked whether it "is" something. Of this it
+        # finds out only later that it is nothing else.
+        text = ast.IfExp(test=ast.Constant(True), body=name, orelse=name)
+        return ast.fix_missing_locations(ast.copy_location(text, node))
+
+
 @lru_cache(maxsize=1024)
-def _code_of(text: str) -> CodeType:
+def _code_of(text: str, inline: bool) -> CodeType:
     filename = f"<heksher get #{abs(hash(text)):x}>"
-    module = compile(text, filename, "exec", dont_inherit=True)
+    tree: ast.Module = ast.parse(text)
+    module = compile(
+        _Inlining().visit(tree) if inline else tree, filename, "exec", dont_inherit=True
+    )
     # For tracebacks and debuggers. None as the time: there is no file that could be newer.
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     (code,) = (each for each in module.co_consts if isinstance(each, CodeType))
@@ -366,17 +381,16 @@ def _code_of(text: str) -> CodeType:
 
 
 def compile_source(source: Source, absent: Mapping[str, Absent]) -> CodeType:
-    """Make the code of the function that *source* is. Strings of the text become the objects.
+    """Make the code of the function that *source* is.
 
     Args:
         source: the text and its objects.
         absent: what stands for a feature that is left out, by its name in the text.
     """
-    code = _code_of(source.text)
-    objects = {**source.objects, **absent}
+    code = _code_of(source.text, source.inline)
+    if not source.inline:
+        return code
+    objects = {**COMMON, **absent, **source.objects}
     return code.replace(
-        co_consts=tuple(
-            objects[each] if isinstance(each, str) and each in objects else each
-            for each in code.co_consts
-        )
+        co_consts=tuple(objects[each] if isinstance(each, str) else each for each in code.co_consts)
     )

@@ -96,7 +96,7 @@ class _CompiledGetter(Generic[T]):
         absent = {name: _compile.Absent(setting.name, name) for name in features}
         self._absent = {_compile.absent_name(name): each for name, each in absent.items()}
         self._globals: dict[str, Any] = {
-            **_compile.GLOBALS,
+            **_compile.COMMON,
             **self._absent,
             "setting·": setting,
         }

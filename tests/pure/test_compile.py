@@ -17,7 +17,7 @@ import pytest
 
 from heksher import Setting
 from heksher._compile import (
-    GLOBALS,
+    COMMON,
     Absent,
     LookUp,
     Plan,
@@ -129,8 +129,10 @@ def test_before_a_start_the_default_is_all_there_is() -> None:
 
 def test_the_source_of_one_look_up_is_what_one_would_write_by_hand() -> None:
     source = emit(decide(("user",), table((1, {"user": "jim"})), Defaults(), True), inline=True)
-    assert source.text == ("def get(*, user=...):\n    return 'rules·1'.get(user, 'default·')\n")
-    assert source.objects == {"rules·1": {"jim": 1}, "default·": 0}
+    assert source.text == "def get(*, user=...):\n    return find·1(user, default·)\n"
+    assert source.objects.keys() == {"find·1", "default·"}
+    assert source.objects["find·1"].__self__ == {"jim": 1}
+    assert source.objects["default·"] == 0
 
 
 def test_the_source_depends_on_the_shape_of_a_plan_alone() -> None:
@@ -152,17 +154,16 @@ def test_a_feature_that_no_rule_asks_for_is_checked_all_the_same() -> None:
     ]
 
 
-def test_what_is_inlined_is_not_looked_for_among_globals_and_the_other_way_round() -> None:
+def test_the_text_is_the_same_whether_objects_become_constants_or_globals() -> None:
     plan = plan_of(
         table((1, {"user": "jim"}), (2, {"theme": "dark"})),
         environment="dev",
         theme=ContextVar[str]("theme"),
     )
-    inlined = emit(plan, inline=True)
-    assert all(repr(name) in inlined.text for name in inlined.objects)
-    named = emit(plan, inline=False)
-    assert named.objects.keys() == inlined.objects.keys()
-    assert not any(repr(name) in named.text for name in named.objects)
+    inlined, named = emit(plan, inline=True), emit(plan, inline=False)
+    assert inlined.text.splitlines()[1:] == named.text.splitlines()[1:]
+    assert inlined.objects.keys() == named.objects.keys()
+    assert all(name in inlined.text for name in inlined.objects)
 
 
 @pytest.mark.parametrize(
@@ -188,14 +189,16 @@ def function_of(plan: Plan, *, inline: bool) -> FunctionType:
     absent = {name: Absent("ttl", name) for name in plan.features}
     source = emit(plan, inline=inline)
     named = {absent_name(name): each for name, each in absent.items()}
-    scope = {**GLOBALS, **named}
+    scope = {**COMMON, **named}
     inner = FunctionType(
         compile_source(source, named), scope if inline else {**scope, **source.objects}, "get"
     )
     function = inner
     if not inline:
         function = FunctionType(
-            compile_source(emit_forwarding(plan.features), {}), {**scope, "current·": inner}, "get"
+            compile_source(emit_forwarding(plan.features), named),
+            {**scope, "current·": inner},
+            "get",
         )
     function.__kwdefaults__ = absent
     return function
@@ -237,6 +240,20 @@ def test_settings_of_one_shape_share_the_source_and_not_the_objects() -> None:
     assert [one(**context), two(**context)] == [1, 2]
 
 
+def test_what_is_inlined_is_not_looked_for_among_globals() -> None:
+    plan = plan_of(
+        table((1, {"user": "jim"}), (2, {"theme": "dark"})),
+        environment="dev",
+        theme=ContextVar[str]("theme"),
+    )
+    absent = {absent_name(name): Absent("ttl", name) for name in FEATURES}
+    inlined = compile_source(emit(plan, inline=True), absent)
+    assert set(inlined.co_names) == {"LookupError"}
+    assert not any(isinstance(each, str) and "·" in each for each in inlined.co_consts)
+    named = emit(plan, inline=False)
+    assert named.objects.keys() <= set(compile_source(named, absent).co_names)
+
+
 # --- in a setting ---------------------------------------------------------------------------------
 
 
@@ -250,7 +267,7 @@ def test_generated_source_shows_up_in_tracebacks() -> None:
     with pytest.raises(MissingFeatureError) as caught:
         ttl.get()
     shown = "".join(traceback.format_exception(caught.value))
-    assert "return 'rules·1'.get(user, 'default·')" in shown
+    assert "return find·1(user, default·)" in shown
     filename = ttl.get.__code__.co_filename
     assert linecache.getline(filename, 1) == "def get(*, user=...):\n"
 
@@ -262,6 +279,59 @@ def test_signature_and_help_show_the_features() -> None:
         assert str(inspect.signature(ttl.get)) == "(*, environment: str = ..., user: str = ...)"
         assert "environment, user" in (inspect.getdoc(ttl.get) or "")
         publish(ttl, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+
+
+SOURCES: list[dict[str, str | ContextVar[str]]] = [
+    {},
+    {"environment": "dev"},
+    {"user": "jim"},
+    {"environment": "dev", "user": "jim"},
+    {"environment": ContextVar("environment", default="dev")},
+    {"user": ContextVar("user", default="jim")},
+]
+
+
+@pytest.mark.parametrize("sources", SOURCES, ids=str)
+@pytest.mark.parametrize("form", ["inline", "forwarding", "generic"])
+def test_what_is_given_by_position_is_refused(
+    form: str, sources: dict[str, str | ContextVar[str]]
+) -> None:
+    features = ("environment", "class" if form == "generic" else "theme", "user")
+    setting = Setting("ttl", int, features, 60)
+    if form == "forwarding":
+        setting.add_validator(lambda value, rule, of: value)
+    rest = dict.fromkeys(features, "x")
+    for _ in range(2):  # as long as nothing is published, and then
+        for count in range(1, len(features) + 3):
+            for given in ({}, rest, {"user": "jim"}, {"environment": "prod"}):
+                with pytest.raises(TypeError, match=r"Setting\('ttl'\)\.get\(\) takes"):
+                    setting.get(*["dev"] * count, **given)
+        rules = (Rule(1, (("user", "jim"),), 1), Rule(2, (("environment", "dev"),), 2))
+        publish(setting, RuleTable(60, rules, features), **sources)
+    assert setting.get(**{**rest, "user": "jim"}) == 1
+
+
+@pytest.mark.parametrize("makes_values", [False, True], ids=["inline", "forwarding"])
+def test_a_call_that_the_interpreter_has_adapted_itself_to_sees_every_publish(
+    makes_values: bool,
+) -> None:
+    setting = Setting("ttl", int, ["environment", "user"], 60)
+    if makes_values:
+        setting.add_validator(lambda value, rule, of: value)
+    features = ("environment", "user")
+    for number in range(20):
+        rules = (Rule(number, (("user", "jim"),), 1), Rule(-1, (("environment", "dev"),), 2))
+        sources: dict[str, str] = {"environment": "dev"} if number % 3 else {}
+        if number % 2:
+            sources["user"] = "jim"
+        publish(setting, RuleTable(60, rules, features), **sources)
+        for _ in range(100):
+            if len(sources) == 2:
+                assert setting.get() == number
+            assert setting.get(environment="dev", user="jim") == number
+            assert setting.get(environment="dev", user="eve") == -1
+            if "environment" in sources:
+                assert setting.get(user="eve") == -1
 
 
 @pytest.mark.parametrize("features", [["user"], ["user", "class"]], ids=["compiled", "generic"])
@@ -378,9 +448,9 @@ def test_a_feature_may_have_a_name_that_the_generated_code_uses_or_looks_like() 
 
 def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
     setting = Setting("text", str, ["user"], "default·")
-    publish(setting, RuleTable("rules·1", (Rule("default·", (("user", "jim"),), 1),), ("user",)))
+    publish(setting, RuleTable("find·1", (Rule("default·", (("user", "jim"),), 1),), ("user",)))
     assert setting.get(user="jim") == "default·"
-    assert setting.get(user="joe") == "rules·1"
+    assert setting.get(user="joe") == "find·1"
 
 
 @pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
