@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from property_helpers import FEATURES, VALUES, by_masks, modest, rule_lists
+from property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
 from heksher import Setting, registry
 from heksher._lookup import Published
@@ -137,3 +137,54 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
         assert caught.value.features == tuple(features)
     else:
         assert any(f"'{name}'" in str(caught.value) for name in unknown)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], bool]:
+    """What a client may publish for a setting of all features: rules, defaults, whether it started."""
+    rules = draw(rule_lists(conditions))
+    order = draw(st.permutations(FEATURES))
+    default = draw(st.sampled_from([SERVICE, 0]))
+    table = RuleTable(default, tuple(rules), tuple(order))
+    kinds = {feature: draw(kinds_of_default) for feature in FEATURES}
+    return table, kinds, draw(st.sampled_from([True, True, True, False]))
+
+
+@settings(modest, max_examples=200)
+@given(
+    st.lists(states(), min_size=2, max_size=5),
+    st.lists(
+        st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, "other"])),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
+    published: list[tuple[RuleTable[int], dict[str, KindOfDefault], bool]],
+    calls_made: list[dict[str, str]],
+    makes_values: bool,
+) -> None:
+    registry.reset()
+    setting = Setting("ttl", int, FEATURES, LOCAL)
+    if makes_values:
+        setting.add_validator(lambda value, rule, of: value)
+    get = setting.get  # kept, as applications do
+    for table, kinds, started in published:
+        inside = Context()
+        sources = {
+            feature: variable(feature, *kind, inside) if isinstance(kind, tuple) else kind
+            for feature, kind in kinds.items()
+            if kind is not None
+        }
+        setting.published = Published(table, Defaults().adding(sources), started)
+        for arguments in calls_made:
+            context, missing = expected_context(list(FEATURES), kinds, arguments)
+            if not started:
+                assert inside.run(get, **arguments) == table.default
+            elif missing:
+                with pytest.raises(MissingFeatureError):
+                    inside.run(get, **arguments)
+            else:
+                event("answered")
+                assert inside.run(get, **arguments) == table.resolve(context)
