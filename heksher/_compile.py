@@ -4,7 +4,7 @@ Everything that can be decided before a call is decided here, when rules are pub
 steps are functions of their own: `decide` makes a `Plan`, `emit` writes it as the source of a
 function, `compile_source` makes code of it. The only place that compiles generated source. Names
 reach the source only if they are ASCII identifiers and no keywords (`can_compile`); the generator's
-own names hold a middle dot (`_DOT`), so that they meet none of them.
+own names hold a middle dot (U+00B7), so that they meet none of them.
 
 `RuleTable.resolve` is the definition that all this is held against.
 """
@@ -230,12 +230,6 @@ class Source:
     inline: bool
 
 
-#: In every name of the generator's own. Python allows it in names; those of features are ASCII.
-_DOT: Final = "·"
-#: The one name among them that is a variable of the function.
-_VALUE: Final = f"value{_DOT}"
-
-
 def absent_name(feature: str) -> str:
     """Return the name, in the text, of what stands for a feature that is left out."""
     return f"absent·{feature}"
@@ -358,7 +352,7 @@ class _Inlining(ast.NodeTransformer):
     """Has a constant, the name as a text, where the source speaks of an object."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        if _DOT not in node.id or node.id == _VALUE:
+        if "·" not in node.id or node.id == "value·":  # that one is a variable of the function
             return node
         name = ast.Constant(node.id)
         # The compiler warns of a text that is called, or asked whether it "is" something. Of this it
