@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import BuiltinMethodType
 from typing import Any
 
 from heksher import Setting
@@ -101,7 +102,7 @@ def compiling() -> Compiling:
 
     return Compiling(
         kept=[kept(rule) for rule in RULES],
-        objects=[f"{name} = {value!r}" for name, value in source.objects.items()],
+        objects=[f"{name} = {spelt(value)}" for name, value in source.objects.items()],
         source=source.text.splitlines(),
         left_out=[answered(each) for each in LEFT_OUT],
         given=[answered(each) for each in GIVEN],
@@ -117,6 +118,15 @@ def kept(rule: Rule[int]) -> tuple[str, ...] | None:
     """Return the features that a look-up asks for once *rule*, alone, is folded; None if it vanishes."""
     folded = decide(FEATURES, table_of(rule), DEFAULTS, started=True).folded
     return folded.look_ups[0].key if folded is not None and folded.look_ups else None
+
+
+def spelt(value: object) -> str:
+    """Return *value* as one would write it, the ``get`` of a dict included."""
+    return (
+        f"{value.__self__!r}.{value.__name__}"
+        if isinstance(value, BuiltinMethodType)
+        else repr(value)
+    )
 
 
 def draw_compiling(file: Path) -> None:
@@ -185,7 +195,7 @@ def code(axes: Any, x: float, y: float, lines: Sequence[str]) -> tuple[float, fl
     heights: dict[str, float] = {}
     for number, line in enumerate(lines):
         text = line.lstrip()
-        color = BLUE if "folded·rules·" in text else RED if "rules·" in text else "black"
+        color = BLUE if "folded·find·" in text else RED if "find·" in text else "black"
         height = y + LINE * number
         # An SVG drops spaces at the beginning of a line.
         mono(axes, x + CHARACTER * (len(line) - len(text)), height, text, color)
