@@ -69,3 +69,19 @@ def measure_names_that_are_no_identifiers(ratios: Ratios) -> None:
     )
     assert setting.get(**{"class": "user3"}) == 3
     ratios.add(shape.title, times["ours"], times["floor"])
+
+
+def measure_values_that_the_application_makes(ratios: Ratios) -> None:
+    (shape,) = (each for each in BY_NUMBER_OF_FEATURES if each.features == ("user",))
+    setting = Setting(shape.name, int, shape.features, shape.default)
+    setting.add_validator(_unchanged)
+    setting.published = published(shape)
+    assert setting.get(user="user3") == 3
+    names = {"ours": setting, "floor": shape.floor}
+    statements = {"ours": f"ours.get({shape.arguments})", "floor": f"floor({shape.arguments})"}
+    times = nanoseconds(statements, names, rounds=ratios.rounds)
+    ratios.add(f"{shape.title}, with a validator", times["ours"], times["floor"])
+
+
+def _unchanged(value: int, _rule: object, _of: object) -> int:
+    return value
