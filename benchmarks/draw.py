@@ -32,8 +32,7 @@ BLUE, RED, GREY, LIGHT = "#0072b2", "#c24e00", "#6a6a6a", "#dddddd"
 #: Points: how high a line of code is, and how wide a character.
 LINE, CHARACTER = 15, 6.02
 
-#: The texts stay texts, so that they can be found and are drawn in the reader's fonts. The rest keeps
-#: the bytes the same from run to run.
+#: Texts stay texts, which can be searched for. The salt keeps the bytes the same from run to run.
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "heksher",
