@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from heksher import _compile
 from heksher.context import MISSING, Defaults
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+#: Whether the interpreter is one that can run threads at the same time. Not whether it does just now:
+#: while an extension module is imported it does not, and afterwards it may again.
+FREE_THREADED: Final = "free-threading" in sys.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class _CompiledGetter(Generic[T]):
         function.__annotations__ = dict.fromkeys(features, str)
         _describe(function, setting)
         self.function = function
-        self._is_forwarding = not getattr(sys, "_is_gil_enabled", lambda: True)()
+        self._is_forwarding = FREE_THREADED
 
     def publish(self, plan: _compile.Plan) -> None:
         if self._setting.makes_values:

@@ -38,7 +38,9 @@ _settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
 # The name of the setting that has an alias, by alias.
 _aliases: dict[str, str] = {}
 _main: MainClient | None = None
-_prune_at = 64
+# How many names there have to be before those are forgotten that nobody uses any more.
+_FEWEST = 64
+_prune_at = _FEWEST
 # What clients serve as their own, and who; what nobody serves for now; who gave its place up itself.
 _owners: weakref.WeakKeyDictionary[Setting[Any], weakref.WeakSet[MainClient]] = (
     weakref.WeakKeyDictionary()
@@ -210,13 +212,14 @@ def resign(client: MainClient) -> None:
 
 def reset() -> None:
     """Forget the main client, which loses its settings, and all settings. See `heksher.testing`."""
-    global _main
+    global _main, _prune_at
     with lock:
         former, _main = _main, None
         if former is not None:
             former.release(None)
         _settings.clear()
         _aliases.clear()
+        _prune_at = _FEWEST
 
 
 def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
@@ -251,7 +254,7 @@ def _prune() -> None:
             del _settings[name]
         for alias in [alias for alias, name in _aliases.items() if name not in _settings]:
             del _aliases[alias]
-        _prune_at = max(64, 2 * len(_settings))
+        _prune_at = max(_FEWEST, 2 * len(_settings))
 
 
 def _alive(name: str) -> list[Setting[Any]]:

@@ -6,7 +6,6 @@ import gc
 import inspect
 import linecache
 import pickle
-import threading
 import traceback
 import weakref
 from contextvars import ContextVar
@@ -387,54 +386,6 @@ def test_a_dropped_setting_is_freed_by_the_garbage_collector(features: list[str]
     gone = [dropped(number) for number in range(10_000)]
     gc.collect()
     assert [ref() for ref in gone if ref() is not None] == []
-
-
-@pytest.mark.parametrize("makes_values", [False, True], ids=["inline", "forwarding"])
-def test_readers_see_whole_tables_while_a_writer_publishes_without_pause(
-    makes_values: bool,
-) -> None:
-    setting = Setting("pair", int, ["user", "theme"], 0)
-    if makes_values:
-        setting.add_validator(lambda value, rule, of: value)
-    # In each table, every look-up says the same number. A mixture would say another one.
-    tables = [
-        RuleTable(
-            number,
-            (
-                Rule(number, (("user", "jim"), ("theme", "dark")), 1),
-                Rule(number, (("user", "jim"),), 2),
-                *((Rule(number, (("theme", f"t{number}"),), 3),) if number % 2 else ()),
-            ),
-            ("user", "theme"),
-        )
-        for number in range(8)
-    ]
-    publish(setting, tables[0])
-    ready, done = threading.Barrier(4), threading.Event()
-    seen: list[set[object]] = [set() for _ in range(3)]
-
-    def read(into: set[object]) -> None:
-        ready.wait()
-        get = setting.get
-        while not done.is_set():
-            try:
-                into.add(get(user="jim", theme="dark"))
-                into.add(get(user="jim", theme="bright"))
-                into.add(get(user="eve", theme="bright"))
-            except BaseException as error:
-                into.add(repr(error))
-
-    threads = [threading.Thread(target=read, args=(into,)) for into in seen]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    for number in range(2_000):
-        publish(setting, tables[number % 8])
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert set().union(*seen) <= set(range(8))
-    assert all(seen)
 
 
 def test_a_feature_may_have_a_name_that_the_generated_code_uses_or_looks_like() -> None:

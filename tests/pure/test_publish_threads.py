@@ -1,0 +1,178 @@
+"""Readers in threads, while others publish without pause: each call answers from one whole state.
+
+On a free-threaded interpreter they run at the same time.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import pytest
+
+from heksher import Setting, _lookup
+from heksher._lookup import Published
+from heksher.context import Defaults
+from heksher.rules import Rule, RuleTable
+
+FEATURES = ("environment", "user", "theme")
+SETTINGS, READERS, PUBLISHES = 3, 2, 1200
+
+#: What no whole state answers to the calls that are made here.
+MIXED = -1
+
+DARK, LIGHT = ("theme", "dark"), ("theme", "light")
+JIM, EVE = ("user", "jim"), ("user", "eve")
+
+
+@pytest.fixture(params=["inline", "forwarding", "free-threaded", "generic"])
+def make_setting(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Setting[int]]:
+    """Makes settings whose `get` is of one form."""
+    form: str = request.param
+    if form == "free-threaded":
+        monkeypatch.setattr(_lookup, "FREE_THREADED", True)
+
+    def make(name: str) -> Setting[int]:
+        features = (*FEATURES, "class") if form == "generic" else FEATURES
+        setting = Setting(name, int, features, 0)
+        if form == "forwarding":
+            setting.add_validator(lambda value, rule, of: value)
+        return setting
+
+    return make
+
+
+@pytest.fixture
+def often_interrupted() -> Generator[None]:
+    """Has threads take turns as often as they can, where only one runs at a time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def state(number: int, value: int) -> Published[int]:
+    """Return a state that answers *value* to a call for jim and dark, in whatever environment.
+
+    One part of it answers, and what others might answer in its stead is no state's answer. So a
+    mixture of two states shows: which part it is depends on the number, as do the look-ups that there
+    are, and the default of the environment, for which there is no rule.
+    """
+    here, elsewhere = f"e{number % 2}", f"e{1 - number % 2}"
+    default = MIXED
+    rules: list[tuple[int, tuple[tuple[str, str], ...]]]
+    match number % 6:
+        case 0:  # the first look-up
+            rules = [(value, (JIM, DARK)), (MIXED, (DARK,)), (MIXED, (JIM,))]
+        case 1:  # the second
+            rules = [(MIXED, (EVE, DARK)), (value, (DARK,)), (MIXED, (JIM,))]
+        case 2:  # the third
+            rules = [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (value, (JIM,))]
+        case 3:  # none of them
+            rules, default = [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (MIXED, (EVE,))], value
+        case 4:  # there is just one
+            rules = [(value, (DARK,))]
+        case _:  # there is none
+            rules, default = [], value
+    rules.append((MIXED, (("environment", elsewhere), JIM, DARK)))
+    numbered = tuple(Rule(each, given, place) for place, (each, given) in enumerate(rules, 1))
+    source = here if number % 4 < 2 else ContextVar("environment", default=here)
+    defaults = Defaults({"environment": source, "class": "x"})
+    return Published(RuleTable(default, numbered, FEATURES), defaults, started=True)
+
+
+@dataclass
+class Watched:
+    """A setting, and what is known of it.
+
+    Attributes:
+        values: what it answers, state by state.
+        begun: the newest value whose publish was begun.
+        done: the newest whose publish has ended.
+    """
+
+    setting: Setting[int]
+    values: range
+    begun: int = field(init=False)
+    done: int = field(init=False)
+    wrong: list[object] = field(default_factory=list[object])
+
+    def __post_init__(self) -> None:
+        self.publish(0)
+
+    def publish(self, number: int) -> None:
+        value = self.values[number]
+        published = state(number, value)
+        self.begun = value
+        self.setting.published = published
+        self.done = value
+
+    def read(self, get: Callable[..., int], **contexts: str) -> int:
+        least = self.done
+        answer = get(user="jim", theme="dark", **contexts)
+        if answer not in self.values or not least <= answer <= self.begun:
+            self.wrong.append((least, answer, self.begun))
+        return answer
+
+
+@pytest.mark.usefixtures("often_interrupted")
+def test_readers_see_whole_states_while_writers_publish_without_pause(
+    make_setting: Callable[[str], Setting[int]],
+) -> None:
+    # Settings have no value in common, and share code where their look-ups are alike.
+    watched = [
+        Watched(make_setting(f"setting{place}"), range(place, PUBLISHES * SETTINGS, SETTINGS))
+        for place in range(SETTINGS)
+    ]
+    ready, over = threading.Barrier(SETTINGS + READERS), threading.Event()
+    seen: list[set[int]] = [set() for _ in range(READERS)]
+    errors: list[BaseException] = []
+
+    def write(each: Watched) -> None:
+        ready.wait()
+        for number in range(1, PUBLISHES):
+            each.publish(number)
+
+    def read(into: set[int]) -> None:
+        gets = [(each, each.setting.get) for each in watched]
+        ready.wait()
+        try:
+            while not over.is_set():
+                for each, get in gets:
+                    into.add(each.read(get))
+                    into.add(each.read(get, environment="prod"))
+        except BaseException as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(each,)) for each in watched]
+    readers = [threading.Thread(target=read, args=(into,)) for into in seen]
+    for thread in (*writers, *readers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    over.set()
+    for thread in readers:
+        thread.join()
+    assert errors == []
+    assert [wrong for each in watched for wrong in each.wrong] == []
+    assert all(seen)
+    for each in watched:
+        assert each.setting.get(user="jim", theme="dark") == each.values[-1]
+
+
+def test_on_a_free_threaded_interpreter_no_code_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the interpreter holds threads up just now or not."""
+    monkeypatch.setattr(_lookup, "FREE_THREADED", True)
+    setting = Setting("ttl", int, FEATURES, 0)
+    code = setting.get.__code__
+    for number in range(6):
+        setting.published = state(number, number)
+        assert setting.get.__code__ is code
+        assert setting.get(user="jim", theme="dark") == number
