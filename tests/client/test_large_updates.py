@@ -346,6 +346,7 @@ def test_what_is_withdrawn_is_not_published(scene: Scene) -> None:
         client = scene.client(startup_timeout=5)
         starting = scene.backend.beside(client.set_as_main)
         await scene.backend.until(gate.reached.is_set, "the answer is read")
+        await scene.settled()
         scene.clock.advance(6)
         await scene.backend.until(lambda: scene.service.transports[-1].closed, "it is given up")
         gate.go_on.set()
