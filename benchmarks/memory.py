@@ -2,9 +2,11 @@
 
 Each shape is called ten thousand times. tracemalloc says how many bytes are held afterwards that were
 not before, and ``sys.getallocatedblocks`` how many blocks, whether or not tracemalloc knows of them.
-What the same loop keeps without a call is subtracted. The function by hand runs beside it.
+What the same loop keeps without a call is subtracted. The function by hand runs beside it. The same is
+asked of updates that the service answers by "unchanged" (304), over an HTTP client whose transport is in
+memory.
 
-Conclude: nothing is kept, however often `get()` is called, and so nothing grows.
+Conclude: nothing is kept, however often `get()` is called and the service asked, and so nothing grows.
 """
 
 from __future__ import annotations
@@ -13,13 +15,18 @@ import gc
 import sys
 import tracemalloc
 
+import httpx
 import pytest
+from answers import CONFIGURABLE, FEATURES, Answers
 from interleaved import REPEATED, Loop, loop_of
 from ours import checked
 from ratio_table import Ratios, Row
 from shapes import BY_NUMBER_OF_FEATURES, INTRODUCTION, Shape
 
+from heksher import Setting, ThreadHeksherClient, testing
+
 CALLS = 10_000
+UPDATES = 200
 
 
 @pytest.mark.parametrize("shape", [*INTRODUCTION, BY_NUMBER_OF_FEATURES[-1]], ids=lambda s: s.title)
@@ -36,6 +43,46 @@ def measure_what_is_kept(shape: Shape, ratios: Ratios) -> None:
     met = all(each < CALLS / 100 for each in figures[0])
     title = f"kept by {CALLS:,} calls: {shape.title}"
     ratios.rows.append(Row(title, ours, floor, None, "none", met))
+
+
+def measure_what_unchanged_answers_keep(ratios: Ratios) -> None:
+    updates = 20 if ratios.quick else UPDATES
+    testing.reset()  # so that the client serves no other settings
+    answers = Answers(1, 10)
+    setting = Setting(answers.names[0], int, CONFIGURABLE, 60)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "if-none-match" in request.headers:
+            return httpx.Response(304)
+        answered = answers.answer(request)
+        answered.headers["etag"] = '"1"'
+        return answered
+
+    options = {"transport": httpx.MockTransport(answer)}
+    size, blocks = 0, 0
+    with ThreadHeksherClient(
+        "http://memory", 1e6, FEATURES, http_client_args=options, startup="raise"
+    ) as client:
+        tracemalloc.start()
+        try:
+            for _ in range(4):  # the first times, things are put aside to be used again
+                before = held()
+                for _ in range(updates):
+                    client.reload()
+                size, blocks = (now - then for now, then in zip(held(), before, strict=True))
+        finally:
+            tracemalloc.stop()
+    assert setting.get(environment="dev", user="user7") == 7
+    title = f"kept by {updates} unchanged answers"
+    # One block for each would be hundreds.
+    met = None if ratios.quick else blocks < updates / 10
+    ratios.rows.append(Row(title, f"{size} B, {blocks} blocks", "", None, "none", met))
+
+
+def held() -> tuple[int, int]:
+    """Return how many bytes and blocks are held."""
+    gc.collect()  # what HTTP clients throw away is left to it
+    return tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
 
 
 def bytes_kept(loop: Loop) -> int:
