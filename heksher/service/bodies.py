@@ -136,24 +136,33 @@ def value(fields: dict[str, Json], field: str) -> Json:
 
 def metadata(fields: dict[str, Json]) -> dict[str, Json]:
     """The field ``metadata``, in the form in which it is kept; empty when it is left out."""
-    if "metadata" not in fields:
-        return {}
-    checked: dict[str, Json] = {}
-    for key, item in _mapping(fields["metadata"], "metadata").items():
-        name = _matching(key, "a key of metadata", is_metadata_key, METADATA_KEY_RULE)
-        try:
-            wire_json.check_storable(item, is_metadata=True)
-        except wire_json.Malformed as error:
-            raise malformed(f"metadata: {error}") from error
-        checked[name] = wire_json.normal_metadata(item)
-    return checked
+    given = _mapping(fields.get("metadata", {}), "metadata")
+    return {metadata_key(key): _metadata_value(item, "metadata") for key, item in given.items()}
+
+
+def metadata_key(key: str) -> str:
+    """A key of metadata, wherever it came from."""
+    return _matching(key, "a key of metadata", is_metadata_key, METADATA_KEY_RULE)
+
+
+def metadata_value(fields: dict[str, Json]) -> Json:
+    """The field ``value`` of one key of metadata, in the form in which it is kept."""
+    return _metadata_value(required(fields, "value"), "value")
+
+
+def _metadata_value(value: Json, what: str) -> Json:
+    try:
+        wire_json.check_storable(value, is_metadata=True)
+    except wire_json.Malformed as error:
+        raise malformed(f"{what}: {error}") from error
+    return wire_json.normal_metadata(value)
 
 
 def conditions(fields: dict[str, Json]) -> dict[str, str]:
     """The field ``feature_values`` of a new rule: at least one condition."""
     found = {
-        _matching(feature, "a context feature", is_feature_name, WORD_RULE): _matching(
-            wanted, "the value of a condition", is_condition_value, WORD_RULE
+        _matching(feature, "each feature of feature_values", is_feature_name, WORD_RULE): _matching(
+            wanted, "each value of feature_values", is_condition_value, WORD_RULE
         )
         for feature, wanted in _mapping(
             required(fields, "feature_values"), "feature_values"
@@ -166,11 +175,18 @@ def conditions(fields: dict[str, Json]) -> dict[str, str]:
 
 def configurable_features(fields: dict[str, Json]) -> tuple[str, ...]:
     """The field of that name: at least one feature; repetitions are dropped."""
+    found = texts_of_features(fields)
+    for name in found:
+        _matching(name, "each of configurable_features", is_feature_name, WORD_RULE)
+    return found
+
+
+def texts_of_features(fields: dict[str, Json]) -> tuple[str, ...]:
+    """The field ``configurable_features``, where it holds any texts: as the protocol has it."""
     found = required(fields, "configurable_features")
     if not wire_json.is_list(found) or not found:
         raise malformed("configurable_features must be a list of at least one context feature")
-    names = [_matching(name, "a context feature", is_feature_name, WORD_RULE) for name in found]
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(_text(name, "each of configurable_features") for name in found))
 
 
 def declaration(fields: dict[str, Json]) -> Declaration:

@@ -171,6 +171,19 @@ def decide(
     )
 
 
+def rules_on(rules: Sequence[RuleRecord], features: Collection[str]) -> list[int]:
+    """The ids of the rules that have a condition on one of *features*, in order."""
+    return sorted(
+        rule.id for rule in rules if any(feature in features for feature, _ in rule.conditions)
+    )
+
+
+def rules_of_other_types(rules: Sequence[RuleRecord], type_: WireType) -> list[RuleRecord]:
+    """The rules whose value is none of this type, by id."""
+    unfit = [rule for rule in rules if not type_.contains(json.loads(rule.value))]
+    return sorted(unfit, key=lambda rule: rule.id)
+
+
 def renamed(stored: SettingRecord, name: str, version: str) -> SettingRecord:
     """*stored* under another name; the old one becomes an alias."""
     aliases = ({*stored.aliases} | {stored.name}) - {name}
@@ -231,14 +244,9 @@ def _features_forward(
     if wanted == present:
         return []
     removed = present - wanted
-    in_the_way = [
-        rule.id for rule in rules if any(feature in removed for feature, _ in rule.conditions)
-    ]
+    in_the_way = rules_on(rules, removed)
     if in_the_way:
-        message = (
-            f"configurable features {sorted(removed)} are still in use by rules "
-            f"{sorted(in_the_way)}"
-        )
+        message = f"configurable features {sorted(removed)} are still in use by rules {in_the_way}"
         return [Difference(Level.MISMATCH, message)]
     if wanted < present:
         return [Difference(Level.MINOR, f"removal of configurable features {sorted(removed)}")]
@@ -252,9 +260,9 @@ def _type_forward(
     stored_type = wire_types.parse(stored.type)
     if declared.type == stored_type:
         return []
-    in_the_way = [rule.id for rule in rules if not declared.type.contains(json.loads(rule.value))]
+    in_the_way = [rule.id for rule in rules_of_other_types(rules, declared.type)]
     if in_the_way:
-        message = f"setting type incompatible with values for rules: {sorted(in_the_way)}"
+        message = f"setting type incompatible with values for rules: {in_the_way}"
         return [Difference(Level.MISMATCH, message)]
     narrower = declared.type.is_narrower_than(stored_type)
     return [_attribute(Level.MINOR if narrower else Level.MAJOR, "type", stored.type)]

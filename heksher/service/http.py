@@ -23,6 +23,9 @@ from heksher.service import bodies
 from heksher.service.errors import Refusal, malformed
 from heksher.service.wire_json import Json
 
+# Where the routes of the protocol live.
+BASE = "/api/v1"
+
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 
@@ -58,6 +61,10 @@ class Call:
         if "\0" in name:
             raise malformed("no name holds U+0000")
         return name
+
+    def key(self) -> str:
+        """The key of metadata in the path."""
+        return bodies.metadata_key(self.path["key"])
 
     def rule_id(self) -> int:
         """The id in the path, read leniently."""

@@ -390,7 +390,7 @@ class Writer(Reader):
         if set(new.features) != set(old.features):
             self._clear(t.configurable, new.name)
             self._put_features_of(new)
-        if new.metadata != old.metadata:
+        if new.metadata is not old.metadata:  # equality would take true for 1
             self._clear(t.setting_metadata, new.name)
             self._put_metadata_of(new)
         if set(new.aliases) != set(old.aliases):
@@ -422,10 +422,7 @@ class Writer(Reader):
                 for feature, wanted in conditions.items()
             ],
         )
-        self._insert(
-            t.rule_metadata,
-            [{"rule": rule_id, "key": key, "value": item} for key, item in metadata.items()],
-        )
+        self._put_metadata_of_rule(rule_id, metadata)
         return rule_id
 
     def put_rule_value(self, rule_id: int, value: str) -> None:
@@ -433,6 +430,12 @@ class Writer(Reader):
         self._connection.execute(
             t.rules.update().where(t.rules.c.id == rule_id).values(value=value)
         )
+
+    def put_rule_metadata(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
+        """Replace the metadata of a rule as a whole."""
+        table = t.rule_metadata
+        self._connection.execute(table.delete().where(table.c.rule == rule_id))
+        self._put_metadata_of_rule(rule_id, metadata)
 
     def delete_rule(self, rule_id: int) -> None:
         """Forget a rule."""
@@ -451,6 +454,12 @@ class Writer(Reader):
                 {"setting": setting.name, "key": key, "value": value}
                 for key, value in setting.metadata.items()
             ],
+        )
+
+    def _put_metadata_of_rule(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
+        self._insert(
+            t.rule_metadata,
+            [{"rule": rule_id, "key": key, "value": item} for key, item in metadata.items()],
         )
 
     def _clear(self, table: sa.Table, setting: str) -> None:

@@ -1,0 +1,99 @@
+"""Rules of settings: made, found, changed, deleted."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from heksher.names import is_setting_name
+from heksher.service import bodies, filters, limits, wire_json, wire_types
+from heksher.service.errors import Refusal, malformed
+from heksher.service.http import BASE, Call, json_response, no_content
+from heksher.service.records import SettingRecord
+from heksher.service.routes.stored import existing_rule, existing_setting, raw
+from heksher.service.storage import Storage
+from heksher.service.wire_json import Json
+
+
+class Rules:
+    """Rules of settings."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def add(self, call: Call) -> Response:
+        """A new one, on conditions that no other rule of the setting has."""
+        fields = call.fields()
+        name = bodies.setting_name(fields, "setting")
+        conditions = bodies.conditions(fields)
+        value, metadata = bodies.value(fields, "value"), bodies.metadata(fields)
+        with self._storage.writing() as writer:
+            setting = writer.setting(name)
+            if setting is None:
+                raise Refusal(422, f"setting not found with name {name}")
+            foreign = sorted(set(conditions) - set(setting.features))
+            if foreign:
+                raise Refusal(400, f"setting is not configurable at context features {foreign}")
+            _check_value(setting, value)
+            if writer.rule_on(setting.name, conditions) is not None:
+                raise Refusal(409, "rule already exists")
+            limits.check_rule_metadata(metadata)
+            rule_id = writer.add_rule(setting.name, wire_json.write(value), conditions, metadata)
+        location = {"Location": f"{BASE}/rules/{rule_id}"}
+        return json_response({"rule_id": rule_id}, 201, location)
+
+    def get(self, call: Call) -> Response:
+        """One of them."""
+        rule_id = call.rule_id()
+        with self._storage.reading() as reader:
+            rule = existing_rule(reader, rule_id)
+        return json_response(
+            {
+                "setting": rule.setting,
+                "value": raw(rule.value),
+                "feature_values": rule.conditions,
+                "metadata": rule.metadata,
+            }
+        )
+
+    def search(self, call: Call) -> Response:
+        """The id of the rule with exactly these conditions."""
+        try:
+            conditions = filters.parse_conditions(call.query.get("feature_values", ""))
+        except filters.MalformedParameter as error:
+            raise malformed(str(error)) from error
+        name = call.query.get("setting", "")
+        if not is_setting_name(name):
+            raise malformed("setting must name one")
+        with self._storage.reading() as reader:
+            setting = reader.setting(name)
+            if setting is None or not conditions.keys() <= set(setting.features):
+                raise Refusal(404)
+            rule_id = reader.rule_on(setting.name, conditions)
+        if rule_id is None:
+            raise Refusal(404)
+        return json_response({"rule_id": rule_id})
+
+    def change_value(self, call: Call) -> Response:
+        """Another value for one of them."""
+        rule_id = call.rule_id()
+        value = bodies.value(call.fields(), "value")
+        with self._storage.writing() as writer:
+            rule = writer.rule(rule_id)
+            if rule is None:
+                raise Refusal(404, "")
+            _check_value(existing_setting(writer, rule.setting), value)
+            writer.put_rule_value(rule_id, wire_json.write(value))
+        return no_content()
+
+    def delete(self, call: Call) -> Response:
+        """One goes; its id is never used again."""
+        rule_id = call.rule_id()
+        with self._storage.writing() as writer:
+            existing_rule(writer, rule_id)
+            writer.delete_rule(rule_id)
+        return no_content()
+
+
+def _check_value(setting: SettingRecord, value: Json) -> None:
+    if not wire_types.parse(setting.type).contains(value):
+        raise Refusal(400, f"rule value is incompatible with setting type {setting.type}")

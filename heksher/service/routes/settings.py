@@ -1,0 +1,147 @@
+"""Settings: declared by applications, listed and changed by people."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from heksher.service import bodies, changes, limits
+from heksher.service import declaration as rules_of_declaration
+from heksher.service.declaration import Declaration, UnknownFeatures, WrongFirstVersion
+from heksher.service.errors import Refusal
+from heksher.service.http import Call, json_response, no_content
+from heksher.service.records import SettingRecord
+from heksher.service.routes.stored import existing_setting, put_setting, raw
+from heksher.service.storage import Reader, Storage
+
+
+class Settings:
+    """Settings, and declarations of them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def list(self, call: Call) -> Response:
+        """All of them, on request with everything that is known of each."""
+        detailed = call.flag("include_additional_data")
+        with self._storage.reading() as reader:
+            records = reader.settings()
+        return json_response(
+            {"settings": [_setting(record, detailed=detailed) for record in records]}
+        )
+
+    def get(self, call: Call) -> Response:
+        """One of them."""
+        name = call.name()
+        with self._storage.reading() as reader:
+            return json_response(_setting(existing_setting(reader, name), detailed=True))
+
+    def delete(self, call: Call) -> Response:
+        """One goes, with its rules, metadata and aliases."""
+        name = call.name()
+        with self._storage.writing() as writer:
+            canonical = writer.canonical_name(name)
+            if canonical is None:
+                raise Refusal(404, "setting name not found")
+            writer.delete_setting(canonical)
+        return no_content()
+
+    def declare(self, call: Call) -> Response:
+        """An application says how it believes a setting to be."""
+        declared = bodies.declaration(call.fields())
+        with self._storage.writing() as writer:
+            features = writer.features()
+            stored = _declared_setting(writer, declared)
+            if stored is None:
+                try:
+                    created = rules_of_declaration.create(declared, features)
+                except WrongFirstVersion as error:
+                    raise Refusal(400, "newly created settings must have version 1.0") from error
+                except UnknownFeatures as error:
+                    raise Refusal(404, _unacceptable(error)) from error
+                limits.check_setting(created)
+                writer.add_setting(created)
+                return json_response({"outcome": "created"})
+            rules = writer.rules([stored.name])
+            try:
+                decision = rules_of_declaration.decide(declared, stored, rules, features)
+            except UnknownFeatures as error:
+                raise Refusal(404, body={"detail": _unacceptable(error)}) from error
+            if decision.write is not None:
+                put_setting(writer, stored, decision.write)
+        return json_response(decision.as_json(), 409 if decision.refuses else 200)
+
+    def rename(self, call: Call) -> Response:
+        """One gets another name; the old one becomes an alias. An equal version is enough."""
+        name = call.name()
+        fields = call.fields()
+        new_name, version = bodies.setting_name(fields, "name"), bodies.version(fields)
+        with self._storage.writing() as writer:
+            stored = writer.setting(name)
+            if stored is None:
+                raise Refusal(404, "setting does not exist")
+            holder = writer.canonical_name(new_name)
+            changed = changes.with_name(stored, new_name, version, holder=holder)
+            put_setting(writer, stored, changed)
+        return no_content()
+
+    def change_type(self, call: Call) -> Response:
+        """One gets another type, which its default value and its rules must fit."""
+        name = call.name()
+        fields = call.fields()
+        wanted, version = bodies.setting_type(fields), bodies.version(fields)
+        with self._storage.writing() as writer:
+            stored = existing_setting(writer, name)
+            rules = writer.rules([stored.name])
+            put_setting(writer, stored, changes.with_type(stored, wanted, version, rules))
+        return no_content()
+
+    def change_features(self, call: Call) -> Response:
+        """One gets other configurable features; those that rules use must stay."""
+        name = call.name()
+        fields = call.fields()
+        wanted, version = bodies.texts_of_features(fields), bodies.version(fields)
+        with self._storage.writing() as writer:
+            stored = existing_setting(writer, name)
+            changed = changes.with_features(
+                stored,
+                wanted,
+                version,
+                rules=writer.rules([stored.name]),
+                features=writer.features(),
+            )
+            put_setting(writer, stored, changed)
+        return no_content()
+
+
+def _setting(record: SettingRecord, *, detailed: bool) -> dict[str, object]:
+    section: dict[str, object] = {
+        "name": record.name,
+        "type": record.type,
+        "default_value": raw(record.default_value),
+        "version": record.version,
+    }
+    if detailed:
+        section["configurable_features"] = record.features
+        section["metadata"] = record.metadata
+        section["aliases"] = record.aliases
+    return section
+
+
+def _declared_setting(reader: Reader, declared: Declaration) -> SettingRecord | None:
+    """The setting that a declaration is about, found by its name or by the alias it gives."""
+    stored = reader.setting(declared.name)
+    if declared.alias is None:
+        return stored
+    canonical = reader.canonical_name(declared.alias)
+    if canonical is None:
+        raise Refusal(404, body={"detail": f"alias {declared.alias} does not exist"})
+    if stored is None and declared.alias == canonical:
+        return reader.setting(canonical)
+    if stored is not None and stored.name == canonical:
+        return stored
+    detail = f"alias {declared.alias} is an alias of unrelated setting {canonical}"
+    raise Refusal(409, body={"detail": detail})
+
+
+def _unacceptable(error: UnknownFeatures) -> str:
+    return f"{error.names} are not acceptable context features"
