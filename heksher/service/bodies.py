@@ -124,14 +124,12 @@ def setting_type(fields: dict[str, Json], field: str = "type") -> WireType:
         raise malformed(f"{field}: {error}") from error
 
 
-def value(fields: dict[str, Json], field: str) -> Json:
-    """A field that holds a value of a setting, still to be held against a type."""
-    found = required(fields, field)
+def check_storable(value: Json, field: str, *, is_metadata: bool = False) -> None:
+    """Refuse a value that cannot be kept."""
     try:
-        wire_json.check_storable(found)
+        wire_json.check_storable(value, is_metadata=is_metadata)
     except wire_json.Malformed as error:
         raise malformed(f"{field}: {error}") from error
-    return found
 
 
 def metadata(fields: dict[str, Json]) -> dict[str, Json]:
@@ -151,10 +149,7 @@ def metadata_value(fields: dict[str, Json]) -> Json:
 
 
 def _metadata_value(value: Json, what: str) -> Json:
-    try:
-        wire_json.check_storable(value, is_metadata=True)
-    except wire_json.Malformed as error:
-        raise malformed(f"{what}: {error}") from error
+    check_storable(value, what, is_metadata=True)
     return wire_json.normal_metadata(value)
 
 
@@ -199,11 +194,12 @@ def declaration(fields: dict[str, Json]) -> Declaration:
         name=name,
         features=configurable_features(fields),
         type=setting_type(fields),
-        default_value=value(fields, "default_value"),
+        default_value=required(fields, "default_value"),
         metadata=metadata(fields),
         alias=alias,
         version=version(fields) if "version" in fields else FIRST_VERSION,
     )
     if not declared.type.contains(declared.default_value):
         raise malformed(f"default_value is no value of type {declared.type}")
+    check_storable(declared.default_value, "default_value")
     return declared

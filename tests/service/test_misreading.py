@@ -9,10 +9,11 @@ import pytest
 from misreading import misread, misread_query
 from transcript_replay import (
     Answer,
+    Difference,
+    KnownDifferences,
     Request,
     Scenario,
     call,
-    known_differences,
     replay,
     scenarios,
 )
@@ -22,13 +23,13 @@ from heksher.service import create_app
 _MISREAD = [
     scenario
     for scenario in scenarios("query_filters")
-    if known_differences().get(scenario.key, ("", ""))[1] == "mend: surprise 3"
+    if scenario.key in KnownDifferences.read().of_mend("3")
 ]
 
 
 @pytest.mark.parametrize("scenario", _MISREAD, ids=lambda scenario: scenario.name)
 def test_what_the_original_misread_is_answered_as_recorded(scenario: Scenario) -> None:
-    async def replayed() -> dict[int, str]:
+    async def replayed() -> dict[int, Difference]:
         app = create_app(features=scenario.features)
 
         async def send(request: Request) -> Answer:

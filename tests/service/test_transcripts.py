@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,25 +11,28 @@ from dataclasses import dataclass
 import anyio
 import httpx
 import pytest
+from databases import Database
 from service_process import DEADLINE, ServiceProcess
 from transcript_replay import (
     Answer,
+    Difference,
+    KnownDifferences,
     Request,
     Scenario,
     as_ranges,
-    known_differences,
+    lines_of,
     replay,
     replay_in_process,
     scenarios,
 )
 
 _ALL = scenarios()
-_KNOWN = known_differences()
+_KNOWN = KnownDifferences.read()
 
 
 @dataclass
 class _Count:
-    """Scenarios and steps that were replayed, and how many of them were answered equally."""
+    """Scenarios and steps that were replayed on a database, and how many were answered equally."""
 
     scenarios: int = 0
     equal_scenarios: int = 0
@@ -43,43 +47,53 @@ class _Count:
 
 
 @pytest.fixture(scope="module")
-def count(pytestconfig: pytest.Config) -> Iterator[_Count]:
-    """The count of this run, which is shown when the last scenario is through."""
-    counted = _Count()
+def counts(pytestconfig: pytest.Config) -> Iterator[defaultdict[str, _Count]]:
+    """The counts of this run by database, which are shown when the last scenario is through."""
+    counted = defaultdict[str, _Count](_Count)
     yield counted
     capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        print(
-            f"\ntranscripts: {counted.equal_scenarios} of {counted.scenarios} scenarios and "
-            f"{counted.equal_steps} of {counted.steps} steps are answered as recorded"
-        )
+        for database, count in counted.items():
+            print(
+                f"\ntranscripts on {database}: {count.equal_scenarios} of {count.scenarios} "
+                f"scenarios and {count.equal_steps} of {count.steps} steps are answered as recorded"
+            )
 
 
-def _check(scenario: Scenario, differences: dict[int, str]) -> None:
-    """Differing in other steps than those that are listed is an error, in either direction."""
-    expected, reason = _KNOWN.get(scenario.key, ("", ""))
-    found = as_ranges(list(differences))
-    if found == expected:
+def _check(scenario: Scenario, differences: dict[int, Difference]) -> None:
+    """Other steps, or other answers, than those that are listed are an error, either way."""
+    listed = {number: known.answer for number, known in _KNOWN.steps.get(scenario.key, {}).items()}
+    found = {number: difference.answer for number, difference in differences.items()}
+    if found == listed:
         return
-    if not found:
-        pytest.fail(f"no longer differs; remove its line: {scenario.key} :: {expected} :: {reason}")
+    gone = as_ranges(sorted(listed.keys() - found.keys()))
     pytest.fail(
-        f"differs in steps {found}, listed are {expected or 'none'}\n"
-        + "\n".join(f"step {number}: {text}" for number, text in differences.items())
+        f"the list is wrong; steps that do not differ: {gone or 'none'}; it should say\n"
+        + "\n".join(lines_of(scenario, differences))
+        + "\n\n"
+        + "\n".join(
+            f"step {number}: {difference.detail}"
+            for number, difference in differences.items()
+            if listed.get(number) != difference.answer
+        )
     )
 
 
 @pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.key)
-def test_in_process(scenario: Scenario, count: _Count) -> None:
-    differences = asyncio.run(replay_in_process(scenario))
-    count.add(len(scenario.steps), len(differences))
+def test_in_process(
+    scenario: Scenario, database: Database, counts: defaultdict[str, _Count]
+) -> None:
+    app = database.fresh_app(scenario.features)
+    differences = asyncio.run(replay_in_process(scenario, app))
+    counts[database.name].add(len(scenario.steps), len(differences))
     _check(scenario, differences)
 
 
 @pytest.mark.parametrize("scenario", scenarios("stories"), ids=lambda scenario: scenario.key)
-def test_in_process_on_trio(scenario: Scenario) -> None:
+def test_in_process_on_trio(scenario: Scenario, database: Database) -> None:
     pytest.importorskip("trio")
-    _check(scenario, anyio.run(replay_in_process, scenario, backend="trio"))
+    app = database.fresh_app(scenario.features)
+    _check(scenario, anyio.run(replay_in_process, scenario, app, backend="trio"))
 
 
 def test_over_the_wire() -> None:
@@ -121,5 +135,15 @@ class _Wire:
         return Answer(response.status_code, dict(response.headers), response.content)
 
 
-def test_every_listed_difference_is_of_a_scenario_that_exists() -> None:
-    assert _KNOWN.keys() <= {scenario.key for scenario in _ALL}
+def test_only_scenarios_that_exist_are_listed_and_no_mend_in_vain() -> None:
+    assert _KNOWN.steps.keys() <= {scenario.key for scenario in _ALL}
+    listed = {known.mend for steps in _KNOWN.steps.values() for known in steps.values()}
+    assert listed == _KNOWN.mends.keys()
+
+
+def test_no_listed_answer_is_a_failure_of_the_server() -> None:
+    assert [
+        key
+        for key, steps in _KNOWN.steps.items()
+        if any(known.answer.startswith("5") for known in steps.values())
+    ] == []

@@ -1,9 +1,8 @@
 """Replaying recorded exchanges against the service: read, send, compare.
 
 Knows the format of the transcripts and the rules by which answers are compared; sends through
-whatever ``Send`` it is given. ``python tests/service/transcript_replay.py`` prints the list of
-differing scenarios as it should stand in ``differing_scenarios.txt``, with the reasons that are
-there already.
+whatever ``Send`` it is given. ``python tests/service/transcript_replay.py`` prints the differences as
+they should stand in ``differing_scenarios.txt``, with the mends that are named there already.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
 from heksher.service import create_app
@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parent / "transcripts"
 DIFFERING = Path(__file__).parent / "differing_scenarios.txt"
 
 _BASE = "http://service.test"
+_SHOWN = 200  # characters of an answer in the list
 _COMPARED_HEADERS = ("content-type", "etag", "vary", "location", "allow")
 
 
@@ -85,14 +86,60 @@ def scenarios(*files: str) -> list[Scenario]:
     ]
 
 
-def known_differences() -> dict[str, tuple[str, str]]:
-    """Steps and reason by key of a scenario that is known to differ."""
-    known: dict[str, tuple[str, str]] = {}
-    for line in DIFFERING.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            file, name, steps, reason = line.split(" :: ")
-            known[f"{file} :: {name}"] = (steps, reason)
-    return known
+@dataclass(frozen=True)
+class Difference:
+    """An answer that is not the recorded one: in the form in which it is listed, and in full."""
+
+    answer: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A difference as it stands in the list: which of the mends it comes from, and the answer."""
+
+    mend: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class KnownDifferences:
+    """What ``differing_scenarios.txt`` says: the mends by number, and steps by key of a scenario."""
+
+    mends: dict[str, str]
+    steps: dict[str, dict[int, Listed]]
+
+    @classmethod
+    def read(cls) -> KnownDifferences:
+        known = cls({}, {})
+        steps: dict[int, Listed] = {}
+        for line in DIFFERING.read_text(encoding="utf-8").splitlines():
+            if line.startswith("mend "):
+                number, _, text = line.removeprefix("mend ").partition(": ")
+                known.mends[number] = text
+            elif line.startswith("  "):
+                ranges, mend, answer = line.strip().split(" | ", 2)
+                steps |= dict.fromkeys(_numbers(ranges), Listed(mend, answer))
+            elif line and not line.startswith("#"):
+                steps = known.steps[line] = {}
+        return known
+
+    def of_mend(self, mend: str) -> set[str]:
+        """The keys of the scenarios that differ by this mend."""
+        return {
+            key
+            for key, steps in self.steps.items()
+            if any(listed.mend == mend for listed in steps.values())
+        }
+
+
+def _numbers(ranges: str) -> list[int]:
+    """The numbers that ``as_ranges`` wrote."""
+    numbers: list[int] = []
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def as_ranges(numbers: list[int]) -> str:
@@ -106,27 +153,40 @@ def as_ranges(numbers: list[int]) -> str:
     return ",".join("-".join(map(str, ends)) for ends in ranges)
 
 
-async def replay(scenario: Scenario, send: Send, base: str = _BASE) -> dict[int, str]:
+async def replay(scenario: Scenario, send: Send, base: str = _BASE) -> dict[int, Difference]:
     """Send the steps in order; what differs, by number of the step."""
     state = _State(base)
-    differences: dict[int, str] = {}
+    differences: dict[int, Difference] = {}
     for number, step in enumerate(scenario.steps):
         request = state.request(step["request"])
         answer = await send(request)
         difference = state.compare(step["response"], answer)
         state.answers.append(answer)
         if difference is not None:
-            differences[number] = (
-                f"{request.method} {request.target} {request.body[:300]!r}: {difference}; "
+            differences[number] = Difference(
+                _shown(answer, difference),
+                f"{request.method} {request.target[:300]} {request.body[:300]!r}: {difference}; "
                 f"recorded {json.dumps(step['response'])[:600]}; "
-                f"got {answer.status} {dict(answer.headers)} {answer.body[:600]!r}"
+                f"got {answer.status} {dict(answer.headers)} {answer.body[:600]!r}",
             )
     return differences
 
 
-async def replay_in_process(scenario: Scenario) -> dict[int, str]:
-    """Replay against a fresh application with a database in memory."""
-    app = create_app(features=scenario.features)
+def _shown(answer: Answer, difference: str) -> str:
+    """An answer as it is listed: the status and what else matters, but no words of errors."""
+    if difference in _COMPARED_HEADERS:
+        return f"{answer.status} {difference}"
+    if answer.media_type != "application/json" or not answer.body:
+        return str(answer.status)
+    body = json.loads(answer.body)
+    if answer.status >= 400 and "outcome" not in body:
+        return str(answer.status)
+    text = _normal(body)
+    return f"{answer.status} {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+
+
+async def replay_in_process(scenario: Scenario, app: Starlette) -> dict[int, Difference]:
+    """Replay against an application that is made for this, with the scenario's features."""
     async with app.router.lifespan_context(app):
         return await replay(scenario, lambda request: call(app, request))
 
@@ -211,29 +271,31 @@ class _State:
         return re.sub(r"\$\{(rule_id|etag|etag_bare):(\d+)\}", value, text)
 
     def compare(self, recorded: dict[str, Any], answer: Answer) -> str | None:
-        """What differs, or None."""
+        """What differs, in one word, or None."""
         if recorded["status"] >= 500:
-            # A defect of the original, which every answer that is none mends.
-            return "a server's error" if answer.status >= 500 else None
+            return "a defect"  # of the original, which no answer imitates
         if answer.status != recorded["status"]:
             return "status"
-        return self._compare_headers(recorded, answer) or _compare_bodies(recorded, answer)
+        difference = self._compare_headers(recorded, answer) or _compare_bodies(recorded, answer)
+        if difference is None and not self._same_tag(recorded, answer):
+            difference = "etag"
+        return difference
 
     def _compare_headers(self, recorded: dict[str, Any], answer: Answer) -> str | None:
         wanted: dict[str, str] = recorded.get("headers", {})
         for name in _COMPARED_HEADERS:
             found = answer.headers.get(name)
             match name:
-                case "etag" if recorded.get("etag_any"):
-                    same = found is not None
                 case "content-type" if name not in wanted:
                     same = answer.media_type in ("", "application/json", "text/plain")
                 case "content-type" if not answer.body:
                     same = found in (None, wanted[name])  # a type of nothing means nothing
+                case "etag" if recorded.get("etag_any"):
+                    same = found is not None
                 case _ if name not in wanted or found is None:
                     same = name not in wanted and found is None
                 case "etag":
-                    same = self._same_tag(wanted[name], found)
+                    same = True  # that it is there; what it is comes last
                 case "allow":
                     same = set(wanted[name].split(", ")) <= set(found.split(", "))
                 case "location" if answer.status == 201:
@@ -246,8 +308,15 @@ class _State:
                 return name
         return None
 
-    def _same_tag(self, wanted: str, found: str) -> bool:
-        """Whether equal recorded tags are equal here, and different ones different."""
+    def _same_tag(self, recorded: dict[str, Any], answer: Answer) -> bool:
+        """Whether equal recorded tags are equal here, and different ones different.
+
+        Only answers that are otherwise equal say anything about that.
+        """
+        wanted = recorded.get("headers", {}).get("etag")
+        if wanted is None:
+            return True
+        found = answer.headers["etag"]
         if wanted in self.tags:
             return self.tags[wanted] == found
         new = found not in self.tags.values()
@@ -311,13 +380,31 @@ def _without(value: Any, path: str) -> Any:
     return copy
 
 
+def lines_of(scenario: Scenario, differences: Mapping[int, Difference]) -> list[str]:
+    """What the list has to say of a scenario, with a question mark for a mend that it lacks."""
+    listed = KnownDifferences.read().steps.get(scenario.key, {})
+    steps: dict[Listed, list[int]] = {}
+    for number, difference in differences.items():
+        mend = listed[number].mend if number in listed else "?"
+        steps.setdefault(Listed(mend, difference.answer), []).append(number)
+    return [
+        scenario.key,
+        *(
+            f"  {as_ranges(numbers)} | {each.mend} | {each.answer}"
+            for each, numbers in steps.items()
+        ),
+    ]
+
+
 def _print_list() -> None:
-    known = known_differences() if DIFFERING.exists() else {}
+    for line in DIFFERING.read_text(encoding="utf-8").splitlines():
+        if line.startswith(("#", "mend ")):
+            print(line)
     for scenario in scenarios():
-        differences = asyncio.run(replay_in_process(scenario))
+        app = create_app(features=scenario.features)
+        differences = asyncio.run(replay_in_process(scenario, app))
         if differences:
-            _, reason = known.get(scenario.key, ("", "?"))
-            print(f"{scenario.key} :: {as_ranges(list(differences))} :: {reason}")
+            print(*lines_of(scenario, differences), sep="\n")
 
 
 if __name__ == "__main__":

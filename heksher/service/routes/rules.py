@@ -25,7 +25,7 @@ class Rules:
         fields = call.fields()
         name = bodies.setting_name(fields, "setting")
         conditions = bodies.conditions(fields)
-        value, metadata = bodies.value(fields, "value"), bodies.metadata(fields)
+        value, metadata = bodies.required(fields, "value"), bodies.metadata(fields)
         with self._storage.writing() as writer:
             setting = writer.setting(name)
             if setting is None:
@@ -76,7 +76,7 @@ class Rules:
     def change_value(self, call: Call) -> Response:
         """Another value for one of them."""
         rule_id = call.rule_id()
-        value = bodies.value(call.fields(), "value")
+        value = bodies.required(call.fields(), "value")
         with self._storage.writing() as writer:
             rule = writer.rule(rule_id)
             if rule is None:
@@ -97,3 +97,4 @@ class Rules:
 def _check_value(setting: SettingRecord, value: Json) -> None:
     if not wire_types.parse(setting.type).contains(value):
         raise Refusal(400, f"rule value is incompatible with setting type {setting.type}")
+    bodies.check_storable(value, "value")
