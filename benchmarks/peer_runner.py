@@ -1,115 +1,249 @@
-"""Asks one library for the introduction's settings, and a function by hand beside it; prints JSON.
+"""Asks one library for one scenario, and its floor beside it; prints JSON.
 
-Run by `peers.py`, in an environment in which that library is installed: ``peer_runner.py NAME``. Both
-sides run in this process, in turn, so that their ratio can be held against that of another library,
-which was measured in another process.
+Run by `peers.py`, in an environment in which that library is installed: ``peer_runner.py SUBJECT
+SCENARIO [URL]``. Both sides run in this process, in turn, so that their ratio can be held against that
+of another library, which was measured in another process. All times are in seconds.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import platform
 import statistics
 import sys
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypedDict
 
-from interleaved import median_ratio, nanoseconds
-from shapes import FEATURES, INTRODUCTION, Shape, theme
+from interleaved import REPEATED, Loop, loop_of, median_ratio
+from peer_subjects import USER, VALUE, LookUps, Updates
+from shapes import INTRODUCTION, Shape, of_size
 
-#: What a statement speaks of, by name, and the statement.
-Call = tuple[dict[str, Any], str]
+#: How many rules a setting has, from step to step.
+NUMBERS_OF_RULES = (10, 100, 1_000, 10_000, 100_000)
+#: Settings and rules of each, by title.
+UPDATES = {
+    "100,000 rules of one setting": (1, 100_000),
+    "1,000 settings with 100 rules each": (1_000, 100),
+}
+#: How many settings a start finds.
+SETTINGS = 1_500
+#: How often look-ups are measured, and how many seconds they are to last at least.
+ROUNDS = 301
+LASTS = 0.0002
 
 
-def ours(shape: Shape) -> Call:
-    """The library that these benchmarks belong to, with rules published as after an update."""
-    setting_of: Callable[[Shape], Any] = importlib.import_module("ours").setting_of
-    return {"setting": setting_of(shape)}, f"setting.get({shape.arguments})"
+class Times(TypedDict):
+    """The medians of what subject and floor take, and the median of the rounds' ratios."""
+
+    subject: float
+    floor: float
+    ratio: float
 
 
-def heksher_0_2_2(shape: Shape) -> Call:
-    """The library before this one: a client that was not started, given the rules by hand.
+def times_of(subject: Sequence[float], floor: Sequence[float]) -> Times:
+    """Return the times of two things that were measured in turn."""
+    return {
+        "subject": statistics.median(subject),
+        "floor": statistics.median(floor),
+        "ratio": median_ratio(subject, floor),
+    }
 
-    Everything that is asked for is tracked, as its documentation wants it; otherwise each call would log.
+
+def seconds(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds that *action* takes."""
+    began = clock()
+    action()
+    return clock() - began
+
+
+# --- look-ups -------------------------------------------------------------------------------------
+
+
+def look_ups(subject: Any) -> dict[str, Times]:
+    """The introduction's settings; the floor is the function by hand."""
+    return asked(subject, INTRODUCTION)
+
+
+def look_ups_by_rules(subject: Any) -> dict[str, Times]:
+    """One feature, and more and more rules; the floor is the function by hand."""
+    times: dict[str, Times] = {}
+    for number in NUMBERS_OF_RULES:
+        shape = of_size(number)
+        times[str(number)] = asked(subject, [shape])[shape.title]
+    return times
+
+
+def asked(subject: Any, shapes: Sequence[Shape]) -> dict[str, Times]:
+    """Measure the calls of *shapes*, once they are seen to answer as the functions by hand do."""
+    ready: LookUps = subject.look_ups(shapes)
+    for shape in (*shapes, *others_like(shapes)):
+        value = eval(ready.statement(shape), dict(ready.names))  # noqa: S307 - our own code
+        if value != shape.value:
+            raise AssertionError(f"{shape.title}: {value!r} is returned, not {shape.value!r}")
+    times: dict[str, Times] = {}
+    for shape in shapes:
+        names = {**ready.names, "floor": shape.floor}
+        subject_loop = loop_of(ready.statement(shape), names)
+        floor_loop = loop_of(f"floor({shape.arguments})", names)
+        times[shape.title] = times_of(*in_turn(subject_loop, floor_loop))
+    return times
+
+
+def in_turn(*loops: Loop) -> list[list[float]]:
+    """Measure *loops* in turn, and return the seconds of one execution of each, round by round.
+
+    All are made to last equally long, a part of a millisecond: a busy machine interrupts what lasts
+    longer in each round, and so would make the slower side seem slower still.
     """
-    old: Any = importlib.import_module("heksher")
-    client = old.ThreadHeksherClient("http://localhost", 60, FEATURES)
-    client.set_defaults(**shape.defaults)
-    client.track_contexts(
-        environment=["dev", "prod"], user=old.TRACK_ALL, theme=["bright", "dark", "blue"]
-    )
-    setting = old.Setting(shape.name, type(shape.default), shape.features, shape.default)
-    queried_rule: Any = importlib.import_module("heksher.setting").QueriedRule
-    setting.update(
-        client,
-        [
-            (value, queried_rule(number, list(conditions.items())))
-            for number, (conditions, value) in enumerate(shape.rules, 1)
-        ],
-    )
-    # The setting holds its client weakly.
-    return {"setting": setting, "client": client}, f"setting.get({shape.arguments})"
+    rounds_of = dict.fromkeys(loops, 1)
+    for loop in loops:
+        while loop(rounds_of[loop]) < LASTS:
+            rounds_of[loop] *= 2
+    bare = loop_of("pass", {})
+    least = statistics.median(bare(1000) for _ in range(ROUNDS)) / 1000 / REPEATED
+    taken: dict[Loop, list[float]] = {loop: [] for loop in loops}
+    order = list(loops)
+    for _ in range(ROUNDS):
+        for loop in order:
+            taken[loop].append(loop(rounds_of[loop]) / rounds_of[loop] / REPEATED - least)
+        order.reverse()
+    return list(taken.values())
 
 
-def openfeature(shape: Shape) -> Call:
-    """OpenFeature's in-memory provider, whose targeting is the function by hand.
+def others_like(shapes: Sequence[Shape]) -> list[Shape]:
+    """The calls of *shapes* that give a user, with other users."""
+    users = [f"user{number}" for number in range(7)]
+    return [
+        replace(shape, arguments=f"user={user!r}", value=shape.floor(user=user))
+        for shape in shapes
+        if shape.arguments.startswith("user=")
+        for user in users
+    ]
 
-    A constant default is an attribute of the API's own context, a context variable one of the
-    transaction's context, and an argument one of the call's context.
+
+# --- updates --------------------------------------------------------------------------------------
+
+
+def updates(subject: Any) -> dict[str, Times]:
+    """All settings changed; the floor is ``json.loads`` of the same body.
+
+    An update waits for nothing here, as its answer stands ready. So it takes as long as it has the
+    processor, in all threads; that is what is counted, as others on the machine do not disturb it.
     """
-    api: Any = importlib.import_module("openfeature.api")
-    context: Any = importlib.import_module("openfeature.evaluation_context").EvaluationContext
-    evaluation: Any = importlib.import_module("openfeature.flag_evaluation")
-    provider: Any = importlib.import_module("openfeature.provider.in_memory_provider")
-    transaction: Any = importlib.import_module("openfeature.transaction_context")
-    arguments: dict[str, str] = eval(f"dict({shape.arguments})")  # noqa: S307 - our own code
-    feature = shape.features[-1]  # the one whose value is not constant
-
-    def target(_flag: Any, context: Any) -> Any:
-        value = shape.floor(**{feature: context.attributes[feature]})
-        return evaluation.FlagResolutionDetails(
-            value=value, reason=evaluation.Reason.TARGETING_MATCH, variant="targeted"
-        )
-
-    flag = provider.InMemoryFlag("default", {"default": shape.default}, context_evaluator=target)
-    api.set_provider_and_wait(provider.InMemoryProvider({shape.name: flag}))
-    constants = {name: each for name, each in shape.defaults.items() if isinstance(each, str)}
-    api.set_evaluation_context(context(attributes=constants))
-    if not arguments:
-        api.set_transaction_context_propagator(
-            transaction.ContextVarsTransactionContextPropagator()
-        )
-        api.set_transaction_context(context(attributes={feature: theme.get()}))
-    kind = "integer" if isinstance(shape.default, int) else "string"
-    given = f", Context(attributes={arguments!r})" if arguments else ""
-    call = f"client.get_{kind}_value({shape.name!r}, {shape.default!r}{given})"
-    return {"client": api.get_client(), "Context": context}, call
+    answers_of: Any = importlib.import_module("answers").Answers
+    times: dict[str, Times] = {}
+    for title, (settings, rules) in UPDATES.items():
+        answers = answers_of(settings, rules)
+        parse = partial(parsed, answers)
+        taken: list[float] = []
+        floor: list[float] = []
+        with subject.updates(answers) as ready:
+            for _ in range(7):
+                answers.change()
+                # As a yardstick, it is not to pay for walks through what the subject keeps.
+                gc.disable()
+                floor.append(seconds(parse, time.process_time))
+                gc.enable()
+                taken.append(seconds(ready.reload, time.process_time))
+                check(ready, answers.changes)
+        times[title] = times_of(taken, floor)
+    return times
 
 
-SUBJECTS: dict[str, Callable[[Shape], Call]] = {
-    "ours": ours,
-    "heksher-0.2.2": heksher_0_2_2,
-    "openfeature": openfeature,
+def parsed(answers: Any) -> object:
+    """Parse the body of *answers* as the standard library does."""
+    return json.loads(answers.body)
+
+
+def check(ready: Updates, default: int) -> None:
+    """See that all settings have their rules, and the new default."""
+    for setting in ready.settings:
+        if (setting.get(user="user1"), setting.get(user="nobody")) != (1, default):
+            raise AssertionError(f"{setting.name} is not up to date")
+
+
+# --- starts ---------------------------------------------------------------------------------------
+
+
+def starts(subject: Any, url: str) -> dict[str, Times]:
+    """All settings are known to the service; the floor is to ask for them, by httpx alone.
+
+    The service is a process of its own, and a start waits for it, so that it is the clock that counts.
+    """
+    httpx: Any = importlib.import_module("httpx")
+    names = [f"setting{number:04}" for number in range(SETTINGS)]
+    with httpx.Client(base_url=f"{url}/api/v1/") as client:
+        if not client.get("settings").json()["settings"]:
+            for name in names:
+                declare(client, name)
+            rule = {"setting": names[0], "feature_values": {"user": USER}, "value": VALUE}
+            client.post("rules", json=rule).raise_for_status()
+        declaration = [seconds(partial(declare, client, name)) for name in names[:200]]
+
+    def bare() -> None:
+        with httpx.Client(base_url=f"{url}/api/v1/") as client:
+            for path, parameters in (
+                ("settings", {"include_additional_data": True}),
+                ("context_features", {}),
+                ("query", {"settings": ",".join(names)}),
+            ):
+                client.get(path, params=parameters).raise_for_status().json()
+
+    times: dict[str, Times] = {}
+    for kind, start in subject.starts(url, names).items():
+        floor: list[float] = []
+        taken: list[float] = []
+        while len(taken) < 3 and sum(taken) < 20:
+            floor.append(on_average(partial(seconds, bare)))
+            taken.append(on_average(start))
+        times[kind] = times_of(taken, floor)
+    times["a declaration"] = times_of(declaration, declaration)
+    return times
+
+
+def on_average(measure: Callable[[], float]) -> float:
+    """The mean of what *measure* says, of as many times as take some seconds.
+
+    Short and long things are then disturbed alike by what else the machine does.
+    """
+    taken: list[float] = []
+    while sum(taken) < 2:
+        taken.append(measure())
+    return statistics.mean(taken)
+
+
+def declare(client: Any, name: str) -> None:
+    """Declare the setting called *name* as all subjects do."""
+    declaration: dict[str, Any] = {
+        "name": name,
+        "configurable_features": ["environment", "user"],
+        "type": "int",
+        "metadata": {},
+        "alias": None,
+        "default_value": 60,
+        "version": "1.0",
+    }
+    client.post("settings/declare", json=declaration).raise_for_status()
+
+
+SCENARIOS: dict[str, Callable[..., dict[str, Times]]] = {
+    "look_ups": look_ups,
+    "look_ups_by_rules": look_ups_by_rules,
+    "updates": updates,
+    "starts": starts,
 }
 
 
 def main() -> None:
-    """Measure the library that is named on the command line."""
-    (name,) = sys.argv[1:]
-    times: dict[str, dict[str, float]] = {}
-    for shape in INTRODUCTION:
-        names, call = SUBJECTS[name](shape)
-        names["floor"] = shape.floor
-        value = eval(call, dict(names))  # noqa: S307 - our own code
-        if value != shape.value:
-            raise AssertionError(f"{shape.title}: {name} returns {value!r}, not {shape.value!r}")
-        statements = {"subject": call, "floor": f"floor({shape.arguments})"}
-        taken = nanoseconds(statements, names, rounds=31, times=200)
-        times[shape.title] = {
-            **{name: statistics.median(each) for name, each in taken.items()},
-            "ratio": median_ratio(taken["subject"], taken["floor"]),
-        }
+    """Measure what the command line names."""
+    name, scenario, *arguments = sys.argv[1:]
+    subject = importlib.import_module(f"peer_subjects.{name}")
+    times = SCENARIOS[scenario](subject, *arguments)
     how = f"{platform.python_implementation()} {platform.python_version()}"
     print(json.dumps({"python": how, "times": times}))
 

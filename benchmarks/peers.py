@@ -1,14 +1,20 @@
-"""How does ``get()`` compare with libraries that do the same?
+"""How does heksher compare with libraries that do the same?
 
-Each library gets an environment of its own and a process of its own, in which `peer_runner.py` asks it
-for the settings of the introduction, with the same rules, and a function written by hand beside it. So
-a name that two of them share, or one that cannot be installed, harms nothing. What is compared is how
-many times as long as the function by hand each of them takes.
+Each library gets an environment of its own and processes of its own, in which `peer_runner.py` asks it
+for a scenario, and measures a floor beside it. So a name that two of them share, or one that cannot be
+installed, harms nothing. What is compared is how many times as long as that floor each of them takes.
 
-Run it by ``tox -e peers``; it needs a package index, once. ``--save FILE`` keeps the table as JSON,
-``--check-targets`` fails for a target that is missed, and for a library that could not be asked.
+- Look-ups: the introduction's settings; the floor is the function that one would write by hand. All
+  libraries are asked. Three processes each, one after another, as no two processes are equally fast.
+- Updates: 100,000 rules in one answer; the floor is ``json.loads`` of it. Against heksher-py 0.2.2.
+- Starts: 1,500 settings that the service has already; the floor is to ask for all of them by httpx
+  alone. Against heksher-py 0.2.2.
 
-Conclude: what you gain, or lose, by changing from one to the other, in the call that you make most.
+Run it by ``tox -e peers``; it needs a package index, once. ``--save FOLDER`` keeps the tables there, as
+JSON, and the times of look-ups by number of rules. ``--check-targets`` fails for a target that is missed,
+and for a library that could not be asked.
+
+Conclude: what you gain, or lose, by changing from one to the other.
 """
 
 from __future__ import annotations
@@ -16,145 +22,318 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from peer_list import BEFORE, OURS, SDKS, Peer
+
 HERE = Path(__file__).resolve().parent
+#: What the runner calls the time of one declaration.
+DECLARATION = "a declaration"
+#: In how many processes look-ups are measured.
+PROCESSES = 3
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A library to ask.
+class Times(TypedDict):
+    """Seconds of subject and floor, and their ratio."""
 
-    Attributes:
-        subject: its name for `peer_runner.py`.
-        requirements: for pip.
-        asked: what it was asked to do, in fairness to it.
-        at_least: how many times as fast we are to be; None for no target.
-    """
-
-    subject: str
-    requirements: tuple[str, ...]
-    asked: str
-    at_least: float | None = None
+    subject: float
+    floor: float
+    ratio: float
 
 
 class Answer(TypedDict):
-    """What the runner prints: nanoseconds of subject and floor, and their ratio, by shape."""
+    """What the runner prints: times by what was measured."""
 
     python: str
-    times: dict[str, dict[str, float]]
+    times: dict[str, Times]
 
 
-OURS = Peer("ours", (str(HERE.parent),), "rules published as after an update")
-PEERS = (
-    Peer(
-        "heksher-0.2.2",
-        ("heksher==0.2.2", "pydantic<2"),
-        "ThreadHeksherClient, all contexts tracked, the same rules, no update running",
-        50,
-    ),
-    Peer(
-        "openfeature",
-        ("openfeature-sdk==0.10.0",),
-        "openfeature-sdk 0.10.0, in-memory provider, whose evaluator calls the function by hand; "
-        "constants in the API's context, the context variable in the transaction's",
-        30,
-    ),
-)
-HEAD = (
-    "shape",
-    "peer",
-    "a call",
-    "its floor",
-    "ratio",
-    "our ratio",
-    "we are faster",
-    "target",
-    "met",
-)
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what was measured, of whom, and how we compare."""
+
+    shape: str
+    peer: str
+    theirs: Times
+    ours: Times
+    at_least: float
+
+    @property
+    def faster(self) -> float:
+        """How many times as fast we are."""
+        return self.theirs["ratio"] / self.ours["ratio"]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether that is enough."""
+        return self.faster >= self.at_least
+
+    def cells(self) -> tuple[str, ...]:
+        """What stands in the table, as in `HEAD`."""
+        return (
+            self.shape,
+            self.peer,
+            figures(self.theirs),
+            figures(self.ours),
+            f"{self.faster:.1f} x",
+            f"at least {self.at_least:g} x",
+            "yes" if self.is_met else "NO",
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was measured of all that were asked.
+
+    Attributes:
+        title: the scenario.
+        rows: the comparisons.
+        asked: what each was asked to do, in fairness to it.
+    """
+
+    title: str
+    rows: list[Row]
+    asked: dict[str, str]
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """Return the lines below `HEAD`."""
+        return [row.cells() for row in self.rows]
+
+
+HEAD = ("what", "library", "its time / floor", "our time / floor", "we are faster", "target", "met")
 
 
 def main() -> None:
-    """Ask everyone, and print the table."""
-    parser = argparse.ArgumentParser(description="Compare get() with other libraries.")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write the table as JSON, too")
+    """Ask everyone, and print the tables."""
+    parser = argparse.ArgumentParser(description="Compare heksher with other libraries.")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results, too")
     parser.add_argument("--check-targets", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="heksher-peers-") as folder:
-        answers = {peer.subject: ask(peer, Path(folder)) for peer in (OURS, *PEERS)}
-    ours = answers[OURS.subject]
-    if ours is None:
-        sys.exit("peers: this library itself could not be asked")
-    rows = [row for peer in PEERS for row in compared(peer, answers[peer.subject], ours)]
-    print(f"\n{ours['python']}, median of 31 rounds")
-    for line in (HEAD, ("---",) * len(HEAD), *rows):
-        print("| " + " | ".join(line) + " |")
-    for peer in PEERS:
-        print(f"{peer.subject}: {peer.asked}")
+        asking = Asking(Path(folder), (OURS, BEFORE, *SDKS))
+        tables = [look_ups(asking), updates(asking), starts(asking)]
+        by_rules = look_ups_by_rules(asking)
+    overall = compared_with_sdks(tables[0])
+    for table in tables:
+        print(f"\n{table.title}, {asking.python}")
+        for line in (HEAD, ("---",) * len(HEAD), *table.cells()):
+            print("| " + " | ".join(line) + " |")
+        for peer, what in table.asked.items():
+            print(f"{peer}: {what}")
+    print("", overall, *asking.notes, sep="\n")
     if options.save is not None:
-        asked = {peer.subject: peer.asked for peer in PEERS}
-        results = {"python": ours["python"], "rows": rows, "asked": asked}
-        options.save.write_text(json.dumps(results, indent=1) + "\n")
-    lacking = [peer.subject for peer in PEERS if answers[peer.subject] is None]
-    if options.check_targets and (lacking or any(row[-1] == "NO" for row in rows)):
+        results: dict[str, object] = {"python": asking.python}
+        for table in tables:
+            results[table.title] = {"rows": table.cells(), "asked": table.asked}
+        save(options.save / "peers.json", {**results, "overall": overall, "notes": asking.notes})
+        if by_rules is not None:
+            save(options.save / "by_rules.json", by_rules)
+    is_met = all(row.is_met for table in tables for row in table.rows)
+    if options.check_targets and (asking.left_out or not is_met):
         sys.exit("peers: a target is missed, or a library could not be asked")
 
 
-def ask(peer: Peer, folder: Path) -> Answer | None:
-    """What the runner says of *peer*, or None if that cannot be found out."""
-    place = folder / peer.subject
-    venv.create(place, with_pip=True)
-    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
-    # Neither the sources here nor what is installed beside this script.
-    environment = {name: each for name, each in os.environ.items() if name[:6] != "PYTHON"}
-    try:
-        run(environment, python, "-m", "pip", "install", "--quiet", *peer.requirements)
-        printed = run(environment, python, HERE / "peer_runner.py", peer.subject)
-    except subprocess.CalledProcessError as error:
-        print(f"peers: {peer.subject} is left out: exit code {error.returncode}", flush=True)
-        return None
-    answer: Answer = json.loads(printed)
-    return answer
+def save(file: Path, results: Mapping[str, object]) -> None:
+    """Keep *results* as JSON."""
+    file.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def run(environment: dict[str, str], *command: str | Path) -> str:
-    """Run *command*, show it, and return what it prints."""
-    print("peers:", *command, flush=True)
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-    return done.stdout
+# --- what is asked --------------------------------------------------------------------------------
 
 
-def compared(peer: Peer, answer: Answer | None, ours: Answer) -> list[tuple[str, ...]]:
-    """The lines of the table for *peer*."""
-    rows: list[tuple[str, ...]] = []
-    if answer is None:
-        return rows
-    for shape, times in answer["times"].items():
-        theirs, own = times["ratio"], ours["times"][shape]["ratio"]
-        target, met = "", ""
-        if peer.at_least is not None:
-            target = f"at least {peer.at_least:g}"
-            met = "yes" if theirs / own >= peer.at_least else "NO"
-        rows.append(
-            (
-                shape,
-                peer.subject,
-                f"{times['subject']:.0f} ns",
-                f"{times['floor']:.1f} ns",
-                f"{theirs:.1f}",
-                f"{own:.2f}",
-                f"{theirs / own:.1f} x",
-                target,
-                met,
-            )
+class Asking:
+    """The environments, one for each library that can be installed.
+
+    Attributes:
+        left_out: those that could not be installed, or failed since.
+        python: the interpreter.
+        notes: what else is to be known.
+    """
+
+    def __init__(self, folder: Path, peers: Iterable[Peer]) -> None:
+        self.left_out: set[Peer] = set()
+        self.python = ""
+        self.notes: list[str] = []
+        self._folder = folder
+        for peer in peers:
+            place = folder / peer.subject
+            venv.create(place, with_pip=True)
+            self._run(peer, "-m", "pip", "install", "--quiet", *peer.requirements)
+
+    def ask(self, peer: Peer, scenario: str, *arguments: str) -> dict[str, Times] | None:
+        """What the runner says, or None if that cannot be found out."""
+        if peer in self.left_out:
+            return None
+        printed = self._run(peer, HERE / "peer_runner.py", peer.subject, scenario, *arguments)
+        if printed is None:
+            return None
+        answer: Answer = json.loads(printed)
+        self.python = answer["python"]
+        return answer["times"]
+
+    @contextmanager
+    def service(self) -> Generator[str]:
+        """Run the service that this library embeds, and yield its address."""
+        features = ("--features", "environment,user,theme")
+        command = (self._interpreter(OURS), "-m", "heksher", "serve", "--port", "0", *features)
+        with subprocess.Popen(  # noqa: S603
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                words = process.stdout.readline().split()
+                if not words:
+                    sys.exit("peers: the service did not start")
+                yield words[-1]
+            finally:
+                process.terminate()
+
+    def _interpreter(self, peer: Peer) -> Path:
+        return self._folder / peer.subject / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+    def _run(self, peer: Peer, *arguments: str | Path) -> str | None:
+        """Run the interpreter of *peer*, show it, and return what it prints."""
+        print("peers:", peer.title, *arguments, flush=True)
+        done = subprocess.run(  # noqa: S603
+            (self._interpreter(peer), *arguments),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
-    return rows
+        if done.returncode == 0:
+            return done.stdout
+        if peer is OURS:
+            sys.exit("peers: this library itself could not be asked")
+        self.left_out.add(peer)
+        why = "could not be installed" if "pip" in arguments else "failed"
+        self.notes.append(f"{peer.title} is left out: it {why}.")
+        print(f"peers: {self.notes[-1]}", flush=True)
+        return None
+
+
+def environment() -> dict[str, str]:
+    """The variables of other processes: they see neither these sources nor what is installed here."""
+    return {name: each for name, each in os.environ.items() if name[:6] != "PYTHON"}
+
+
+def look_ups(asking: Asking) -> Table:
+    """Ask everyone for the introduction's settings."""
+    everyone = (OURS, BEFORE, *SDKS)
+    answers: dict[Peer, list[dict[str, Times]]] = {peer: [] for peer in everyone}
+    for _ in range(PROCESSES):
+        for peer in everyone:
+            times = asking.ask(peer, "look_ups")
+            if times is not None:
+                answers[peer].append(times)
+    ours = middle(answers[OURS])
+    rows = [
+        Row(shape, peer.title, theirs, ours[shape], 50 if peer is BEFORE else 30)
+        for peer in (BEFORE, *SDKS)
+        if answers[peer]
+        for shape, theirs in middle(answers[peer]).items()
+    ]
+    return Table("look-ups", rows, {peer.title: peer.look_ups for peer in everyone})
+
+
+def middle(answers: list[dict[str, Times]]) -> dict[str, Times]:
+    """The medians of what several processes say."""
+    return {shape: middle_of([times[shape] for times in answers]) for shape in answers[0]}
+
+
+def middle_of(times: list[Times]) -> Times:
+    """The medians of *times*."""
+    return {
+        "subject": statistics.median(each["subject"] for each in times),
+        "floor": statistics.median(each["floor"] for each in times),
+        "ratio": statistics.median(each["ratio"] for each in times),
+    }
+
+
+def look_ups_by_rules(asking: Asking) -> dict[str, object] | None:
+    """Nanoseconds of a look-up by number of rules: what a plot of them needs.
+
+    All are on the same floor: that of our process, times each side's ratio to its own.
+    """
+    ours, before = (asking.ask(peer, "look_ups_by_rules") for peer in (OURS, BEFORE))
+    if ours is None or before is None:
+        return None
+    floor = [1e9 * times["floor"] for times in ours.values()]
+    series = {
+        title: [
+            round(each["ratio"] * least, 1)
+            for each, least in zip(times.values(), floor, strict=True)
+        ]
+        for title, times in ((OURS.title, ours), (BEFORE.title, before))
+    }
+    series["floor"] = [round(each, 1) for each in floor]
+    return {"python": asking.python, "rules": [int(each) for each in ours], "series": series}
+
+
+def updates(asking: Asking) -> Table:
+    """Ask for large updates."""
+    ours, before = (asking.ask(peer, "updates") for peer in (OURS, BEFORE))
+    rows: list[Row] = []
+    if ours is not None and before is not None:
+        rows = [Row(title, BEFORE.title, before[title], times, 3) for title, times in ours.items()]
+    return Table("updates", rows, {peer.title: peer.updates for peer in (OURS, BEFORE)})
+
+
+def starts(asking: Asking) -> Table:
+    """Ask for starts, with settings that the service has already."""
+    with asking.service() as url:
+        ours, before = (asking.ask(peer, "starts", url) for peer in (OURS, BEFORE))
+    rows: list[Row] = []
+    if ours is not None and before is not None:
+        del ours[DECLARATION]
+        declaration = before.pop(DECLARATION)["subject"]
+        kind = min(before, key=lambda kind: before[kind]["ratio"])
+        rows = [
+            Row(f"on {own}", BEFORE.title, before[kind], each, 20) for own, each in ours.items()
+        ]
+        asking.notes.append(
+            "The service of the starts is the one that this library embeds, with its data in memory; "
+            f"a declaration by httpx alone takes {shown(declaration)} there. Of the clients of "
+            f"{BEFORE.title}, the one on {kind} starts faster."
+        )
+    return Table("starts", rows, {peer.title: peer.starts for peer in (OURS, BEFORE)})
+
+
+def compared_with_sdks(table: Table) -> str:
+    """How we compare with the fastest SDK, whichever that is for a call."""
+    titles = [peer.title for peer in SDKS]
+    times = min((row.faster for row in table.rows if row.peer in titles), default=0.0)
+    return (
+        f"The fastest of the SDKs takes {times:.0f} times as long as ours, or more, in each call."
+    )
+
+
+def figures(times: Times) -> str:
+    """The ratio of *times*, and the two that it is of."""
+    ratio = times["ratio"]
+    both = f"{shown(times['subject'])} / {shown(times['floor'])}"
+    return f"{ratio:.{1 if ratio > 10 else 2}f} ({both})"
+
+
+def shown(seconds: float) -> str:
+    """*seconds* with a unit that suits them."""
+    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
 
 
 if __name__ == "__main__":

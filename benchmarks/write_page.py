@@ -25,7 +25,11 @@ def with_tables(page: str) -> str:
     """Return *page* with the tables of the saved results, each between its two comments."""
     runs = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("[0-9]*.json"))]
     page = _between(page, "ratios", ratios(runs))
-    return _between(page, "peers", peers(json.loads((RESULTS / "peers.json").read_text())))
+    run = json.loads((RESULTS / "peers.json").read_text())
+    for scenario in ("look-ups", "updates", "starts"):
+        page = _between(page, scenario, peers(run[scenario]))
+    page = _between(page, "overall", [f"{run['overall']} (On {run['python']}.)"])
+    return _between(page, "notes", run["notes"])
 
 
 def ratios(runs: list[dict[str, Any]]) -> list[str]:
@@ -51,16 +55,21 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
     return _markdown(lines)
 
 
-def peers(run: dict[str, Any]) -> list[str]:
-    """The table of peers: each beside its own floor, and what each was asked to do."""
-    head = ["shape", "library", "a call / its floor", "ours", "ours is faster", "target"]
-    lines = [head]
-    for shape, peer, call, floor, ratio, ours, faster, target, met in run["rows"]:
-        mark = " (missed)" if met == "NO" else ""
-        figures = f"{ratio} ({call} / {floor})"
-        lines.append([shape, peer, figures, ours, f"**{faster}**{mark}", target])
-    asked = [f"- {peer}: {what}." for peer, what in run["asked"].items()]
-    return [*_markdown(lines), "", f"On {run['python']}. What was asked of each:", "", *asked]
+def peers(table: dict[str, Any]) -> list[str]:
+    """A table of peers: what each takes, beside what it was asked to do."""
+    whats = list(dict.fromkeys(row[0] for row in table["rows"]))
+    ours = {what: own for what, _, _, own, _, _, _ in table["rows"]}
+    lines = [["library", *whats, "target", "what was asked of it"]]
+    lines.append(["ours", *(ours[what] for what in whats), "", table["asked"]["ours"]])
+    for library in dict.fromkeys(row[1] for row in table["rows"]):
+        cells = {
+            what: f"**{faster}**{' missed' if met == 'NO' else ''}: {theirs}"
+            for what, peer, theirs, _, faster, _, met in table["rows"]
+            if peer == library
+        }
+        (target,) = {row[5] for row in table["rows"] if row[1] == library}
+        lines.append([library, *(cells[what] for what in whats), target, table["asked"][library]])
+    return _markdown(lines)
 
 
 def _markdown(lines: list[list[str]]) -> list[str]:
