@@ -69,12 +69,12 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
             note_calls(_lookup, "decide")
             note_calls(_compile, "compile_source")
             calls.clear()
-            before = [(each.published, each.get.__code__) for each in (setting, plain)]  # type: ignore[attr-defined]
+            before = [(each.published, each.get.__code__) for each in (setting, plain)]
             for _ in range(3):
                 await client.reload()
             assert statuses == [200, 304, 304, 304]
             assert not calls
-            after = [(each.published, each.get.__code__) for each in (setting, plain)]  # type: ignore[attr-defined]
+            after = [(each.published, each.get.__code__) for each in (setting, plain)]
             for old, new in zip(before, after, strict=True):
                 assert all(one is other for one, other in zip(old, new, strict=True))
             # And all of that would have been noticed.
@@ -167,7 +167,8 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
             before = [each.published for each in settings]
             assert await statuses_of_an_update() == [304, 200]
             assert values() == (1, 2)
-            assert [each.published for each in settings[:-1]] == before[:-1]
+            same = [each.published is old for each, old in zip(settings, before, strict=True)]
+            assert same == [*[True] * (len(settings) - 1), False]
 
             scene.service.rules[first.name][0]["value"] = 3
             assert await statuses_of_an_update() == [200, 304]
