@@ -1,10 +1,11 @@
-"""Fixtures for all tests: the backends, one after another, and a process state as after an import."""
+"""Fixtures for all tests: backends and databases, one after another, and a fresh process state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from databases import SQLITE, Database
 from harness import HARNESSES, Harness
 
 from heksher import testing
@@ -34,3 +35,10 @@ def backend(request: pytest.FixtureRequest) -> Harness:
     """One body for all backends: the test is run once on each."""
     harness: type[Harness] = request.param
     return harness()
+
+
+@pytest.fixture(scope="session", params=[SQLITE], ids=lambda database: database.name)
+def database(request: pytest.FixtureRequest) -> Database:
+    """One body for all databases of the service: the test is run once on each."""
+    found: Database = request.param
+    return found

@@ -91,9 +91,15 @@ def required(fields: dict[str, Json], name: str) -> Json:
     return fields[name]
 
 
-def text(fields: dict[str, Json], field: str) -> str:
-    """A field that holds any text."""
-    return _text(required(fields, field), field)
+def place(fields: dict[str, Json]) -> tuple[str, bool]:
+    """Where a feature is to go: another one's name, any text, and whether it goes after that.
+
+    With ``to_after`` and ``to_before`` the former counts; null is as if left out.
+    """
+    for field in ("to_after", "to_before"):
+        if fields.get(field) is not None:
+            return _text(fields[field], field), field == "to_after"
+    raise malformed("to_after or to_before must name a context feature")
 
 
 def setting_name(fields: dict[str, Json], field: str) -> str:

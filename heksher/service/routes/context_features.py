@@ -62,8 +62,7 @@ class ContextFeatures:
         """One goes to another place in the order."""
         name = call.name()
         fields = call.fields()
-        after = fields.get("to_after") is not None
-        anchor = bodies.text(fields, "to_after" if after else "to_before")
+        anchor, after = bodies.place(fields)
         with self._storage.writing() as writer:
             features = writer.features()
             if name not in features or anchor not in features:

@@ -1,0 +1,118 @@
+"""What the recordings leave open: methods of a path, places of rules, odd names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from databases import Database
+from transcript_replay import Answer, Request, call
+
+_DECLARED = {"name": "a", "configurable_features": ["user"], "type": "int", "default_value": 1}
+_RULE = {"setting": "a", "feature_values": {"user": "x"}, "value": 2}
+
+
+def _answers(database: Database, *requests: tuple[str, str, Any]) -> list[Answer]:
+    """The answers after one setting, ``a``, was declared, and one rule added."""
+
+    async def main() -> list[Answer]:
+        app = database.fresh_app(["user", "theme"])
+        answers: list[Answer] = []
+        async with app.router.lifespan_context(app):
+            start = [("POST", "/settings/declare", _DECLARED), ("POST", "/rules", _RULE)]
+            for method, path, body in (*start, *requests):
+                content = b"" if body is None else json.dumps(body).encode()
+                request = Request(method, f"/api/v1{path}", None, [], content)
+                answers.append(await call(app, request))
+        return answers[len(start) :]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/context_features", "GET, POST"),
+        ("/context_features/user", "DELETE, GET"),
+        ("/context_features/user/index", "PATCH"),
+        ("/settings", "GET"),
+        ("/settings/declare", "DELETE, GET, POST"),
+        ("/settings/a", "DELETE, GET"),
+        ("/settings/a/name", "PUT"),
+        ("/settings/a/type", "PUT"),
+        ("/settings/a/configurable_features", "PUT"),
+        ("/settings/a/metadata", "DELETE, GET, POST, PUT"),
+        ("/settings/a/metadata/k", "DELETE, PUT"),
+        ("/rules", "POST"),
+        ("/rules/1", "DELETE, GET, PATCH"),
+        ("/rules/1/value", "PUT"),
+        ("/rules/1/metadata", "DELETE, GET, POST, PUT"),
+        ("/rules/1/metadata/k", "DELETE, PUT"),
+        ("/query", "GET"),
+    ],
+)
+def test_allow_names_all_methods_of_a_path(database: Database, path: str, methods: str) -> None:
+    (answer,) = _answers(database, ("TRACE", path, None))
+    assert (answer.status, answer.headers["allow"]) == (405, methods)
+
+
+def test_the_location_of_a_new_rule_leads_to_it(database: Database) -> None:
+    new = _RULE | {"feature_values": {"user": "y"}}
+    (created,) = _answers(database, ("POST", "/rules", new))
+    location = created.headers["location"].removeprefix("/api/v1")
+    _, found = _answers(database, ("POST", "/rules", new), ("GET", location, None))
+    assert json.loads(found.body)["feature_values"] == [["user", "y"]]
+
+
+@pytest.mark.parametrize("name", ["declare", "search", "metadata", "query"])
+def test_settings_named_like_routes_are_changed_like_others(database: Database, name: str) -> None:
+    *changed, found, deleted = _answers(
+        database,
+        ("POST", "/settings/declare", _DECLARED | {"name": name}),
+        ("PUT", f"/settings/{name}/metadata/k", {"value": 1, "version": "1.1"}),
+        (
+            "PUT",
+            f"/settings/{name}/configurable_features",
+            {"configurable_features": ["theme"], "version": "2.0"},
+        ),
+        ("GET", f"/settings/{name}", None),
+        ("DELETE", f"/settings/{name}", None),
+    )
+    assert [answer.status for answer in (*changed, deleted)] == [200, 204, 204, 204]
+    assert json.loads(found.body) == {
+        "name": name,
+        "configurable_features": ["theme"],
+        "type": "int",
+        "default_value": 1,
+        "metadata": {"k": 1},
+        "aliases": [],
+        "version": "2.0",
+    }
+
+
+def test_metadata_that_is_loosely_equal_is_stored(database: Database) -> None:
+    """A declaration of it would change nothing; said outright it does."""
+    *_, setting, rule = _answers(
+        database,
+        ("PUT", "/settings/a/metadata", {"metadata": {"k": 1}, "version": "1.1"}),
+        ("PUT", "/settings/a/metadata", {"metadata": {"k": True}, "version": "1.2"}),
+        ("PUT", "/rules/1/metadata", {"metadata": {"k": 1}}),
+        ("PUT", "/rules/1/metadata/k", {"value": True}),
+        ("GET", "/settings/a/metadata", None),
+        ("GET", "/rules/1/metadata", None),
+    )
+    assert setting.body == rule.body == b'{"metadata":{"k":true}}'
+
+
+def test_a_value_of_the_wrong_type_is_told_apart_from_one_that_cannot_be_kept(
+    database: Database,
+) -> None:
+    answers = _answers(
+        database,
+        ("PUT", "/rules/1/value", {"value": "\ud800"}),
+        ("PUT", "/rules/1/value", {"value": 2**64}),
+        ("PUT", "/rules/2/value", {"value": 2**64}),
+    )
+    assert [answer.status for answer in answers] == [400, 422, 404]
