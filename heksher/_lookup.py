@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import CO_NESTED
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -120,6 +121,10 @@ class _CompiledGetter(Generic[T]):
         if not self._is_forwarding:
             self.function.__code__ = code
             return
+        # As if it stood inside another function: threads count their references to such ones. The rest
+        # is left to the garbage collector on the free-threaded CPython 3.14, which overlooks calls that
+        # are under way, and would take the globals of a function that was replaced meanwhile.
+        code = code.replace(co_flags=code.co_flags | CO_NESTED)
         self._globals["current·"] = FunctionType(
             code, {**self._globals, "current·": None, **source.objects}, "get"
         )
