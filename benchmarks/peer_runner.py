@@ -100,17 +100,17 @@ def in_turn(*loops: Loop) -> list[list[float]]:
     All are made to last equally long, a part of a millisecond: a busy machine interrupts what lasts
     longer in each round, and so would make the slower side seem slower still.
     """
-    rounds_of = dict.fromkeys(loops, 1)
+    turns = dict.fromkeys(loops, 1)
     for loop in loops:
-        while loop(rounds_of[loop]) < LASTS:
-            rounds_of[loop] *= 2
+        while loop(turns[loop]) < LASTS:
+            turns[loop] *= 2
     bare = loop_of("pass", {})
     least = statistics.median(bare(1000) for _ in range(ROUNDS)) / 1000 / REPEATED
     taken: dict[Loop, list[float]] = {loop: [] for loop in loops}
     order = list(loops)
     for _ in range(ROUNDS):
         for loop in order:
-            taken[loop].append(loop(rounds_of[loop]) / rounds_of[loop] / REPEATED - least)
+            taken[loop].append(loop(turns[loop]) / turns[loop] / REPEATED - least)
         order.reverse()
     return list(taken.values())
 
