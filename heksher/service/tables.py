@@ -57,7 +57,9 @@ class MetadataValue(TypeDecorator[Any]):
         return value if dialect.name == "postgresql" else wire_json.write(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "postgresql" else wire_json.read(value.encode())
+        if dialect.name == "postgresql":
+            return wire_json.normal_metadata(value)
+        return wire_json.read(value.encode())
 
 
 def _of_setting() -> Column[str]:
