@@ -66,20 +66,21 @@ def state(number: int, value: int) -> Published[int]:
     """
     here, elsewhere = f"e{number % 2}", f"e{1 - number % 2}"
     default = MIXED
-    rules: list[tuple[int, tuple[tuple[str, str], ...]]]
+    rules: list[tuple[int, tuple[tuple[str, str], ...]]] = []
     match number % 6:
         case 0:  # the first look-up
-            rules = [(value, (JIM, DARK)), (MIXED, (DARK,)), (MIXED, (JIM,))]
+            rules += [(value, (JIM, DARK)), (MIXED, (DARK,)), (MIXED, (JIM,))]
         case 1:  # the second
-            rules = [(MIXED, (EVE, DARK)), (value, (DARK,)), (MIXED, (JIM,))]
+            rules += [(MIXED, (EVE, DARK)), (value, (DARK,)), (MIXED, (JIM,))]
         case 2:  # the third
-            rules = [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (value, (JIM,))]
+            rules += [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (value, (JIM,))]
         case 3:  # none of them
-            rules, default = [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (MIXED, (EVE,))], value
+            rules += [(MIXED, (EVE, DARK)), (MIXED, (LIGHT,)), (MIXED, (EVE,))]
+            default = value
         case 4:  # there is just one
-            rules = [(value, (DARK,))]
+            rules += [(value, (DARK,))]
         case _:  # there is none
-            rules, default = [], value
+            default = value
     rules.append((MIXED, (("environment", elsewhere), JIM, DARK)))
     numbered = tuple(Rule(each, given, place) for place, (each, given) in enumerate(rules, 1))
     source = here if number % 4 < 2 else ContextVar("environment", default=here)
