@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from types import CodeType
 from typing import Any, Final
 
@@ -127,15 +128,10 @@ def decide(
         return Plan(tuple(features), {}, Search((), table.default), None, started=False)
     constants = {name: each for name, each in sources.items() if isinstance(each, str)}
     ranked = _ranked(table)
-    values = [_values(group, {}) for group in ranked]
-    search = _search(ranked, values, table.default, {})
+    search = _search(ranked, [group.values for group in ranked], table.default, {})
     if not constants:
         return Plan(tuple(features), sources, search, None, started=True)
-    folded_values = [
-        # Where nothing is folded, the dict is the same.
-        each if constants.keys().isdisjoint(group.features) else _values(group, constants)
-        for group, each in zip(ranked, values, strict=True)
-    ]
+    folded_values = [_folded(group, constants) for group in ranked]
     folded = _search(ranked, folded_values, table.default, constants)
     return Plan(tuple(features), sources, search, folded, started=True)
 
@@ -151,36 +147,24 @@ def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
     )
 
 
-def _values(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
+def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
     """Return what the rules of one set say, by key, where the features of *constants* are fixed.
 
     Rules for other values vanish, and these conditions disappear from the keys.
     """
-    indices: Sequence[int] = range(len(group))
-    for name, column in zip(group.features, group.columns, strict=True):
-        if name in constants:
-            fixed = constants[name]
-            indices = [index for index in indices if column[index] == fixed]
-
-    def chosen(column: Sequence[Any]) -> Sequence[Any]:
-        if len(indices) == len(group):
-            return column
-        return [column[index] for index in indices]
-
-    columns = dict(zip(group.features, group.columns, strict=True))
-    key = [chosen(columns[name]) for name in _key(group.features, constants)]
-    if len(key) == 1:
-        keys: Sequence[Any] = key[0]
-    else:
-        keys = list(zip(*key, strict=True)) if key else [()] * len(indices)
-    values = chosen(group.values)
-    found = dict(zip(keys, values, strict=True))
-    if len(found) < len(keys):
-        # The service stored some twice, as it may when two writers race. The newest one counts.
-        ids = chosen(group.ids)
-        places = sorted(range(len(ids)), key=ids.__getitem__)
-        found = {keys[place]: values[place] for place in places}
-    return found
+    names = _key(group.features, {})
+    fixed = [place for place, name in enumerate(names) if name in constants]
+    if not fixed:
+        return group.values
+    # One alone where there is one, several as a tuple: as keys are.
+    fixed_part = itemgetter(*fixed)
+    wanted = fixed_part([constants.get(name) for name in names])
+    if len(fixed) == len(names):
+        return {(): group.values[wanted]} if wanted in group.values else {}
+    kept_part = itemgetter(*(place for place in range(len(names)) if place not in fixed))
+    return {
+        kept_part(key): value for key, value in group.values.items() if fixed_part(key) == wanted
+    }
 
 
 def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
-"""Many rules in little memory: in columns, by the features that they ask for.
+"""Many rules in little memory: by the features that they ask for, in the dicts that look-ups ask.
 
 Pure. A rule of its own costs hundreds of bytes and an object that the garbage collector looks at;
-here it is an entry in each of a few lists, which is also what a look-up is quickly made from.
+here it is an entry of a dict, which a call needs in any case, and a number.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from heksher.rules import Rule
 
@@ -20,18 +20,19 @@ class RuleGroup(Generic[T]):
 
     Attributes:
         features: in the service's order.
-        columns: for each feature the values that the rules ask for.
-        values: what the rules say.
-        ids: the service's numbers for them; -1 for none.
+        values: what the rules say, by what they ask for: the value of the one feature; else a tuple
+            of the values of all, the latest feature first.
+        ids: the service's numbers for them, in the order of `values`; -1 for none.
     """
 
-    __slots__ = ("columns", "features", "ids", "values")
+    __slots__ = ("_places", "features", "ids", "values")
 
     def __init__(self, features: tuple[str, ...]) -> None:
         self.features = features
-        self.columns: tuple[list[str], ...] = tuple([] for _ in features)
-        self.values: list[T] = []
+        self.values: dict[Any, T] = {}
         self.ids: array[int] | list[int] = array("q")
+        # Where each rule stands; None as long as nobody asked.
+        self._places: dict[Any, int] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -39,9 +40,10 @@ class RuleGroup(Generic[T]):
     def extend(
         self,
         listed: tuple[str, ...],
-        values: Iterable[T],
+        values: Sequence[T],
         conditions: Sequence[tuple[tuple[str, str], ...]],
         ids: Iterable[int],
+        known: dict[str, str],
     ) -> None:
         """Add rules.
 
@@ -50,25 +52,58 @@ class RuleGroup(Generic[T]):
             values: their values.
             conditions: for each rule pairs of feature and value.
             ids: the service's numbers for them, or -1.
+            known: equal strings to be used instead, by themselves; others are added.
         """
-        for feature, column in zip(self.features, self.columns, strict=True):
+        columns: list[list[str]] = []
+        for feature in reversed(self.features):
             place = listed.index(feature)
-            column += [each[place][1] for each in conditions]
-        self.values += values
-        numbers = [*ids]
+            column = [each[place][1] for each in conditions]
+            columns.append([*map(known.setdefault, column, column)])
+        if len(columns) == 1:
+            keys: Sequence[Any] = columns[0]
+        else:
+            keys = [*zip(*columns, strict=True)] if columns else [()] * len(values)
+        numbers: array[int] | list[int] = [*ids]
         try:
-            self.ids.extend(array("q", numbers))
+            numbers = array("q", numbers)
         except OverflowError:  # no service has that many, but it may lie
-            self.ids = [*self.ids, *numbers]
+            self.ids = [*self.ids]
+        added = dict(zip(keys, values, strict=True))
+        if (
+            self._places is None
+            and len(added) == len(keys)
+            and added.keys().isdisjoint(self.values.keys())
+        ):
+            self.values.update(added)
+            self.ids.extend(numbers)
+        else:
+            self._extend_with_doubles(keys, values, numbers)
 
-    def rule(self, index: int) -> Rule[T]:
-        """Return one of the rules."""
-        conditions = tuple(
-            (feature, column[index])
-            for feature, column in zip(self.features, self.columns, strict=True)
-        )
-        number = self.ids[index]
-        return Rule(self.values[index], conditions, None if number == -1 else number)
+    def _extend_with_doubles(
+        self, keys: Iterable[Any], values: Iterable[T], ids: Iterable[int]
+    ) -> None:
+        """Add rules, of which the service stored some twice, as it may when two writers race.
+
+        The newest one counts.
+        """
+        if self._places is None:
+            self._places = {key: place for place, key in enumerate(self.values)}
+        for key, value, number in zip(keys, values, ids, strict=True):
+            place = self._places.setdefault(key, len(self.ids))
+            if place == len(self.ids):
+                self.ids.append(number)
+            elif number < self.ids[place]:
+                continue
+            self.ids[place] = number
+            self.values[key] = value
+
+    def rules(self) -> Iterator[Rule[T]]:
+        """Make the rules, one after another."""
+        is_single = len(self.features) == 1
+        for (key, value), number in zip(self.values.items(), self.ids, strict=True):
+            asked = (key,) if is_single else reversed(key)
+            conditions = tuple(zip(self.features, asked, strict=True))
+            yield Rule(value, conditions, None if number == -1 else number)
 
 
 class GroupedRules(Sequence[Rule[T]]):
@@ -91,7 +126,7 @@ class GroupedRules(Sequence[Rule[T]]):
         for rule in rules:
             listed = tuple([feature for feature, _ in rule.conditions])
             number = -1 if rule.rule_id is None else rule.rule_id
-            self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number])
+            self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number], {})
 
     @property
     def groups(self) -> Iterable[RuleGroup[T]]:
@@ -111,8 +146,7 @@ class GroupedRules(Sequence[Rule[T]]):
 
     def __iter__(self) -> Iterator[Rule[T]]:
         for group in self.groups:
-            for index in range(len(group)):
-                yield group.rule(index)
+            yield from group.rules()
 
     @overload
     def __getitem__(self, index: int) -> Rule[T]: ...

@@ -118,11 +118,13 @@ class Tracking:
             values[feature] = wanted
         return Tracking(values)
 
+    def values_of(self, feature: str) -> frozenset[str] | None:
+        """Return the values of *feature* that are tracked; None: all of them."""
+        return self._values.get(feature, frozenset()) if self._values else None
+
     def covers(self, feature: str, value: str) -> bool:
         """Whether contexts in which *feature* has *value* are tracked."""
-        if not self._values:
-            return True
-        values = self._values.get(feature, frozenset())
+        values = self.values_of(feature)
         return values is None or value in values
 
     def admits(self, conditions: Iterable[tuple[str, str]]) -> bool:

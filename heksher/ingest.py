@@ -6,11 +6,10 @@ the application added to the setting, `on_coerce` and validators, and survives i
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import starmap
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from heksher._rule_groups import GroupedRules
@@ -21,6 +20,12 @@ from heksher.setting import QueriedRule, Setting
 from heksher.status import CoercedRule, RejectedRule
 
 T = TypeVar("T")
+
+# Of a condition.
+_feature: Callable[[tuple[str, str]], str] = itemgetter(0)
+
+# The types of which equal values are one and the same. A bool or a float would be equal to an int.
+_SIMPLE = frozenset[type]((int, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +50,41 @@ class Ingestion(Generic[T]):
         setting: gives types, and the default value before, for when the new one is unusable.
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
+        known: strings and numbers by themselves: equal ones are used again, others are added.
     """
 
-    def __init__(self, setting: Setting[T], features: Sequence[str], tracking: Tracking) -> None:
+    def __init__(
+        self,
+        setting: Setting[T],
+        features: Sequence[str],
+        tracking: Tracking,
+        known: dict[Any, Any] | None = None,
+    ) -> None:
         self.setting = setting
         #: Those that are used for what comes.
         self.validators = setting.validators
         self._tracking = tracking
         # A tuple of its own, also where it is given one: `served.py` knows the table again by it.
         self._features = (*features,)
-        self._configurable, self._known = set(setting.configurable_features), set(features)
+        self._configurable, self._features_there = set(setting.configurable_features), set(features)
         self._rules = GroupedRules[T](self._features)
+        self._known = {} if known is None else known
         self._rejected: list[RejectedRule] = []
         self._coerced: list[CoercedRule] = []
-        # Many rules ask for few different sets of features.
-        self._verdicts: dict[tuple[str, ...], str | None] = {}
 
     def add(self, section: Section) -> None:
         """Take the rules of *section*, and not its default value."""
         name = self.setting.name
         self._rejected += [RejectedRule(name, None, problem) for problem in section.problems]
-        covers = self._tracking.covers
-        alike: defaultdict[tuple[str, ...], list[RuleData]] = defaultdict(list)
-        for data in section.rules:
-            conditions = data.context_features
-            if all(starmap(covers, conditions)):
-                alike[tuple([feature for feature, _ in conditions])].append(data)
-        for listed, rules in alike.items():
-            unusable = _unusable(listed, self._configurable, self._known)
+        asked = [tuple(map(_feature, data.context_features)) for data in section.rules]
+        alike: dict[tuple[str, ...], list[RuleData]] = {listed: [] for listed in asked}
+        for listed, data in zip(asked, section.rules, strict=True):
+            alike[listed].append(data)
+        for listed, all_rules in alike.items():
+            rules = self._tracked(listed, all_rules)
+            if not rules:
+                continue
+            unusable = _unusable(listed, self._configurable, self._features_there)
             if unusable is not None:
                 for data in rules:
                     self._reject(data, unusable)
@@ -80,10 +92,25 @@ class Ingestion(Generic[T]):
             usable, values = self._usable(rules)
             self._rules.group_of(listed).extend(
                 listed,
-                values,
+                self._shared(values),
                 [data.context_features for data in usable],
                 [data.rule_id for data in usable],
+                self._known,
             )
+
+    def _tracked(self, listed: tuple[str, ...], rules: list[RuleData]) -> list[RuleData]:
+        """Return those of *rules*, with conditions on the features *listed*, that are tracked."""
+        for place, feature in enumerate(listed):
+            values = self._tracking.values_of(feature)
+            if values is not None:
+                rules = [data for data in rules if data.context_features[place][1] in values]
+        return rules
+
+    def _shared(self, values: list[T]) -> list[T]:
+        """Return *values*, equal ones as one, where they are simple and repeat themselves."""
+        if not _SIMPLE.issuperset(map(type, values)) or 2 * len(set(values)) > len(values):
+            return values
+        return [*map(self._known.setdefault, values, values)]
 
     def _usable(self, rules: list[RuleData]) -> tuple[list[RuleData], list[T]]:
         """Return those of *rules* that can be used, and their values."""

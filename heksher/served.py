@@ -364,6 +364,8 @@ class ServedSettings:
                 for entry in self._entries.values()
                 if (raw := sections.get(entry.current_name)) is not None
             ]
+        # Many rules speak of the same users, those of other settings included.
+        known: dict[Any, Any] = {}
         for entry, raw in found:
             if self._closed or publication.is_withdrawn:
                 return
@@ -383,7 +385,7 @@ class ServedSettings:
                         self._readings.pop(setting, None)  # with it the report of it is replaced
                 self._note(entry, (RejectedRule(entry.name, None, str(error), error),), ())
                 continue
-            ingestions = [Ingestion(setting, features, tracking) for setting in changed]
+            ingestions = [Ingestion(setting, features, tracking, known) for setting in changed]
             for batch in section.read():
                 if self._closed or publication.is_withdrawn:
                     return

@@ -390,6 +390,63 @@ def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None
     assert [setting.get(user=user) for user in ("jim", "joe", "ann")] == [9, 5, 60]
 
 
+def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_it_comes() -> None:
+    ingestion = Ingestion(ttl_setting(), FEATURES, Tracking())
+    for part in (
+        [rule(1, 1, user="jim"), rule(5, 5, user="joe"), rule(3, 3, user="ann")],
+        [rule(4, 4, user="jim"), rule(2, 2, user="joe")],
+        [rule(6, 6, user="sue"), rule(2**70, 7, user="ann"), rule(8, 8, user="jim")],
+        [rule(9, 9, user="pat")],
+    ):
+        ingestion.add(Section(tuple(part)))
+    table = ingestion.finish(60).table
+    assert {each.conditions[0][1]: (each.value, each.rule_id) for each in table.rules} == {
+        "jim": (8, 8),
+        "joe": (5, 5),
+        "ann": (7, 2**70),
+        "sue": (6, 6),
+        "pat": (9, 9),
+    }
+
+
+def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equal() -> None:
+    def told(value: str, first: int, environment: str) -> str:
+        rules = [
+            {
+                "value": json.loads(value),
+                "context_features": [["environment", environment], ["user", f"user {number}"]],
+                "rule_id": first + number,
+            }
+            for number in range(4)
+        ]
+        return json.dumps({"default_value": json.loads(value), "rules": rules})
+
+    known: dict[Any, Any] = {}
+    read: list[Rule[Any]] = []
+    for type_, value in (
+        (int, "1000"),
+        (str, '"value"'),
+        (float, "1000.0"),
+        (int, "1"),
+        (bool, "true"),
+    ):
+        setting: Setting[Any] = Setting(
+            f"shared_{len(read)}", type_, ["environment", "user"], type_()
+        )
+        ingestion = Ingestion(setting, FEATURES, Tracking(), known)
+        for batch in open_section(told(value, len(read), "dev").encode()).read():
+            ingestion.add(batch)
+        found = list(ingestion.finish(json.loads(value)).table.rules)
+        assert [(type(each.value), each.value) for each in found] == [
+            (type_, json.loads(value))
+        ] * 4
+        read += found
+    assert len({id(each.value) for each in read[:4]}) == 1
+    assert len({id(each.value) for each in read[4:8]}) == 1
+    for condition, differing in ((0, 1), (1, 4)):
+        assert len({id(each.conditions[condition][1]) for each in read}) == differing
+
+
 def test_many_rules_are_read_a_few_at_a_time_and_none_is_lost() -> None:
     told = [
         {"value": number, "context_features": [["user", f"user{number}"]], "rule_id": number}
