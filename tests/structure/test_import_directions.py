@@ -292,6 +292,39 @@ def test_the_service_uses_nothing_of_the_package_but_its_version(module: str) ->
     assert used | imported <= {"__version__", "service"}
 
 
+#: Modules of the service that only decide: no web framework, no database, no I/O.
+PURE_SERVICE = [
+    f"heksher.service.{name}"
+    for name in (
+        "bodies",
+        "changes",
+        "declaration",
+        "errors",
+        "feature_order",
+        "filters",
+        "limits",
+        "records",
+        "wire_json",
+        "wire_types",
+    )
+]
+
+
+@pytest.mark.parametrize("module", PURE_SERVICE)
+def test_what_decides_in_the_service_knows_no_web_framework_and_no_database(module: str) -> None:
+    allowed = {"heksher.names", "heksher.exceptions", "heksher.service", *PURE_SERVICE}
+    wrong = [
+        str(each)
+        for each in imports_of(module)
+        if each.imported not in allowed
+        and (
+            (root := each.imported.partition(".")[0]) not in sys.stdlib_module_names
+            or root in {*ONLY_IN, *NOWHERE}
+        )
+    ]
+    assert wrong == []
+
+
 def test_the_library_knows_neither_the_service_nor_the_command_line() -> None:
     assert [
         str(each) for each in IMPORTS if each.module in LIBRARY and is_outside(each.imported)
