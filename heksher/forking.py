@@ -31,6 +31,9 @@ class Forkable(Protocol):
         """In the child, which holds them: go on with a loop and connections of its own."""
 
 
+#: Held around what must be done as a whole before a process forks: the locks that other libraries
+#: take meanwhile would never be given back in the child. Taken before any other lock.
+whole = threading.RLock()
 # Reentrant, since the garbage collector may run anything while it is held.
 _lock = threading.RLock()
 _clients: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -45,6 +48,7 @@ def watch(client: Forkable) -> None:
 
 def _before() -> None:
     # In the order in which they are taken everywhere: the registry's, then a client's own.
+    whole.acquire()
     registry.lock.acquire()
     _lock.acquire()
     _held.extend(_clients)
@@ -59,6 +63,7 @@ def _in_parent() -> None:
         client.let_go()
     _lock.release()
     registry.lock.release()
+    whole.release()
 
 
 def _in_child() -> None:

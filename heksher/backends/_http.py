@@ -22,6 +22,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import anyio
 import httpx
 
+from heksher import forking
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
     HeksherError,
@@ -216,7 +217,9 @@ class _TransportBase:
         # where httpcore leaves a socket open if it is cancelled instead of timed out.
         timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
         try:
-            return default(**{"timeout": timeout, **arguments})
+            # It reads certificates, and OpenSSL has locks of its own.
+            with forking.whole:
+                return default(**{"timeout": timeout, **arguments})
         except Exception as error:
             # Its text may show an argument's value, and that may be a password.
             said = str(error)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
-from misbehaving import MisbehavingServer, silence
+from harness import PATIENCE
+from misbehaving import MisbehavingServer, http, silence
 from service_process import ServiceProcess
+
+from heksher import ThreadHeksherClient
 
 pytestmark = [
     pytest.mark.integration,
@@ -40,3 +46,37 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
         "parent: ClientClosedError",
     ]
     assert ended.returncode == 0
+
+
+class SlowHeaders(dict[str, str]):
+    """Headers that an HTTP client is made with while another thread wants to fork."""
+
+    def __init__(self) -> None:
+        self.begun, self.wanted, self.done = (threading.Event() for _ in range(3))
+
+    def items(self) -> Any:
+        self.begun.set()
+        assert self.wanted.wait(PATIENCE)
+        sum(range(1_000_000))
+        self.done.set()
+        return super().items()
+
+
+def test_a_fork_waits_for_an_http_client_that_is_being_made() -> None:
+    headers = SlowHeaders()
+    with MisbehavingServer(http(b'{"version":"test"}')) as server:
+        client = ThreadHeksherClient(server.url, 60, [], http_client_args={"headers": headers})
+        thread = threading.Thread(target=client.ping)
+        thread.start()
+        assert headers.begun.wait(PATIENCE)
+        # Those that are registered last are called first.
+        os.register_at_fork(before=headers.wanted.set)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            os._exit(0 if headers.done.is_set() else 1)
+        _, status = os.waitpid(child, 0)
+        thread.join()
+        client.close()
+    assert os.waitstatus_to_exitcode(status) == 0
