@@ -30,10 +30,9 @@ def with_name(
         version: the version that comes with it.
         holder: the setting that *name* leads to so far, if any; an alias leads to its setting.
     """
-    has_version, has_name = _is_at(stored, version), name == stored.name
-    if has_version and has_name:
-        return stored
-    if not has_version:
+    if name == stored.name:
+        return _at(stored, version)
+    if not _is_at(stored, version):
         _check_higher(stored, version)
     if holder not in (None, stored.name):
         raise Refusal(409, "name already exists")

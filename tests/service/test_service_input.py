@@ -9,11 +9,10 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import pytest
+from databases import Database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transcript_replay import Answer, Request, call
-
-from heksher.service import create_app
 
 _VALUES = st.recursive(
     st.one_of(
@@ -78,11 +77,11 @@ _READS = ["/query?include_metadata=1", "/settings?include_additional_data=1", "/
 _Sent: TypeAlias = tuple[str, str, bytes]
 
 
-def _answers(requests: Sequence[_Sent]) -> list[Answer]:
+def _answers(database: Database, requests: Sequence[_Sent]) -> list[Answer]:
     """The answers that a fresh service gives, one request after another."""
 
     async def main() -> list[Answer]:
-        app = create_app(features=["user", "theme"])
+        app = database.fresh_app(["user", "theme"])
         answers: list[Answer] = []
         async with app.router.lifespan_context(app):
             for method, target, body in requests:
@@ -98,9 +97,9 @@ _START = [(method, path, json.dumps(body).encode()) for method, path, body in _B
 _STATE = [("GET", target, b"") for target in _READS]
 
 
-def _answer(sent: _Sent) -> Answer:
+def _answer(database: Database, sent: _Sent) -> Answer:
     """The answer to *sent*, after seeing that nothing changed if it is a refusal."""
-    answers = _answers([*_START, *_STATE, sent, *_STATE])
+    answers = _answers(database, [*_START, *_STATE, sent, *_STATE])
     before, (answer, *after) = answers[len(_START) : -len(_STATE) - 1], answers[-len(_STATE) - 1 :]
     assert answer.status < 500
     assert {each.status for each in (*before, *after)} == {200}
@@ -112,10 +111,12 @@ def _answer(sent: _Sent) -> Answer:
 @pytest.mark.parametrize(
     ("method", "path", "body"), _BODIES, ids=[f"{row[0]} {row[1]}" for row in _BODIES]
 )
-def test_what_each_route_takes_is_taken(method: str, path: str, body: dict[str, Any]) -> None:
+def test_what_each_route_takes_is_taken(
+    database: Database, method: str, path: str, body: dict[str, Any]
+) -> None:
     if (method, path, body) == _BODIES[1]:
         body = body | {"feature_values": {"user": "y"}}  # "x" has its rule from the start
-    assert _answer((method, path, json.dumps(body).encode())).status < 300
+    assert _answer(database, (method, path, json.dumps(body).encode())).status < 300
 
 
 @pytest.mark.parametrize(
@@ -124,29 +125,33 @@ def test_what_each_route_takes_is_taken(method: str, path: str, body: dict[str, 
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_fields_of_any_kind(
-    method: str, path: str, body: dict[str, Any], data: st.DataObject
+    database: Database, method: str, path: str, body: dict[str, Any], data: st.DataObject
 ) -> None:
     field = data.draw(st.sampled_from(sorted(body)))
-    answer = _answer((method, path, json.dumps(body | {field: data.draw(_VALUES)}).encode()))
+    answer = _answer(
+        database, (method, path, json.dumps(body | {field: data.draw(_VALUES)}).encode())
+    )
     if answer.status == 422:
         assert field in answer.body.decode()
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(["GET", "DELETE"]),
-    st.sampled_from(["/settings/{}", "/settings/{}/metadata", "/rules/{}", "/rules/{}/metadata",
+    method=st.sampled_from(["GET", "DELETE"]),
+    target=st.sampled_from(["/settings/{}", "/settings/{}/metadata", "/rules/{}", "/rules/{}/metadata",
                      "/rules/1/metadata/{}", "/context_features/{}", "/query?settings={}",
                      "/query?context_filters={}", "/settings?include_additional_data={}",
                      "/rules/search?setting=a&feature_values={}"]),
-    st.one_of(st.text(), st.integers().map(str), st.binary()),
+    text=st.one_of(st.text(), st.integers().map(str), st.binary()),
 )  # fmt: skip
-def test_paths_and_queries_of_any_kind(method: str, target: str, text: str | bytes) -> None:
-    _answer((method, target.format(quote(text)), b""))
+def test_paths_and_queries_of_any_kind(
+    database: Database, method: str, target: str, text: str | bytes
+) -> None:
+    _answer(database, (method, target.format(quote(text)), b""))
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.binary())
-def test_bodies_of_any_bytes(body: bytes) -> None:
-    answers = _answers([(method, path, body) for method, path, _ in _BODIES])
+@given(body=st.binary())
+def test_bodies_of_any_bytes(database: Database, body: bytes) -> None:
+    answers = _answers(database, [(method, path, body) for method, path, _ in _BODIES])
     assert max(answer.status for answer in answers) < 500
