@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +22,9 @@ def look_ups(shapes: Sequence[Shape]) -> LookUps:
     """
     unleash: Any = importlib.import_module("UnleashClient").UnleashClient
     file_cache: Any = importlib.import_module("UnleashClient.cache").FileCache
-    cache = file_cache("peers", directory=tempfile.mkdtemp())
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    cache = file_cache("peers", directory=folder)
     features = [feature_of(shape) for shape in by_name(shapes).values()]
     cache.bootstrap_from_dict({"version": 2, "features": features})
     client = unleash(
