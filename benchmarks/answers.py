@@ -17,31 +17,30 @@ FEATURES = ["environment", "user", "theme"]
 CONFIGURABLE = ["environment", "user"]
 
 
+def rule(number: int, *, mixed: bool) -> dict[str, Any]:
+    """Return a rule for a user; *mixed*: every other one is for an environment as well."""
+    conditions = [["user", f"user{(number + 1) // 2 if mixed else number}"]]
+    if mixed and number % 2:
+        conditions.insert(0, ["environment", "prod" if number % 4 == 3 else "dev"])
+    return {"value": number, "context_features": conditions, "rule_id": number + 1}
+
+
 class Answers:
     """A service in memory: settings with rules for users, which it says are declared already.
 
     Args:
         settings: how many.
         rules: how many each of them has.
-        mixed: whether every other rule asks for an environment as well.
+        mixed: whether there are rules for users, and as many for an environment and a user.
     """
 
     def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
-        self.names = [f"setting{number}" for number in range(settings)]
+        # Short, so that one URL asks for a thousand of them, and one answer tells of all.
+        self.names = [f"s{number}" for number in range(settings)]
         self.sections: dict[str, Any] = {
             name: {
                 "default_value": 60,
-                "rules": [
-                    {
-                        "value": number,
-                        "context_features": [
-                            *([["environment", "dev"]] if mixed and number % 2 else []),
-                            ["user", f"user{number}"],
-                        ],
-                        "rule_id": number + 1,
-                    }
-                    for number in range(rules)
-                ],
+                "rules": [rule(number, mixed=mixed) for number in range(rules)],
             }
             for name in self.names
         }

@@ -24,11 +24,12 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import pytest
 import trio
-from answers import CONFIGURABLE, FEATURES, Answers
+from answers import CONFIGURABLE, FEATURES, Answers, rule
 from ratio_table import Ratios, Row
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
@@ -54,10 +55,11 @@ def declared(answers: Answers) -> list[Setting[int]]:
 
 
 @contextmanager
-def client_of(answers: Answers) -> Generator[ThreadHeksherClient]:
+def client_of(answers: Answers, **options: Any) -> Generator[ThreadHeksherClient]:
     """Start a client of threads that updates when it is told to."""
     settings = declared(answers)
-    client = ThreadHeksherClient("http://memory", 1e6, FEATURES, startup="raise", **answers.options)
+    options = {"startup": "raise", **answers.options, **options}
+    client = ThreadHeksherClient("http://memory", 1e6, FEATURES, **options)
     client.set_defaults(environment="dev")
     with client:
         assert settings[0].get(user="user1") == 1
@@ -105,12 +107,13 @@ def measure_an_update_of_one_setting(ratios: Ratios) -> None:
 # --- memory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def measure_what_a_rule_keeps(mixed: bool, ratios: Ratios) -> None:
-    rules = 1_000 if ratios.quick else 100_000
+@pytest.mark.parametrize(("rules", "mixed"), [(100_000, False), (100_000, True), (1_000_000, True)])
+def measure_what_a_rule_keeps(rules: int, mixed: bool, ratios: Ratios) -> None:
+    wanted = 1_000 if ratios.quick else rules
     answers = Answers(1, 2, mixed=mixed)
-    full = Answers(1, rules, mixed=mixed).body
-    with client_of(answers) as client:
+    told = (json.dumps(rule(number, mixed=mixed)) for number in range(wanted))
+    full = f'{{"settings":{{"s0":{{"default_value":60,"rules":[{",".join(told)}]}}}}}}'.encode()
+    with client_of(answers, max_response_bytes=2 * len(full)) as client:
         client.reload()
         answers.body = full
         gc.collect()
@@ -118,7 +121,7 @@ def measure_what_a_rule_keeps(mixed: bool, ratios: Ratios) -> None:
         before = tracemalloc.get_traced_memory()[0]
         client.reload()
         gc.collect()
-        kept = (tracemalloc.get_traced_memory()[0] - before) / rules
+        kept = (tracemalloc.get_traced_memory()[0] - before) / wanted
         tracemalloc.stop()
     target = f"at most {MOST_BYTES:.0f} B"
     title = (

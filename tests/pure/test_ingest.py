@@ -423,6 +423,7 @@ def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equa
 
     known: dict[Any, Any] = {}
     read: list[Rule[Any]] = []
+    type_: Any
     for type_, value in (
         (int, "1000"),
         (str, '"value"'),
