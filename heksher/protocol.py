@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urljoin
 
 import msgspec
@@ -23,6 +23,9 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+#: JSON that was not decoded so far. ``bytes(...)`` is the text, a part of the answer's body until then.
+Undecoded: TypeAlias = msgspec.Raw
 
 #: What common proxies take as the longest URL, less room for the service's own address.
 MAX_QUERY_LENGTH = 7_000
@@ -144,7 +147,7 @@ def redirected(base_url: str, request: Request, response: Response) -> Request |
     return replace(request, target=target)
 
 
-def _decode(body: bytes, type_: type[S], what: str) -> S:
+def _decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
     try:
         return msgspec.json.decode(body, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -429,7 +432,7 @@ class UnreadSection(msgspec.Struct, frozen=True):
             yield Section(tuple(rules), self.default_value, tuple(problems))
 
 
-def open_section(raw: bytes) -> UnreadSection:
+def open_section(raw: bytes | Undecoded) -> UnreadSection:
     """Decode one setting's section of an answer but for its rules.
 
     Raises:
@@ -448,7 +451,7 @@ class QueryAnswer:
         etag: to be sent with the same query the next time, or None.
     """
 
-    sections: Mapping[str, bytes]
+    sections: Mapping[str, Undecoded]
     etag: str | None
 
 
@@ -486,11 +489,10 @@ def query(
         if response.status == 404:
             return UnknownNames()
         answer = _decode(response.body, _Query, "the answer to the query")
-        sections = {name: bytes(raw) for name, raw in answer.settings.items()}
         tag = response.headers.get("etag")
         # One that cannot be sent back would fail every later query.
         is_usable = tag is not None and tag.isascii() and tag.isprintable()
-        return QueryAnswer(sections, tag if is_usable else None)
+        return QueryAnswer(answer.settings, tag if is_usable else None)
 
     request = Request(
         "GET",

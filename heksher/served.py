@@ -20,7 +20,7 @@ from heksher.context import Defaults, Tracking
 from heksher.declaration import Catalogue
 from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
 from heksher.ingest import Ingestion
-from heksher.protocol import open_section
+from heksher.protocol import Undecoded, open_section
 from heksher.registry import declared_alike
 from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
@@ -83,7 +83,7 @@ class Publication:
         is_withdrawn: whether nobody waits for it any more, so that no more of it is published.
     """
 
-    sections: Mapping[str, bytes]
+    sections: Mapping[str, Undecoded]
     features: tuple[str, ...]
     tracking: Tracking
     is_withdrawn: bool = False
@@ -527,7 +527,7 @@ class ServedSettings:
             self._readings.clear()
 
 
-def _digest(section: bytes) -> int:
+def _digest(section: Undecoded) -> int:
     """Return what an equal section is known again by.
 
     The interpreter's own hash has 64 bits, and a key that each process draws anew. That is enough
@@ -535,7 +535,7 @@ def _digest(section: bytes) -> int:
     likes. It is four times as fast as those of hashlib, which besides give the interpreter lock away
     for each section, and would wait for it as often beside a busy thread.
     """
-    return hash(section)
+    return hash(bytes(section))
 
 
 def _log_some(message: str, rules: Sequence[object]) -> None:

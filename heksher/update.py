@@ -62,7 +62,7 @@ class _Fetched:
         etags: by URL, for the next time.
     """
 
-    sections: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    sections: dict[str, protocol.Undecoded] = field(default_factory=dict[str, protocol.Undecoded])
     answered: set[str] = field(default_factory=set[str])
     etags: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -226,7 +226,10 @@ class Updater:
             raise failure
 
     async def _publish(
-        self, sections: Mapping[str, bytes], features: tuple[str, ...], tracking: Tracking
+        self,
+        sections: Mapping[str, protocol.Undecoded],
+        features: tuple[str, ...],
+        tracking: Tracking,
     ) -> None:
         """Have the settings read these sections, large ones where nobody waits for it."""
         publication = Publication(sections, features, tracking)

@@ -8,12 +8,12 @@ from typing import TypeVar
 from heksher import Setting
 from heksher.context import Tracking
 from heksher.ingest import Ingested, Ingestion
-from heksher.protocol import Section, open_section
+from heksher.protocol import Section, Undecoded, open_section
 
 T = TypeVar("T")
 
 
-def read_section(raw: bytes) -> Section:
+def read_section(raw: bytes | Undecoded) -> Section:
     """Decode a section with all its rules."""
     section = open_section(raw)
     batches = list(section.read())

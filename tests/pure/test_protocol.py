@@ -219,7 +219,12 @@ def test_the_words_of_a_refusal_are_bounded() -> None:
 def test_a_query_leaves_sections_undecoded() -> None:
     body = b'{"settings": {"a": {"default_value": 1, "rules": []}, "b": "broken"}}'
     read = query(["a", "b"], None, None).read(Response(200, {"etag": '"t"'}, body))
-    assert read == QueryAnswer({"a": b'{"default_value": 1, "rules": []}', "b": b'"broken"'}, '"t"')
+    assert isinstance(read, QueryAnswer)
+    assert {name: bytes(raw) for name, raw in read.sections.items()} == {
+        "a": b'{"default_value": 1, "rules": []}',
+        "b": b'"broken"',
+    }
+    assert read.etag == '"t"'
 
 
 def test_a_query_may_be_answered_without_a_body() -> None:

@@ -226,7 +226,7 @@ def check_sections(step: Step, read: QueryAnswer) -> None:
     recorded = step.answer["json"]["settings"]
     assert read.sections.keys() == recorded.keys(), step.where
     for name, raw in read.sections.items():
-        assert exact(json.loads(raw)) == exact(recorded[name]), step.where
+        assert exact(json.loads(bytes(raw))) == exact(recorded[name]), step.where
         section = read_section(raw)
         assert exact(section.default_value) == exact(recorded[name]["default_value"]), step.where
         rules = [
