@@ -381,6 +381,41 @@ def test_other_threads_do_not_wait_while_a_table_is_made_and_their_defaults_are_
     scene.run(body)
 
 
+def test_urls_stay_short_however_many_settings_there_are(scene: Scene) -> None:
+    names = [f"number_{number}" for number in range(1500)]
+    settings = [Setting(name, int, ["user"], 0) for name in names]
+    for name in (names[0], names[-1]):
+        scene.service.add_rule(name, 1, user="jim")
+
+    async def body() -> None:
+        async with scene.client() as client:
+            client.track_contexts(user=[f"user{number}" for number in range(200)])
+            client.track_contexts(user="jim")
+            await client.reload()
+            assert [settings[place].get(user="jim") for place in (0, 1, -1)] == [1, 0, 1]
+
+    scene.run(body)
+    lengths = [len("http://service.test/" + each.target) for each in scene.service.requests]
+    assert sum(lengths) > 8000
+    assert max(lengths) < 8000
+
+
+def test_a_setting_with_a_name_longer_than_a_url_is_asked_for_alone(scene: Scene) -> None:
+    names = ["a", "b" * 9000, "c"]
+    settings = [Setting(name, int, ["user"], 0) for name in names]
+    for name in names:
+        scene.service.add_rule(name, 1, user="jim")
+
+    async def body() -> None:
+        async with scene.client():
+            assert [setting.get(user="jim") for setting in settings] == [1, 1, 1]
+
+    scene.run(body)
+    lengths = [len(each.target) for each in scene.service.requests if "query" in each.target]
+    assert len(lengths) == 3
+    assert [length < 8000 for length in lengths] == [True, False, True]
+
+
 def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     """Return a list: what is put there is called in another thread when a table has been decided."""
     functions: list[Callable[[], None]] = []
