@@ -153,7 +153,9 @@ def test_readers_see_whole_states_while_writers_publish_without_pause(
         gets = [(each, each.setting.get) for each in watched]
         ready.wait()
         try:
-            while not over.is_set():
+            is_last = False
+            while not is_last:
+                is_last = over.is_set()  # asked before, so that each reads at least once
                 for each, get in gets:
                     into.add(each.read(get))
                     into.add(each.read(get, environment="prod"))
