@@ -8,7 +8,7 @@ installed, harms nothing. What is compared is how many times as long as that flo
   libraries are asked. Three processes each, one after another, as no two processes are equally fast.
 - Updates: 100,000 rules in one answer; the floor is ``json.loads`` of it. Against heksher-py 0.2.2.
 - Starts: 1,500 settings that the service has already; the floor is to ask for all of them by httpx
-  alone. Against heksher-py 0.2.2.
+  alone. Against heksher-py 0.2.2. On Linux only: the processor's time counts.
 
 Run it by ``tox -e peers``; it needs a package index, once. ``--save FOLDER`` keeps the tables there, as
 JSON, and the times of look-ups by number of rules. ``--check-targets`` fails for a target that is missed,
@@ -181,8 +181,8 @@ class Asking:
         return answer["times"]
 
     @contextmanager
-    def service(self) -> Generator[str]:
-        """Run the service that this library embeds, and yield its address."""
+    def service(self) -> Generator[tuple[str, str]]:
+        """Run the service that this library embeds; yield its address and the number of its process."""
         features = ("--features", "environment,user,theme")
         command = (self._interpreter(OURS), "-m", "heksher", "serve", "--port", "0", *features)
         with subprocess.Popen(  # noqa: S603
@@ -197,7 +197,7 @@ class Asking:
                 words = process.stdout.readline().split()
                 if not words:
                     sys.exit("peers: the service did not start")
-                yield words[-1]
+                yield words[-1], str(process.pid)
             finally:
                 process.terminate()
 
@@ -294,8 +294,8 @@ def updates(asking: Asking) -> Table:
 
 def starts(asking: Asking) -> Table:
     """Ask for starts, with settings that the service has already."""
-    with asking.service() as url:
-        ours, before = (asking.ask(peer, "starts", url) for peer in (OURS, BEFORE))
+    with asking.service() as service:
+        ours, before = (asking.ask(peer, "starts", *service) for peer in (OURS, BEFORE))
     rows: list[Row] = []
     if ours is not None and before is not None:
         del ours[DECLARATION]

@@ -5,8 +5,8 @@ when it is asked, and what it does with it is not type-checked. It has some of t
 
 - ``look_ups(shapes)``: the settings, as the library's documents say, and how they are asked.
 - ``updates(answers)``: a context with a client that has the rules of *answers*.
-- ``starts(url, names)``: by kind of client, a function that defines the settings called *names*, starts a
-  client of the service at *url*, waits until it is ready, and returns how many seconds that took.
+- ``starts(url, names, clock)``: by kind of client, a function that defines the settings called *names*,
+  starts a client of the service at *url*, waits until it is ready, and returns what that took by *clock*.
 """
 
 from __future__ import annotations
