@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from databases import SQLITE, Database
+from databases import SQLITE, Database, on_postgresql
 from harness import HARNESSES, Harness
 
 from heksher import testing
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 #: The folders whose tests are about programs and a service: what they find depends little on the
 #: Python, and they take long, so that tox runs them on one Python only.
@@ -37,8 +41,21 @@ def backend(request: pytest.FixtureRequest) -> Harness:
     return harness()
 
 
-@pytest.fixture(scope="session", params=[SQLITE], ids=lambda database: database.name)
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this run's own; a test makes its database by `create_database`."""
+    pytest.importorskip("psycopg", reason="heksher[postgres] is not installed")
+    import postgres
+
+    if postgres.binaries() is None:
+        pytest.skip("PostgreSQL's server is not installed")
+    with postgres.PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
 def database(request: pytest.FixtureRequest) -> Database:
     """One body for all databases of the service: the test is run once on each."""
-    found: Database = request.param
-    return found
+    if request.param == "SQLite":
+        return SQLITE
+    return on_postgresql(request.getfixturevalue("postgres_server"))

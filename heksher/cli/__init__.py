@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -16,6 +17,8 @@ from heksher import __version__
 
 # What the shell's own errors use for a command that was called wrongly.
 USAGE_ERROR = 2
+
+_TRUE = ("1", "true", "yes", "on")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 database=arguments.database,
                 features=arguments.features,
                 api_token=arguments.api_token,
+                migrate=arguments.migrate,
             )
         case _:
             return _demo()
@@ -94,10 +98,19 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--database",
-        metavar="PATH",
+        metavar="URL",
         default="memory",
-        help="SQLite file, created if it is missing, or 'memory': settings are gone when the "
-        "service ends (default: %(default)s)",
+        help="SQLite file, created if it is missing; postgresql://USER:PASSWORD@HOST:PORT/NAME "
+        "(extra: postgres); or 'memory': settings are gone when the service ends "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--migrate",
+        action="store_true",
+        default=os.environ.get("HEKSHER_MIGRATE", "").lower() in _TRUE,
+        help="let a database that was there before be changed, where it lacks what this service "
+        "adds to it; without, the service says what that is and ends (default: the environment "
+        "variable HEKSHER_MIGRATE, true or false)",
     )
     parser.add_argument(
         "--features",

@@ -13,12 +13,20 @@ logger = logging.getLogger("heksher.service")
 
 
 def run(
-    *, host: str, port: int, database: str, features: tuple[str, ...], api_token: str | None
+    *,
+    host: str,
+    port: int,
+    database: str,
+    features: tuple[str, ...],
+    api_token: str | None,
+    migrate: bool,
 ) -> int:
     """Serve until a signal ends it; the exit status."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # What is migrated the service says itself, in words that say what it is for.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         from heksher.service import server
     except ModuleNotFoundError as error:
@@ -28,7 +36,7 @@ def run(
     try:
         listener = server.listen(host, port)
         try:
-            app = create_app(database, features, api_token=api_token)
+            app = create_app(database, features, api_token=api_token, migrate=migrate)
         except BaseException:
             listener.close()
             raise

@@ -19,20 +19,29 @@ MISSING_EXTRA = "the embedded service needs more packages: pip install 'heksher[
 
 
 def create_app(
-    database: str = "memory", features: Sequence[str] = (), *, api_token: str | None = None
+    database: str = "memory",
+    features: Sequence[str] = (),
+    *,
+    api_token: str | None = None,
+    migrate: bool = False,
 ) -> Starlette:
     """Make an ASGI application out of a database.
 
     Args:
-        database: the path of an SQLite file, which is created if it is missing, or ``memory``: a
-            database that lives as long as the application.
+        database: the path of an SQLite file, which is created if it is missing, or its URL,
+            ``sqlite:///PATH``; ``memory``, a database that lives as long as the application; or
+            ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` (extra ``postgres``), which exists and is
+            empty, or holds a Heksher service's tables, this one's or the original's.
         features: the context features, in order. Missing ones are added; what the database has
             already must be among them in the same order. Empty: as the database has them.
         api_token: if given, every request but health needs the header ``api_token``, or a bearer
             token, with this value.
+        migrate: whether a database that was there before may get what this service adds to the
+            original's tables; a new one gets it in any case.
 
     Raises:
-        heksher.service.errors.CannotStartError: database or features cannot be used.
+        heksher.service.errors.CannotStartError: database or features cannot be used, or ``migrate``
+            is needed.
         ModuleNotFoundError: the extra ``service`` is not installed.
     """
     try:
@@ -41,4 +50,4 @@ def create_app(
         if (error.name or "").split(".")[0] == "heksher":
             raise
         raise ModuleNotFoundError(MISSING_EXTRA, name=error.name) from error
-    return app.create_app(database, features, api_token=api_token)
+    return app.create_app(database, features, api_token=api_token, migrate=migrate)

@@ -20,10 +20,14 @@ from heksher.service.storage import MEMORY, open_storage
 
 
 def create_app(
-    database: str = MEMORY, features: Sequence[str] = (), *, api_token: str | None = None
+    database: str = MEMORY,
+    features: Sequence[str] = (),
+    *,
+    api_token: str | None = None,
+    migrate: bool = False,
 ) -> Starlette:
     """See ``heksher.service.create_app``."""
-    storage = open_storage(database, features)
+    storage = open_storage(database, features, migrate=migrate)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:

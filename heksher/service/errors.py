@@ -13,6 +13,17 @@ class CannotStartError(HeksherError):
     """The service cannot start as it was asked to; the message says what to change."""
 
 
+class DatabaseUnavailable(Exception):
+    """The database is away, busy for too long, or takes no writes; nothing was acknowledged.
+
+    The text is for the log.
+    """
+
+
+class MetAnotherTransaction(Exception):
+    """A transaction was undone because of another one: the same request may succeed at once."""
+
+
 class Refusal(Exception):
     """A request is answered with an error.
 

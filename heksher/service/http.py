@@ -20,7 +20,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heksher.service import bodies
-from heksher.service.errors import Refusal, malformed
+from heksher.service.errors import (
+    DatabaseUnavailable,
+    MetAnotherTransaction,
+    Refusal,
+    malformed,
+)
 from heksher.service.wire_json import Json
 
 # Where the routes of the protocol live.
@@ -28,6 +33,12 @@ BASE = "/api/v1"
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+
+# How often a request is tried whose transaction was undone because of another one's.
+_TRIES = 5
+
+# Seconds after which to come again while the database is not available.
+_RETRY_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +115,28 @@ class Resource:
 
 
 def _answer(handler: Handler, call: Call) -> Response:
-    try:
-        return handler(call)
-    except Refusal as refusal:
-        if refusal.text is not None:
-            return PlainTextResponse(refusal.text, refusal.status)
-        if refusal.body is not None:
-            return json_response(refusal.body, refusal.status)
-        return Response(status_code=refusal.status)
+    for _ in range(_TRIES):
+        try:
+            return handler(call)
+        except Refusal as refusal:
+            return _refused(refusal)
+        except MetAnotherTransaction:
+            continue
+        except DatabaseUnavailable:
+            break
+    return PlainTextResponse(
+        "the database is not available at the moment",
+        503,
+        headers={"Retry-After": str(_RETRY_AFTER)},
+    )
+
+
+def _refused(refusal: Refusal) -> Response:
+    if refusal.text is not None:
+        return PlainTextResponse(refusal.text, refusal.status)
+    if refusal.body is not None:
+        return json_response(refusal.body, refusal.status)
+    return Response(status_code=refusal.status)
 
 
 def json_response(

@@ -1,14 +1,17 @@
 """The tables of a Heksher database, as SQLAlchemy Core describes them.
 
 Tables, columns, keys, indexes and their names are those of the original service, so that one
-database can serve either. Only schema: no queries, no connections.
+database can serve either. What is ours beside them is made by ``heksher.service.migrations`` and
+called ``heksher_…``; it stands here to be asked. Only schema: no queries, no connections.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Dialect,
     ForeignKey,
@@ -28,6 +31,9 @@ from heksher.service import wire_json
 
 # What the last migration of the original service leaves in alembic_version.
 REVISION = "83f0f272313f"
+
+# The last step of our own migrations.
+OWN_REVISION = "0001"
 
 metadata = MetaData(
     naming_convention={
@@ -60,6 +66,16 @@ class MetadataValue(TypeDecorator[Any]):
         if dialect.name == "postgresql":
             return wire_json.normal_metadata(value)
         return wire_json.read(value.encode())
+
+
+def read_jsonb(data: bytes | str) -> Any:
+    """The value of a jsonb column. An integer beyond 64 bits was written as a float."""
+    return json.loads(data, parse_int=_read_integer)
+
+
+def _read_integer(digits: str) -> int | float:
+    value = int(digits)
+    return value if wire_json.is_storable_integer(value) else float(digits)
 
 
 def _of_setting() -> Column[str]:
@@ -160,4 +176,15 @@ alembic_version = Table(
     metadata,
     Column("version_num", String(32), nullable=False),
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+_own = MetaData()
+
+heksher_version = Table("heksher_version", _own, Column("version_num", String(32)))
+
+heksher_revision = Table(
+    "heksher_revision",
+    _own,
+    Column("slot", Integer, primary_key=True),
+    Column("changes", BigInteger, nullable=False),
 )

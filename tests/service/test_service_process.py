@@ -177,7 +177,7 @@ _BAD_OPTIONS: list[tuple[list[str], str]] = [
     (["--features", "user,a-b"], "'a-b' cannot name a context feature"),
     (["--features", "user,,b"], "'' cannot name a context feature"),
     (["--features", "user,user"], "given twice"),
-    (["--database", "postgresql://x/y"], "give the path of an SQLite file"),
+    (["--database", "mysql://x/y"], "give the path of an SQLite file"),
     (["--database", "/nowhere/at/all.db"], "unable to open database file"),
     (["--api-token", ""], "must not be empty"),
     (["--host", "nowhere.invalid"], "cannot listen on nowhere.invalid"),

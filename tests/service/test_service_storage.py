@@ -23,6 +23,7 @@ alembic_version: version_num; alembic_version_pkc; ; ;
 configurable: setting context_feature; ; configurable_setting_context_feature_key; ix_configurable_setting; configurable_context_feature_fkey configurable_setting_fkey
 conditions: rule context_feature feature_value; ; conditions_rule_context_feature_key; ix_conditions_rule; conditions_context_feature_fkey conditions_rule_fkey
 context_features: name index; context_features_pkey; context_features_index_key; ;
+heksher_version: version_num; heksher_version_pkc; ; ;
 rule_metadata: rule key value; ; rule_metadata_rule_key_key; ix_rule_metadata_rule; rule_metadata_rule_fkey
 rules: id setting value; rules_pkey; ; ix_rules_setting; rules_setting_fkey
 setting_aliases: setting alias; setting_aliases_pkey; ; ix_setting_aliases_setting; setting_aliases_setting_fkey

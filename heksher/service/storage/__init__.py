@@ -1,0 +1,176 @@
+"""All SQL of the service: opening a database, reading and writing settings, rules and features.
+
+Knows tables and transactions; knows neither the rules of declarations nor HTTP. Synchronous: who
+lives in an event loop calls it from a worker thread. One transaction is one connection, and what
+happens inside ``writing()`` happens alone: in this process, in others, and beside the original.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from heksher.service.errors import (
+    CannotStartError,
+    DatabaseUnavailable,
+    MetAnotherTransaction,
+)
+from heksher.service.feature_order import merged
+from heksher.service.storage import failures, opening
+from heksher.service.storage.engines import MEMORY, PATIENCE, Database, database_of
+from heksher.service.storage.reader import Reader
+from heksher.service.storage.revision import Revision, revision_of
+from heksher.service.storage.writer import Writer
+
+__all__ = ["MEMORY", "Reader", "Storage", "Writer", "open_storage"]
+
+logger = logging.getLogger("heksher.service")
+
+
+class Storage:
+    """An open database.
+
+    Its transactions raise ``DatabaseUnavailable`` while it is away, and are as before when it is
+    back; and ``MetAnotherTransaction`` when the whole transaction is worth another try.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._revision: Revision = revision_of(database)
+        # Writers of this process queue here, and not for connections. With a single connection
+        # readers have to queue as well.
+        self._turn = threading.Lock()
+        self._is_away = False
+
+    @contextmanager
+    def reading(self) -> Generator[Reader]:
+        """A transaction that sees one state of everything."""
+        database = self._database
+        with self._alone(database.in_memory), self._transaction(database.begin_reading) as reading:
+            yield Reader(reading)
+
+    @contextmanager
+    def writing(self) -> Generator[Writer]:
+        """A transaction that is alone in writing; an exception undoes it."""
+        with self._alone():
+            with self._transaction(self._database.begin_writing) as connection:
+                yield Writer(connection)
+            self._revision.committed()
+
+    def revision(self) -> int:
+        """A number that is another one after every commit; see the module ``revision``."""
+        with self._translating():
+            return self._revision.read()
+
+    def answers(self) -> bool:
+        """Whether the database can be asked."""
+        try:
+            with self.reading() as reader:
+                reader.features()
+        except (DatabaseUnavailable, MetAnotherTransaction, SQLAlchemyError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close all connections. The database in memory is gone then."""
+        self._revision.close()
+        self._database.engine.dispose()
+
+    @contextmanager
+    def _alone(self, needed: bool = True) -> Generator[None]:
+        if needed and not self._turn.acquire(timeout=PATIENCE):
+            raise DatabaseUnavailable("too many requests wait for their turn to write")
+        try:
+            yield
+        finally:
+            if needed:
+                self._turn.release()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Generator[sa.Connection]:
+        with self._translating(), begun(self._database.engine, begin) as connection:
+            yield connection
+
+    @contextmanager
+    def _translating(self) -> Generator[None]:
+        """Turn a database's errors into ours; log once when it goes away, and when it is back."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            ours = failures.translated(error)
+            if ours is None:
+                raise
+            if isinstance(ours, DatabaseUnavailable) and not self._is_away:
+                self._is_away = True
+                logger.warning("the database is not available: %s", ours)
+            raise ours from error
+        if self._is_away:
+            self._is_away = False
+            logger.info("the database is available again")
+
+
+@contextmanager
+def begun(engine: sa.Engine, begin: str) -> Generator[sa.Connection]:
+    """A connection in a transaction that begins with the SQL *begin*, and ends with the block.
+
+    Only the beginning is tried again: on a new connection, when the one from the pool had died, and
+    for as long as patience lasts, when others hold the locks.
+    """
+    engine = engine.execution_options(heksher_begin=begin)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with engine.connect() as connection:
+            try:
+                transaction = connection.begin()
+            except DBAPIError as error:
+                met = isinstance(failures.translated(error), MetAnotherTransaction)
+                if (met or error.connection_invalidated) and time.monotonic() < deadline:
+                    continue
+                raise
+            with transaction:
+                yield connection
+            return
+
+
+def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool = False) -> Storage:
+    """Open *database*, creating file and tables where they are missing, and merge *features* in.
+
+    Args:
+        database: the path of an SQLite file, ``memory`` for one that lives as long as this, or a
+            URL of SQLite or PostgreSQL.
+        features: context features that must be there, in this order; empty: as stored.
+        migrate: whether a database that lacks something of ours may be changed.
+
+    Raises:
+        CannotStartError: the database cannot be opened, is none of Heksher's, must be migrated,
+            or has features that contradict *features*.
+    """
+    merged((), features)  # a bad name is found before a file is created
+    found = database_of(database)
+    try:
+        with begun(found.engine, found.begin_opening) as connection:
+            opening.prepare(connection, in_memory=found.in_memory, migrate=migrate)
+        storage = Storage(found)
+        with storage.reading() as reader:
+            is_complete = merged(reader.features(), features) == reader.features()
+        if not is_complete:
+            with storage.writing() as writer:
+                writer.put_features(merged(writer.features(), features))
+    except DBAPIError as error:
+        found.engine.dispose()
+        raise CannotStartError(
+            f"cannot open the database {found.shown}: {failures.reason_of(error)}"
+        ) from error
+    except (DatabaseUnavailable, MetAnotherTransaction) as error:
+        found.engine.dispose()
+        raise CannotStartError(f"cannot open the database {found.shown}: {error}") from error
+    except CannotStartError:
+        found.engine.dispose()
+        raise
+    return storage

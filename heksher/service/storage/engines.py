@@ -1,0 +1,186 @@
+"""Which databases there are, and how each is reached: engines, connections, how transactions begin.
+
+Knows SQLAlchemy and the drivers; knows no tables but their names. No driver begins a transaction by
+itself here: it would do so late, or never for reading. Each begins with the text that
+``Database`` has for its purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from heksher.service import tables as t
+from heksher.service.errors import CannotStartError
+
+MEMORY = "memory"
+
+# Seconds that anything waits for a lock or for a connection before it gives up.
+PATIENCE = 10
+
+# What each process opens at most. Writers queue before they take one, so that all but one are for
+# readers.
+_CONNECTIONS = 10
+
+# Milliseconds that a writer stands in PostgreSQL's queue for the tables; see ``_begin_writing``.
+_IN_QUEUE = 200
+
+# "heksher" as a number: the advisory lock of those that write, create or migrate.
+_LOCK = int.from_bytes(b"heksher", "big")
+
+_EXPECTED = (
+    f"give the path of an SQLite file, {MEMORY!r}, or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and how transactions on it begin.
+
+    Attributes:
+        engine: where connections come from.
+        shown: what messages call it, without password.
+        begin_reading: begins a transaction that sees one state of everything.
+        begin_writing: begins one that is alone in writing.
+        begin_opening: begins one that is alone among those that create or migrate.
+        in_memory: it lives as long as its only connection.
+    """
+
+    engine: sa.Engine
+    shown: str
+    begin_reading: str = "BEGIN"
+    begin_writing: str = "BEGIN IMMEDIATE"
+    begin_opening: str = "BEGIN IMMEDIATE"
+    in_memory: bool = False
+
+
+def database_of(text: str) -> Database:
+    """The database that *text* means, which is not touched yet.
+
+    Raises:
+        CannotStartError: none is meant, or a package is missing. No message repeats a URL.
+    """
+    scheme, separator, _ = text.partition("://")
+    if text in (MEMORY, ":memory:"):
+        return _in_memory()
+    if not separator:
+        return _file(text)
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):  # whose messages may repeat it, password and all
+        raise CannotStartError(f"the database's URL cannot be read: {_EXPECTED}") from None
+    if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
+        return _postgresql(url)
+    if scheme == "sqlite" and not url.host and not url.query:
+        return _in_memory() if url.database in (None, "", ":memory:") else _file(url.database)
+    raise CannotStartError(f"the database's URL is of no kind that is served: {_EXPECTED}")
+
+
+def _in_memory() -> Database:
+    engine = sa.create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    _set_up_sqlite(engine, "PRAGMA foreign_keys = ON")
+    return Database(engine, MEMORY, in_memory=True)
+
+
+def _file(path: str) -> Database:
+    if not path:
+        raise CannotStartError(f"no database is given: {_EXPECTED}")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=path),
+        connect_args={"timeout": PATIENCE},
+        **_bounded_pool(),
+    )
+    _set_up_sqlite(engine, "PRAGMA foreign_keys = ON", "PRAGMA journal_mode = WAL")
+    return Database(engine, path)
+
+
+def _set_up_sqlite(engine: sa.Engine, *pragmas: str) -> None:
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(pragma).close()
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", _begin)
+
+
+def _postgresql(url: sa.URL) -> Database:
+    if "@" in (url.host or ""):
+        raise CannotStartError(
+            "the database's URL cannot be read: write an @ in user name or password as %40"
+        )
+    # What a URL may say about a connection, and shall know better than this.
+    options: dict[str, Any] = {
+        "application_name": "heksher",
+        "connect_timeout": PATIENCE,
+        "tcp_user_timeout": PATIENCE * 1000,
+        "autocommit": True,
+    }
+    try:
+        engine = sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args={key: options[key] for key in options if key not in url.query},
+            json_deserializer=t.read_jsonb,
+            use_native_hstore=False,
+            **_bounded_pool(),
+        )
+    except ModuleNotFoundError as error:
+        raise CannotStartError(
+            "PostgreSQL needs one more package: pip install 'heksher[postgres]'"
+        ) from error
+    event.listen(engine, "begin", _begin)
+    # The query part may hold a password as well.
+    place = {key: url.query[key] for key in ("host", "port") if key in url.query}
+    shown = url.set(drivername="postgresql", query=place).render_as_string(hide_password=True)
+    alone = (
+        "BEGIN ISOLATION LEVEL READ COMMITTED; "
+        f"SET LOCAL lock_timeout = '{PATIENCE}s'; "
+        # A process that stands still, or whose machine is gone, keeps nobody out for ever.
+        f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}s'; "
+        f"SELECT pg_advisory_xact_lock({_LOCK})"
+    )
+    return Database(
+        engine,
+        shown,
+        begin_reading="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        begin_opening=alone,
+        begin_writing=f"{alone}; {_lock_tables()}",
+    )
+
+
+def _lock_tables() -> str:
+    """SQL that keeps all other writers out, those of the original service too, and no reader.
+
+    Our own are in order by the advisory lock already. The original holds a transaction open while
+    it asks for a second connection; whoever queues for a table that the first one wrote makes
+    the second one queue behind, and then none of the three goes on. So a place in this queue is
+    kept for a moment only, and taken again: meanwhile the others get through.
+    """
+    tables = ", ".join(sorted(t.metadata.tables.keys() - {t.alembic_version.name}))
+    return (
+        f"SET LOCAL lock_timeout = '{_IN_QUEUE}ms'; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"
+    )
+
+
+def _bounded_pool() -> dict[str, Any]:
+    return {
+        "poolclass": QueuePool,
+        "pool_size": _CONNECTIONS,
+        "max_overflow": 0,
+        "pool_timeout": PATIENCE,
+    }
+
+
+def _begin(connection: sa.Connection) -> None:
+    options: Mapping[str, Any] = connection.get_execution_options()
+    statement: str = options.get("heksher_begin", "")
+    if statement:  # without, each statement is a transaction of its own
+        connection.exec_driver_sql(statement)

@@ -1,0 +1,106 @@
+"""A number that is another one after every commit: by it a reader sees whether anything changed.
+
+Whoever keeps what it read reads the revision first, and keeps the data under that one. Data may then
+be newer than the revision that they are kept under, which costs a look more, and never older.
+
+- In memory all writers are here: they are counted, after their commit.
+- For a file SQLite counts, for a connection, the commits of all others. One that never writes
+  sees those of this process and of any other.
+- In PostgreSQL triggers count, so that the original service's writes, or anybody's, count too. The
+  count is the sum over the rows of ``heksher_revision``, and seen in the same snapshot as the data.
+
+Why more than one row in PostgreSQL: a transaction that changed the row keeps all others from changing
+it until it ends. Writers of the original would wait for each other; worse, it holds one transaction
+open while it works in a second one, and would wait for itself. A sequence lets nobody wait, but its
+numbers are seen before the commit: old data would be kept under the new number. The highest number
+of a row per change is no way either: the one with the lower number may commit last. So a
+trigger adds to some row that nobody holds at the moment (SKIP LOCKED), and adds a row when there is
+none. Nobody waits; a commit makes the sum grow, a rollback does not; there are as many rows as
+transactions ever wrote at the same time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from heksher.service import tables as t
+from heksher.service.storage.engines import PATIENCE, Database
+
+
+class Revision(Protocol):
+    """Where the number comes from."""
+
+    def read(self) -> int: ...
+
+    def committed(self) -> None:
+        """A writer of this process is through."""
+
+    def close(self) -> None: ...
+
+
+def revision_of(database: Database) -> Revision:
+    """How commits to *database* are counted. Its tables must be there."""
+    if database.in_memory:
+        return _Counted()
+    if database.engine.dialect.name == "sqlite":
+        return _OfFile(database.shown)
+    return _OfTable(database.engine)
+
+
+class _Counted:
+    """All writers are here."""
+
+    def __init__(self) -> None:
+        self._commits = 0
+
+    def read(self) -> int:
+        return self._commits
+
+    def committed(self) -> None:
+        self._commits += 1  # writers are alone
+
+    def close(self) -> None:
+        pass
+
+
+class _OfFile:
+    """SQLite's own count."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(
+            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        self._guard = threading.Lock()
+
+    def read(self) -> int:
+        with self._guard:
+            row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
+        return row[0]
+
+    def committed(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _OfTable:
+    """The sum of what triggers counted."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._statement = sa.select(sa.func.sum(t.heksher_revision.c.changes))
+
+    def read(self) -> int:
+        with self._engine.connect() as connection:
+            return int(connection.scalar(self._statement) or 0)
+
+    def committed(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,145 @@
+"""What can be changed inside a transaction that is alone in writing.
+
+Knows tables; knows neither how a transaction begins nor what may be changed to what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from heksher.service import tables as t
+from heksher.service.records import SettingRecord
+from heksher.service.storage.reader import Reader
+from heksher.service.wire_json import Json
+
+
+class Writer(Reader):
+    """What can be changed inside a transaction that is alone in writing."""
+
+    def put_features(self, features: Sequence[str]) -> None:
+        """Make *features* the list, in this order; features that are not in it are deleted."""
+        table = t.context_features
+        stored = self.features()
+        gone = [name for name in stored if name not in features]
+        if gone:
+            self._connection.execute(table.delete().where(table.c.name.in_(gone)))
+        # Indexes are unique at every moment, also half-way through: so first there are none.
+        self._connection.execute(table.update().values({"index": None}))
+        for index, name in enumerate(features):
+            if name in stored:
+                change = table.update().where(table.c.name == name).values({"index": index})
+                self._connection.execute(change)
+            else:
+                self._connection.execute(table.insert().values({"name": name, "index": index}))
+
+    def add_setting(self, setting: SettingRecord) -> None:
+        """Store a setting that is new."""
+        self._connection.execute(
+            t.settings.insert().values(
+                name=setting.name,
+                type=setting.type,
+                default_value=setting.default_value,
+                version=setting.version,
+            )
+        )
+        self._put_features_of(setting)
+        self._put_metadata_of(setting)
+
+    def replace_setting(self, old: SettingRecord, new: SettingRecord) -> None:
+        """Store *new* in the place of *old*; its rules stay."""
+        table = t.settings
+        self._connection.execute(
+            table.update()
+            .where(table.c.name == old.name)
+            .values(
+                name=new.name,
+                type=new.type,
+                default_value=new.default_value,
+                version=new.version,
+            )
+        )
+        if set(new.features) != set(old.features):
+            self._clear(t.configurable, new.name)
+            self._put_features_of(new)
+        if new.metadata is not old.metadata:  # equality would take true for 1
+            self._clear(t.setting_metadata, new.name)
+            self._put_metadata_of(new)
+        if set(new.aliases) != set(old.aliases):
+            self._clear(t.setting_aliases, new.name)
+            self._insert(
+                t.setting_aliases,
+                [{"setting": new.name, "alias": alias} for alias in new.aliases],
+            )
+
+    def delete_setting(self, name: str) -> None:
+        """Forget the setting of this canonical name and all that belongs to it."""
+        self._connection.execute(t.settings.delete().where(t.settings.c.name == name))
+
+    def add_rule(
+        self,
+        setting: str,
+        value: str,
+        conditions: Mapping[str, str],
+        metadata: Mapping[str, Json],
+    ) -> int:
+        """Store a new rule and return its id."""
+        result = self._connection.execute(t.rules.insert().values(setting=setting, value=value))
+        assert result.inserted_primary_key is not None
+        rule_id = int(result.inserted_primary_key[0])
+        self._insert(
+            t.conditions,
+            [
+                {"rule": rule_id, "context_feature": feature, "feature_value": wanted}
+                for feature, wanted in conditions.items()
+            ],
+        )
+        self._put_metadata_of_rule(rule_id, metadata)
+        return rule_id
+
+    def put_rule_value(self, rule_id: int, value: str) -> None:
+        """Change the value of a rule."""
+        self._connection.execute(
+            t.rules.update().where(t.rules.c.id == rule_id).values(value=value)
+        )
+
+    def put_rule_metadata(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
+        """Replace the metadata of a rule as a whole."""
+        table = t.rule_metadata
+        self._connection.execute(table.delete().where(table.c.rule == rule_id))
+        self._put_metadata_of_rule(rule_id, metadata)
+
+    def delete_rule(self, rule_id: int) -> None:
+        """Forget a rule."""
+        self._connection.execute(t.rules.delete().where(t.rules.c.id == rule_id))
+
+    def _put_features_of(self, setting: SettingRecord) -> None:
+        self._insert(
+            t.configurable,
+            [{"setting": setting.name, "context_feature": feature} for feature in setting.features],
+        )
+
+    def _put_metadata_of(self, setting: SettingRecord) -> None:
+        self._insert(
+            t.setting_metadata,
+            [
+                {"setting": setting.name, "key": key, "value": value}
+                for key, value in setting.metadata.items()
+            ],
+        )
+
+    def _put_metadata_of_rule(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
+        self._insert(
+            t.rule_metadata,
+            [{"rule": rule_id, "key": key, "value": item} for key, item in metadata.items()],
+        )
+
+    def _clear(self, table: sa.Table, setting: str) -> None:
+        self._connection.execute(table.delete().where(table.c.setting == setting))
+
+    def _insert(self, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+        # execute() with an empty list would insert one row of defaults.
+        if rows:
+            self._connection.execute(table.insert(), rows)
