@@ -109,7 +109,8 @@ class RuleGroup(Generic[T]):
 class GroupedRules(Sequence[Rule[T]]):
     """Rules by group, and all of them as a sequence that makes each when it is asked for.
 
-    Not to be changed once it is published.
+    Not to be changed once it is published. Of rules on the same features and values, which cannot all
+    win, only the newest is kept.
 
     Args:
         order: the context features in the service's order.
