@@ -63,9 +63,7 @@ class MetadataValue(TypeDecorator[Any]):
         return value if dialect.name == "postgresql" else wire_json.write(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if dialect.name == "postgresql":
-            return wire_json.normal_metadata(value)
-        return wire_json.read(value.encode())
+        return value if dialect.name == "postgresql" else wire_json.read(value.encode())
 
 
 def read_jsonb(data: bytes | str) -> Any:

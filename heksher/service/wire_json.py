@@ -144,12 +144,9 @@ def equal(one: Json, other: Json) -> bool:
 def normal_metadata(value: Json) -> Json:
     """The form in which metadata comes back: numbers as a decimal column gives them.
 
-    Whole floats from 1e16 up become integers, as far as these fit into 64 bits; integers that do not,
-    which are how such a column gives the others back, become floats again; -0.0 becomes 0.0. Other
-    numbers, and the order of keys, stay.
+    Whole floats from 1e16 up become integers, as far as these fit into 64 bits; -0.0 becomes 0.0.
+    Other numbers, and the order of keys, stay.
     """
-    if isinstance(value, int):
-        return value if is_storable_integer(value) else float(value)
     if isinstance(value, float):
         if abs(value) >= _INTEGERS_IN_METADATA_FROM and value.is_integer():
             whole = int(value)
