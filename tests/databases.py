@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heksher.service import create_app
 
@@ -27,7 +31,45 @@ class Database:
     fresh_app: Callable[[Sequence[str]], Starlette]
 
 
+@dataclass(frozen=True)
+class KeptDatabase:
+    """A new, empty database, which outlives the services on it.
+
+    Attributes:
+        name: what it is, for messages.
+        url: what a service calls it.
+        rows: what a statement of SQL gives, past any service.
+    """
+
+    name: str
+    url: str
+    rows: Callable[[str], list[tuple[Any, ...]]]
+
+
 SQLITE = Database("SQLite", lambda features: create_app(features=features))
+
+
+def kept_on_sqlite(path: Path) -> KeptDatabase:
+    """A file at *path*."""
+
+    def rows(statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            return connection.execute(statement).fetchall()
+
+    return KeptDatabase("SQLite", str(path), rows)
+
+
+def kept_on_postgresql(server: PostgresServer) -> KeptDatabase:
+    """A database of *server*."""
+    name = f"kept_{secrets.token_hex(4)}"
+
+    def rows(statement: str) -> list[tuple[Any, ...]]:
+        with server.connect(name) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    return KeptDatabase("PostgreSQL", server.create_database(name), rows)
+
 
 # With rule ids from 1 again. Deleting is several times faster here than TRUNCATE, which makes new
 # files.

@@ -79,7 +79,7 @@ class PostgresServer:
     ) -> None:
         try:
             if self._process is not None:
-                self.stop()
+                self.stop(signal.SIGQUIT)  # nothing of it is needed any more
         finally:
             self._remove()
 
@@ -141,6 +141,12 @@ class PostgresServer:
             group=None if user is None else user.pw_gid,
             extra_groups=None if user is None else [],
         )
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever uses it."""
+        with self.connect() as connection:
+            statement = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(name)))
 
     def _remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -65,10 +65,11 @@ class ServiceProcess:
         database: str | Path = "memory",
         api_token: str | None = None,
         port: int = 0,
+        options: Sequence[str] = (),
     ) -> str:
         """Start it and wait until it accepts connections; its URL, also as ``self.url``."""
         assert self.process is None, "it runs already"
-        self._options = ["--database", str(database)]
+        self._options = ["--database", str(database), *options]
         if features:
             self._options += ["--features", ",".join(features)]
         self._headers = httpx.Headers()

@@ -23,7 +23,7 @@ from heksher.service.errors import (
 )
 from heksher.service.feature_order import merged
 from heksher.service.storage import failures, opening
-from heksher.service.storage.engines import MEMORY, PATIENCE, Database, database_of
+from heksher.service.storage.engines import MEMORY, Database, database_of
 from heksher.service.storage.reader import Reader
 from heksher.service.storage.revision import Revision, revision_of
 from heksher.service.storage.writer import Writer
@@ -84,7 +84,7 @@ class Storage:
 
     @contextmanager
     def _alone(self, needed: bool = True) -> Generator[None]:
-        if needed and not self._turn.acquire(timeout=PATIENCE):
+        if needed and not self._turn.acquire(timeout=self._database.patience):
             raise DatabaseUnavailable("too many requests wait for their turn to write")
         try:
             yield
@@ -94,7 +94,7 @@ class Storage:
 
     @contextmanager
     def _transaction(self, begin: str) -> Generator[sa.Connection]:
-        with self._translating(), begun(self._database.engine, begin) as connection:
+        with self._translating(), _begun(self._database, begin) as connection:
             yield connection
 
     @contextmanager
@@ -116,21 +116,20 @@ class Storage:
 
 
 @contextmanager
-def begun(engine: sa.Engine, begin: str) -> Generator[sa.Connection]:
+def _begun(database: Database, begin: str) -> Generator[sa.Connection]:
     """A connection in a transaction that begins with the SQL *begin*, and ends with the block.
 
     Only the beginning is tried again: on a new connection, when the one from the pool had died, and
     for as long as patience lasts, when others hold the locks.
     """
-    engine = engine.execution_options(heksher_begin=begin)
-    deadline = time.monotonic() + PATIENCE
+    engine = database.engine.execution_options(heksher_begin=begin)
+    deadline = time.monotonic() + database.patience
     while True:
         with engine.connect() as connection:
             try:
                 transaction = connection.begin()
             except DBAPIError as error:
-                met = isinstance(failures.translated(error), MetAnotherTransaction)
-                if (met or error.connection_invalidated) and time.monotonic() < deadline:
+                if failures.is_worth_another_begin(error) and time.monotonic() < deadline:
                     continue
                 raise
             with transaction:
@@ -154,7 +153,7 @@ def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool =
     merged((), features)  # a bad name is found before a file is created
     found = database_of(database)
     try:
-        with begun(found.engine, found.begin_opening) as connection:
+        with _begun(found, found.begin_opening) as connection:
             opening.prepare(connection, in_memory=found.in_memory, migrate=migrate)
         storage = Storage(found)
         with storage.reading() as reader:

@@ -8,7 +8,7 @@ itself here: it would do so late, or never for reading. Each begins with the tex
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,14 +22,14 @@ from heksher.service.errors import CannotStartError
 MEMORY = "memory"
 
 # Seconds that anything waits for a lock or for a connection before it gives up.
-PATIENCE = 10
+PATIENCE = 10.0
 
 # What each process opens at most. Writers queue before they take one, so that all but one are for
 # readers.
 _CONNECTIONS = 10
 
-# Milliseconds that a writer stands in PostgreSQL's queue for the tables; see ``_begin_writing``.
-_IN_QUEUE = 200
+# Seconds that a writer stands in PostgreSQL's queue for the tables; see ``_lock_tables``.
+_IN_QUEUE = 0.2
 
 # "heksher" as a number: the advisory lock of those that write, create or migrate.
 _LOCK = int.from_bytes(b"heksher", "big")
@@ -50,6 +50,7 @@ class Database:
         begin_writing: begins one that is alone in writing.
         begin_opening: begins one that is alone among those that create or migrate.
         in_memory: it lives as long as its only connection.
+        patience: seconds that anything waits before it gives up.
     """
 
     engine: sa.Engine
@@ -58,6 +59,7 @@ class Database:
     begin_writing: str = "BEGIN IMMEDIATE"
     begin_opening: str = "BEGIN IMMEDIATE"
     in_memory: bool = False
+    patience: float = field(default_factory=lambda: PATIENCE)
 
 
 def database_of(text: str) -> Database:
@@ -120,8 +122,8 @@ def _postgresql(url: sa.URL) -> Database:
     # What a URL may say about a connection, and shall know better than this.
     options: dict[str, Any] = {
         "application_name": "heksher",
-        "connect_timeout": PATIENCE,
-        "tcp_user_timeout": PATIENCE * 1000,
+        "connect_timeout": max(round(PATIENCE), 2),  # of a host; less is taken for 2
+        "tcp_user_timeout": _milliseconds(PATIENCE),
         "autocommit": True,
     }
     try:
@@ -141,16 +143,17 @@ def _postgresql(url: sa.URL) -> Database:
     place = {key: url.query[key] for key in ("host", "port") if key in url.query}
     shown = url.set(drivername="postgresql", query=place).render_as_string(hide_password=True)
     alone = (
-        "BEGIN ISOLATION LEVEL READ COMMITTED; "
-        f"SET LOCAL lock_timeout = '{PATIENCE}s'; "
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; {_wait_for_locks(PATIENCE)}; "
         # A process that stands still, or whose machine is gone, keeps nobody out for ever.
-        f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}s'; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(PATIENCE)}; "
         f"SELECT pg_advisory_xact_lock({_LOCK})"
     )
     return Database(
         engine,
         shown,
-        begin_reading="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        begin_reading=(
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_wait_for_locks(PATIENCE)}"
+        ),
         begin_opening=alone,
         begin_writing=f"{alone}; {_lock_tables()}",
     )
@@ -166,8 +169,17 @@ def _lock_tables() -> str:
     """
     tables = ", ".join(sorted(t.metadata.tables.keys() - {t.alembic_version.name}))
     return (
-        f"SET LOCAL lock_timeout = '{_IN_QUEUE}ms'; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"
+        f"{_wait_for_locks(_IN_QUEUE)}; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; "
+        f"{_wait_for_locks(PATIENCE)}"
     )
+
+
+def _wait_for_locks(seconds: float) -> str:
+    return f"SET LOCAL lock_timeout = {_milliseconds(seconds)}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _bounded_pool() -> dict[str, Any]:

@@ -28,12 +28,13 @@ _SQLITE_UNAVAILABLE = frozenset(
 )
 
 # Connection, authorization, name of the database, resources (a full disk), the operator's
-# intervention (a restart, a cancelled statement), the system around it; and a database that can
-# only be read.
-_UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", "25006")
+# intervention (a restart, a cancelled statement), the system around it; a lock that was not to be
+# had in time; and a database that can only be read.
+_NO_LOCK = "55P03"
+_UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", _NO_LOCK, "25006")
 
-# A serialization failure, a deadlock, a lock that was not to be had in time.
-_MET_ANOTHER = ("40001", "40P01", "55P03")
+# A serialization failure, a deadlock.
+_MET_ANOTHER = ("40001", "40P01")
 
 
 def translated(error: SQLAlchemyError) -> DatabaseUnavailable | MetAnotherTransaction | None:
@@ -55,6 +56,12 @@ def translated(error: SQLAlchemyError) -> DatabaseUnavailable | MetAnotherTransa
     if error.connection_invalidated or state.startswith(_UNAVAILABLE):
         return DatabaseUnavailable(reason)
     return None
+
+
+def is_worth_another_begin(error: DBAPIError) -> bool:
+    """Whether a transaction that could not begin may do so at once: connection or lock were lost."""
+    state: str = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith((*_MET_ANOTHER, _NO_LOCK))
 
 
 def reason_of(error: DBAPIError) -> str:

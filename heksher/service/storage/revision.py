@@ -28,7 +28,8 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from heksher.service import tables as t
-from heksher.service.storage.engines import PATIENCE, Database
+from heksher.service.errors import DatabaseUnavailable
+from heksher.service.storage.engines import Database
 
 
 class Revision(Protocol):
@@ -47,7 +48,7 @@ def revision_of(database: Database) -> Revision:
     if database.in_memory:
         return _Counted()
     if database.engine.dialect.name == "sqlite":
-        return _OfFile(database.shown)
+        return _OfFile(database.shown, database.patience)
     return _OfTable(database.engine)
 
 
@@ -70,15 +71,18 @@ class _Counted:
 class _OfFile:
     """SQLite's own count."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float) -> None:
         self._connection = sqlite3.connect(
-            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+            path, timeout=patience, isolation_level=None, check_same_thread=False
         )
         self._guard = threading.Lock()
 
     def read(self) -> int:
-        with self._guard:
-            row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
+        try:
+            with self._guard:
+                row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(str(error)) from error
         return row[0]
 
     def committed(self) -> None:

@@ -1,0 +1,419 @@
+"""A database of the original service: opened, served and shared with it, whoever writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from service_process import DEADLINE, ServiceProcess
+from transcript_replay import Request, call
+
+from heksher.service import create_app
+from heksher.service.errors import CannotStartError
+from heksher.service.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    import psycopg
+    from postgres import PostgresServer
+
+_SCRIPT = (Path(__file__).parent / "original_schema.sql").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def original(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a database of the original; each test has one of its own."""
+    name = "original"
+    postgres_server.create_database(name, _SCRIPT)
+    yield name
+    postgres_server.drop_database(name)
+
+
+@contextmanager
+def _opened(url: str, *, migrate: bool = True) -> Iterator[Storage]:
+    with closing(open_storage(url, migrate=migrate)) as storage:
+        yield storage
+
+
+# --- the schema -----------------------------------------------------------------------------------
+
+_CATALOG = {
+    "columns": """
+        SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length,
+            is_nullable, column_default
+        FROM information_schema.columns WHERE table_schema = 'public'""",
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), condeferrable
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "sequences": """
+        SELECT sequencename, data_type::text, start_value, increment_by, cycle,
+            pg_get_serial_sequence('rules', 'id')
+        FROM pg_sequences WHERE schemaname = 'public'""",
+    "relations": """
+        SELECT relname, relkind, relpersistence FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace""",
+    "triggers": """
+        SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal""",
+    "functions": """
+        SELECT proname, prosrc, prosecdef, proconfig FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace""",
+    "revision of the original": "SELECT version_num FROM alembic_version",
+}
+
+
+def _catalog(connection: psycopg.Connection) -> dict[str, set[str]]:
+    """All that there is in a database, line by line."""
+    return {
+        what: {str(row) for row in connection.execute(query.encode())}
+        for what, query in _CATALOG.items()
+    }
+
+
+def test_a_new_database_is_the_originals_but_for_our_additions(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    with closing(open_storage(postgres_server.create_database("ours"))):
+        pass
+    with postgres_server.connect("ours") as connection:
+        ours = _catalog(connection)
+    with postgres_server.connect(original) as connection:
+        theirs = _catalog(connection)
+    assert len(theirs["columns"]) == 23
+    assert {what: theirs[what] - ours[what] for what in theirs} == {what: set() for what in theirs}
+    added = set[str]().union(*(ours[what] - theirs[what] for what in ours))
+    assert len(added) == 23
+    assert [line for line in added if "heksher_" not in line] == []
+
+
+def test_a_migrated_database_is_like_a_new_one(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    with _opened(postgres_server.url(original)):
+        pass
+    with _opened(postgres_server.create_database("new")):
+        pass
+    with postgres_server.connect("new") as new, postgres_server.connect(original) as migrated:
+        assert _catalog(migrated) == _catalog(new)
+        assert migrated.execute("SELECT version_num FROM heksher_version").fetchall() == [("0001",)]
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def test_it_is_migrated_only_when_it_may(postgres_server: PostgresServer, original: str) -> None:
+    url = postgres_server.url(original)
+    with postgres_server.connect(original) as connection:
+        before = _catalog(connection)
+        with pytest.raises(CannotStartError) as caught:
+            create_app(url)
+        assert str(caught.value) == (
+            "the database has to be migrated first: count changes in a table heksher_revision, by "
+            "triggers (PostgreSQL). Back it up, and start once with --migrate"
+        )
+        assert _catalog(connection) == before
+    with _opened(url):
+        pass
+    with _opened(url, migrate=False) as storage, storage.reading() as reader:
+        assert reader.features() == ["environment", "user", "theme"]
+
+
+def test_the_command_migrates_when_it_is_told_to(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    url = postgres_server.url(original)
+    with ServiceProcess() as service:
+        with pytest.raises(AssertionError, match="start once with --migrate"):
+            service.start(features=[], database=url)
+        service.start(features=[], database=url, options=["--migrate"])
+        assert "migrating the database: count changes" in service.log
+        assert service.get("/settings/bg")["name"] == "background"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "UPDATE alembic_version SET version_num = '37b28f79cccf'",
+            "at revision 37b28f79cccf, not at 83f0f272313f",
+        ),
+        ("DELETE FROM alembic_version", "at revision none, not at 83f0f272313f"),
+        ("DROP TABLE rule_metadata", "other tables than Heksher's, and not rule_metadata"),
+        (
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE orders (id integer)",
+            "other tables than Heksher's: orders; give it one of its own",
+        ),
+    ],
+)
+def test_another_database_is_refused_and_left_alone(
+    postgres_server: PostgresServer, original: str, change: str, message: str
+) -> None:
+    with postgres_server.connect(original) as connection:
+        connection.execute(change.encode())
+        with pytest.raises(CannotStartError, match=message):
+            create_app(postgres_server.url(original), migrate=True)
+        assert connection.execute("SELECT to_regclass('heksher_version')").fetchone() == (None,)
+
+
+def test_a_database_of_a_newer_heksher_is_refused(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    url = postgres_server.url(original)
+    with _opened(url):
+        pass
+    with postgres_server.connect(original) as connection:
+        connection.execute("UPDATE heksher_version SET version_num = '9999'")
+    with pytest.raises(CannotStartError, match=r"a newer heksher .* revision 9999; this one knows"):
+        create_app(url, migrate=True)
+
+
+# --- serving --------------------------------------------------------------------------------------
+
+
+def test_what_the_original_left_is_served(postgres_server: PostgresServer, original: str) -> None:
+    app = create_app(postgres_server.url(original), migrate=True)
+
+    async def get(path: str) -> Any:
+        path, _, query = path.partition("?")
+        answer = await call(app, Request("GET", f"/api/v1{path}", query or None, [], b""))
+        assert answer.status == 200, path
+        return json.loads(answer.body)
+
+    async def post(path: str, body: Any) -> int:
+        headers = [("content-type", "application/json")]
+        request = Request("POST", f"/api/v1{path}", None, headers, json.dumps(body).encode())
+        return (await call(app, request)).status
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            assert await get("/settings?include_additional_data=1") == {
+                "settings": [
+                    {
+                        "name": "background",
+                        "type": 'Enum["black","white"]',
+                        "default_value": "white",
+                        "version": "1.3",
+                        "configurable_features": ["user", "theme"],
+                        "metadata": {"owner": "jane", "gone": None},
+                        "aliases": ["bg", "old.bg"],
+                    },
+                    {
+                        "name": "limits",
+                        "type": "Mapping<Sequence<int>>",
+                        "default_value": {"b": [1, 2], "a": []},
+                        "version": "2.0",
+                        "configurable_features": ["environment"],
+                        "metadata": {"big": 1e300, "nested": {"bb": [1.0, True], "a": None}},
+                        "aliases": [],
+                    },
+                    {
+                        "name": "ratio",
+                        "type": "float",
+                        "default_value": None,
+                        "version": "1.0",
+                        "configurable_features": ["user"],
+                        "metadata": {},
+                        "aliases": [],
+                    },
+                ]
+            }
+            found = await get("/query?settings=ratio,bg&include_metadata=true")
+            assert found["settings"] == {
+                "background": {
+                    "default_value": "white",
+                    "rules": [
+                        {
+                            "value": "black",
+                            "context_features": [["user", "jim"], ["theme", "dark"]],
+                            "rule_id": 2,
+                            "metadata": {"why": "dark is black", "ticket": 12},
+                        }
+                    ],
+                },
+                "ratio": {
+                    "default_value": None,
+                    "rules": [
+                        _rule_of_ratio(None, [], 1),
+                        _rule_of_ratio(0.5, [["user", "ann"]], 3),
+                        _rule_of_ratio(0.5, [["user", "ann"]], 4),
+                    ],
+                },
+            }
+            assert (await get("/query?context_filters="))["settings"]["ratio"]["rules"] == [
+                {"value": None, "context_features": [], "rule_id": 1}
+            ]
+            assert await get("/rules/search?setting=ratio&feature_values=user:ann") == {
+                "rule_id": 3
+            }
+            twice = {"setting": "ratio", "feature_values": {"user": "ann"}, "value": 1}
+            assert await post("/rules", twice) == 409
+            declared = {
+                "name": "ratio",
+                "type": "float",
+                "default_value": 0.0,
+                "configurable_features": ["user"],
+                "version": "1.1",
+            }
+            assert await post("/settings/declare", declared) == 200
+            assert (await get("/settings/ratio"))["default_value"] == 0.0
+            assert await post("/rules", twice | {"feature_values": {"user": "x"}}) == 201
+
+    asyncio.run(main())
+    with postgres_server.connect(original) as connection:
+        # The id after the last one that the original gave away.
+        assert connection.execute("SELECT max(id) FROM rules").fetchone() == (7,)
+
+
+def _rule_of_ratio(value: float | None, conditions: list[list[str]], rule_id: int) -> Any:
+    return {"value": value, "context_features": conditions, "rule_id": rule_id, "metadata": {}}
+
+
+# --- beside it ------------------------------------------------------------------------------------
+
+_WRITES = [
+    "INSERT INTO context_features VALUES ('new', 3)",
+    "UPDATE context_features SET index = 4 WHERE name = 'new'",
+    "DELETE FROM context_features WHERE name = 'new'",
+    "INSERT INTO settings VALUES ('s', 'int', '1', '1.0')",
+    "INSERT INTO configurable VALUES ('s', 'user')",
+    "INSERT INTO setting_aliases VALUES ('s', 'alias')",
+    "INSERT INTO setting_metadata VALUES ('s', 'k', '1')",
+    "INSERT INTO rules (id, setting, value) VALUES (100, 's', '2')",
+    "INSERT INTO conditions VALUES (100, 'user', 'x')",
+    "INSERT INTO rule_metadata VALUES (100, 'k', '1')",
+    "UPDATE settings SET name = 't' WHERE name = 's'",
+    "DELETE FROM settings WHERE name = 't'",
+    "TRUNCATE settings CASCADE",
+]
+
+
+def test_every_write_of_anybody_gives_another_revision(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as connection,
+    ):
+        seen = [storage.revision()]
+        for statement in _WRITES:
+            connection.execute(statement.encode())
+            seen.append(storage.revision())
+        with storage.writing() as writer:
+            writer.put_features(["theme", "user", "environment"])
+        seen.append(storage.revision())
+        assert seen == sorted(set(seen))
+        with storage.reading() as reader:
+            reader.features()
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM context_features")
+        connection.execute("ROLLBACK")
+        assert storage.revision() == seen[-1]
+
+
+def test_writers_of_the_original_do_not_wait_for_each_other(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    """Nor does one of its requests wait for itself: it writes through two connections."""
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as one,
+        postgres_server.connect(original) as other,
+        postgres_server.connect(original) as third,
+    ):
+        before = storage.revision()
+        for connection in (one, other, third):
+            connection.execute("SET lock_timeout = 1; BEGIN")
+            connection.execute("INSERT INTO rules (setting, value) VALUES ('ratio', '1.0')")
+        assert storage.revision() == before
+        seen: list[int] = [before]
+        for connection in (third, one, other):
+            connection.execute("COMMIT")
+            seen.append(storage.revision())
+        assert seen == sorted(set(seen))
+        assert one.execute("SELECT count(*) FROM heksher_revision").fetchone() == (3,)
+        for connection in (one, other, third):
+            connection.execute("INSERT INTO rules (setting, value) VALUES ('ratio', '1.0')")
+        assert one.execute("SELECT count(*) FROM heksher_revision").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_other_levels_of_isolation_meet_no_error_of_ours(
+    postgres_server: PostgresServer, original: str, level: str
+) -> None:
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as one,
+        postgres_server.connect(original) as other,
+    ):
+        before = storage.revision()
+        one.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
+        assert one.execute("SELECT count(*) FROM settings").fetchone() == (3,)
+        other.execute("INSERT INTO rules (setting, value) VALUES ('ratio', '1.0')")
+        between = storage.revision()
+        one.execute("INSERT INTO rules (setting, value) VALUES ('limits', '{}')")
+        one.execute("COMMIT")
+        assert before < between < storage.revision()
+
+
+def test_a_writer_without_rights_on_our_tables_is_counted(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as connection,
+    ):
+        before = storage.revision()
+        connection.execute("CREATE ROLE clerk; GRANT INSERT ON settings TO clerk; SET ROLE clerk")
+        connection.execute("SET search_path = pg_catalog")
+        connection.execute("INSERT INTO public.settings VALUES ('s', 'int', '1', '1.0')")
+        assert storage.revision() > before
+        connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
+
+
+def test_a_writer_waits_for_the_original_and_never_holds_it_up(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    """It holds a transaction open while it writes in another one; ours waits for the first."""
+    declared = {
+        "name": "background",
+        "type": 'Enum["black","white"]',
+        "default_value": "white",
+        "configurable_features": ["user", "theme"],
+        "metadata": {"owner": "jane", "gone": None},
+    }
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as one,
+        postgres_server.connect(original) as other,
+        ServiceProcess() as service,
+        ThreadPoolExecutor() as pool,
+    ):
+        service.start(features=[], database=postgres_server.url(original))
+        one.execute("BEGIN; UPDATE settings SET version = '1.4' WHERE name = 'background'")
+        answer = pool.submit(service.request, "POST", "/settings/declare", declared)
+        _wait_until_somebody_waits(other)
+        other.execute("UPDATE settings SET version = '1.1' WHERE name = 'ratio'")
+        assert not answer.done()
+        one.execute("COMMIT")
+        assert answer.result(DEADLINE).json() == {
+            "outcome": "outdated",
+            "latest_version": "1.4",
+            "differences": [],
+        }
+        with storage.reading() as reader:
+            assert [setting.version for setting in reader.settings()] == ["1.4", "2.0", "1.1"]
+
+
+def _wait_until_somebody_waits(connection: psycopg.Connection) -> None:
+    """For a lock on the tables."""
+    query = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
+    end = time.monotonic() + DEADLINE
+    while connection.execute(query.encode()).fetchone() is None:
+        assert time.monotonic() < end, "nobody waits"
