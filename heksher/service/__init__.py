@@ -7,13 +7,16 @@ imports the service.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 __all__ = ["create_app"]
+
+# Bytes. What any setting or rule needs is far below.
+BODY_LIMIT = 1024 * 1024
 
 MISSING_EXTRA = "the embedded service needs more packages: pip install 'heksher[service]'"
 
@@ -22,8 +25,10 @@ def create_app(
     database: str = "memory",
     features: Sequence[str] = (),
     *,
-    api_token: str | None = None,
+    api_token: str | Collection[str] | None = None,
     migrate: bool = False,
+    body_limit: int = BODY_LIMIT,
+    access_log: bool = False,
 ) -> Starlette:
     """Make an ASGI application out of a database.
 
@@ -35,9 +40,12 @@ def create_app(
         features: the context features, in order. Missing ones are added; what the database has
             already must be among them in the same order. Empty: as the database has them.
         api_token: if given, every request but health needs the header ``api_token``, or a bearer
-            token, with this value.
+            token, with this value, or with one of several.
         migrate: whether a database that was there before may get what this service adds to the
             original's tables; a new one gets it in any case.
+        body_limit: how many bytes the body of a request may have; longer ones get 413.
+        access_log: whether each request is logged, to ``heksher.service.access`` at INFO: method,
+            path, status, milliseconds, bytes.
 
     Raises:
         heksher.service.errors.CannotStartError: database or features cannot be used, or ``migrate``
@@ -50,4 +58,11 @@ def create_app(
         if (error.name or "").split(".")[0] == "heksher":
             raise
         raise ModuleNotFoundError(MISSING_EXTRA, name=error.name) from error
-    return app.create_app(database, features, api_token=api_token, migrate=migrate)
+    return app.create_app(
+        database,
+        features,
+        api_token=api_token,
+        migrate=migrate,
+        body_limit=body_limit,
+        access_log=access_log,
+    )

@@ -1,11 +1,11 @@
-"""Putting the service together: storage, routes, errors, token, as one ASGI application.
+"""Putting the service together: storage, routes, pages, errors, middleware, as one application.
 
 Imports Starlette and SQLAlchemy; ``heksher.service`` imports this when an application is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -14,7 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import heksher
-from heksher.service.http import TokenRequired, framework_error
+from heksher.service import BODY_LIMIT
+from heksher.service.errors import CannotStartError
+from heksher.service.http import framework_error
+from heksher.service.middleware import AccessLog, BodyLimit, TokenRequired
+from heksher.service.pages import pages
 from heksher.service.routes import HEALTH_PATH, routes
 from heksher.service.storage import MEMORY, open_storage
 
@@ -23,10 +27,13 @@ def create_app(
     database: str = MEMORY,
     features: Sequence[str] = (),
     *,
-    api_token: str | None = None,
+    api_token: str | Collection[str] | None = None,
     migrate: bool = False,
+    body_limit: int = BODY_LIMIT,
+    access_log: bool = False,
 ) -> Starlette:
     """See ``heksher.service.create_app``."""
+    tokens = None if api_token is None else _tokens(api_token)
     storage = open_storage(database, features, migrate=migrate)
 
     @asynccontextmanager
@@ -34,12 +41,27 @@ def create_app(
         yield
         await run_in_threadpool(storage.close)
 
+    # The first one is the outermost: refused requests are logged, too, and nothing of a body is
+    # read before the token is seen.
     middleware: list[Middleware] = []
-    if api_token is not None:
-        middleware.append(Middleware(TokenRequired, token=api_token, open_path=HEALTH_PATH))
+    if access_log:
+        middleware.append(Middleware(AccessLog))
+    if tokens is not None:
+        middleware.append(Middleware(TokenRequired, tokens=tokens, open_path=HEALTH_PATH))
+    middleware.append(Middleware(BodyLimit, limit=body_limit))
     return Starlette(
-        routes=routes(storage, heksher.__version__),
+        routes=[
+            *routes(storage, heksher.__version__),
+            *pages(heksher.__version__, with_token=tokens is not None),
+        ],
         middleware=middleware,
         exception_handlers={HTTPException: framework_error},
         lifespan=lifespan,
     )
+
+
+def _tokens(given: str | Collection[str]) -> tuple[str, ...]:
+    tokens = (given,) if isinstance(given, str) else tuple(given)
+    if not tokens or not all(tokens):
+        raise CannotStartError("api_token holds no token, or an empty one")
+    return tokens

@@ -1,4 +1,4 @@
-"""The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors, tokens.
+"""The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors.
 
 Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
 ``Response``; they run in worker threads, so they may block.
@@ -6,18 +6,16 @@ Knows Starlette and nothing about settings. Handlers are plain functions from a 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from heksher.service import bodies
 from heksher.service.errors import (
@@ -111,6 +109,8 @@ class Resource:
             body=body,
         )
         response = await run_in_threadpool(_answer, handler, call)
+        if "location" in response.headers:  # of what this application has, below its own prefix
+            response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
 
 
@@ -157,34 +157,3 @@ async def framework_error(_request: Request, error: Exception) -> Response:
     """404 and 405, in the form that the protocol gives them."""
     assert isinstance(error, HTTPException)
     return json_response({"detail": error.detail}, error.status_code, error.headers)
-
-
-class TokenRequired:
-    """An ASGI application that lets only requests with a token through to another one.
-
-    The token is taken from the header ``api_token`` or as a bearer's. Health stays open.
-    """
-
-    def __init__(self, app: ASGIApp, token: str, *, open_path: str) -> None:
-        self._app = app
-        self._token = token.encode()
-        self._open_path = open_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == self._open_path or self._has_token(scope):
-            await self._app(scope, receive, send)
-            return
-        response = json_response(
-            {"detail": "Unauthorized"}, 401, {"WWW-Authenticate": 'Bearer realm="heksher"'}
-        )
-        await response(scope, receive, send)
-
-    def _has_token(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        offered = headers.getlist("api_token")
-        for authorization in headers.getlist("authorization"):
-            scheme, _, credentials = authorization.partition(" ")
-            if scheme.lower() == "bearer":
-                offered.append(credentials.strip())
-        # Comparing takes a time that tells nothing about the token.
-        return any(hmac.compare_digest(text.encode("latin-1"), self._token) for text in offered)

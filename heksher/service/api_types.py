@@ -1,0 +1,310 @@
+"""The bodies of requests and answers as types, from which the OpenAPI document is made.
+
+Pure data. Bodies stand here in the form that clients should send; what else is taken is
+``bodies``' affair. Answers stand here as they are: the tests hold every recorded one against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from heksher.names import METADATA_KEY_RULE, SETTING_NAME_RULE, WORD_RULE
+
+SettingName: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[a-zA-Z0-9_.]+$", description=f"a setting's name: {SETTING_NAME_RULE}")
+]
+FeatureName: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[a-zA-Z0-9_]+$", description=f"a context feature: {WORD_RULE}")
+]
+ConditionValue: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[a-zA-Z0-9_]+$", description=f"what the feature must be: {WORD_RULE}")
+]
+MetadataKey: TypeAlias = Annotated[
+    str,
+    Meta(pattern=r"^[a-zA-Z0-9_-]+$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
+]
+Version: TypeAlias = Annotated[
+    str,
+    Meta(pattern=r"^[0-9]+\.[0-9]+$", description="major and minor number, compared as numbers"),
+]
+SettingType: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="int, float, str, bool, Enum[…], Flags[…], Sequence<…> or Mapping<…>, as in "
+        'Sequence<Enum["a","b"]>',
+        examples=["int", 'Enum["a","b"]', "Mapping<float>"],
+    ),
+]
+# Any JSON: a value of whatever type the setting has, or what stands under a key of metadata.
+Value: TypeAlias = Any
+Metadata: TypeAlias = Annotated[dict[str, Value], Meta(description="free JSON under keys")]
+NewMetadata: TypeAlias = dict[MetadataKey, Value]
+
+
+class Health(Struct):
+    """The version of the service."""
+
+    version: str
+
+
+class Refused(Struct):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class Problem(Struct):
+    """One thing that is wrong with a request; the words are for people."""
+
+    msg: str
+
+
+class Malformed(Struct):
+    """What is wrong with a request."""
+
+    detail: list[Problem]
+
+
+# --- context features -----------------------------------------------------------------------------
+
+
+class ContextFeatures(Struct):
+    """All context features, in order: of two rules the one on the later feature is stronger."""
+
+    context_features: list[str]
+
+
+class FeatureIndex(Struct):
+    """Where a context feature stands, counted from 0."""
+
+    index: int
+
+
+class NewFeature(Struct):
+    """A context feature to be added."""
+
+    context_feature: FeatureName
+
+
+class AfterFeature(Struct):
+    """The context feature behind which another one is put."""
+
+    to_after: str
+
+
+class BeforeFeature(Struct):
+    """The context feature before which another one is put."""
+
+    to_before: str
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+class Declaration(Struct, omit_defaults=True):
+    """A setting as an application believes it to be."""
+
+    name: SettingName
+    configurable_features: Annotated[list[FeatureName], Meta(min_length=1)]
+    type: SettingType
+    default_value: Value
+    metadata: NewMetadata = {}
+    alias: SettingName | None = None
+    version: Version = "1.0"
+
+
+class Difference(Struct):
+    """What differs between a declaration and the service: a message, or an attribute."""
+
+    level: Literal["minor", "major", "mismatch"]
+    message: str | UnsetType = UNSET
+    attribute: str | UnsetType = UNSET
+    latest_value: Annotated[Value, Meta(description="what the service has")] = UNSET
+
+
+class Declared(Struct):
+    """The setting is as it was declared."""
+
+    outcome: Literal["created", "uptodate"]
+
+
+class Upgraded(Struct):
+    """The setting was changed to what was declared."""
+
+    outcome: Literal["upgraded"]
+    previous_version: str
+    differences: list[Difference]
+
+
+class Outdated(Struct):
+    """The service has a newer version, which stays."""
+
+    outcome: Literal["outdated"]
+    latest_version: str
+    differences: list[Difference]
+
+
+class Mismatch(Struct):
+    """The version is the same and the setting is not."""
+
+    outcome: Literal["mismatch"]
+    differences: list[Difference]
+
+
+class Rejected(Struct):
+    """The new version changes more than it may."""
+
+    outcome: Literal["rejected"]
+    previous_version: str
+    differences: list[Difference]
+
+
+class ShortSetting(Struct):
+    """A setting."""
+
+    name: str
+    type: SettingType
+    default_value: Value
+    version: str
+
+
+class Setting(ShortSetting):
+    """A setting with all that is known of it."""
+
+    configurable_features: list[str]
+    metadata: Metadata
+    aliases: list[str]
+
+
+class ShortSettings(Struct):
+    """All settings."""
+
+    settings: list[ShortSetting]
+
+
+class Settings(Struct):
+    """All settings with all that is known of them."""
+
+    settings: list[Setting]
+
+
+class NewType(Struct):
+    """Another type for a setting."""
+
+    type: SettingType
+    version: Version
+
+
+class NewName(Struct):
+    """Another name for a setting."""
+
+    name: SettingName
+    version: Version
+
+
+class NewFeatures(Struct):
+    """Other configurable features for a setting."""
+
+    configurable_features: Annotated[list[str], Meta(min_length=1)]
+    version: Version
+
+
+class Conflicts(Struct):
+    """What is in the way of another type."""
+
+    conflicts: list[str]
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+class NewRule(Struct, omit_defaults=True):
+    """A rule to be added."""
+
+    setting: SettingName
+    feature_values: Annotated[dict[FeatureName, ConditionValue], Meta(min_length=1)]
+    value: Value
+    metadata: NewMetadata = {}
+
+
+class RuleId(Struct):
+    """The id of a rule."""
+
+    rule_id: int
+
+
+class Rule(Struct):
+    """A rule; its conditions are pairs of context feature and value."""
+
+    setting: str
+    value: Value
+    feature_values: list[tuple[str, str]]
+    metadata: Metadata
+
+
+class NewValue(Struct):
+    """Another value, for a rule or under a key of metadata."""
+
+    value: Value
+
+
+# --- metadata -------------------------------------------------------------------------------------
+
+
+class MetadataOf(Struct):
+    """The metadata of a setting or a rule."""
+
+    metadata: Metadata
+
+
+class RuleMetadataChange(Struct, omit_defaults=True):
+    """Metadata for a rule."""
+
+    metadata: NewMetadata = {}
+
+
+class SettingMetadataChange(Struct, omit_defaults=True):
+    """Metadata for a setting, and the version that comes with it."""
+
+    version: Version
+    metadata: NewMetadata = {}
+
+
+class SettingMetadataValue(Struct):
+    """What stands under a key of a setting's metadata, and the version that comes with it."""
+
+    value: Value
+    version: Version
+
+
+class VersionOnly(Struct):
+    """The version that comes with a change."""
+
+    version: Version
+
+
+# --- the query ------------------------------------------------------------------------------------
+
+
+class QueriedRule(Struct):
+    """A rule; its conditions are pairs of context feature and value."""
+
+    value: Value
+    context_features: list[tuple[str, str]]
+    rule_id: int
+    metadata: Metadata | UnsetType = UNSET
+
+
+class QueriedSetting(Struct):
+    """A setting's default value, and those of its rules that pass the filter."""
+
+    default_value: Value
+    rules: list[QueriedRule]
+
+
+class QueryAnswer(Struct):
+    """The settings asked for, by name."""
+
+    settings: dict[str, QueriedSetting]

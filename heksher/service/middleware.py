@@ -1,0 +1,177 @@
+"""What stands before all routes: the token, the limit of bodies, the access log.
+
+ASGI applications around another one. They know HTTP, and nothing of settings.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Collection
+from urllib.parse import quote
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heksher.service.http import json_response
+
+access = logging.getLogger("heksher.service.access")
+
+# Seconds for which the rest of a body that is too long is read and forgotten. A client that sends
+# all before it reads would else lose the answer with its connection.
+_DRAIN = 2.0
+
+
+class TokenRequired:
+    """Lets only requests with one of some tokens through.
+
+    The token is taken from the header ``api_token`` or as a bearer's. Health stays open.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Collection[str], *, open_path: str) -> None:
+        self._app = app
+        # As the command line and the environment had it, byte for byte.
+        self._tokens = [token.encode("utf-8", "surrogateescape") for token in tokens]
+        self._open_path = open_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
+            await self._app(scope, receive, send)
+            return
+        response = json_response(
+            {"detail": "Unauthorized"}, 401, {"WWW-Authenticate": 'Bearer realm="heksher"'}
+        )
+        await response(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return bool(scope["path"] == scope.get("root_path", "") + self._open_path)
+
+    def _has_token(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        offered = headers.getlist("api_token")
+        for authorization in headers.getlist("authorization"):
+            scheme, _, credentials = authorization.partition(" ")
+            if scheme.lower() == "bearer":
+                offered.append(credentials.strip())
+        # Each is compared with each, in a time that tells nothing about the tokens.
+        equal = [
+            hmac.compare_digest(text.encode("latin-1"), token)
+            for text in offered
+            for token in self._tokens
+        ]
+        return any(equal)
+
+
+class _TooLong(Exception):
+    """A body goes on after the limit."""
+
+
+def _announced(scope: Scope) -> tuple[int, bool]:
+    """The length that a body is said to have, and whether the server lets no more through."""
+    length, is_bounded = 0, scope["http_version"].startswith("1")
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            # More digits than any length has are as good as the first of them.
+            length = int(value[:30])
+        elif name == b"transfer-encoding":
+            is_bounded = False
+    return length, is_bounded
+
+
+class BodyLimit:
+    """Answers 413 to a request whose body is longer than *limit* bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced, is_bounded = _announced(scope)
+        if announced > self._limit:
+            await self._refuse(scope, receive, send)
+            return
+        if is_bounded:
+            await self._app(scope, receive, send)
+            return
+        length = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal length
+            message = await receive()
+            length += len(message.get("body", b""))
+            if length > self._limit and not started:
+                raise _TooLong
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLong:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = json_response({"detail": f"the body is longer than {self._limit} bytes"}, 413)
+        if scope["http_version"].startswith("1"):
+            response.headers["Connection"] = "close"
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status_code,
+                "headers": response.raw_headers,
+            }
+        )
+        # All of the answer but its end, since servers hand out nothing of the body after that.
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        with anyio.move_on_after(_DRAIN):
+            while (await receive()).get("more_body", False):
+                pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+class AccessLog:
+    """Logs each request when it is answered: method, path, status, milliseconds, bytes.
+
+    Nothing else of it: headers and query strings may hold what is nobody's business.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+        sent = 0
+
+        async def noted(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            milliseconds = (time.perf_counter() - began) * 1000
+            access.info(
+                "%s %s %s %.1f ms %d bytes",
+                scope["method"],
+                # Quoted, so that no request writes lines of its own into the log.
+                quote(scope["path"], safe="/:@!$&'()*+,;=~-._"),
+                status or "no answer",
+                milliseconds,
+                sent,
+            )

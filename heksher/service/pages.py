@@ -1,0 +1,112 @@
+"""The OpenAPI document and the pages that show it, at the paths where the original has them.
+
+Knows Starlette, and nothing of settings. The pages load nothing from other hosts: the files of
+Swagger UI and Redoc come from the package ``fastapi-offline``, of which no code is used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Route
+
+from heksher.service.http import json_response
+from heksher.service.openapi import document
+
+_PACKAGE = "fastapi_offline"
+_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+
+# Enforced by browsers: a page that would load something from elsewhere shows it at once.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+# All links are relative, so that they are right below any prefix.
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Heksher</title>
+<link rel="icon" href="docs/files/favicon.png">
+{head}</head>
+<body>
+<div id="page"><p>The interface of this service is described by its
+<a href="openapi.json">OpenAPI document</a>.</p></div>
+{body}</body>
+</html>
+"""
+_SWAGGER_HEAD = '<link rel="stylesheet" href="docs/files/swagger-ui.css">\n'
+_SWAGGER_BODY = (
+    '<script src="docs/files/swagger-ui-bundle.js"></script>\n'
+    '<script src="docs/files/start-swagger.js"></script>\n'
+)
+_REDOC_BODY = (
+    '<script src="docs/files/redoc.standalone.js"></script>\n'
+    '<script src="docs/files/start-redoc.js"></script>\n'
+)
+_SCRIPTS: Mapping[str, str] = {
+    "start-swagger.js": (
+        'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", deepLinking: true, '
+        "validatorUrl: null});\n"
+    ),
+    "start-redoc.js": (
+        'Redoc.init("openapi.json", {disableSearch: true}, document.getElementById("page"));\n'
+    ),
+}
+_NO_OAUTH = """\
+<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Heksher</title></head>
+<body><p>This service asks for a token at most, and never for OAuth.</p></body>
+</html>
+"""
+
+
+def pages(version: str, *, with_token: bool) -> list[Route]:
+    """The document of a service of this *version*, and the pages."""
+    folder = _folder()
+
+    async def openapi(request: Request) -> Response:
+        root_path = str(request.scope.get("root_path", ""))
+        return json_response(document(version, root_path=root_path, with_token=with_token))
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name in _SCRIPTS:
+            return Response(_SCRIPTS[name], media_type="text/javascript")
+        if folder is None or name not in _FILES:
+            raise HTTPException(404)
+        return FileResponse(folder / name)
+
+    return [
+        Route("/openapi.json", openapi),
+        _page("/docs", _PAGE.format(head=_SWAGGER_HEAD, body=_SWAGGER_BODY)),
+        _page("/docs/oauth2-redirect", _NO_OAUTH),
+        _page("/redoc", _PAGE.format(head="", body=_REDOC_BODY)),
+        Route("/docs/files/{name}", file),
+    ]
+
+
+def _folder() -> Path | None:
+    """Where the files are; None without the package: the pages are bare then."""
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / "static"
+    return folder if all((folder / name).is_file() for name in _FILES) else None
+
+
+def _page(path: str, html: str) -> Route:
+    async def page(_request: Request) -> Response:
+        return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY})
+
+    return Route(path, page)

@@ -1,0 +1,136 @@
+"""The OpenAPI document says what the service does: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
+
+from heksher.service import create_app
+from heksher.service.openapi import OPERATIONS, document
+
+# Paths that could be another's parameter, and what they are then.
+_AS_PARAMETERS = {
+    "GET /api/v1/settings/declare": "GET /api/v1/settings/{name}",
+    "DELETE /api/v1/settings/declare": "DELETE /api/v1/settings/{name}",
+    "PATCH /api/v1/rules/search": "PATCH /api/v1/rules/{id}",
+    "DELETE /api/v1/rules/search": "DELETE /api/v1/rules/{id}",
+}
+
+
+def _validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
+    from openapi_schema_validator import OAS31Validator
+
+    return OAS31Validator({**schema, "components": document["components"]})
+
+
+@pytest.mark.parametrize("with_token", [False, True])
+def test_it_is_valid(with_token: bool) -> None:
+    from openapi_spec_validator import validate
+
+    validate(document("1.0", root_path="/settings", with_token=with_token))
+
+
+def test_it_has_every_route_and_no_other() -> None:
+    """A method that no path has is answered with those that it has."""
+    paths = {operation.partition(" ")[2] for operation in OPERATIONS}
+    found: set[str] = set()
+
+    async def ask() -> None:
+        app = create_app()
+        async with app.router.lifespan_context(app):
+            for path in paths | {operation.partition(" ")[2] for operation in _AS_PARAMETERS}:
+                answer = await call(app, Request("TRACE", path, None, [], b""))
+                assert answer.status == 405
+                found.update(f"{method} {path}" for method in answer.headers["allow"].split(", "))
+        served = {getattr(route, "path") for route in app.routes}  # noqa: B009 - of any kind
+        pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/docs/files/{name}"}
+        assert served == paths | pages
+
+    asyncio.run(ask())
+    assert found == OPERATIONS.keys() | _AS_PARAMETERS.keys()
+    assert _AS_PARAMETERS.keys().isdisjoint(OPERATIONS)
+
+
+class _Checked:
+    """An application whose every answer is held against the document."""
+
+    def __init__(self, features: Sequence[str]) -> None:
+        self.app = create_app(features=features)
+        self.seen = Counter[tuple[str, int]]()
+
+    async def __call__(self, request: Request) -> Answer:
+        answer = await call(self.app, request)
+        operation = _operation_of(request)
+        if operation is not None and answer.status != 405:
+            self.seen[operation, answer.status] += 1
+            wrong = _undocumented(operation, answer)
+            assert wrong is None, f"{request.method} {request.target}: {wrong}"
+        return answer
+
+
+_DOCUMENT = document("1.0")
+
+
+def _operation_of(request: Request) -> str | None:
+    """The operation that a request is for; a path without parameters comes first."""
+    fitting = [
+        operation
+        for operation in [*OPERATIONS, *_AS_PARAMETERS]
+        if re.fullmatch(
+            re.sub(r"\\{\w+\\}", "[^/]+", re.escape(operation)),
+            f"{request.method} {unquote(request.path)}",
+            re.DOTALL,
+        )
+    ]
+    if not fitting:
+        return None
+    found = min(fitting, key=lambda operation: operation.count("{"))
+    return _AS_PARAMETERS.get(found, found)
+
+
+def _undocumented(operation: str, answer: Answer) -> str | None:
+    """What of an answer the document does not tell."""
+    method, _, path = operation.partition(" ")
+    responses = _DOCUMENT["paths"][path][method.lower()]["responses"]
+    if str(answer.status) not in responses:
+        return f"status {answer.status}"
+    response = responses[str(answer.status)]
+    if not response.keys() >= {"headers"} and {"location", "etag"} & answer.headers.keys():
+        return "headers"
+    if "content" not in response:
+        return "a body" if answer.body else None
+    if answer.media_type not in response["content"]:
+        return f"type {answer.media_type!r}"
+    if answer.media_type == "application/json":
+        schema = response["content"]["application/json"]["schema"]
+        errors = list(_validator(_DOCUMENT, schema).iter_errors(json.loads(answer.body)))
+        return errors[0].message if errors else None
+    return None
+
+
+def test_it_tells_all_recorded_answers_and_tells_of_no_others() -> None:
+    seen = Counter[tuple[str, int]]()
+
+    async def check(scenario: Scenario) -> None:
+        checked = _Checked(scenario.features)
+        async with checked.app.router.lifespan_context(checked.app):
+            await replay(scenario, checked)
+        seen.update(checked.seen)
+
+    for scenario in scenarios():
+        asyncio.run(check(scenario))
+    own = {
+        (operation, status)
+        for operation, told in OPERATIONS.items()
+        for status in told.answers
+        if status != 500  # a database that is away was recorded nowhere
+    }
+    assert own <= seen.keys()
