@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from databases import SQLITE, Database, on_postgresql
+from databases import (
+    SQLITE,
+    Database,
+    KeptDatabase,
+    kept_on_postgresql,
+    kept_on_sqlite,
+    on_postgresql,
+)
 from harness import HARNESSES, Harness
 
 from heksher import testing
@@ -59,3 +67,11 @@ def database(request: pytest.FixtureRequest) -> Database:
     if request.param == "SQLite":
         return SQLITE
     return on_postgresql(request.getfixturevalue("postgres_server"))
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def kept_database(request: pytest.FixtureRequest, tmp_path: Path) -> KeptDatabase:
+    """One body for all databases that outlive a service: a new one for each test."""
+    if request.param == "SQLite":
+        return kept_on_sqlite(tmp_path / "heksher.db")
+    return kept_on_postgresql(request.getfixturevalue("postgres_server"))

@@ -1,0 +1,293 @@
+"""A database that is locked, full, read-only or somewhere else: 503, and as before when it is over."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from crowd import at_once, declaration, send, statuses
+from databases import KeptDatabase, kept_on_postgresql
+from service_process import DEADLINE, ServiceProcess
+from starlette.testclient import TestClient
+
+from heksher.service import create_app
+from heksher.service.errors import CannotStartError
+from heksher.service.storage import Storage, engines, open_storage
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits longer than a moment."""
+    monkeypatch.setattr(engines, "PATIENCE", 0.2)
+
+
+@pytest.fixture
+def on_postgresql(postgres_server: PostgresServer) -> KeptDatabase:
+    return kept_on_postgresql(postgres_server)
+
+
+@contextmanager
+def _served(database: KeptDatabase) -> Iterator[TestClient]:
+    with TestClient(create_app(database.url, ["user"])) as client:
+        yield client
+
+
+def _outcome(answer: httpx.Response) -> Any:
+    """The outcome of a declaration, or after how many seconds to come again."""
+    if answer.status_code == 503:
+        assert answer.text == "the database is not available at the moment"
+        return int(answer.headers["retry-after"])
+    return answer.json()["outcome"]
+
+
+def _database_name(database: KeptDatabase) -> str:
+    return database.rows("SELECT current_database()")[0][0]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_writer_that_does_not_end(
+    kept_database: KeptDatabase, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers go on, writers get 503."""
+    caplog.set_level(logging.INFO, "heksher.service")
+    connection: Any
+    if kept_database.name == "SQLite":
+        connection = sqlite3.connect(kept_database.url, isolation_level=None)
+        begin = "BEGIN IMMEDIATE"
+    else:
+        connection = postgres_server.connect(_database_name(kept_database))
+        begin = "BEGIN; LOCK TABLE rules IN ROW EXCLUSIVE MODE"
+    with closing(connection), _served(kept_database) as client:
+        connection.execute(begin)
+        with ThreadPoolExecutor() as pool:
+            sent = [pool.submit(send, client, declaration("a")) for _ in range(5)]
+            assert [_outcome(answer.result(DEADLINE)) for answer in sent] == [2] * 5
+        assert client.get("/api/v1/settings").json() == {"settings": []}
+        assert client.get("/api/health").status_code == 200
+        connection.execute("COMMIT")
+        assert _outcome(send(client, declaration("a"))) == "created"
+    messages = [record.message for record in caplog.records if record.name == "heksher.service"]
+    assert "the database is not available: " in messages[0]
+    assert messages[-1] == "the database is available again"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_table_that_nobody_may_read(
+    on_postgresql: KeptDatabase, postgres_server: PostgresServer
+) -> None:
+    with (
+        _served(on_postgresql) as client,
+        postgres_server.connect(_database_name(on_postgresql)) as connection,
+    ):
+        connection.execute("BEGIN; LOCK TABLE context_features IN ACCESS EXCLUSIVE MODE")
+        assert _outcome(send(client, declaration("a"))) == 2
+        assert client.get("/api/v1/context_features").status_code == 503
+        assert client.get("/api/health").status_code == 500
+        connection.execute("COMMIT")
+        assert client.get("/api/health").status_code == 200
+        assert _outcome(send(client, declaration("a"))) == "created"
+
+
+def test_a_deadlock_with_somebody_is_tried_again(
+    on_postgresql: KeptDatabase, postgres_server: PostgresServer
+) -> None:
+    with (
+        _served(on_postgresql) as client,
+        postgres_server.connect(_database_name(on_postgresql)) as connection,
+        ThreadPoolExecutor() as pool,
+    ):
+        send(client, declaration("a"))
+        # It finds the deadlock last, so that ours is the one that is undone.
+        connection.execute(f"SET deadlock_timeout = '{DEADLINE}s'; BEGIN")
+        connection.execute("SELECT 1 FROM settings WHERE name = 'a' FOR UPDATE")
+        answer = pool.submit(send, client, declaration("a", version="1.1", default_value=2))
+        _wait_until(lambda: connection.execute(_SOMEBODY_WAITS_FOR_A_ROW).fetchone() is not None)
+        connection.execute("INSERT INTO rules (setting, value) VALUES ('a', '5')")
+        connection.execute("COMMIT")
+        assert _outcome(answer.result(DEADLINE)) == "upgraded"
+        assert client.get("/api/v1/settings/a").json()["default_value"] == 2
+
+
+_SOMEBODY_WAITS_FOR_A_ROW = (
+    "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+
+
+def test_connections_that_were_cut_are_not_noticed_by_clients(
+    on_postgresql: KeptDatabase, postgres_server: PostgresServer
+) -> None:
+    name = _database_name(on_postgresql)
+    with _served(on_postgresql) as client, postgres_server.connect() as connection:
+        for number in range(3):
+            cut = connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            ).fetchall()
+            assert cut and set(cut) == {(True,)}
+            assert _outcome(send(client, declaration(f"s{number}"))) == "created"
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            )
+            assert client.get("/api/v1/context_features").status_code == 200
+
+
+def test_a_database_that_can_only_be_read(
+    on_postgresql: KeptDatabase, postgres_server: PostgresServer
+) -> None:
+    name = _database_name(on_postgresql)
+    with _served(on_postgresql) as client, postgres_server.connect() as connection:
+        for setting, outcome in (("on", 2), ("off", "created")):
+            connection.execute(
+                f"ALTER DATABASE {name} SET default_transaction_read_only = {setting}".encode()
+            )
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            )
+            assert _outcome(send(client, declaration("a"))) == outcome
+            assert client.get("/api/v1/query").status_code == 200
+            assert client.get("/api/health").status_code == 200
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """As far as the service can tell: its files may not grow any more."""
+    path = tmp_path / "heksher.db"
+    with ServiceProcess() as service:
+        url = service.start(features=["user"], database=path)
+        service.declare("a")
+        assert service.process is not None
+        size = max(file.stat().st_size for file in tmp_path.iterdir())
+        _, most = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size, most))
+        declarations = [declaration(f"s{number}") for number in range(20)]
+        answers = at_once([url], declarations, connections=4)
+        assert statuses(answers).keys() == {503} or statuses(answers).keys() == {200, 503}
+        stored = {
+            request[2]["name"]
+            for request, answer in zip(declarations, answers, strict=True)
+            if answer.status_code == 200
+        }
+        listed = service.get("/settings")["settings"]
+        assert {setting["name"] for setting in listed} == {"a"} | stored
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert statuses(at_once([url], declarations, connections=4)) == {200: 20}
+
+
+# --- which databases there are --------------------------------------------------------------------
+
+
+def test_urls_of_sqlite(tmp_path: Path) -> None:
+    path = tmp_path / "100%.db"
+    open_storage(f"sqlite:///{path}", ["user"]).close()
+    with closing(open_storage(str(path))) as storage, storage.reading() as reader:
+        assert reader.features() == ["user"]
+    for text in ("memory", ":memory:", "sqlite://", "sqlite:///:memory:"):
+        open_storage(text).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["100%.db"]
+
+
+def test_another_scheme_of_postgresql(on_postgresql: KeptDatabase) -> None:
+    for scheme in ("postgres", "postgresql+psycopg"):
+        open_storage(on_postgresql.url.replace("postgresql", scheme, 1)).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://jane:s3cret@127.0.0.1:1/heksher",
+        "postgresql://jane:s3%63ret@127.0.0.1:1/heksher",
+        "postgresql://127.0.0.1:1/heksher?user=jane&password=s3cret",
+        "postgresql://jane:a@s3cret@127.0.0.1:1/heksher",
+        "postgresql://jane:s3cret@127.0.0.1:port/heksher",
+        "postgresql://jane@127.0.0.1:s3cret/heksher",
+        "mysql://jane:s3cret@127.0.0.1:1/heksher",
+        "sqlite://jane:s3cret@/heksher",
+        "://s3cret",
+    ],
+)
+def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(CannotStartError) as caught:
+        create_app(url)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert "s3cret" not in caplog.text
+    if "127.0.0.1:1/heksher" in url and url.startswith("postgresql://") and "a@" not in url:
+        assert "127.0.0.1:1/heksher: connection failed" in str(caught.value)
+
+
+def test_no_password_is_shown_by_the_command() -> None:
+    url = "postgresql://jane:s3cret@127.0.0.1:1/heksher"
+    result = subprocess.run(
+        [sys.executable, "-m", "heksher", "serve", "--port", "0", "--database", url],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "cannot open the database postgresql://jane:***@127.0.0.1:1/heksher" in result.stderr
+    assert "s3cret" not in result.stderr
+
+
+def test_a_driver_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(CannotStartError, match=r"pip install 'heksher\[postgres\]'"):
+        create_app("postgresql://127.0.0.1/heksher")
+
+
+# --- the revision ---------------------------------------------------------------------------------
+
+
+def test_a_revision_for_every_commit(kept_database: KeptDatabase) -> None:
+    with (
+        closing(open_storage(kept_database.url, ["a"])) as one,
+        closing(open_storage(kept_database.url)) as other,
+    ):
+        for writer, reader in ((one, other), (other, one), (one, one)):
+            before = reader.revision()
+            with reader.reading() as reading:
+                features = reading.features()
+            assert reader.revision() == before
+            with pytest.raises(ZeroDivisionError):
+                _write_and_fail(writer)
+            assert reader.revision() == before
+            with writer.writing() as writing:
+                writing.put_features([*features, f"f{len(features)}"])
+                assert reader.revision() == before
+            assert reader.revision() != before
+
+
+def _write_and_fail(storage: Storage) -> None:
+    with storage.writing() as writer:
+        writer.put_features([])
+        raise ZeroDivisionError
+
+
+def test_a_revision_in_memory() -> None:
+    with closing(open_storage("memory")) as storage:
+        before = storage.revision()
+        with storage.writing() as writer:
+            writer.put_features(["a"])
+        assert storage.revision() != before
