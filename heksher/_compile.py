@@ -224,6 +224,8 @@ COMMON: Final[dict[str, Any]] = {
     "nothing·": object(),
     # To ask whether something is in it hashes it, and so refuses what cannot be a key.
     "nowhere·": frozenset[object](),
+    # What a context variable raises that has no value. Not by its own name: a feature may have that.
+    "unset·": LookupError,
 }
 
 
@@ -291,7 +293,7 @@ class _Writer:
             f"if {name} is {absent_name(name)}:",
             "    try:",
             f"        {name} = {self._object(f'read·{name}', source.get)}()",
-            "    except LookupError:",
+            "    except unset·:",
             "        pass",
         )
 

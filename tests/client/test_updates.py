@@ -209,10 +209,9 @@ def test_reloads_during_an_update_share_the_next_one(scene: Scene) -> None:
             # What is held is the answer of before this rule.
             scene.service.add_rule("cache_ttl", 10, user="jim")
             go_on.set()
-            await scene.backend.until(lambda: all(o.ended for o in others), "the reloads return")
-            assert first.ended
-            assert first.error is None
-            assert [other.error for other in others] == [None] * 3
+            reloads = [first, *others]
+            await scene.backend.until(lambda: all(r.ended for r in reloads), "the reloads return")
+            assert [each.error for each in reloads] == [None] * 4
             assert ttl.get(environment="dev", user="jim") == 10
             assert scene.polls == polls + 1
 

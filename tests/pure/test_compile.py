@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import inspect
 import linecache
@@ -247,7 +248,7 @@ def test_what_is_inlined_is_not_looked_for_among_globals() -> None:
     )
     absent = {absent_name(name): Absent("ttl", name) for name in FEATURES}
     inlined = compile_source(emit(plan, inline=True), absent)
-    assert set(inlined.co_names) == {"LookupError"}
+    assert inlined.co_names == ()
     assert not any(isinstance(each, str) and "·" in each for each in inlined.co_consts)
     named = emit(plan, inline=False)
     assert named.objects.keys() <= set(compile_source(named, absent).co_names)
@@ -395,6 +396,23 @@ def test_a_feature_may_have_a_name_that_the_generated_code_uses_or_looks_like() 
     publish(setting, RuleTable(0, rules, tuple(features)))
     for number, name in enumerate(features, 1):
         assert setting.get(**{each: "x" if each == name else "y" for each in features}) == number
+
+
+@pytest.mark.parametrize("makes_values", [False, True], ids=["inline", "forwarding"])
+def test_a_feature_may_have_the_name_of_a_builtin(makes_values: bool) -> None:
+    variable = ContextVar[str]("variable")
+    for name in dir(builtins):
+        setting = Setting("ttl", int, [name, "user"], 0)
+        if makes_values:
+            setting.add_validator(lambda value, rule, of: value)
+        rules = (Rule(1, ((name, "x"),), 1), Rule(2, (("user", "jim"),), 2))
+        publish(setting, RuleTable(0, rules, (name, "user")), **{name: variable})
+        with pytest.raises(MissingFeatureError, match=repr(name)):
+            setting.get(user="joe")
+        token = variable.set("x")
+        assert [setting.get(user=user) for user in ("jim", "joe")] == [2, 1]
+        assert setting.get(**{name: "y", "user": "joe"}) == 0
+        variable.reset(token)
 
 
 def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
