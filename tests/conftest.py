@@ -22,6 +22,9 @@ from heksher import testing
 if TYPE_CHECKING:
     from postgres import PostgresServer
 
+# The first is there anyway where heksher is installed.
+pytest_plugins = ["heksher.pytest_plugin", "pytester"]
+
 #: The folders whose tests are about programs and a service: what they find depends little on the
 #: Python, and they take long, so that tox runs them on one Python only.
 INTEGRATION = {"cli", "docs", "service"}

@@ -1,12 +1,20 @@
-"""The pages in docs/: each is one program, run from top to bottom, which prints what it says."""
+"""The pages in docs/: each is one program, run from top to bottom, which prints what it says.
+
+Examples with names are programs of their own.
+"""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
-from doc_examples import ADDRESS, DOCS, at, blocks, promised_output, run_python
+from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
 from service_process import ServiceProcess
+
+from heksher.testing.faults.kinds import KINDS
+from heksher.testing.faults.text import read
 
 
 @pytest.fixture
@@ -16,8 +24,12 @@ def service() -> Iterator[ServiceProcess]:
         yield process
 
 
+FIXTURES = examples(DOCS / "testing.md")
+
+
 def program(page: str) -> str:
-    return "\n".join(blocks(DOCS / page, "python"))
+    named = examples(DOCS / page).values()
+    return "\n".join(block for block in blocks(DOCS / page, "python") if block not in named)
 
 
 def prints(source: str, *logs: str) -> None:
@@ -41,6 +53,25 @@ def test_testing() -> None:
     source = program("testing.md")
     assert ADDRESS not in source
     prints(source)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_example=FIXTURES[name])
+    done = pytester.runpytest_subprocess("-p", "heksher.pytest_plugin", "-W", "error")
+    done.assert_outcomes(passed=FIXTURES[name].count("\ndef test_"))
+
+
+def test_faults_as_a_text() -> None:
+    (command,) = blocks(DOCS / "testing.md", "sh")
+    told = read(shlex.split(command)[-1])
+    assert (len(told.faults), told.seed) == (2, 7)
+    table = (DOCS / "testing.md").read_text().partition("| fault | in a text |")[2]
+    rows = re.findall(r"^\| `(\w+)\(.*?\)` \| (.*?) \|", table, re.MULTILINE)
+    assert [name for name, _ in rows] == [kind.__name__ for kind in KINDS]
+    for name, texts in rows:
+        for text in re.findall(r"`(.+?)`", texts):
+            assert [type(fault).__name__ for fault, _ in read(text).faults] == [name]
 
 
 def test_no_page_is_forgotten() -> None:

@@ -16,7 +16,7 @@ import httpx
 import heksher
 from heksher.exceptions import HeksherError
 
-OPTIONAL = ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic", "psycopg", "rich")
+OPTIONAL = ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic", "psycopg", "rich", "trustme")
 
 # Nothing listens on port 1 of the loopback interface: connections are refused at once.
 NOWHERE = "http://127.0.0.1:1"

@@ -169,11 +169,20 @@ def is_part(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+#: Beside the library, which does not know them: the service, the command line, what tests are given.
+OUTSIDE = (
+    "heksher.service",
+    "heksher.cli",
+    "heksher.__main__",
+    "heksher.testing.faults",
+    "heksher.testing.service",
+    "heksher.pytest_plugin",
+)
+
+
 def is_outside(module: str) -> bool:
-    """Whether the module belongs to the service or the command line, which the library does not know."""
-    return any(is_part(module, each) for each in ("heksher.service", "heksher.cli")) or (
-        module == "heksher.__main__"
-    )
+    """Whether the module is one of those."""
+    return any(is_part(module, each) for each in OUTSIDE)
 
 
 LIBRARY = [module for module in SOURCES if not is_outside(module)]

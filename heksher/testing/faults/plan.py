@@ -1,0 +1,290 @@
+"""Which request meets which fault: rules, counted and drawn by a seed, and what has come so far.
+
+Knows no sockets. A proxy asks, from any thread, and is told when rules change.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from http import HTTPMethod
+from random import Random
+from types import TracebackType
+
+from heksher.exceptions import InvalidArgumentError
+from heksher.testing.faults.kinds import Certificate, Fault, Refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class When:
+    """Which requests a fault is for: those that meet all that is given. With nothing given, all.
+
+    Attributes:
+        method: the method, in capitals.
+        path: the path without the query, with ``*`` for any text and ``?`` for any character.
+        nth: only this one, from 1, of the requests that ask with this method for this path.
+        every: every so-manieth of them.
+        first: only so many, from the first one on.
+        share: this share of them, from 0 to 1, drawn by the seed.
+    """
+
+    method: str | None = None
+    path: str | None = None
+    nth: int | None = None
+    every: int | None = None
+    first: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in HTTPMethod.__members__:
+            raise InvalidArgumentError(
+                f"method={self.method!r}: there are {', '.join(HTTPMethod.__members__)}"
+            )
+        if self.path is not None and not self.path.startswith(("/", "*")):
+            raise InvalidArgumentError(f"path={self.path!r}: a path begins with '/', or with '*'")
+        for name in ("nth", "every", "first"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InvalidArgumentError(f"{name}={number}: it counts from 1")
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise InvalidArgumentError(f"share={self.share}: a share is a number from 0 to 1")
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it is for all requests."""
+        return self == When()
+
+    def asks_about(self, method: str, path: str) -> bool:
+        """Whether requests with this method for this path are counted."""
+        return (self.method is None or self.method == method) and (
+            self.path is None or fnmatchcase(path, self.path)
+        )
+
+    def is_met(self, number: int, drawn: float) -> bool:
+        """Whether it is for the request with this number among those that are counted."""
+        return (
+            (self.nth is None or number == self.nth)
+            and (self.every is None or number % self.every == 0)
+            and (self.first is None or number <= self.first)
+            and (self.share is None or drawn < self.share)
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that came, and what was done to it.
+
+    Attributes:
+        method: the method.
+        path: the path without the query.
+        query: the query.
+        headers: all headers, by lower-case name.
+        fault: the fault that it met; None if it was answered as the service answers.
+    """
+
+    method: str
+    path: str
+    query: str = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    fault: Fault | None
+
+
+class FaultRule:
+    """A fault for some requests, from its adding to its removal; as a context manager, to its end.
+
+    Attributes:
+        fault: what happens.
+        when: to which requests.
+        hits: how many requests, or connections, it has met.
+        over: set when it is removed.
+    """
+
+    def __init__(self, fault: Fault, when: When, seed: str, remove: Callable[[FaultRule], None]):
+        self.fault = fault
+        self.when = when
+        self.hits = 0
+        self.over = threading.Event()
+        self._random = Random(seed)  # noqa: S311 (to be reproduced, and not to be secret)
+        self._counted = 0
+        self._remove = remove
+
+    def counts(self, method: str, path: str) -> bool:
+        """Count this request, if it is one to be counted; whether the fault is for it."""
+        if not self.when.asks_about(method, path):
+            return False
+        self._counted += 1
+        return self.when.is_met(self._counted, self._random.random())
+
+    def remove(self) -> None:
+        """Let it happen no more. What waits for it goes on."""
+        self._remove(self)
+
+    def __enter__(self) -> FaultRule:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<FaultRule {self.fault!r} {self.when!r}, {self.hits} so far>"
+
+
+class Faults:
+    """The rules of one proxy. A request meets the first rule, in their order, that is for it.
+
+    Attributes:
+        seed: what shares are drawn by, for rules that are added from now on. The same rules, added
+            in the same order, choose the same requests out of the same sequence.
+        requests: what has come, in order.
+    """
+
+    def __init__(self, seed: int = 0, *, has_tls: bool = True) -> None:
+        self.seed = seed
+        self.requests: list[Seen] = []
+        self._has_tls = has_tls
+        self._rules: list[FaultRule] = []
+        self._added = 0
+        self._lock = threading.Lock()
+        #: Called after each change, in the thread that made it.
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def rules(self) -> tuple[FaultRule, ...]:
+        """The rules, in their order."""
+        return tuple(self._rules)
+
+    def add(
+        self,
+        fault: Fault,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        nth: int | None = None,
+        every: int | None = None,
+        first: int | None = None,
+        share: float | None = None,
+    ) -> FaultRule:
+        """Let *fault* happen from now on, to requests that meet all that is given.
+
+        ::
+
+            faults.add(Status(503, retry_after=1), path="/api/v1/query", first=2)
+            with faults.add(Delay(0.2), share=0.5):
+                ...
+
+        Args:
+            fault: what is to happen.
+            method, path, nth, every, first, share: see `When`.
+
+        Returns:
+            the rule, to be removed or entered.
+
+        Raises:
+            heksher.exceptions.InvalidArgumentError: a number is out of its range, or a certificate
+                is asked for where there is no TLS, or for a method or a path.
+        """
+        when = When(method=method, path=path, nth=nth, every=every, first=first, share=share)
+        return self.add_rule(fault, when)
+
+    def load(self, text: str) -> tuple[FaultRule, ...]:
+        """Add the faults that a text tells, as ``heksher serve --faults`` takes it.
+
+        ::
+
+            faults.load("delay(0.1) on GET /api/v1/query; status(503) share 0.2; seed 7")
+
+        Raises:
+            heksher.exceptions.InvalidArgumentError: the text cannot be read; nothing was added.
+        """
+        from heksher.testing.faults.text import read
+
+        told = read(text)
+        for fault, when in told.faults:
+            self._check(fault, when)
+        if told.seed is not None:
+            self.seed = told.seed
+        return tuple(self.add_rule(fault, when) for fault, when in told.faults)
+
+    def add_rule(self, fault: Fault, when: When) -> FaultRule:
+        """Let *fault* happen from now on to the requests of *when*."""
+        self._check(fault, when)
+        with self._lock:
+            rule = FaultRule(fault, when, f"{self.seed}/{self._added}", self._remove)
+            self._added += 1
+            self._rules.append(rule)
+        self.changed()
+        return rule
+
+    def clear(self) -> None:
+        """Remove all rules. What waits for one goes on; the list of requests stays."""
+        with self._lock:
+            rules, self._rules = self._rules, []
+            self._added = 0
+        for rule in rules:
+            rule.over.set()
+        self.changed()
+
+    def meet_request(
+        self, method: str, path: str, query: str = "", headers: dict[str, str] | None = None
+    ) -> FaultRule | None:
+        """Count a request that came, and note it; the rule that it meets."""
+        with self._lock:
+            rule = self._choose(method, path, of_connections=False)
+            fault = None if rule is None else rule.fault
+            self.requests.append(Seen(method, path, query, headers or {}, fault))
+        return rule
+
+    @property
+    def of_connections(self) -> tuple[FaultRule, ...]:
+        """The rules that are decided when a client connects."""
+        return tuple(rule for rule in self.rules if rule.fault.is_of_connections)
+
+    def meet_connection(self) -> FaultRule | None:
+        """Count a connection that came; the rule that it meets."""
+        with self._lock:
+            return self._choose("", "", of_connections=True)
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether a rule says that nobody may connect."""
+        with self._lock:
+            return any(
+                isinstance(rule.fault, Refuse) and rule.when.asks_nothing for rule in self._rules
+            )
+
+    def _choose(self, method: str, path: str, *, of_connections: bool) -> FaultRule | None:
+        # All of them count, whichever it is: what one rule chooses depends on no other rule.
+        met = [
+            rule
+            for rule in self._rules
+            if rule.fault.is_of_connections == of_connections and rule.counts(method, path)
+        ]
+        if not met:
+            return None
+        met[0].hits += 1
+        return met[0]
+
+    def _check(self, fault: Fault, when: When) -> None:
+        if not fault.is_of_connections:
+            return
+        if when.method is not None or when.path is not None:
+            raise InvalidArgumentError(
+                f"{fault}: it happens when a client connects, before there is a method or a path; "
+                "leave those out"
+            )
+        if isinstance(fault, Certificate) and not self._has_tls:
+            raise InvalidArgumentError(f"{fault}: the proxy has no TLS; make it with tls=True")
+
+    def _remove(self, rule: FaultRule) -> None:
+        with self._lock:
+            if rule in self._rules:
+                self._rules.remove(rule)
+        rule.over.set()
+        self.changed()

@@ -1,0 +1,476 @@
+"""A TCP and TLS proxy in front of a service, which does what its rules of faults say.
+
+h11 reads what clients send, httpx asks the service, trustme makes the certificates. A thread
+accepts, and each connection has a thread of its own: the proxy belongs to no event loop, and works
+beside any. What is done to an answer stands in `kinds`, which request meets it in `plan`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import h11
+import httpx
+
+from heksher.testing.faults.kinds import Answer, Certificate, End, Pause, Refuse
+from heksher.testing.faults.plan import FaultRule, Faults
+
+# Seconds. For what a working machine does at once; the faults have times of their own.
+_PATIENCE = 60.0
+
+_READ = 65536
+
+# What concerns one connection only, and is not handed on.
+_HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade"}
+)
+
+_MISSING_EXTRA = "a proxy with TLS makes certificates: pip install 'heksher[testing]'"
+
+logger = logging.getLogger("heksher.testing.faults")
+
+
+class _Gone(Exception):
+    """The connection is over; nothing is to be said about it."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class FaultProxy:
+    """A proxy in front of the service at *service_url*; as a context manager it ends with the block.
+
+    ::
+
+        with FaultProxy("http://127.0.0.1:8000") as proxy:
+            proxy.faults.add(Status(503), nth=2)
+            client = heksher.ThreadHeksherClient(proxy.url, 30, ["user"])
+
+    Args:
+        service_url: where the service is. It may be assigned another one at any time.
+        host: address to listen on.
+        port: port to listen on, 0 for any free one.
+        tls: whether clients talk TLS to it, with a certificate of its own authority.
+
+    Attributes:
+        url: where the proxy is, for clients.
+        faults: the rules, and the requests that came.
+        certificates: what signs the proxy's certificates, with TLS.
+    """
+
+    def __init__(
+        self, service_url: str, *, host: str = "127.0.0.1", port: int = 0, tls: bool = False
+    ) -> None:
+        self.service_url = service_url
+        self.faults = Faults(has_tls=tls)
+        self.certificates = Certificates(host) if tls else None
+        self._host = host
+        self._port = port
+        self._http = httpx.Client(trust_env=False)
+        self._lock = threading.Lock()
+        self._connections: set[_Connection] = set()
+        self._threads: set[threading.Thread] = set()
+        self._is_closed = False
+        self._is_paused = False
+        self._refusals: list[tuple[FaultRule, float]] = []
+        # The socket that listens, or one that only keeps the port while nobody may connect: another
+        # process could take it otherwise.
+        self._socket = self._bind()
+        self._listens = False
+        self._of_connections: tuple[FaultRule, ...] = ()
+        self._port = self._socket.getsockname()[1]
+        self._wake, self._woken = socket.socketpair()
+        self._is_settled = threading.Condition()
+        self._asked = 0
+        self._settled = 0
+        self._acceptor = threading.Thread(target=self._run, name="heksher faults", daemon=True)
+        self._acceptor.start()
+        self.faults.changed = self._settle
+        self._settle()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        scheme = "http" if self.certificates is None else "https"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self._port}"
+
+    def pause(self) -> None:
+        """Refuse connections, and end those that there are, as where no service runs."""
+        self._is_paused = True
+        self._settle()
+
+    def resume(self) -> None:
+        """Take connections again."""
+        self._is_paused = False
+        self._settle()
+
+    def close(self) -> None:
+        """End it, and all connections. Closing it twice is harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.faults.clear()
+        self._wake.send(b"x")
+        self._acceptor.join(_PATIENCE)
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(_PATIENCE)
+        self._http.close()
+        self._wake.close()
+        self._woken.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- the port ---------------------------------------------------------------------------------
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setblocking(False)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((self._host, self._port))
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+    def _settle(self) -> None:
+        """Have the port opened or closed, as the rules are now, and wait until it is."""
+        if self._is_closed:
+            return
+        with self._is_settled:
+            self._asked += 1
+            asked = self._asked
+            self._wake.send(b"x")
+            self._is_settled.wait_for(lambda: self._settled >= asked, _PATIENCE)
+
+    def _run(self) -> None:
+        """Open and close the port, and accept. Nobody else touches the socket that listens."""
+        while not self._is_closed:
+            self._open_or_close()
+            sockets = [self._woken, self._socket] if self._listens else [self._woken]
+            ready, _, _ = select.select(sockets, [], [], self._time_to_refuse())
+            if self._woken in ready:
+                self._woken.recv(_READ)
+            if self._socket in ready:
+                self._accept()
+        self._socket.close()
+        self._end_connections()
+
+    def _open_or_close(self) -> None:
+        asked = self._asked
+        should_listen = not (
+            self._is_paused or self.faults.refuses_all or self._time_to_refuse() is not None
+        )
+        if should_listen and not self._listens:
+            self._socket.listen(128)
+        if self._listens and not should_listen:
+            self._socket.close()
+            self._socket = self._bind()
+        self._listens = should_listen
+        of_connections = self.faults.of_connections
+        # Those that are there were made under other rules.
+        if not should_listen or of_connections != self._of_connections:
+            self._end_connections()
+        self._of_connections = of_connections
+        with self._is_settled:
+            self._settled = asked
+            self._is_settled.notify_all()
+
+    def _time_to_refuse(self) -> float | None:
+        """How long connections are refused from now on; None if they are taken."""
+        now = time.monotonic()
+        with self._lock:
+            self._refusals = [
+                (rule, until)
+                for rule, until in self._refusals
+                if until > now and not rule.over.is_set()
+            ]
+            if not self._refusals:
+                return None
+            # No longer than the platform takes at once; it is asked again.
+            return min(max(until for _, until in self._refusals) - now, 3600.0)
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._socket.accept()
+        except OSError:
+            return  # it was gone again
+        connection = _Connection(self, accepted)
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+        with self._lock:
+            self._connections.add(connection)
+            self._threads.add(thread)
+        thread.start()
+
+    def _serve(self, connection: _Connection) -> None:
+        try:
+            connection.serve()
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+                self._threads.discard(threading.current_thread())
+
+    def _end_connections(self) -> None:
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.end()
+
+    # --- for the connections ----------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._is_closed
+
+    def refuse(self, rule: FaultRule, seconds: float) -> None:
+        """Close the port for so long, or until the rule is removed."""
+        with self._lock:
+            self._refusals.append((rule, time.monotonic() + seconds))
+        self._settle()
+
+    def ask(self, request: _Request, *, wants_body: bool) -> Answer:
+        """The service's own answer."""
+        left_out = {b"if-none-match"} if wants_body else set[bytes]()
+        headers = [
+            (name, value)
+            for name, value in request.headers
+            if name.lower() not in _HOP_BY_HOP | left_out
+        ]
+        url = httpx.URL(self.service_url)
+        # The target as it came: a URL's parts would be written anew.
+        extensions = {
+            "target": request.target.encode("ascii"),
+            "timeout": httpx.Timeout(_PATIENCE).as_dict(),
+        }
+        asked = httpx.Request(
+            request.method, url, headers=headers, content=request.body, extensions=extensions
+        )
+        try:
+            answered = self._http.send(asked, stream=True)
+            try:
+                body = b"".join(answered.iter_raw())
+            finally:
+                answered.close()
+        except httpx.TransportError as error:
+            raise _Gone from error  # where the service is away, so is the proxy
+        is_of_head = request.method == "HEAD"
+        dropped = _HOP_BY_HOP | (set() if is_of_head else {b"content-length"})
+        kept = tuple(pair for pair in answered.headers.raw if pair[0].lower() not in dropped)
+        return Answer(answered.status_code, kept, body, is_of_head)
+
+
+class _Connection:
+    """A client's connection, from its handshake to its end, in a thread of its own."""
+
+    def __init__(self, proxy: FaultProxy, accepted: socket.socket) -> None:
+        self._proxy = proxy
+        self._socket = accepted
+        self._lock = threading.Lock()  # over the ending: a number of a file is soon another file's
+        self._is_over = False
+
+    def serve(self) -> None:
+        """Answer requests until the connection ends."""
+        reset = False
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._shake_hands()
+            unread = b""
+            while True:
+                request, unread = self._read(unread)
+                self._answer(request)
+        except _Reset:
+            reset = True
+        except (_Gone, OSError, h11.ProtocolError):
+            pass  # the client went away, which is what faults are about
+        finally:
+            self._close(reset=reset)
+
+    def end(self) -> None:
+        """Let it end now, from another thread."""
+        with self._lock:
+            if self._is_over:
+                return
+            try:
+                # The socket itself, below TLS: nobody is told goodbye.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                pass  # the client was faster
+
+    def _close(self, *, reset: bool) -> None:
+        with self._lock:
+            self._is_over = True
+            if reset:
+                _linger_not(self._socket)
+            self._socket.close()
+
+    def _shake_hands(self) -> None:
+        certificates = self._proxy.certificates
+        if certificates is None:
+            return
+        rule = self._proxy.faults.meet_connection()
+        problem = None
+        if rule is not None and isinstance(rule.fault, Certificate):
+            problem = rule.fault.problem
+            logger.info("%s", rule.fault)
+        context = certificates.context(problem)
+        with self._lock:
+            secured = context.wrap_socket(
+                self._socket, server_side=True, do_handshake_on_connect=False
+            )
+            self._socket = secured
+        secured.do_handshake()
+
+    def _read(self, unread: bytes) -> tuple[_Request, bytes]:
+        """The next request, and what came behind it."""
+        # A parser for each request: what is answered is not always HTTP, and not h11's to know.
+        parser = h11.Connection(h11.SERVER)
+        if unread:  # nothing would be the end of all
+            parser.receive_data(unread)
+        head: h11.Request | None = None
+        body = b""
+        while True:
+            event: Any = parser.next_event()
+            if event is h11.NEED_DATA:
+                if parser.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[])
+                    self._socket.sendall(parser.send(go_on))
+                received = self._socket.recv(_READ)
+                if not received and head is None:
+                    raise _Gone
+                parser.receive_data(received)
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                assert head is not None
+                request = _Request(
+                    head.method.decode("ascii"),
+                    head.target.decode("ascii"),
+                    list(head.headers),
+                    body,
+                )
+                return request, parser.trailing_data[0]
+            else:
+                raise _Gone
+
+    def _answer(self, request: _Request) -> None:
+        path, _, query = request.target.partition("?")
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
+        }
+        rule = self._proxy.faults.meet_request(request.method, path, query, headers)
+        if rule is None:
+            self._socket.sendall(self._proxy.ask(request, wants_body=False).wire())
+            return
+        logger.info("%s: %s %s", rule.fault, request.method, path)
+        if isinstance(rule.fault, Refuse):
+            self._is_over = True  # so that it ends by the reset, and after the port was closed
+            self._proxy.refuse(rule, rule.fault.seconds)
+            raise _Reset
+        if rule.fault.asks_service:
+            answer = self._proxy.ask(request, wants_body=rule.fault.wants_body)
+        else:
+            answer = Answer(0, is_of_head=request.method == "HEAD")
+        for step in rule.fault.steps(answer):
+            match step:
+                case Pause(seconds):
+                    rule.over.wait(min(seconds, threading.TIMEOUT_MAX))
+                case End.CLOSE:
+                    raise _Gone
+                case End.RESET:
+                    raise _Reset
+                case bytes():
+                    self._socket.sendall(step)
+            if self._proxy.is_closed or (rule.fault.lasts and rule.over.is_set()):
+                raise _Gone
+
+
+class _Reset(Exception):
+    """The connection is to be reset."""
+
+
+def _linger_not(connection: socket.socket) -> None:
+    """Let closing it be a reset: what was not taken yet is forgotten, at both ends."""
+    socket.socket.setsockopt(
+        connection, socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+
+
+class Certificates:
+    """An authority of the proxy's own, and what it signs: a right certificate, and wrong ones."""
+
+    def __init__(self, host: str) -> None:
+        try:
+            import trustme
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(_MISSING_EXTRA, name=error.name) from error
+
+        self._authority = trustme.CA()
+        self._host = host
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def authority_pem(self) -> bytes:
+        """The authority's certificate, for clients that take a file of those to trust."""
+        return self._authority.cert_pem.bytes()
+
+    def trusting(self) -> ssl.SSLContext:
+        """A client's context that trusts this authority, and no other."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._authority.configure_trust(context)
+        return context
+
+    def context(self, problem: str | None) -> ssl.SSLContext:
+        """A server's context, with a right certificate or with one that has this problem."""
+        with self._lock:
+            if problem not in self._contexts:
+                self._contexts[problem] = self._make(problem)
+            return self._contexts[problem]
+
+    def _make(self, problem: str | None) -> ssl.SSLContext:
+        import trustme
+
+        authority = trustme.CA() if problem == "unknown" else self._authority
+        names = (
+            ["elsewhere.invalid"]
+            if problem == "host"
+            else [self._host, "localhost", "127.0.0.1", "::1"]
+        )
+        expires = None
+        if problem == "expired":
+            expires = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        certificate = authority.issue_cert(*names, not_after=expires)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        return context

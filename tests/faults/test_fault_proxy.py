@@ -1,0 +1,444 @@
+"""Each kind of fault as an HTTP client of a real service sees it."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from heksher.testing import faults as f
+from heksher.testing.faults.proxy import FaultProxy
+from heksher.testing.service import DEADLINE, LiveService
+
+QUERY = "/api/v1/query"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[LiveService]:
+    with LiveService(["user"], in_process=True, proxy=False) as service:
+        service.declare("ttl", "int", 60)
+        yield service
+
+
+@pytest.fixture
+def proxy(upstream: LiveService) -> Iterator[FaultProxy]:
+    with FaultProxy(upstream.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(proxy: FaultProxy) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=proxy.url, timeout=DEADLINE, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def real(upstream: LiveService) -> httpx.Response:
+    """The service's own answer to a query."""
+    return upstream.request("GET", QUERY)
+
+
+def outcome(client: httpx.Client, path: str = QUERY) -> str:
+    """The status of an answer that came whole, or the kind of error."""
+    try:
+        return str(client.get(path).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__
+
+
+def test_without_faults_nothing_is_changed(client: httpx.Client, upstream: LiveService) -> None:
+    for method, path, body in [
+        ("GET", QUERY, None),
+        ("HEAD", QUERY, None),
+        ("GET", "/api/v1/settings/%61?x=%20y&z=a/b", None),
+        ("POST", "/api/v1/settings/declare", {"name": "é"}),
+        ("DELETE", "/api/v1/settings/none", None),
+        ("POST", "/api/v1/rules", None),
+    ]:
+        through = client.request(method, path, json=body)
+        direct = upstream.request(method, path, json=body)
+        assert (through.status_code, through.content) == (direct.status_code, direct.content)
+        left_out = {"date"}
+        assert {k: v for k, v in through.headers.items() if k not in left_out} == {
+            k: v for k, v in direct.headers.items() if k not in left_out
+        }
+
+
+def test_an_unchanged_answer_has_no_body(client: httpx.Client, real: httpx.Response) -> None:
+    answer = client.get(QUERY, headers={"if-none-match": real.headers["etag"]})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert client.get(QUERY).status_code == 200  # on the same connection
+
+
+def test_chunked_requests_come_through(client: httpx.Client, upstream: LiveService) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'{"setting": "ttl", "feature_values": '
+        yield b'{"user": "jim"}, "value": 5}'
+
+    headers = {"content-type": "application/json"}
+    answer = client.post("/api/v1/rules", content=body(), headers=headers)
+    assert answer.status_code == 201
+    upstream.delete_rule(answer.json()["rule_id"])
+
+
+def test_a_client_that_waits_to_send_its_body_is_told_to(proxy: FaultProxy) -> None:
+    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"
+            b"content-type: application/json\r\nexpect: 100-continue\r\n\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert connection.recv(100).startswith(b"HTTP/1.1 422 ")
+
+
+def test_requests_that_come_at_once_are_answered_in_order(proxy: FaultProxy) -> None:
+    proxy.faults.add(f.Status(418), nth=2)
+    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n" * 3)
+        received = b""
+        while received.count(b"HTTP/1.1") < 3:
+            received += connection.recv(65536)
+    statuses = [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"418", b"200"]
+
+
+def test_what_is_no_http_ends_the_connection(proxy: FaultProxy) -> None:
+    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"What is this?\r\n\r\n")
+        assert connection.recv(100) == b""
+    assert proxy.faults.requests == []
+
+
+# --- the kinds ------------------------------------------------------------------------------------
+
+
+def test_delay(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    with proxy.faults.add(f.Delay()), pytest.raises(httpx.ReadTimeout):
+        client.get(QUERY, timeout=0.05)
+    proxy.faults.add(f.Delay(0.01))
+    assert client.get(QUERY).content == real.content
+
+
+def test_a_delay_that_is_removed_ends(proxy: FaultProxy, client: httpx.Client) -> None:
+    rule = proxy.faults.add(f.Delay())
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(outcome(client)))
+    asking.start()
+    while not rule.hits:
+        assert asking.is_alive()
+    assert answers == []
+    rule.remove()
+    asking.join(DEADLINE)
+    assert answers == ["200"]
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 401, 404, 429, 500, 503, 599])
+def test_status(proxy: FaultProxy, client: httpx.Client, status: int) -> None:
+    with proxy.faults.add(f.Status(status)):
+        assert client.get(QUERY).status_code == status
+        assert client.head(QUERY).status_code == status
+    assert client.get(QUERY).status_code == 200  # on the same connection
+
+
+def test_retry_after(proxy: FaultProxy, client: httpx.Client) -> None:
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    proxy.faults.add(f.Status(429, retry_after=2), nth=1)
+    proxy.faults.add(f.Status(503, retry_after=date, body="later"), nth=2)
+    answers = [client.get(QUERY) for _ in range(2)]
+    assert [answer.headers["retry-after"] for answer in answers] == ["2", date]
+    assert answers[1].text == "later"
+
+
+def test_a_status_keeps_the_request_from_the_service(
+    proxy: FaultProxy, client: httpx.Client, upstream: LiveService
+) -> None:
+    proxy.faults.add(f.Status(503))
+    body = {"context_feature": "theme"}
+    assert client.post("/api/v1/context_features", json=body).status_code == 503
+    assert upstream.features == ["user"]
+
+
+def test_redirect(proxy: FaultProxy, client: httpx.Client) -> None:
+    proxy.faults.add(f.Redirect("/api/health", 302), path=QUERY)
+    answer = client.get(QUERY)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/api/health")
+    assert "version" in client.get(QUERY, follow_redirects=True).json()
+
+
+@pytest.mark.parametrize("after", [0, 5, 100])
+def test_close(proxy: FaultProxy, client: httpx.Client, after: int) -> None:
+    with proxy.faults.add(f.Close(after)):
+        assert outcome(client) == "RemoteProtocolError"
+    assert outcome(client) == "200"
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_reset(proxy: FaultProxy, client: httpx.Client, after: int) -> None:
+    with proxy.faults.add(f.Reset(after)):
+        assert outcome(client) == "ReadError"  # "Connection reset by peer"
+    assert outcome(client) == "200"
+
+
+def test_close_leaves_the_service_having_acted(
+    proxy: FaultProxy, client: httpx.Client, upstream: LiveService
+) -> None:
+    proxy.faults.add(f.Close(), method="POST")
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.post("/api/v1/context_features", json={"context_feature": "theme"})
+    assert upstream.features == ["user", "theme"]
+    upstream.features = ["user"]
+
+
+def test_cut_short(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    half = real.content[: len(real.content) // 2]
+    with proxy.faults.add(f.CutShort()), client.stream("GET", QUERY) as answer:
+        assert int(answer.headers["content-length"]) == len(real.content)
+        pieces = answer.iter_raw()
+        assert next(pieces) == half
+        with pytest.raises(httpx.RemoteProtocolError):
+            next(pieces)
+    with proxy.faults.add(f.CutShort(honest=True)):
+        assert client.get(QUERY).content == half
+
+
+def test_endless(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    rule = proxy.faults.add(f.Endless())
+    received = b""
+    with client.stream("GET", QUERY) as answer:
+        for piece in answer.iter_raw():
+            received += piece
+            if len(received) > 1_000_000:
+                break
+    assert received.startswith(real.content)
+    assert received.strip() == real.content
+    with client.stream("GET", QUERY) as answer:
+        rule.remove()
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+
+
+def test_slow(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    with proxy.faults.add(f.Slow(0.0001)):
+        assert client.get(QUERY).content == real.content
+    with proxy.faults.add(f.Slow()):
+        address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+        with socket.create_connection(address) as connection:
+            connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(100) == b"H"
+
+
+def test_invalid_json(proxy: FaultProxy, client: httpx.Client) -> None:
+    proxy.faults.add(f.InvalidJson())
+    answer = client.get(QUERY)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    with pytest.raises(ValueError, match="Expecting"):
+        answer.json()
+
+
+def test_wrong_shape(proxy: FaultProxy, client: httpx.Client) -> None:
+    proxy.faults.add(f.WrongShape('{"settings": 5}'))
+    assert client.get(QUERY).json() == {"settings": 5}
+
+
+def test_content_type(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    proxy.faults.add(f.ContentType("text/html"))
+    answer = client.get(QUERY)
+    assert (answer.headers["content-type"], answer.content) == ("text/html", real.content)
+
+
+def test_content_encoding(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    proxy.faults.add(f.ContentEncoding())
+    with pytest.raises(httpx.DecodingError):
+        client.get(QUERY)
+    with client.stream("GET", QUERY) as answer:
+        assert b"".join(answer.iter_raw()) == real.content
+
+
+def test_bomb(proxy: FaultProxy, client: httpx.Client) -> None:
+    proxy.faults.add(f.Bomb(3))
+    with client.stream("GET", QUERY) as answer:
+        packed = b"".join(answer.iter_raw())
+    assert len(packed) < 10_000
+    assert gzip.decompress(packed) == b" " * 3 * 1024 * 1024
+    assert client.get(QUERY).content == b" " * 3 * 1024 * 1024
+
+
+def test_wrong_etag(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
+    with proxy.faults.add(f.WrongETag('"other"')):
+        answer = client.get(QUERY)
+        assert (answer.headers["etag"], answer.content) == ('"other"', real.content)
+    with proxy.faults.add(f.WrongETag(None)):
+        assert "etag" not in client.get(QUERY).headers
+
+
+def test_what_spoils_a_body_gets_one(
+    proxy: FaultProxy, client: httpx.Client, real: httpx.Response
+) -> None:
+    headers = {"if-none-match": real.headers["etag"]}
+    with proxy.faults.add(f.InvalidJson()):
+        assert client.get(QUERY, headers=headers).status_code == 200
+    assert client.get(QUERY, headers=headers).status_code == 304
+
+
+def test_refuse_at_once(proxy: FaultProxy, client: httpx.Client) -> None:
+    assert outcome(client) == "200"
+    with proxy.faults.add(f.Refuse()):
+        assert outcome(client) == "ConnectError"
+        assert outcome(client) == "ConnectError"
+    assert outcome(client) == "200"
+    assert len(proxy.faults.requests) == 2
+
+
+def test_refuse_from_a_request_on(proxy: FaultProxy, client: httpx.Client) -> None:
+    rule = proxy.faults.add(f.Refuse(), nth=2)
+    assert [outcome(client) for _ in range(4)] == [
+        "200",
+        "ReadError",
+        "ConnectError",
+        "ConnectError",
+    ]
+    rule.remove()
+    assert outcome(client) == "200"
+
+
+def test_a_refusal_ends_by_itself(proxy: FaultProxy, client: httpx.Client) -> None:
+    proxy.faults.add(f.Refuse(0.05), nth=1)
+    assert outcome(client) == "ReadError"
+    outcomes = [outcome(client)]
+    while outcomes[-1] != "200":
+        outcomes.append(outcome(client))
+    assert set(outcomes) <= {"ConnectError", "200"}
+
+
+def test_the_port_stays_its_own_while_nobody_may_connect(proxy: FaultProxy) -> None:
+    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+    with proxy.faults.add(f.Refuse()):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(address)
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls_proxy(upstream: LiveService) -> Iterator[FaultProxy]:
+    with FaultProxy(upstream.url, tls=True) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def tls_client(tls_proxy: FaultProxy) -> Iterator[httpx.Client]:
+    assert tls_proxy.certificates is not None
+    trusted = tls_proxy.certificates.trusting()
+    with httpx.Client(
+        base_url=tls_proxy.url, verify=trusted, timeout=DEADLINE, trust_env=False
+    ) as client:
+        yield client
+
+
+def test_tls_is_right_without_faults(tls_proxy: FaultProxy, tls_client: httpx.Client) -> None:
+    assert tls_proxy.url.startswith("https://127.0.0.1:")
+    assert outcome(tls_client) == "200"
+
+
+def test_nobody_trusts_the_authority_by_itself(tls_proxy: FaultProxy) -> None:
+    with httpx.Client(base_url=tls_proxy.url, trust_env=False) as stranger:
+        assert outcome(stranger) == "ConnectError"
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        ("expired", "certificate has expired"),
+        ("host", "IP address mismatch"),
+        ("unknown", "unable to get local issuer certificate"),
+    ],
+)
+def test_certificates(
+    tls_proxy: FaultProxy, tls_client: httpx.Client, problem: str, reason: str
+) -> None:
+    assert outcome(tls_client) == "200"
+    with tls_proxy.faults.add(f.Certificate(problem)) as rule:  # type: ignore[arg-type]
+        with pytest.raises(httpx.ConnectError, match=reason) as caught:
+            tls_client.get(QUERY)  # although a connection was there
+        assert isinstance(root(caught.value), ssl.SSLCertVerificationError)
+        assert rule.hits == 1
+    assert outcome(tls_client) == "200"
+
+
+def root(error: BaseException) -> BaseException:
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def test_a_certificate_for_the_nth_connection(
+    tls_proxy: FaultProxy, tls_client: httpx.Client
+) -> None:
+    tls_proxy.faults.add(f.Certificate(), first=2)
+    assert [outcome(tls_client) for _ in range(4)] == ["ConnectError", "ConnectError", "200", "200"]
+
+
+@pytest.mark.parametrize("fault", [f.Close(), f.Close(50), f.Reset(), f.CutShort()], ids=str)
+def test_breaks_under_tls(tls_proxy: FaultProxy, tls_client: httpx.Client, fault: f.Fault) -> None:
+    with tls_proxy.faults.add(fault):
+        assert outcome(tls_client) in ("RemoteProtocolError", "ReadError")
+    assert outcome(tls_client) == "200"
+
+
+def test_tls_names_its_extra() -> None:
+    program = (
+        "import sys; sys.modules['trustme'] = None\n"
+        "from heksher.testing.faults.proxy import FaultProxy\n"
+        "FaultProxy('http://127.0.0.1:1').close()\n"
+        "FaultProxy('http://127.0.0.1:1', tls=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.endswith(
+        "ModuleNotFoundError: a proxy with TLS makes certificates: pip install 'heksher[testing]'\n"
+    )
+
+
+# --- its end --------------------------------------------------------------------------------------
+
+LASTING: list[Callable[[], f.Fault]] = [f.Delay, f.Endless, f.Slow, f.Bomb]
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_it_ends_whatever_goes_on(upstream: LiveService, kind: Callable[[], f.Fault]) -> None:
+    with FaultProxy(upstream.url) as proxy:
+        rule = proxy.faults.add(kind())
+        address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+        idle = socket.create_connection(address)
+        busy = socket.create_connection(address)
+        busy.sendall(b"GET /api/v1/query HTTP/1.1\r\nhost: x\r\n\r\n")
+        while not rule.hits:
+            pass
+    with idle, busy:
+        assert idle.recv(1) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    proxy.close()  # once more is harmless
+
+
+def test_closing_leaves_no_thread(upstream: LiveService) -> None:
+    before = set(threading.enumerate())
+    with FaultProxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
+        assert client.get(f"{proxy.url}{QUERY}").status_code == 200
+        assert set(threading.enumerate()) - before
+    assert set(threading.enumerate()) - before == set()
