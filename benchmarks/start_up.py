@@ -21,7 +21,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -69,7 +69,7 @@ def measure_a_start(service: Service, ratios: Ratios) -> None:
 
 def measure_a_start_with_known_settings(service: Service, ratios: Ratios) -> None:
     number = 20 if ratios.quick else 1_500
-    settings = new_settings("known", number)
+    settings = new_settings(f"known{place}" for place in range(number))
     compare_known(f"start with {number:,} settings known", service, ratios, rounds=9)
     assert settings
 
@@ -135,7 +135,8 @@ class New:
         """Define the settings of the next start, and forget those of the last one."""
         testing.reset()
         self._round += 1
-        self._settings = new_settings(f"ours{self._round}.", self._number)
+        names = (f"ours{self._round}.{place}" for place in range(self._number))
+        self._settings = new_settings(names)
 
     def start(self) -> None:
         """Start a client and close it."""
@@ -154,7 +155,7 @@ class NewInMemory:
     def prepare(self) -> None:
         """Define the settings of the next start, and forget those of the last one."""
         testing.reset()
-        self._settings = new_settings("setting", len(self._answers.names))
+        self._settings = new_settings(self._answers.names)
 
     def start(self) -> None:
         """Start a client and close it."""
@@ -189,8 +190,8 @@ class Declared:
         ask(self._backend, self._service, [("POST", url, declaration(name)) for name in names])
 
 
-def new_settings(prefix: str, number: int) -> list[Setting[int]]:
-    return [Setting(f"{prefix}{n}", int, ["environment", "user"], 60) for n in range(number)]
+def new_settings(names: Iterable[str]) -> list[Setting[int]]:
+    return [Setting(name, int, ["environment", "user"], 60) for name in names]
 
 
 def declaration(name: str) -> dict[str, Any]:
