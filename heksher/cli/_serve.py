@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import sys
 
-from heksher.cli import USAGE_ERROR
+from heksher.cli import USAGE_ERROR, _options
 from heksher.service import MISSING_EXTRA, create_app
 from heksher.service.errors import CannotStartError
 
 logger = logging.getLogger("heksher.service")
 
 
-def run(
-    *,
-    host: str,
-    port: int,
-    database: str,
-    features: tuple[str, ...],
-    api_token: str | None,
-    migrate: bool,
-) -> int:
+def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Serve until a signal ends it; the exit status."""
+    options, variables = _options.values(parser, given, os.environ)
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=options["log_level"].upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
     )
     # What is migrated the service says itself, in words that say what it is for.
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -34,21 +31,30 @@ def run(
             raise
         return _fail(MISSING_EXTRA)
     try:
-        listener = server.listen(host, port)
+        listener = server.listen(options["host"], options["port"])
         try:
-            app = create_app(database, features, api_token=api_token, migrate=migrate)
+            app = create_app(
+                options["database"],
+                options["features"],
+                api_token=(*options["api_token"], *options["api_token_file"]) or None,
+                migrate=options["migrate"],
+                body_limit=options["body_limit"],
+                access_log=options["access_log"],
+            )
         except BaseException:
             listener.close()
             raise
     except ModuleNotFoundError as error:
         return _fail(str(error))
     except CannotStartError as error:
-        return _fail(str(error))
-    if database == "memory" and not features:
+        origin = f" (from the environment: {', '.join(variables)})" if variables else ""
+        return _fail(f"{error}{origin}")
+    in_memory = options["database"] == "memory"
+    if in_memory and not options["features"]:
         logger.warning("no context features: no setting can be declared; see --features")
-    if database == "memory":
+    if in_memory:
         logger.info("settings are kept in memory, until this process ends; see --database")
-    return server.serve(app, listener)
+    return server.serve(app, listener, grace=options["shutdown_timeout"])
 
 
 def _fail(reason: str) -> int:

@@ -16,9 +16,6 @@ from starlette.types import ASGIApp
 
 from heksher.service.errors import CannotStartError
 
-# Seconds that requests under way get when the process is told to end.
-_GRACE = 2
-
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on *host* and *port*, 0 being any free port.
@@ -42,19 +39,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: ASGIApp, listener: socket.socket) -> int:
+def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grace: int) -> int:
     """Serve *app* until SIGTERM or SIGINT arrives; the exit status to end with.
 
-    Prints the address on stdout, once connections are accepted, in a line that scripts read.
+    From then on requests under way have *grace* seconds to finish. Prints the address on stdout,
+    once connections are accepted, in a line that scripts read: *url*, where something stands in
+    front of the listener.
     """
     config = uvicorn.Config(
         app,
         log_config=None,  # what is logged goes where the process sends it, and not to stdout
         access_log=False,
         lifespan="on",
-        timeout_graceful_shutdown=_GRACE,
+        ws="none",  # what would speak WebSocket logs headers
+        timeout_graceful_shutdown=grace,
     )
-    server = _Server(config, _url(listener))
+    server = _Server(config, url or _url(listener))
 
     # Also before uvicorn puts the same handler there, and after it took it away.
     for number in (signal.SIGTERM, signal.SIGINT):

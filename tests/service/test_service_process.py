@@ -128,7 +128,7 @@ def test_features_are_added_to_those_of_the_database(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None:
-    service.start()
+    service.start(options=["--shutdown-timeout", "1"])
     address = ("127.0.0.1", service.port)
     with (
         httpx.Client(base_url=service.url, trust_env=False) as kept_alive,
@@ -172,7 +172,7 @@ def test_a_port_in_use(service: ServiceProcess) -> None:
 
 
 _BAD_OPTIONS: list[tuple[list[str], str]] = [
-    (["--port", "x"], "--port: invalid port value: 'x'"),
+    (["--port", "x"], "--port: 'x' is no whole number"),
     (["--port", "65536"], "65536 is not between 0 and 65535"),
     (["--features", "user,a-b"], "'a-b' cannot name a context feature"),
     (["--features", "user,,b"], "'' cannot name a context feature"),
