@@ -76,7 +76,7 @@ def measure_what_unchanged_answers_keep(ratios: Ratios) -> None:
     title = f"kept by {updates} unchanged answers"
     # One block for each would be hundreds.
     met = None if ratios.quick else blocks < updates / 10
-    ratios.rows.append(Row(title, f"{size} B, {blocks} blocks", "", None, "none", met))
+    ratios.rows.append(Row(title, f"{size} B, {blocks} blocks", "", None, "none per answer", met))
 
 
 def held() -> tuple[int, int]:
