@@ -14,10 +14,12 @@ from __future__ import annotations
 import ast
 import keyword
 import linecache
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from operator import itemgetter
 from types import CodeType
 from typing import Any, Final
@@ -347,9 +349,15 @@ class _Inlining(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(text, node))
 
 
-@lru_cache(maxsize=1024)
+#: How many sources are kept, with their code and for tracebacks, as a service may think of new shapes
+#: without end. Beyond, those go that were used the longest ago; functions that have one work without.
+MOST_SHAPES: Final = 1024
+_numbers = count(1)
+
+
+@lru_cache(maxsize=MOST_SHAPES)
 def _code_of(text: str, inline: bool) -> CodeType:
-    filename = f"<heksher get #{abs(hash(text)):x}>"
+    filename = f"<heksher get #{next(_numbers)}>"
     tree: ast.Module = ast.parse(text)
     module = compile(
         _Inlining().visit(tree) if inline else tree, filename, "exec", dont_inherit=True
@@ -357,6 +365,7 @@ def _code_of(text: str, inline: bool) -> CodeType:
     # For tracebacks and debuggers. None as the time: there is no file that could be newer.
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     (code,) = (each for each in module.co_consts if isinstance(each, CodeType))
+    weakref.finalize(code, linecache.cache.pop, filename, None).atexit = False
     return code
 
 

@@ -18,6 +18,7 @@ import pytest
 from heksher import Setting
 from heksher._compile import (
     COMMON,
+    MOST_SHAPES,
     Absent,
     LookUp,
     Plan,
@@ -270,6 +271,22 @@ def test_generated_source_shows_up_in_tracebacks() -> None:
     assert "return find·1(user, default·)" in shown
     filename = ttl.get.__code__.co_filename
     assert linecache.getline(filename, 1) == "def get(*, user=...):\n"
+
+
+def test_of_sources_no_more_are_kept_than_there_is_room_for() -> None:
+    def function_with(number: int) -> FunctionType:
+        name = f"feature{number}"
+        rules = RuleTable(0, (Rule(number, ((name, "x"),), 1),), (name,))
+        plan = decide([name], rules, Defaults(), started=True)
+        code = compile_source(emit(plan, inline=True), {})
+        return FunctionType(code, {}, "get")
+
+    functions = [function_with(number) for number in range(MOST_SHAPES + 1)]
+    gc.collect()
+    kept = [bool(linecache.getlines(each.__code__.co_filename)) for each in functions]
+    assert kept == [False, *[True] * MOST_SHAPES]
+    assert functions[0](feature0="x") == 0
+    assert function_with(0)(feature0="x") == 0
 
 
 def test_signature_and_help_show_the_features() -> None:
