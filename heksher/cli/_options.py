@@ -187,6 +187,14 @@ OPTIONS = (
         False,
         "log each request, at level info: method, path, status, time, bytes",
     ),
+    Option(
+        "--faults",
+        "HEKSHER_FAULTS",
+        str,
+        None,
+        "for tests: what is to go wrong, as docs/testing.md tells (extra: testing)",
+        "FAULTS",
+    ),
 )
 
 

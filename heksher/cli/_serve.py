@@ -30,8 +30,10 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         if (error.name or "").split(".")[0] == "heksher":
             raise
         return _fail(MISSING_EXTRA)
+    host, port, faults = options["host"], options["port"], options["faults"]
     try:
-        listener = server.listen(options["host"], options["port"])
+        # With faults, where clients come is the proxy's.
+        listener = server.listen(*(("127.0.0.1", 0) if faults else (host, port)))
         try:
             app = create_app(
                 options["database"],
@@ -54,7 +56,17 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         logger.warning("no context features: no setting can be declared; see --features")
     if in_memory:
         logger.info("settings are kept in memory, until this process ends; see --database")
-    return server.serve(app, listener, grace=options["shutdown_timeout"])
+    grace = options["shutdown_timeout"]
+    if not faults:
+        return server.serve(app, listener, grace=grace)
+    from heksher.cli._faults import in_front_of
+
+    try:
+        with in_front_of(listener, faults, host, port) as url:
+            return server.serve(app, listener, url, grace=grace)
+    except CannotStartError as error:
+        listener.close()
+        return _fail(str(error))
 
 
 def _fail(reason: str) -> int:

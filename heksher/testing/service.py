@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +140,7 @@ class LiveService:
         service was made with.
         """
         assert not self.is_running, "it runs already"
+        self._hang_up()  # if it ended by itself
         self._host.start(self._first_features)
         self._http = httpx.Client(
             base_url=self.direct_url, headers=self._headers, timeout=DEADLINE, trust_env=False
@@ -165,21 +166,16 @@ class LiveService:
 
     def close(self) -> None:
         """End it, and the proxy in front of it."""
-        try:
-            self.kill()
-        finally:
-            if self._proxy is not None:
-                self._proxy.close()
-                self._proxy = None
+        self._close_proxy()
+        self.kill()
+        self._hang_up()
 
     def renew(self, features: Sequence[str] = (), *, tls: bool = False) -> None:
         """Have it as if it were new: running, without settings, with another URL and no faults.
 
         Clients of the old URL find nobody there.
         """
-        if self._proxy is not None:
-            self._proxy.close()
-            self._proxy = None
+        self._close_proxy()
         self._tls = tls
         if not self.is_running:
             self.start()
@@ -187,18 +183,26 @@ class LiveService:
             self._proxy = self._new_proxy()
         self.empty(features)
 
+    def _close_proxy(self) -> None:
+        if self._proxy is not None:
+            self._proxy.close()
+            self._proxy = None
+
     def _new_proxy(self) -> FaultProxy:
         from heksher.testing.faults.proxy import FaultProxy
 
         return FaultProxy(self.direct_url, tls=self._tls)
 
-    def _end(self, end: Any) -> int:
+    def _end(self, end: Callable[[], int]) -> int:
         if self._proxy is not None:
             self._proxy.pause()
+        self._hang_up()
+        return end()
+
+    def _hang_up(self) -> None:
         if self._http is not None:
             self._http.close()
             self._http = None
-        return int(end())
 
     # --- faults -----------------------------------------------------------------------------------
 
@@ -416,6 +420,8 @@ class _Process(_Host):
 
     @property
     def is_running(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            self._wait()  # it ended by itself
         return self.process is not None
 
     @property

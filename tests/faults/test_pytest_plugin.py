@@ -1,0 +1,207 @@
+"""The fixtures for pytest, in test suites that use them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run some tests, with this plugin alone and warnings as errors, in a process of their own."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run(source: str, *arguments: str, ini: str = "") -> pytest.RunResult:
+        pytester.makepyfile(test_it=source)
+        pytester.makeini(f"[pytest]\n{ini}")
+        return pytester.runpytest_subprocess(
+            "-p", "heksher.pytest_plugin", "-W", "error", "--strict-markers", *arguments
+        )
+
+    return run
+
+
+def test_each_test_has_an_empty_service_at_a_url_of_its_own(run: Run) -> None:
+    run("""
+        import pytest
+
+        urls, hosts = set(), set()
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(heksher_service, number):
+            assert heksher_service.features == []
+            assert heksher_service.get("/settings") == {"settings": []}
+            assert heksher_service.faults.rules == tuple(heksher_service.faults.requests) == ()
+            heksher_service.features = ["user"]
+            heksher_service.declare("a")
+            heksher_service.add_rule("a", 5, user="jim")
+            heksher_service.faults.load("status")
+            urls.add(heksher_service.url)
+            hosts.add(heksher_service.direct_url)
+            assert (len(urls), len(hosts)) == (number + 1, 1)
+    """).assert_outcomes(passed=3)
+
+
+def test_a_test_may_stop_the_service_for_good(run: Run) -> None:
+    run("""
+        def test_one(heksher_service):
+            assert heksher_service.stop() == 0
+
+        def test_two(heksher_service):
+            heksher_service.process.kill()
+            heksher_service.process.wait()
+
+        def test_three(heksher_service):
+            assert heksher_service.get("/settings") == {"settings": []}
+    """).assert_outcomes(passed=3)
+
+
+def test_the_marker(run: Run) -> None:
+    run("""
+        import httpx, pytest
+
+        @pytest.mark.heksher_service(features=["b", "a"], faults="status(418) on GET /x")
+        def test_features_and_faults(heksher_service):
+            assert heksher_service.features == ["b", "a"]
+            assert heksher_service.process is not None
+            assert httpx.get(heksher_service.url + "/x", trust_env=False).status_code == 418
+
+        @pytest.mark.heksher_service(in_process=True, api_token="abc")
+        def test_a_token_in_this_process(heksher_service):
+            assert heksher_service.process is None
+            url = heksher_service.url + "/api/v1/settings"
+            assert httpx.get(url, trust_env=False).status_code == 401
+            right = {"api_token": "abc"}
+            assert httpx.get(url, trust_env=False, headers=right).status_code == 200
+
+        @pytest.mark.heksher_service(tls=True)
+        def test_tls(heksher_service):
+            assert heksher_service.url.startswith("https://")
+            url = heksher_service.url + "/api/health"
+            trusted = heksher_service.ssl_context
+            assert httpx.get(url, trust_env=False, verify=trusted).status_code == 200
+    """).assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("feature=['user']", "takes features, in_process, tls, api_token, faults, and no feature"),
+        ("['user']", "takes its options by name"),
+        ("faults='nonsense'", "the text of faults cannot be read: 'nonsense' is no fault"),
+    ],
+)
+def test_a_marker_that_cannot_be(run: Run, marker: str, message: str) -> None:
+    done = run(f"""
+        import pytest
+
+        @pytest.mark.heksher_service({marker})
+        def test_it(heksher_service): ...
+    """)
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines([f"*{message}*"])
+
+
+def test_the_settings_of_pytest(run: Run) -> None:
+    run(
+        """
+        import pytest
+
+        def test_it(heksher_service):
+            assert heksher_service.features == ["environment", "user"]
+            assert heksher_service.process is None
+
+        @pytest.mark.heksher_service(features=[], in_process=False)
+        def test_the_marker_counts_more(heksher_service):
+            assert heksher_service.features == []
+            assert heksher_service.process is not None
+        """,
+        ini="heksher_features = environment user\nheksher_service_in_process = true",
+    ).assert_outcomes(passed=2)
+
+
+def test_one_service_for_all_tests(run: Run) -> None:
+    run(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def rule(heksher_service):
+            heksher_service.declare("a")
+            return heksher_service.add_rule("a", 5, user="jim")
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_it(heksher_service, rule, number):
+            assert heksher_service.get(f"/rules/{rule}")["value"] == 5
+        """,
+        ini="heksher_features = user\nheksher_service_scope = session",
+    ).assert_outcomes(passed=2)
+
+
+def test_a_scope_that_there_is_not(run: Run) -> None:
+    done = run(
+        "def test_it(heksher_service): ...", ini="heksher_features = a\nheksher_service_scope = all"
+    )
+    assert done.ret != 0
+    assert "'all'" in done.stdout.str() + done.stderr.str()
+
+
+def test_the_stub(run: Run) -> None:
+    run("""
+        from heksher import Setting
+
+        ttl = Setting("ttl", int, ["user"], 60)
+
+        def test_one(heksher_stub):
+            heksher_stub[ttl].rules = 5
+            assert ttl.get(user="jim") == 5
+            heksher_stub.reload.assert_not_called()
+
+        def test_two():
+            assert ttl.get(user="jim") == 60
+    """).assert_outcomes(passed=2)
+
+
+def test_a_missing_package_names_the_extra(run: Run) -> None:
+    done = run("""
+        import sys
+
+        def test_it(request, monkeypatch):
+            monkeypatch.setitem(sys.modules, "starlette", None)
+            request.getfixturevalue("heksher_service")
+    """)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*ModuleNotFoundError:*pip install 'heksher[[]testing[]]'*"])
+
+
+def test_tests_that_ask_for_nothing_pay_for_nothing(run: Run) -> None:
+    run("""
+        import sys
+
+        def test_it():
+            heavy = {"anyio", "httpx", "h11", "starlette", "uvicorn", "sqlalchemy", "trustme", "trio"}
+            assert not heavy & sys.modules.keys()
+            mine = {name for name in sys.modules if name.startswith("heksher.")}
+            assert "heksher.pytest_plugin" in mine
+            outside = ("heksher.testing", "heksher.service", "heksher.clients", "heksher.core")
+            assert not {name for name in mine if name.startswith(outside)}
+    """).assert_outcomes(passed=1)
+
+
+def test_the_entry_point_is_the_plugin() -> None:
+    """Installed or not: `pyproject.toml` says which module, by a name that `-p` takes as well."""
+    root = Path(__file__).parents[2]
+    points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert points["pytest11"] == {"heksher.pytest_plugin": "heksher.pytest_plugin"}
+    command = [sys.executable, "-m", "pytest", "-p", "heksher.pytest_plugin", "--markers"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root / "docs")
+    assert "@pytest.mark.heksher_service(features=[], " in shown.stdout
