@@ -47,7 +47,7 @@ from heksher.exceptions import (
 from heksher.modification_lock import LockQueue, Ticket
 from heksher.served import ServedSettings
 from heksher.setting import Setting
-from heksher.status import ClientState, ClientStatus
+from heksher.status import ClientState, ClientStatus, without_frames
 from heksher.update import Updater
 
 _logger = logging.getLogger(__name__)
@@ -688,8 +688,7 @@ class Core:
         if run.stopping:
             return  # what went wrong is that the client was closed; who waits is told so
         if error is not None:
-            # It is kept, and its frames hold settings.
-            error = error.with_traceback(None)
+            error = without_frames(error)  # which hold settings
         self._schedule(error)
         with self._lock:
             # What came with the first update is in force only when the start is done.

@@ -17,7 +17,7 @@ from heksher.context import Tracking
 from heksher.protocol import RuleData, Section
 from heksher.rules import RuleTable
 from heksher.setting import QueriedRule, Setting
-from heksher.status import CoercedRule, RejectedRule
+from heksher.status import CoercedRule, RejectedRule, without_frames
 
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ def _reason(error: Exception) -> tuple[str, BaseException | None]:
     if isinstance(error, ValueError):  # a type's verdict
         return str(error), None
     # Of a type that somebody else wrote.
-    return f"its type raised {_named(error)}", error.with_traceback(None)
+    return f"its type raised {_named(error)}", without_frames(error)
 
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:
@@ -212,8 +212,7 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # It is kept in the status, and its frames hold what they worked on.
-        cause = error.with_traceback(None)
+        cause = without_frames(error)
         name = getattr(function, "__qualname__", type(function).__name__)
         raise _Unusable(f"{what} {name} raised {_named(error)}") from cause
 

@@ -24,7 +24,13 @@ from heksher.protocol import Undecoded, open_section
 from heksher.registry import declared_alike
 from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
-from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
+from heksher.status import (
+    CoercedRule,
+    DeclarationState,
+    DeclaredSetting,
+    RejectedRule,
+    without_frames,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -383,7 +389,8 @@ class ServedSettings:
                 with self.lock:
                     for setting in changed:
                         self._readings.pop(setting, None)  # with it the report of it is replaced
-                self._note(entry, (RejectedRule(entry.name, None, str(error), error),), ())
+                rejected = RejectedRule(entry.name, None, str(error), without_frames(error))
+                self._note(entry, (rejected,), ())
                 continue
             ingestions = [Ingestion(setting, features, tracking, known) for setting in changed]
             for batch in section.read():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class ClientState(StrEnum):
@@ -150,3 +153,16 @@ class ClientStatus:
         if count := len(self.rejected_rules):
             parts.append(f"{count} rule{'s' if count > 1 else ''} not used")
         return ", ".join(parts)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """Return *error* as it can be kept: the frames that it went through hold all that they worked on.
+
+    So do those of its causes, and of what else was being handled, which is nothing of its own.
+    """
+    each: BaseException | None = error
+    while each is not None and (each.__traceback__ or each.__context__):
+        # Past what a class may have of its own: it may be frozen.
+        object.__setattr__(each, "__context__", None)
+        each = each.with_traceback(None).__cause__
+    return error

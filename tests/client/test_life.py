@@ -25,11 +25,13 @@ from heksher.exceptions import (
     DeclarationRejected,
     HeksherError,
     InvalidArgumentError,
+    InvalidResponseError,
     ServiceUnreachableError,
     StartupTimeoutError,
     WrongEventLoopError,
 )
 from heksher.protocol import Response
+from heksher.setting import QueriedRule
 from heksher.status import ClientState
 
 
@@ -605,6 +607,38 @@ def test_no_failure_keeps_a_setting_alive(scene: Scene) -> None:
             gc.collect()
             assert client.status.failures > 0
             assert reference() is None
+
+    scene.run(body)
+
+
+def test_nothing_that_is_reported_keeps_a_setting_or_an_answer_alive(scene: Scene) -> None:
+    def is_known(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        try:
+            return {60: 60}[value]
+        except KeyError as error:
+            raise ValueError("it is unknown") from error
+
+    async def body() -> None:
+        settings = [ttl_setting(), Setting("broken", int, ["user"], 1)]
+        settings[0].add_validator(is_known)
+        references = [weakref.ref(setting) for setting in settings]
+        async with scene.client() as client:
+            scene.service.add_rule("cache_ttl", 5, user="jim")
+            scene.service.rules["broken"] = {}  # type: ignore[assignment]
+            await client.reload()
+            rejected = client.status.rejected_rules
+            assert [each.setting for each in rejected] == ["cache_ttl", "broken"]
+            scene.service.faults = [None, Response(200, {}, b'{"settings": 1}')]
+            with pytest.raises(InvalidResponseError):
+                await client.reload()
+            settings.clear()
+            gc.collect()
+            assert [reference() for reference in references] == [None, None]
+            errors = [client.status.last_error, *[each.error for each in rejected]]
+            for error in errors:
+                assert error is not None
+                assert error.__traceback__ is None
+                assert error.__cause__ is None or error.__cause__.__traceback__ is None
 
     scene.run(body)
 

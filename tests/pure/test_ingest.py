@@ -241,6 +241,37 @@ def test_a_validator_that_raises_whatever_it_raises_costs_that_one_rule(
     assert error.__traceback__ is None
 
 
+class Frozen(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+
+def test_an_error_is_kept_with_its_causes_and_without_what_they_were_raised_from() -> None:
+    setting = ttl_setting()
+    refused, circle = Frozen("refused"), ValueError("circle")
+
+    @setting.add_validator
+    def from_another(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        if rule is None:
+            return value
+        if value == 1:
+            raise circle from circle
+        try:
+            return int("?")
+        except ValueError as error:
+            cause = error
+        raise refused from cause
+
+    section = Section((rule(1, 1, user="joe"), rule(2, 2, user="jim")), 61)
+    result = ingest(setting, section, FEATURES, Tracking())
+    assert [each.error for each in result.rejected] == [circle, refused]
+    assert circle.__cause__ is circle
+    assert isinstance(refused.__cause__, ValueError)
+    for error in (circle, refused, refused.__cause__):
+        assert error.__traceback__ is None
+        assert error.__context__ is None
+
+
 def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
     setting = ttl_setting()
 
