@@ -25,6 +25,11 @@ MetadataKey: TypeAlias = Annotated[
     str,
     Meta(pattern=r"^[a-zA-Z0-9_-]+$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
 ]
+# A list of two, since not every tool reads what JSON Schema has for tuples.
+Condition: TypeAlias = Annotated[
+    list[str],
+    Meta(min_length=2, max_length=2, description="a context feature and what it must be"),
+]
 Version: TypeAlias = Annotated[
     str,
     Meta(pattern=r"^[0-9]+\.[0-9]+$", description="major and minor number, compared as numbers"),
@@ -32,6 +37,7 @@ Version: TypeAlias = Annotated[
 SettingType: TypeAlias = Annotated[
     str,
     Meta(
+        pattern=r"^(int|float|str|bool|(Enum|Flags)\[.*\]|(Sequence|Mapping)<.+>)$",
         description="int, float, str, bool, Enum[…], Flags[…], Sequence<…> or Mapping<…>, as in "
         'Sequence<Enum["a","b"]>',
         examples=["int", 'Enum["a","b"]', "Mapping<float>"],
@@ -236,11 +242,11 @@ class RuleId(Struct):
 
 
 class Rule(Struct):
-    """A rule; its conditions are pairs of context feature and value."""
+    """A rule."""
 
     setting: str
     value: Value
-    feature_values: list[tuple[str, str]]
+    feature_values: list[Condition]
     metadata: Metadata
 
 
@@ -289,10 +295,10 @@ class VersionOnly(Struct):
 
 
 class QueriedRule(Struct):
-    """A rule; its conditions are pairs of context feature and value."""
+    """A rule."""
 
     value: Value
-    context_features: list[tuple[str, str]]
+    context_features: list[Condition]
     rule_id: int
     metadata: Metadata | UnsetType = UNSET
 
