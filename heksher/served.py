@@ -18,7 +18,12 @@ from heksher import _lookup
 from heksher._compile import Plan
 from heksher.context import Defaults, Tracking
 from heksher.declaration import Catalogue
-from heksher.exceptions import ClientClosedError, DuplicateSettingError, InvalidResponseError
+from heksher.exceptions import (
+    ClientClosedError,
+    DuplicateSettingError,
+    InvalidResponseError,
+    ServiceError,
+)
 from heksher.ingest import Ingestion
 from heksher.protocol import Undecoded, open_section
 from heksher.registry import declared_alike
@@ -386,11 +391,7 @@ class ServedSettings:
             try:
                 section = open_section(raw)
             except InvalidResponseError as error:
-                with self.lock:
-                    for setting in changed:
-                        self._readings.pop(setting, None)  # with it the report of it is replaced
-                rejected = RejectedRule(entry.name, None, str(error), without_frames(error))
-                self._note(entry, (rejected,), ())
+                self._note_unusable(entry, error)
                 continue
             ingestions = [Ingestion(setting, features, tracking, known) for setting in changed]
             for batch in section.read():
@@ -424,6 +425,20 @@ class ServedSettings:
                     if self._in_force:
                         self._put_in_force(setting)
             self._note(entry, *self._reports_of(entry))
+
+    def note_unusable(self, current_name: str, error: ServiceError) -> None:
+        """Take note that the service told nothing of use of this setting, which keeps its last table."""
+        with self.lock:
+            entries = [each for each in self._entries.values() if each.current_name == current_name]
+        for entry in entries:
+            self._note_unusable(entry, error)
+
+    def _note_unusable(self, entry: Entry, error: ServiceError) -> None:
+        with self.lock:
+            for setting in entry.alive():
+                # What comes next is read again, whatever it is, and replaces the report of this.
+                self._readings.pop(setting, None)
+        self._note(entry, (RejectedRule(entry.name, None, str(error), without_frames(error)),), ())
 
     def withdraw(self, publication: Publication) -> None:
         """See that nothing more of it is published. To be called once it is done as well."""

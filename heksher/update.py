@@ -32,6 +32,8 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_URI_TOO_LONG = 414
+
 # A longer filter is not sent; the answer is filtered here in any case.
 _MAX_FILTER_LENGTH = protocol.MAX_QUERY_LENGTH // 2
 
@@ -254,9 +256,17 @@ class Updater:
         for part in protocol.split_names(names, filters):
             target = protocol.query_target(part, filters)
             etag = etags.get(target)
-            answer = await self._exchange(
-                protocol.query(part, filters, etag, may_be_unknown=may_be_unknown)
-            )
+            try:
+                answer = await self._exchange(
+                    protocol.query(part, filters, etag, may_be_unknown=may_be_unknown)
+                )
+            except UnexpectedStatusError as error:
+                if error.status != _URI_TOO_LONG or len(part) > 1:
+                    raise
+                # It would never be otherwise, and harms no other setting.
+                self._served.note_unusable(part[0], error)
+                fetched.answered.update(part)
+                continue
             if isinstance(answer, protocol.UnknownNames):
                 return None
             if isinstance(answer, protocol.NotModified):

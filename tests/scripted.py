@@ -34,6 +34,7 @@ class ScriptedService:
             give, or None for none.
         answers: to a declaration, by name, or by name and version.
         fault: the same for every request for which `faults` holds none, until it is taken back.
+        longest_target: of queries; longer ones are refused, as a proxy does.
     """
 
     def __init__(self, *features: str) -> None:
@@ -43,6 +44,7 @@ class ScriptedService:
         self.requests: list[Request] = []
         self.faults: list[Exception | Response | None] = []
         self.fault: Exception | Response | None = None
+        self.longest_target = math.inf
         self.answers: dict[str, Response] = {}
         self.transports: list[ScriptedTransport] = []
         self._holds: list[tuple[str, Event, Event, bool]] = []
@@ -127,6 +129,8 @@ class ScriptedService:
             assert request.body is not None
             return self._declare(json.loads(request.body))
         assert path == "api/v1/query", path
+        if len(request.target) > self.longest_target:
+            return Response(414, {}, b"URI Too Long")
         return self._query(
             unquote(parameters["settings"]), dict(request.headers).get("if-none-match")
         )

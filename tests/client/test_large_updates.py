@@ -15,7 +15,12 @@ from scenes import INTERVAL, Scene
 from heksher import TRACK_ALL, Setting, served
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
-from heksher.exceptions import ClientClosedError, InvalidResponseError, StartupTimeoutError
+from heksher.exceptions import (
+    ClientClosedError,
+    InvalidResponseError,
+    StartupTimeoutError,
+    UnexpectedStatusError,
+)
 from heksher.protocol import Response
 from heksher.served import prepare
 from heksher.setting import QueriedRule
@@ -414,6 +419,52 @@ def test_a_setting_with_a_name_longer_than_a_url_is_asked_for_alone(scene: Scene
     lengths = [len(each.target) for each in scene.service.requests if "query" in each.target]
     assert len(lengths) == 3
     assert [length < 8000 for length in lengths] == [True, False, True]
+
+
+def test_a_name_that_no_url_can_take_costs_that_setting_alone(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a", "b" * 9000, "c"]
+    settings = [Setting(name, int, ["user"], 0) for name in names]
+    for name in names:
+        scene.service.add_rule(name, 1, user="jim")
+
+    async def body() -> None:
+        async with scene.client(startup="raise") as client:
+            scene.service.longest_target = 8000
+            for name in names:
+                scene.service.add_rule(name, 2, user="joe")
+            for _ in range(2):
+                await client.reload()
+                assert [setting.get(user="joe") for setting in settings] == [2, 0, 2]
+                assert settings[1].get(user="jim") == 1, "it keeps its last rules"
+                (rejected,) = client.status.rejected_rules
+                assert (rejected.setting, rejected.rule_id) == (names[1], None)
+                assert "414" in rejected.reason
+                assert isinstance(rejected.error, UnexpectedStatusError)
+                assert client.status.failures == 0
+            assert scene.service.count("GET v1/settings") == 1, "it is not taken for a deleted one"
+            scene.service.longest_target = 10_000
+            await client.reload()
+            assert not client.status.rejected_rules
+            assert settings[1].get(user="joe") == 2
+
+    scene.run(body)
+    assert sum("dropped" in record.message for record in caplog.records) == 1
+
+
+def test_a_url_of_many_names_that_is_too_long_fails_the_update(scene: Scene) -> None:
+    settings = [Setting(name, int, ["user"], 0) for name in ("a", "b")]
+
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.longest_target = 10
+            with pytest.raises(UnexpectedStatusError, match="414"):
+                await client.reload()
+            assert not client.status.rejected_rules
+            assert settings
+
+    scene.run(body)
 
 
 def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
