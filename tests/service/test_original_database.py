@@ -105,6 +105,17 @@ def test_a_migrated_database_is_like_a_new_one(
         assert migrated.execute("SELECT version_num FROM heksher_version").fetchall() == [("0001",)]
 
 
+def test_our_additions_can_be_removed(postgres_server: PostgresServer, original: str) -> None:
+    with postgres_server.connect(original) as connection:
+        before = _catalog(connection)
+        with _opened(postgres_server.url(original)):
+            pass
+        assert _catalog(connection) != before
+        connection.execute("DROP FUNCTION heksher_count_change CASCADE")
+        connection.execute("DROP TABLE heksher_revision, heksher_version")
+        assert _catalog(connection) == before
+
+
 # --- opening --------------------------------------------------------------------------------------
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable
 from starlette.types import ASGIApp
 from transcript_replay import Answer, Request, call
 
-from heksher.service import create_app, tables
+from heksher.service import create_app, migrations, tables
+from heksher.service.errors import CannotStartError
 from heksher.service.storage import open_storage
 
 # Table, columns, primary key, and the names of unique constraints, indexes and foreign keys.
@@ -56,18 +57,21 @@ def test_schema(tmp_path: Path) -> None:
     assert [line.strip(" ;") for line in described] == [line.strip(" ;") for line in expected]
 
 
-def test_schema_of_postgresql() -> None:
-    assert "id SERIAL NOT NULL" in _on_postgresql(tables.rules)  # its sequence is rules_id_seq
-    assert "CONSTRAINT rules_pkey PRIMARY KEY (id)" in _on_postgresql(tables.rules)
-    assert "value JSONB NOT NULL" in _on_postgresql(tables.rule_metadata)
+def test_a_file_without_our_own_revision_is_migrated_only_when_it_may_be(tmp_path: Path) -> None:
+    path = str(tmp_path / "heksher.db")
+    open_storage(path, ["user"]).close()
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE heksher_version")
+    connection.close()
+    with pytest.raises(CannotStartError, match="start once with --migrate"):
+        create_app(path)
+    open_storage(path, migrate=True).close()
+    with closing(open_storage(path)) as storage, storage.reading() as reader:
+        assert reader.features() == ["user"]
 
 
-def _on_postgresql(table: sa.Table) -> str:
-    def ignore(*_arguments: object) -> None:
-        pass
-
-    dialect = sa.create_mock_engine("postgresql+psycopg2://", ignore).dialect
-    return str(CreateTable(table).compile(dialect=dialect))
+def test_the_last_migration_is_the_one_that_tables_are_of() -> None:
+    assert migrations.pending(tables.OWN_REVISION) == []
 
 
 async def _send(app: ASGIApp, method: str, path: str, body: Any = None) -> Answer:

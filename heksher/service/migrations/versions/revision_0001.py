@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+# There is no way down: who wants to be rid of our additions drops the function, with its triggers, and
+# the tables.
 revision = "0001"
 down_revision = None
 
@@ -64,10 +66,3 @@ def upgrade() -> None:
             f"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {schema}.{table} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION {schema}.heksher_count_change()"
         )
-
-
-def downgrade() -> None:
-    """Take them away."""
-    if op.get_context().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION heksher_count_change() CASCADE")
-        op.execute("DROP TABLE heksher_revision")
