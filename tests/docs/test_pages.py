@@ -5,6 +5,7 @@ Examples with names are programs of their own.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
 from service_process import ServiceProcess
 
+from heksher.cli import _options
 from heksher.testing.faults.kinds import KINDS
 from heksher.testing.faults.text import read
 
@@ -74,6 +76,57 @@ def test_faults_as_a_text() -> None:
             assert [type(fault).__name__ for fault, _ in read(text).faults] == [name]
 
 
+def test_service() -> None:
+    prints(program("service.md"))
+
+
+def _options_of_serve(text: str) -> Iterator[list[str]]:
+    """What stands behind ``heksher serve`` in commands, of a shell's or of systemd's."""
+    for command in re.findall(r"heksher serve\b([^`\n]*)", text):
+        yield shlex.split(command)
+
+
+def test_commands_of_the_service_have_options_that_there_are() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    _options.add_options(parser)
+    page = (DOCS / "service.md").read_text()
+    found = [
+        options
+        for kind in ("sh", "ini")
+        for block in blocks(DOCS / "service.md", kind)
+        for options in _options_of_serve(block)
+    ]
+    assert len(found) == 4
+    for options in found:
+        parser.parse_args(options)
+    variables = {option.variable for option in _options.OPTIONS}
+    of_the_original = {"HEKSHER_DB_CONNECTION_STRING", "HEKSHER_STARTUP_CONTEXT_FEATURES"}
+    named = set(re.findall(r"HEKSHER_[A-Z_]+", page)) - of_the_original - {"HEKSHER_LOGSTASH_"}
+    assert named == variables
+
+
+def test_the_table_of_options_of_the_service() -> None:
+    rows = re.findall(
+        r"^\| `(--\S+)` \| `(\w+)` \| (.*?) \|", (DOCS / "service.md").read_text(), re.MULTILINE
+    )
+    assert rows == [
+        (option.flag, option.variable, _shown(option.default)) for option in _options.OPTIONS
+    ]
+
+
+def _shown(default: object) -> str:
+    if default is False:
+        return "off"
+    return "none" if default in (None, ()) else f"`{default}`"
+
+
+def test_the_differences_of_the_service_are_those_that_are_listed() -> None:
+    listed = (DOCS.parent / "tests" / "service" / "differing_scenarios.txt").read_text()
+    table = (DOCS / "service.md").read_text().partition("| number | the original |")[2]
+    numbers = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
+    assert numbers == re.findall(r"^mend (\w+):", listed, re.MULTILINE)
+
+
 def test_no_page_is_forgotten() -> None:
     with_programs = {page.name for page in DOCS.glob("*.md") if blocks(page, "python")}
-    assert with_programs == {"settings.md", "clients.md", "testing.md"}
+    assert with_programs == {"settings.md", "clients.md", "testing.md", "service.md"}
