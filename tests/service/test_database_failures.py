@@ -9,15 +9,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from crowd import at_once, declaration, send, statuses
+from crowd import at_once, declaration, statuses
 from databases import KeptDatabase, kept_on_postgresql
 from service_process import DEADLINE, ServiceProcess
 from starlette.testclient import TestClient
@@ -42,13 +41,15 @@ def on_postgresql(postgres_server: PostgresServer) -> KeptDatabase:
 
 
 @contextmanager
-def _served(database: KeptDatabase) -> Iterator[TestClient]:
+def _served(database: KeptDatabase) -> Generator[TestClient]:
     with TestClient(create_app(database.url, ["user"])) as client:
         yield client
 
 
-def _outcome(answer: httpx.Response) -> Any:
+def _declare(client: TestClient, name: str, **more: Any) -> Any:
     """The outcome of a declaration, or after how many seconds to come again."""
+    method, path, body = declaration(name, **more)
+    answer = client.request(method, f"/api/v1{path}", json=body)
     if answer.status_code == 503:
         assert answer.text == "the database is not available at the moment"
         return int(answer.headers["retry-after"])
@@ -56,7 +57,7 @@ def _outcome(answer: httpx.Response) -> Any:
 
 
 def _database_name(database: KeptDatabase) -> str:
-    return database.rows("SELECT current_database()")[0][0]
+    return str(database.rows("SELECT current_database()")[0][0])
 
 
 @pytest.mark.usefixtures("impatient")
@@ -75,12 +76,12 @@ def test_another_writer_that_does_not_end(
     with closing(connection), _served(kept_database) as client:
         connection.execute(begin)
         with ThreadPoolExecutor() as pool:
-            sent = [pool.submit(send, client, declaration("a")) for _ in range(5)]
-            assert [_outcome(answer.result(DEADLINE)) for answer in sent] == [2] * 5
+            sent = [pool.submit(_declare, client, "a") for _ in range(5)]
+            assert [outcome.result(DEADLINE) for outcome in sent] == [2] * 5
         assert client.get("/api/v1/settings").json() == {"settings": []}
         assert client.get("/api/health").status_code == 200
         connection.execute("COMMIT")
-        assert _outcome(send(client, declaration("a"))) == "created"
+        assert _declare(client, "a") == "created"
     messages = [record.message for record in caplog.records if record.name == "heksher.service"]
     assert "the database is not available: " in messages[0]
     assert messages[-1] == "the database is available again"
@@ -95,12 +96,12 @@ def test_a_table_that_nobody_may_read(
         postgres_server.connect(_database_name(on_postgresql)) as connection,
     ):
         connection.execute("BEGIN; LOCK TABLE context_features IN ACCESS EXCLUSIVE MODE")
-        assert _outcome(send(client, declaration("a"))) == 2
+        assert _declare(client, "a") == 2
         assert client.get("/api/v1/context_features").status_code == 503
         assert client.get("/api/health").status_code == 500
         connection.execute("COMMIT")
         assert client.get("/api/health").status_code == 200
-        assert _outcome(send(client, declaration("a"))) == "created"
+        assert _declare(client, "a") == "created"
 
 
 def test_a_deadlock_with_somebody_is_tried_again(
@@ -111,20 +112,20 @@ def test_a_deadlock_with_somebody_is_tried_again(
         postgres_server.connect(_database_name(on_postgresql)) as connection,
         ThreadPoolExecutor() as pool,
     ):
-        send(client, declaration("a"))
+        _declare(client, "a")
         # It finds the deadlock last, so that ours is the one that is undone.
-        connection.execute(f"SET deadlock_timeout = '{DEADLINE}s'; BEGIN")
+        connection.execute("SET deadlock_timeout = '1h'; BEGIN")
         connection.execute("SELECT 1 FROM settings WHERE name = 'a' FOR UPDATE")
-        answer = pool.submit(send, client, declaration("a", version="1.1", default_value=2))
-        _wait_until(lambda: connection.execute(_SOMEBODY_WAITS_FOR_A_ROW).fetchone() is not None)
+        outcome = pool.submit(_declare, client, "a", version="1.1", default_value=2)
+        _wait_until(lambda: bool(connection.execute(_SOMEBODY_WAITS_FOR_A_ROW).fetchall()))
         connection.execute("INSERT INTO rules (setting, value) VALUES ('a', '5')")
         connection.execute("COMMIT")
-        assert _outcome(answer.result(DEADLINE)) == "upgraded"
+        assert outcome.result(DEADLINE) == "upgraded"
         assert client.get("/api/v1/settings/a").json()["default_value"] == 2
 
 
 _SOMEBODY_WAITS_FOR_A_ROW = (
-    "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+    b"SELECT 1 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
 )
 
 
@@ -145,7 +146,7 @@ def test_connections_that_were_cut_are_not_noticed_by_clients(
                 [name],
             ).fetchall()
             assert cut and set(cut) == {(True,)}
-            assert _outcome(send(client, declaration(f"s{number}"))) == "created"
+            assert _declare(client, f"s{number}") == "created"
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
                 [name],
@@ -166,7 +167,7 @@ def test_a_database_that_can_only_be_read(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
                 [name],
             )
-            assert _outcome(send(client, declaration("a"))) == outcome
+            assert _declare(client, "a") == outcome
             assert client.get("/api/v1/query").status_code == 200
             assert client.get("/api/health").status_code == 200
 

@@ -36,15 +36,15 @@ def _serve(path: str, port: Connection) -> None:
 
     listener = server.listen("127.0.0.1", 0)
     port.send(listener.getsockname()[1])
-    server.serve(create_app(path, ["user"]), listener)
+    server.serve(create_app(path, ["user"]), listener, grace=0)
 
 
 @dataclass
 class _Acknowledged:
     """What services said that they had stored."""
 
-    settings: list[str] = field(default_factory=list)
-    rules: list[tuple[int, str]] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list[str])
+    rules: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     news: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def write_until_the_end(self, client: httpx.Client, url: str, prefix: str) -> None:
@@ -179,8 +179,8 @@ def test_a_restart_of_postgresql_under_load(
                 assert service.request("GET", "/api/health").status_code == 200
             finally:
                 end.set()
-            for writer in running:
-                writer.result(DEADLINE)
+            for run in running:
+                run.result(DEADLINE)
         for writer in writers:
             assert writer.others.keys() == {(503, "2")}
         kept = {name for (name,) in database.rows("SELECT name FROM settings")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -36,7 +36,7 @@ def original(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(url: str, *, migrate: bool = True) -> Iterator[Storage]:
+def _opened(url: str, *, migrate: bool = True) -> Generator[Storage]:
     with closing(open_storage(url, migrate=migrate)) as storage:
         yield storage
 
