@@ -66,6 +66,8 @@ class LiveService:
         api_token: what requests must carry, if anything.
         proxy: whether there is a proxy for faults in front of it.
         tls: whether clients talk TLS to that proxy; see `ssl_context`.
+        port: the port of the service itself, 0 for any free one.
+        options: what else ``heksher serve`` is to take, for one in a process of its own.
     """
 
     def __init__(
@@ -77,14 +79,22 @@ class LiveService:
         api_token: str | None = None,
         proxy: bool = True,
         tls: bool = False,
+        port: int = 0,
+        options: Sequence[str] = (),
     ) -> None:
         if tls and not proxy:
             raise InvalidArgumentError("tls=True: the proxy talks TLS, so there must be one")
+        if in_process and options:
+            raise InvalidArgumentError("options are those of heksher serve: use in_process=False")
         for package in _NEEDED:
             if find_spec(package) is None:
                 raise ModuleNotFoundError(_MISSING_EXTRA, name=package)
         self._first_features = tuple(features)
-        self._host: _Host = (_Thread if in_process else _Process)(str(database), api_token)
+        self._host: _Host = (
+            _Thread(str(database), api_token, port)
+            if in_process
+            else _Process(str(database), api_token, port, options)
+        )
         self._has_proxy = proxy
         self._tls = tls
         self._proxy: FaultProxy | None = None
@@ -117,6 +127,11 @@ class LiveService:
         """Where it is itself, behind the proxy for faults."""
         assert self._host.url, "it never ran"
         return self._host.url
+
+    @property
+    def port(self) -> int:
+        """The port of the service itself, behind the proxy."""
+        return self._host.port
 
     @property
     def process(self) -> subprocess.Popen[str] | None:
@@ -381,16 +396,12 @@ def _name(setting: Setting[Any] | str) -> str:
 class _Host(ABC):
     """Where a service runs. It keeps its port when it is started again."""
 
-    def __init__(self, database: str, api_token: str | None) -> None:
+    def __init__(self, database: str, api_token: str | None, port: int) -> None:
         self.database = database
         self.api_token = api_token
+        self.port = port
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
-
-    @property
-    def port(self) -> int:
-        """The port it had last, 0 before the first start."""
-        return int(self.url.rpartition(":")[2]) if self.url else 0
 
     @property
     @abstractmethod
@@ -413,8 +424,11 @@ class _Host(ABC):
 class _Process(_Host):
     """``heksher serve`` as a child process."""
 
-    def __init__(self, database: str, api_token: str | None) -> None:
-        super().__init__(database, api_token)
+    def __init__(
+        self, database: str, api_token: str | None, port: int, options: Sequence[str]
+    ) -> None:
+        super().__init__(database, api_token, port)
+        self._options = options
         self._lines: list[str] = []
         self._readers: list[_Lines] = []
 
@@ -430,7 +444,7 @@ class _Process(_Host):
 
     def start(self, features: Sequence[str]) -> None:
         command = [sys.executable, "-m", "heksher", "serve", "--port", str(self.port)]
-        command += ["--database", self.database]
+        command += ["--database", self.database, *self._options]
         if features:
             command += ["--features", ",".join(features)]
         if self.api_token is not None:
@@ -452,7 +466,7 @@ class _Process(_Host):
         if ready is None:
             self.kill()
             raise AssertionError(f"no service; it said {line!r} and logged:\n{self.log}")
-        self.url = ready[1]
+        self.url, self.port = ready[1], int(ready[2])
 
     def stop(self) -> int:
         assert self.process is not None
@@ -506,8 +520,8 @@ class _Lines:
 class _Thread(_Host):
     """The service in a thread of this process."""
 
-    def __init__(self, database: str, api_token: str | None) -> None:
-        super().__init__(database, api_token)
+    def __init__(self, database: str, api_token: str | None, port: int) -> None:
+        super().__init__(database, api_token, port)
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -545,7 +559,8 @@ class _Thread(_Host):
         )
         self._thread.start()
         assert ready.wait(DEADLINE), "the service did not start"
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> int:
         assert self._thread is not None

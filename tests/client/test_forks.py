@@ -28,7 +28,7 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
     with ServiceProcess() as service, MisbehavingServer(silence) as silent:
         service.start(["environment", "user", "theme"])
         service.declare("ttl", "int", 60)
-        service.add_rule("ttl", {"user": "jim"}, 1)
+        service.add_rule("ttl", 1, user="jim")
         ended = subprocess.run(
             [sys.executable, "-W", "error", str(program), service.url, silent.url],
             # What it shares with another program stands beside it.

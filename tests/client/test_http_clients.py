@@ -112,7 +112,7 @@ def test_values_arrive_over_a_client_of_either_library(
         given: Any = make if as_factory else make()
         async with make_client(backend, service.url, http_client=given) as client:
             await client.ping()
-            service.add_rule(name, {"user": "jim"}, 2)
+            service.add_rule(name, 2, user="jim")
             await client.reload()
             assert (setting.get(user="jim"), setting.get(user="joe")) == (2, 1)
             assert name in await client.get_settings()
@@ -628,7 +628,7 @@ def test_parameters_of_the_client_go_with_the_query_of_a_request(
         name = f"value_{next(_names)}"
         setting = heksher.Setting(name, int, FEATURES, 1)
         service.declare(name, "int", 1, FEATURES)
-        service.add_rule(name, {"user": "jim"}, 2)
+        service.add_rule(name, 2, user="jim")
         options: dict[str, Any] = {"http_client_args": arguments}
         if library is not None:
             make = kind_of_client(backend, library)
@@ -652,7 +652,7 @@ def test_a_service_with_a_token_is_reached_with_the_header(
         await bare.close()
         headers = {"api_token": TOKEN}
         async with make_client(backend, service.url, http_client_args={"headers": headers}):
-            service.add_rule(setting.name, {"user": "jim"}, 2)
+            service.add_rule(setting.name, 2, user="jim")
 
     backend.run(body)
 
@@ -903,7 +903,7 @@ def test_event_hooks_see_requests_and_may_read_answers(
             make = kind_of_client(backend, httpx2)
             options = {"http_client": functools.partial(make, event_hooks=event_hooks)}
         async with make_client(backend, service.url, **options) as client:
-            service.add_rule(name, {"user": "jim"}, 2)
+            service.add_rule(name, 2, user="jim")
             await client.reload()
             assert setting.get(user="jim") == 2
 
@@ -925,7 +925,7 @@ def test_an_event_hook_may_refuse_a_status(backend: Harness, service: ServicePro
         name = f"value_{next(_names)}"
         setting = heksher.Setting(name, int, FEATURES, 1)
         async with make_client(backend, service.url, http_client_args=arguments) as client:
-            service.add_rule(name, {"user": "jim"}, 2)
+            service.add_rule(name, 2, user="jim")
             await client.reload()
             await client.reload()
             assert setting.get(user="jim") == 2

@@ -59,13 +59,13 @@ def test_the_introduction(backend: Harness, service: ServiceProcess) -> None:
         assert cache_ttl.get(user="jim") == 60
         assert background_color.get() == "white"
 
-        service.add_rule("cache_ttl", {"user": "jim"}, 5)
-        service.add_rule("cache_ttl", {"environment": "dev"}, 30)
-        service.add_rule("cache_ttl", {"environment": "prod"}, 300)
-        service.add_rule("background_color", {"theme": "dark"}, "black")
-        blue = service.add_rule("background_color", {"environment": "dev", "theme": "blue"}, "navy")
-        service.add_rule("background_color", {"theme": "blue"}, "blue")
-        service.add_rule("background_color", {"theme": "loud"}, "red")
+        service.add_rule("cache_ttl", 5, user="jim")
+        service.add_rule("cache_ttl", 30, environment="dev")
+        service.add_rule("cache_ttl", 300, environment="prod")
+        service.add_rule("background_color", "black", theme="dark")
+        blue = service.add_rule("background_color", "navy", environment="dev", theme="blue")
+        service.add_rule("background_color", "blue", theme="blue")
+        service.add_rule("background_color", "red", theme="loud")
         await client.reload()
         assert cache_ttl.get(user="jim") == 5
         assert cache_ttl.get(user="joe") == 30
@@ -107,7 +107,7 @@ def test_the_introduction_as_a_context_manager(backend: Harness, service: Servic
         client = make_client(backend, service)
         client.set_defaults(environment="dev")
         async with client:
-            service.add_rule("cache_ttl", {"user": "jim"}, 5)
+            service.add_rule("cache_ttl", 5, user="jim")
             await client.reload()
         assert cache_ttl.get(user="jim") == 5
 
@@ -133,7 +133,7 @@ def test_the_introduction_in_a_task_group_of_the_callers(
         async with anyio.create_task_group() as group:
             await group.start(client.run)
             assert client.status.state is ClientState.RUNNING
-            service.add_rule("cache_ttl", {"user": "jim"}, 5)
+            service.add_rule("cache_ttl", 5, user="jim")
             await client.reload()
             assert cache_ttl.get(user="jim") == 5
             # An error in an update does not reach the caller's task group.
@@ -165,7 +165,7 @@ def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
 
     async def body() -> None:
         async with make_client(backend, service) as client:
-            rule = service.add_rule("cache_ttl", {"user": "jim"}, 5)
+            rule = service.add_rule("cache_ttl", 5, user="jim")
             await client.reload()
             assert service.stop() == 0
             await backend.until(lambda: client.status.failures >= 2, "polls fail")
@@ -198,20 +198,20 @@ def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
     async def body() -> None:
         async with make_client(backend, service, interval=60) as client:
             service.rename("cache_ttl", "cache_seconds", "1.0")
-            service.add_rule("cache_seconds", {"user": "jim"}, 5)
+            service.add_rule("cache_seconds", 5, user="jim")
             await client.reload()
             assert cache_ttl.get(user="jim") == 5
             service.delete_setting("kept")
-            service.add_rule("cache_seconds", {"user": "joe"}, 6)
+            service.add_rule("cache_seconds", 6, user="joe")
             await client.reload()
             assert cache_ttl.get(user="joe") == 6
-            service.add_rule("kept", {"user": "jim"}, 2)
+            service.add_rule("kept", 2, user="jim")
             await client.reload()
             assert kept.get(user="jim") == 2
             assert type(kept.get(user="jim")) is float
         # The old application starts again: nothing is declared back.
         async with make_client(backend, service, interval=60) as client:
-            service.add_rule("cache_seconds", {"user": "ann"}, 7)
+            service.add_rule("cache_seconds", 7, user="ann")
             await client.reload()
             assert cache_ttl.get(user="ann") == 7
             names = {each["name"] for each in service.get("/settings")["settings"]}
@@ -225,8 +225,8 @@ def test_an_operator_reorders_the_features(backend: Harness, service: ServicePro
 
     async def body() -> None:
         async with make_client(backend, service, interval=60) as client:
-            service.add_rule("color", {"user": "jim"}, "jims")
-            service.add_rule("color", {"theme": "dark"}, "black")
+            service.add_rule("color", "jims", user="jim")
+            service.add_rule("color", "black", theme="dark")
             await client.reload()
             assert color.get(user="jim", theme="dark") == "black"
             service.move_feature("user", to_after="theme")
@@ -251,8 +251,8 @@ def test_a_feature_name_that_the_service_misreads_is_tracked_all_the_same(
         )
         client.track_contexts(theme_2=["dark"], user=TRACK_ALL)
         async with client:
-            service.add_rule("color", {"theme_2": "dark"}, "black")
-            service.add_rule("color", {"theme_2": "loud"}, "red")
+            service.add_rule("color", "black", theme_2="dark")
+            service.add_rule("color", "red", theme_2="loud")
             await client.reload()
             assert color.get(user="jim", theme_2="dark") == "black"
             assert color.get(user="jim", theme_2="loud") == "white"

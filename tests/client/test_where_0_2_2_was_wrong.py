@@ -71,7 +71,7 @@ def test_of_two_rules_that_tie_on_the_latest_feature_the_next_latest_one_decides
         client.track_contexts(environment=TRACK_ALL, user=TRACK_ALL, theme=TRACK_ALL)
         async with client:
             for conditions, value in rules if winner_comes_first else reversed(rules):
-                service.add_rule("color", conditions, value)
+                service.add_rule("color", value, **conditions)
             await client.reload()
             assert color.get(environment="dev", user="jim", theme="dark") == "by user and theme"
             assert color.get(environment="dev", user="joe", theme="dark") == (
@@ -95,15 +95,15 @@ def test_the_order_in_which_a_setting_lists_its_features_disturbs_no_update(
         client = backend.client(service.url, SOON, client_order)
         client.track_contexts(user=TRACK_ALL, theme=TRACK_ALL)
         async with client:
-            service.add_rule("backwards", {"user": "jim"}, "by user")
-            service.add_rule("backwards", {"theme": "dark"}, "by theme")
-            service.add_rule("backwards", {"user": "ann", "theme": "dark"}, "by both")
+            service.add_rule("backwards", "by user", user="jim")
+            service.add_rule("backwards", "by theme", theme="dark")
+            service.add_rule("backwards", "by both", user="ann", theme="dark")
             await client.reload()
             assert backwards.get(user="jim", theme="dark") == "by theme", "the service's order"
             assert backwards.get(user="jim", theme="bright") == "by user"
             assert backwards.get(user="ann", theme="dark") == "by both"
             for other in others:
-                service.add_rule(other.name, {"user": "jim"}, 1)
+                service.add_rule(other.name, 1, user="jim")
             await backend.until(
                 lambda: [other.get(user="jim") for other in others] == [1, 1],
                 "later updates of every setting",
@@ -138,13 +138,13 @@ def test_a_setting_that_somebody_else_changes_keeps_no_other_from_its_updates(
         client = backend.client(service.url, SOON, FEATURES)
         client.track_contexts(user=TRACK_ALL)
         async with client:
-            service.add_rule("common", {"user": "jim"}, 1)
+            service.add_rule("common", 1, user="jim")
             await client.reload()
             assert common.get(user="jim") == 1
             change(service)
             for user in ("jim", "joe"):
                 for other in others:
-                    service.add_rule(other.name, {"user": user}, 1)
+                    service.add_rule(other.name, 1, user=user)
                 await backend.until(partial(all_have_the_rule_of, user), "updates of the others")
                 await client.reload()
 
@@ -161,7 +161,7 @@ def test_a_setting_that_somebody_else_renamed_still_gets_its_rules(
         client.track_contexts(user=TRACK_ALL)
         async with client:
             service.rename("common", "renamed", "1.0")
-            service.add_rule("renamed", {"user": "jim"}, 1)
+            service.add_rule("renamed", 1, user="jim")
             await backend.until(lambda: common.get(user="jim") == 1, "a rule of the new name")
 
     backend.run(body)
@@ -181,7 +181,7 @@ def test_a_setting_that_somebody_else_deleted_is_there_again_and_gets_new_rules(
         async with client:
             service.delete_setting("common")
             await backend.until(is_there, "it is declared anew")
-            service.add_rule("common", {"user": "jim"}, 1)
+            service.add_rule("common", 1, user="jim")
             await backend.until(lambda: common.get(user="jim") == 1, "a rule after the deletion")
             assert common.get(user="joe") == 5
 
@@ -210,9 +210,9 @@ def test_rules_arrive_whatever_their_feature_is_called_though_the_service_misrea
             client.track_contexts(theme=["dark"])
             client.track_contexts(**{name: TRACK_ALL if tracked == "all values" else ["dark"]})
             async with client:
-                service.add_rule("color", {name: "dark"}, "black")
-                service.add_rule("color", {name: "loud"}, "red")
-                service.add_rule("color", {"theme": "dark"}, "grey")
+                service.add_rule("color", "black", **{name: "dark"})
+                service.add_rule("color", "red", **{name: "loud"})
+                service.add_rule("color", "grey", theme="dark")
                 await client.reload()
                 assert color.get(**{name: "dark"}, theme="bright") == "black"
                 assert color.get(**{name: "other"}, theme="dark") == "grey"
@@ -234,7 +234,7 @@ def test_a_filter_that_the_service_reads_well_is_sent(
             client = backend.client(original.url, NEVER, FEATURES)
             client.track_contexts(user=TRACK_ALL, theme=["dark", "blue_2"])
             async with client:
-                service.add_rule("color", {"theme": "dark"}, "black")
+                service.add_rule("color", "black", theme="dark")
                 await client.reload()
                 assert color.get(user="jim", theme="dark") == "black"
             assert set(original.filters) == {"theme:(blue_2,dark),user:*"}
@@ -249,12 +249,12 @@ def test_all_rules_arrive_where_nothing_is_tracked(
 
     async def body() -> None:
         async with backend.client(service.url, SOON, FEATURES) as client:
-            service.add_rule("color", {"theme": "dark"}, "black")
-            service.add_rule("color", {"user": "jim", "theme": "loud"}, "red")
+            service.add_rule("color", "black", theme="dark")
+            service.add_rule("color", "red", user="jim", theme="loud")
             await client.reload()
             assert color.get(user="joe", theme="dark") == "black"
             assert color.get(user="jim", theme="loud") == "red"
-            service.add_rule("color", {"theme": "blue"}, "navy")
+            service.add_rule("color", "navy", theme="blue")
             await backend.until(lambda: color.get(user="joe", theme="blue") == "navy", "by a poll")
 
     backend.run(body)
@@ -276,7 +276,7 @@ def test_updates_go_on_after_any_number_of_failed_reloads_and_polls(
         client = backend.client(service.url, SOON, FEATURES)
         client.track_contexts(user=TRACK_ALL)
         await client.set_as_main()
-        rule = service.add_rule("ttl", {"user": "jim"}, 1)
+        rule = service.add_rule("ttl", 1, user="jim")
         await client.reload()
         service.kill()
         for _ in range(2):
@@ -376,7 +376,7 @@ def test_a_start_that_failed_is_told_as_a_failure(
         if startup == "continue":
             service.start_again()
             await backend.until(lambda: heard[-1] is None, "it goes on trying")
-            service.add_rule("ttl", {"user": "jim"}, 1)
+            service.add_rule("ttl", 1, user="jim")
             await client.reload()
             assert ttl.get(user="jim") == 1
         await client.close()
@@ -404,10 +404,10 @@ def test_a_validator_that_raises_costs_its_rule_and_nothing_else(
         client = backend.client(service.url, SOON, FEATURES)
         client.track_contexts(user=TRACK_ALL)
         async with client:
-            service.add_rule("m_validated", {"user": "joe"}, 5)
-            refused = service.add_rule("m_validated", {"user": "jim"}, 50)
+            service.add_rule("m_validated", 5, user="joe")
+            refused = service.add_rule("m_validated", 50, user="jim")
             for other in others:
-                service.add_rule(other.name, {"user": "jim"}, 1)
+                service.add_rule(other.name, 1, user="jim")
             await client.reload()
             assert [other.get(user="jim") for other in others] == [1, 1]
             assert validated.get(user="joe") == 5
@@ -442,8 +442,8 @@ def test_a_validator_that_refuses_the_default_of_the_service_leaves_no_other_set
         async with client:
             # A newer version of the application, or an operator.
             service.declare("m_validated", "int", 50, version="1.1")
-            service.add_rule("z_last", {"user": "jim"}, 1)
-            service.add_rule("m_validated", {"user": "jim"}, 4)
+            service.add_rule("z_last", 1, user="jim")
+            service.add_rule("m_validated", 4, user="jim")
             await client.reload()
             assert other.get(user="jim") == 1
             assert validated.get(user="jim") == 4
@@ -461,7 +461,7 @@ def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
     service: ServiceProcess,
 ) -> None:
     service.declare("ttl", "int", 60)
-    rule = service.add_rule("ttl", {"user": "jim"}, 1)
+    rule = service.add_rule("ttl", 1, user="jim")
     answers = [f"child {number}: get answers 1" for number in (1, 2)]
     program = Path(__file__).parents[1] / "forking_program.py"
     with subprocess.Popen(
@@ -593,9 +593,9 @@ class _Reader:
         client.track_contexts(environment="dev", user=["jim", "joe"], theme=["dark", "bright"])
 
     def add_rules(self, service: ServiceProcess) -> None:
-        service.add_rule("color", {"theme": "dark"}, "black")
-        service.add_rule("color", {"user": "jim", "theme": "dark"}, "grey")
-        service.add_rule("color", {"environment": "dev", "user": "joe"}, "green")
+        service.add_rule("color", "black", theme="dark")
+        service.add_rule("color", "grey", user="jim", theme="dark")
+        service.add_rule("color", "green", environment="dev", user="joe")
 
     def read(self) -> list[str]:
         """Return what get() answers: to a rule, to none, with an untracked value, for a default."""

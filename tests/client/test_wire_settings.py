@@ -112,7 +112,7 @@ def test_values_of_each_type_make_the_whole_way(backend: Harness, service: Servi
                 assert there[setting.name].type == spelling
                 assert setting.get() == setting.default_value
                 assert type(setting.get()) is type(setting.default_value)
-                service.add_rule(setting.name, {"user": "jim"}, raw)
+                service.add_rule(setting.name, raw, user="jim")
             await client.reload()
             for setting, (_, _, _, _, here) in zip(settings, KINDS, strict=True):
                 assert setting.get() == here
@@ -136,7 +136,7 @@ def test_values_that_come_out_cannot_be_changed(backend: Harness, service: Servi
 
     async def body() -> None:
         async with make_client(backend, service) as client:
-            service.add_rule("nested", {"user": "jim"}, {"b": [2]})
+            service.add_rule("nested", {"b": [2]}, user="jim")
             await client.reload()
 
     backend.run(body)
@@ -179,10 +179,10 @@ def test_an_outdated_application_uses_what_fits_of_the_newer_type(
         ttl2 = Setting("ttl", float, ["user"], 0.5, version="2.0")
         async with make_client(backend, service) as client:
             assert set(client.status.settings) == {DeclarationState.UPGRADED}
-            newest = service.add_rule("access", {"user": "jim"}, ["READ", "DELETE"])
-            service.add_rule("access", {"user": "joe"}, ["READ"])
-            no_int = service.add_rule("ttl", {"user": "jim"}, 1.5)
-            service.add_rule("ttl", {"user": "joe"}, 2.0)
+            newest = service.add_rule("access", ["READ", "DELETE"], user="jim")
+            service.add_rule("access", ["READ"], user="joe")
+            no_int = service.add_rule("ttl", 1.5, user="jim")
+            service.add_rule("ttl", 2.0, user="joe")
         del newer, ttl2
         reset()
 
@@ -211,7 +211,7 @@ def test_a_conflict_names_each_attribute_and_other_settings_go_on(
     backend: Harness, service: ServiceProcess
 ) -> None:
     service.declare("ttl", "int", 60, metadata={"unit": "s"})
-    service.add_rule("ttl", {"user": "jim"}, 5)
+    service.add_rule("ttl", 5, user="jim")
 
     async def body() -> None:
         ttl = Setting("ttl", str, ["user"], "60")
@@ -233,7 +233,7 @@ def test_a_conflict_names_each_attribute_and_other_settings_go_on(
         async with make_client(backend, service, startup="continue") as client:
             assert state_of(client, "ttl") is DeclarationState.MISMATCH
             assert list(client.status.refusals) == ["ttl"]
-            service.add_rule("other", {"user": "jim"}, 2)
+            service.add_rule("other", 2, user="jim")
             await client.reload()
             assert other.get(user="jim") == 2
             # Its rules are asked for as well, as far as they are of its type.
@@ -284,7 +284,7 @@ def test_a_setting_that_is_new_to_the_service_may_be_at_any_version_and_name_any
 
 def test_an_alias_takes_the_rules_over(backend: Harness, service: ServiceProcess) -> None:
     service.declare("old", "int", 60)
-    service.add_rule("old", {"user": "jim"}, 5)
+    service.add_rule("old", 5, user="jim")
 
     async def body() -> None:
         ttl = Setting("ttl", int, ["user"], 60, alias="old", version="1.1")
@@ -309,14 +309,14 @@ def test_an_operators_rename_is_not_declared_back_by_a_restart(
     backend: Harness, service: ServiceProcess, version: str
 ) -> None:
     service.declare("ttl", "int", 60)
-    service.add_rule("ttl", {"user": "jim"}, 5)
+    service.add_rule("ttl", 5, user="jim")
     service.rename("ttl", "new_name", "1.0")
 
     async def body() -> None:
         ttl = Setting("ttl", int, ["user"], 60, version=version)
         async with make_client(backend, service) as client:
             assert ttl.get(user="jim") == 5
-            service.add_rule("new_name", {"user": "joe"}, 6)
+            service.add_rule("new_name", 6, user="joe")
             await client.reload()
             assert ttl.get(user="joe") == 6
             assert service.get("/settings/ttl")["name"] == "new_name"

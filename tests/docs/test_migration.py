@@ -57,13 +57,13 @@ def test_the_application_runs_unchanged() -> None:
         try:
             assert told() == defaults
 
-            service.add_rule("cache_ttl", {"environment": "dev", "user": "jim"}, 10_000)
-            service.add_rule("cache_ttl", {"environment": "prod"}, 5)
-            service.add_rule("background", {"theme": "dark"}, "red")
-            service.add_rule("help", {"user": "jim"}, ["SPEECH", "LARGE_TEXT"])
-            service.add_rule("colors", {"user": "jim"}, ["red"])
-            service.add_rule("costs", {"user": "jim"}, {"tea": 1})
-            service.add_rule("retries", {"user": "jim"}, -1)
+            service.add_rule("cache_ttl", 10_000, environment="dev", user="jim")
+            service.add_rule("cache_ttl", 5, environment="prod")
+            service.add_rule("background", "red", theme="dark")
+            service.add_rule("help", ["SPEECH", "LARGE_TEXT"], user="jim")
+            service.add_rule("colors", ["red"], user="jim")
+            service.add_rule("costs", {"tea": 1}, user="jim")
+            service.add_rule("retries", -1, user="jim")
             process.stdin.write("\n")
             process.stdin.flush()
             assert told() == {

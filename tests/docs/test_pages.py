@@ -47,7 +47,7 @@ def test_settings(service: ServiceProcess) -> None:
 
 def test_clients(service: ServiceProcess) -> None:
     service.declare("cache_ttl", "int", 60, ["environment", "user"])
-    service.add_rule("cache_ttl", {"environment": "dev", "user": "jim"}, 5)
+    service.add_rule("cache_ttl", 5, environment="dev", user="jim")
     prints(at(service.url, program("clients.md")))
 
 

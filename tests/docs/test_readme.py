@@ -35,15 +35,15 @@ def test_the_example_of_asyncio(service: ServiceProcess, loop: str) -> None:
     if loop == "trio":  # "another last line, and an import"
         source = "import trio\n" + source.replace("asyncio.run(main())", "trio.run(main)")
     assert run_python(source) == ["60", "white"]
-    service.add_rule("cache_ttl", {"user": "jim"}, 5)
-    service.add_rule("background_color", {"environment": "dev", "theme": "bright"}, "ivory")
+    service.add_rule("cache_ttl", 5, user="jim")
+    service.add_rule("background_color", "ivory", environment="dev", theme="bright")
     assert run_python(source) == ["5", "ivory"]
 
 
 def test_the_example_of_trio(service: ServiceProcess) -> None:
     source = at(service.url, EXAMPLES["trio"])
     assert run_python(source) == ["20"]
-    service.add_rule("page_size", {"user": "jim"}, 50)
+    service.add_rule("page_size", 50, user="jim")
     assert run_python(source) == ["50"]
 
 
@@ -51,7 +51,7 @@ def test_the_example_of_fastapi(service: ServiceProcess, tmp_path: Path) -> None
     source = at(service.url, EXAMPLES["fastapi"])
     with serving(source, tmp_path, "uvicorn", "example:app", "--port", "0") as server:
         assert server.ask("/jim") == '"Hello, jim"'
-        rule = service.add_rule("greeting", {"user": "jim"}, "Hey")
+        rule = service.add_rule("greeting", "Hey", user="jim")
         server.ask_until("/jim", lambda answer: answer == '"Hey, jim"')
         assert server.ask("/eve") == '"Hello, eve"'
         service.delete_rule(rule)
@@ -64,7 +64,7 @@ def test_the_example_of_flask(service: ServiceProcess, tmp_path: Path) -> None:
     command = ("flask", "--app", "example", "run", "--port", "0")
     with serving(source, tmp_path, *command) as server:
         assert server.ask("/jim") == "Welcome, jim"
-        service.add_rule("banner", {"user": "jim"}, "Hey")
+        service.add_rule("banner", "Hey", user="jim")
         server.ask_until("/jim", lambda answer: answer == "Hey, jim")
         assert server.ask("/eve") == "Welcome, eve"
 
@@ -79,7 +79,7 @@ def test_the_example_of_flask_starts_without_the_service(
         assert server.ask("/jim") == "Welcome, jim"
         service.start_again()
         server.ask_until("/jim", lambda _: "banner" in str(service.get("/settings")))
-        service.add_rule("banner", {"user": "jim"}, "Hey")
+        service.add_rule("banner", "Hey", user="jim")
         server.ask_until("/jim", lambda answer: answer == "Hey, jim")
 
 

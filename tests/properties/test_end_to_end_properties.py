@@ -410,7 +410,7 @@ class Performance:
     def add_rule(self, stored: Stored, conditions: Conditions) -> None:
         key = tuple(sorted(conditions))
         if key not in stored.rules:
-            rule_id = self.service.add_rule(stored.name, dict(conditions), self.next_value())
+            rule_id = self.service.add_rule(stored.name, self.next_value(), **dict(conditions))
             stored.rules[key] = (rule_id, self._value)
 
     def next_value(self) -> int:

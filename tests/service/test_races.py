@@ -158,7 +158,7 @@ def test_everything_at_once(services: Services) -> None:
     names = ["a", "b", "c", "d"]
     for name in names:
         services.one.declare(name)
-    first = services.one.add_rule("a", {"user": "v"}, 0)
+    first = services.one.add_rule("a", 0, user="v")
     requests = [_anything(chance, names, first) for _ in range(600)]
     answers = at_once(services.urls, requests, connections=12)
     assert max(answer.status_code for answer in answers) < 500

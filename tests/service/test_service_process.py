@@ -51,7 +51,7 @@ def test_it_answers_where_it_says(service: ServiceProcess) -> None:
     assert httpx.get(f"{url}/api/health", trust_env=False).status_code == 200
     assert service.get("/context_features") == {"context_features": ["environment", "user"]}
     assert service.declare("a") == {"outcome": "created"}
-    rule = service.add_rule("a", {"user": "jim"}, 5)
+    rule = service.add_rule("a", 5, user="jim")
     service.change_rule(rule, 6)
     section = {"value": 6, "context_features": [["user", "jim"]], "rule_id": rule}
     assert service.get("/query")["settings"] == {"a": {"default_value": 0, "rules": [section]}}
@@ -88,8 +88,8 @@ def test_a_file_keeps_everything(service: ServiceProcess, tmp_path: Path) -> Non
     service.start(features=["user"], database=tmp_path / "heksher.db")
     port = service.port
     service.declare("a", "Mapping<float>", {"b": 1, "a": 1.0}, metadata={"doc": [1.0]})
-    first = service.add_rule("a", {"user": "jim"}, {"x": 1e300})
-    service.delete_rule(service.add_rule("a", {"user": "joe"}, {}))
+    first = service.add_rule("a", {"x": 1e300}, user="jim")
+    service.delete_rule(service.add_rule("a", {}, user="joe"))
     service.rename("a", "b", "1.1")
     before = service.request("GET", "/query"), service.get("/settings?include_additional_data=1")
     assert service.stop() == 0
@@ -99,7 +99,7 @@ def test_a_file_keeps_everything(service: ServiceProcess, tmp_path: Path) -> Non
     assert after[0].content == before[0].content
     assert after[0].headers["etag"] == before[0].headers["etag"]
     assert after[1] == before[1]
-    assert service.add_rule("a", {"user": "ann"}, {}) == first + 2  # no id is used again
+    assert service.add_rule("a", {}, user="ann") == first + 2  # no id is used again
 
 
 def test_a_file_survives_being_killed(service: ServiceProcess, tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ class FaultProxy:
         except httpx.TransportError as error:
             raise _Gone from error  # where the service is away, so is the proxy
         is_of_head = request.method == "HEAD"
-        dropped = _HOP_BY_HOP | (set() if is_of_head else {b"content-length"})
+        dropped = _HOP_BY_HOP | (set[bytes]() if is_of_head else {b"content-length"})
         kept = tuple(pair for pair in answered.headers.raw if pair[0].lower() not in dropped)
         return Answer(answered.status_code, kept, body, is_of_head)
 
@@ -448,7 +448,7 @@ class Certificates:
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts this authority, and no other."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority.configure_trust(context)
+        self._authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
         return context
 
     def context(self, problem: str | None) -> ssl.SSLContext:
@@ -472,5 +472,5 @@ class Certificates:
             expires = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
         certificate = authority.issue_cert(*names, not_after=expires)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)
+        certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
         return context
