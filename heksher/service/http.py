@@ -1,17 +1,18 @@
 """The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors.
 
 Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
-``Response``; they run in worker threads, so they may block.
+``Response``; they run in worker threads, so they may block. What needs no waiting can be answered in
+the event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+import anyio
 import msgspec
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -26,6 +27,8 @@ from heksher.service.errors import (
 )
 from heksher.service.wire_json import Json
 
+_Answer = TypeVar("_Answer", Response, Response | None)
+
 # Where the routes of the protocol live.
 BASE = "/api/v1"
 
@@ -34,6 +37,10 @@ _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 
 # How often a request is tried whose transaction was undone because of another one's.
 _TRIES = 5
+
+# Seconds that a request takes at most. What waits for a database gives up before, unless the database
+# stands still without saying so.
+_PATIENCE = 30.0
 
 # Seconds after which to come again while the database is not available.
 _RETRY_AFTER = 2
@@ -85,12 +92,23 @@ class Call:
 
 Handler: TypeAlias = Callable[[Call], Response]
 
+# One that runs in the event loop and waits for nothing; None: it takes a worker thread.
+AtOnce: TypeAlias = Callable[[Call], Response | None]
+
 
 class Resource:
-    """One path: an ASGI application that hands each method to its handler."""
+    """One path: an ASGI application that hands each method to its handler.
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    Args:
+        handlers: by method.
+        at_once: what is asked before the handler of a method, if there is something.
+    """
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], at_once: Mapping[str, AtOnce] | None = None
+    ) -> None:
         self._handlers = dict(handlers)
+        self._at_once = dict(at_once or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -108,13 +126,23 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        response = await run_in_threadpool(_answer, handler, call)
+        at_once = self._at_once.get(request.method)
+        response = None if at_once is None else _answer(at_once, call)
+        if response is None:
+            response = await _answer_in_thread(handler, call)
         if "location" in response.headers:  # of what this application has, below its own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
 
 
-def _answer(handler: Handler, call: Call) -> Response:
+async def _answer_in_thread(handler: Handler, call: Call) -> Response:
+    with anyio.move_on_after(_PATIENCE):
+        # Who is left in the thread goes on alone, and nobody learns what came of it.
+        return await anyio.to_thread.run_sync(_answer, handler, call, abandon_on_cancel=True)
+    return _unavailable()
+
+
+def _answer(handler: Callable[[Call], _Answer], call: Call) -> _Answer | Response:
     for _ in range(_TRIES):
         try:
             return handler(call)
@@ -124,6 +152,10 @@ def _answer(handler: Handler, call: Call) -> Response:
             continue
         except DatabaseUnavailable:
             break
+    return _unavailable()
+
+
+def _unavailable() -> Response:
     return PlainTextResponse(
         "the database is not available at the moment",
         503,

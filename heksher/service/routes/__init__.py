@@ -79,9 +79,10 @@ def routes(storage: Storage, version: str) -> list[Route]:
         "/rules/{id}/value": {"PUT": rules.change_value},
         "/rules/{id}/metadata": _metadata(of_rules),
         "/rules/{id}/metadata/{key}": _metadata_key(of_rules),
-        "/query": {"GET": query.get},
     }
     return [
+        # The first one that fits is taken, and this one is asked for most.
+        Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_at_once})),
         Route(HEALTH_PATH, Resource({"GET": health.get})),
         *(Route(BASE + path, Resource(handlers)) for path, handlers in table.items()),
     ]

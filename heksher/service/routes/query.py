@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 from starlette.responses import Response
@@ -13,11 +14,15 @@ from starlette.responses import Response
 from heksher.service import filters
 from heksher.service.errors import Refusal, malformed
 from heksher.service.http import Call
+from heksher.service.query_cache import Answer, QueryCache, Question
 from heksher.service.records import RuleRecord
 from heksher.service.routes.stored import raw
 from heksher.service.storage import Reader, Storage
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
+
+# How many questions are remembered as they were read.
+_QUESTIONS = 256
 
 
 class Query:
@@ -25,28 +30,38 @@ class Query:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._cache = QueryCache()
 
     def get(self, call: Call) -> Response:
         """The settings asked for, each with the rules that pass the filters."""
-        with_metadata = call.flag("include_metadata")
-        names = call.query.get("settings")
-        try:
-            wanted = None if names is None else filters.parse_setting_names(names)
-            items = filters.parse_filters(call.query.get("context_filters", "*"))
-        except filters.MalformedParameter as error:
-            raise malformed(str(error)) from error
+        question = _question(call)
+        # Before the data, so that these are never older than what they are kept under.
+        revision = self._storage.revision()
+        return _response(
+            call, self._cache.get_or_make(question, revision, lambda: self._make(question))
+        )
+
+    def get_at_once(self, call: Call) -> Response | None:
+        """What `get` would answer, if nothing has to be waited for."""
+        question = _question(call)
+        revision = self._storage.revision_at_once()
+        answer = None if revision is None else self._cache.get(question, revision)
+        return None if answer is None else _response(call, answer)
+
+    def _make(self, question: Question) -> Answer:
         with self._storage.reading() as reader:
-            canonical = None if wanted is None else _canonical(reader, wanted)
+            names = None if question.names is None else _canonical(reader, question.names)
             try:
-                passing = filters.Filter.of(items)
+                passing = filters.Filter.of(question.items)
             except filters.RepeatedFeature as error:
                 raise Refusal(400, str(error)) from error
-            defaults = reader.defaults(canonical)
-            rules = reader.rules(canonical, with_metadata=with_metadata)
+            defaults = reader.defaults(names)
+            rules = reader.rules(names, with_metadata=question.with_metadata)
         by_setting: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
         for rule in rules:
             if passing.passes(rule.conditions):
-                by_setting[rule.setting].append(_queried(rule, with_metadata=with_metadata))
+                section = _section(rule, with_metadata=question.with_metadata)
+                by_setting[rule.setting].append(section)
         body = msgspec.json.encode(
             {
                 "settings": {
@@ -55,10 +70,37 @@ class Query:
                 }
             }
         )
-        tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-        if _names_tag(call.if_none_match, tag):
-            return Response(status_code=304, headers={"ETag": tag})
-        return Response(body, headers={"ETag": tag}, media_type="application/json")
+        return Answer(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+
+
+def _question(call: Call) -> Question:
+    return _read(
+        call.query.get("settings"),
+        call.query.get("context_filters", "*"),
+        with_metadata=call.flag("include_metadata"),
+    )
+
+
+# Clients repeat themselves.
+@lru_cache(_QUESTIONS)
+def _read(names: str | None, items: str, *, with_metadata: bool) -> Question:
+    try:
+        wanted = None if names is None else filters.parse_setting_names(names)
+        listed = filters.parse_filters(items)
+    except filters.MalformedParameter as error:
+        raise malformed(str(error)) from error
+    return Question(
+        None if wanted is None else tuple(sorted(set(wanted))),
+        None if listed is None else tuple(sorted(listed, key=lambda item: item.feature)),
+        with_metadata,
+    )
+
+
+def _response(call: Call, answer: Answer) -> Response:
+    headers = {"ETag": answer.tag}
+    if _names_tag(call.if_none_match, answer.tag):
+        return Response(status_code=304, headers=headers)
+    return Response(answer.body, headers=headers, media_type="application/json")
 
 
 def _canonical(reader: Reader, names: Sequence[str]) -> list[str]:
@@ -75,7 +117,7 @@ def _names_tag(header_lines: Sequence[str], tag: str) -> bool:
     return header.strip() == "*" or tag in _ENTITY_TAG.findall(header)
 
 
-def _queried(rule: RuleRecord, *, with_metadata: bool) -> dict[str, object]:
+def _section(rule: RuleRecord, *, with_metadata: bool) -> dict[str, object]:
     section: dict[str, object] = {
         "value": raw(rule.value),
         "context_features": rule.conditions,

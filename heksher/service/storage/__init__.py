@@ -68,6 +68,10 @@ class Storage:
         with self._translating():
             return self._revision.read()
 
+    def revision_at_once(self) -> int | None:
+        """`revision` for an event loop, which must not wait; None where it takes a worker thread."""
+        return self._revision.at_once()
+
     def answers(self) -> bool:
         """Whether the database can be asked."""
         try:

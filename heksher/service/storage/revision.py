@@ -37,6 +37,9 @@ class Revision(Protocol):
 
     def read(self) -> int: ...
 
+    def at_once(self) -> int | None:
+        """The same for an event loop: None where it takes a wait."""
+
     def committed(self) -> None:
         """A writer of this process is through."""
 
@@ -61,6 +64,9 @@ class _Counted:
     def read(self) -> int:
         return self._commits
 
+    def at_once(self) -> int:
+        return self._commits
+
     def committed(self) -> None:
         self._commits += 1  # writers are alone
 
@@ -72,17 +78,37 @@ class _OfFile:
     """SQLite's own count."""
 
     def __init__(self, path: str, patience: float) -> None:
+        # The numbers are a connection's own, so that there is one for all who ask. It waits for
+        # nothing unless it is told to: an event loop asks, too.
         self._connection = sqlite3.connect(
-            path, timeout=patience, isolation_level=None, check_same_thread=False
+            path, timeout=0, isolation_level=None, check_same_thread=False
         )
         self._guard = threading.Lock()
+        self._patience = round(patience * 1000)
 
     def read(self) -> int:
         try:
             with self._guard:
-                row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
+                self._connection.execute(f"PRAGMA busy_timeout = {self._patience}").close()
+                try:
+                    return self._read()
+                finally:
+                    self._connection.execute("PRAGMA busy_timeout = 0").close()
         except sqlite3.Error as error:
             raise DatabaseUnavailable(str(error)) from error
+
+    def at_once(self) -> int | None:
+        if not self._guard.acquire(blocking=False):
+            return None
+        try:
+            return self._read()
+        except sqlite3.Error:
+            return None
+        finally:
+            self._guard.release()
+
+    def _read(self) -> int:
+        row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
         return row[0]
 
     def committed(self) -> None:
@@ -102,6 +128,9 @@ class _OfTable:
     def read(self) -> int:
         with self._engine.connect() as connection:
             return int(connection.scalar(self._statement) or 0)
+
+    def at_once(self) -> None:
+        return None
 
     def committed(self) -> None:
         pass

@@ -1,0 +1,450 @@
+"""Queries from the cache: never older than the last write that was acknowledged before they were sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from databases import KeptDatabase, kept_on_postgresql
+from service_process import DEADLINE, ServiceProcess
+from starlette.responses import Response
+
+from heksher.service.errors import DatabaseUnavailable, Refusal
+from heksher.service.http import Call
+from heksher.service.query_cache import Answer, QueryCache, Question
+from heksher.service.records import SettingRecord
+from heksher.service.routes.query import Query
+from heksher.service.storage import Reader, Storage, open_storage
+
+# --- the cache alone --------------------------------------------------------------------------------
+
+
+def question(name: str = "a") -> Question:
+    return Question((name,), None, with_metadata=False)
+
+
+def answer(text: str = "1") -> Answer:
+    return Answer(text.encode(), f'"{text}"')
+
+
+def never() -> Answer:
+    raise AssertionError("there is an answer already")
+
+
+def test_an_answer_is_made_once_for_a_revision() -> None:
+    cache = QueryCache()
+    assert cache.get(question(), 1) is None
+    assert cache.get_or_make(question(), 1, answer) == answer()
+    assert cache.get_or_make(question(), 1, never) == answer()
+    assert cache.get(question(), 1) == answer()
+    assert cache.get(question("b"), 1) is None
+    assert cache.get(question(), 2) is None
+    assert cache.get_or_make(question(), 2, lambda: answer("2")) == answer("2")
+
+
+def test_an_answer_of_a_revision_that_is_gone_never_comes_back() -> None:
+    """Also if the number does, as after a backup of the database was brought back."""
+    cache = QueryCache()
+    cache.get_or_make(question(), 7, answer)
+    assert cache.get(question("b"), 3) is None
+    assert cache.get(question(), 7) is None
+
+
+def test_an_answer_that_was_overtaken_is_given_and_not_kept() -> None:
+    cache = QueryCache()
+
+    def overtaken() -> Answer:
+        cache.get_or_make(question(), 2, lambda: answer("new"))
+        return answer("old")
+
+    assert cache.get_or_make(question(), 1, overtaken) == answer("old")
+    assert cache.get(question(), 2) == answer("new")
+    assert cache.get(question(), 1) is None
+
+
+def test_what_was_not_made_is_not_kept() -> None:
+    cache = QueryCache()
+
+    def fail() -> Answer:
+        raise DatabaseUnavailable("away")
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            cache.get_or_make(question(), 1, fail)
+    assert cache.get_or_make(question(), 1, answer) == answer()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
+    cache = QueryCache()
+    others = 5
+    begun, finish = threading.Event(), threading.Event()
+    waiting = threading.Semaphore(0)
+    made = 0
+
+    def make() -> Answer:
+        nonlocal made
+        made += 1
+        begun.set()
+        assert finish.wait(DEADLINE)
+        if fails:
+            raise DatabaseUnavailable("away")
+        return answer()
+
+    class Hashed(Question):
+        """Says when somebody looks for it in the cache."""
+
+        def __hash__(self) -> int:
+            waiting.release()
+            return super().__hash__()
+
+    wanted = Hashed(("a",), None, with_metadata=False)
+
+    def want() -> str:
+        try:
+            return cache.get_or_make(wanted, 1, make).tag
+        except DatabaseUnavailable:
+            return "away"
+
+    with ThreadPoolExecutor(others + 1) as pool:
+        first = pool.submit(want)
+        assert begun.wait(DEADLINE)
+        while waiting.acquire(blocking=False):
+            pass
+        rest = [pool.submit(want) for _ in range(others)]
+        for _ in range(2 * others):  # among the answers, and among those being made
+            assert waiting.acquire(timeout=DEADLINE)
+        finish.set()
+        assert {each.result(DEADLINE) for each in (first, *rest)} == {"away" if fails else '"1"'}
+    assert made == 1
+
+
+def test_the_cache_is_bounded_in_answers() -> None:
+    cache = QueryCache(max_answers=3)
+    for name in "abc":
+        cache.get_or_make(question(name), 1, answer)
+    cache.get(question("a"), 1)
+    cache.get_or_make(question("d"), 1, answer)
+    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["a", "c", "d"]
+
+
+def test_the_cache_is_bounded_in_bytes() -> None:
+    cache = QueryCache(max_bytes=10_000)
+    for name in "abc":
+        cache.get_or_make(question(name), 1, lambda: answer("x" * 4_000))
+    assert [name for name in "abc" if cache.get(question(name), 1)] == ["b", "c"]
+    cache.get_or_make(question("d"), 1, lambda: answer("x" * 10_000))
+    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["b", "c"]
+    long = question("e" * 9_000)
+    cache.get_or_make(long, 1, answer)
+    assert [name for name in "abcd" if cache.get(question(name), 1)] == []
+    assert cache.get(long, 1) == answer()
+
+
+# --- with a database --------------------------------------------------------------------------------
+
+DATABASES = ["memory", "SQLite", "PostgreSQL"]
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    """The database that the test names, with settings ``a`` and ``b``, and one rule of each."""
+    if request.param == "PostgreSQL":
+        url = kept_on_postgresql(request.getfixturevalue("postgres_server")).url
+    else:
+        url = "memory" if request.param == "memory" else str(tmp_path / "heksher.db")
+    opened = open_storage(url, ["user", "theme"])
+    with opened.writing() as writer:
+        for name in ("a", "b"):
+            record = SettingRecord(name, "int", "0", "1.0", ("user", "theme"), {}, ())
+            writer.add_setting(record)
+            writer.add_rule(name, "1", {"user": "x"}, {})
+    yield opened
+    opened.close()
+
+
+def asked(tag: str | None = None, **parameters: str) -> Call:
+    """A query as it arrives."""
+    return Call({}, parameters, [] if tag is None else [tag], None, b"")
+
+
+def ask(query: Query, call: Call) -> Response:
+    """The answer, as an application gives it."""
+    return query.get_at_once(call) or query.get(call)
+
+
+def values(body: bytes) -> dict[int, int]:
+    """The rules' values by their ids."""
+    settings = json.loads(body)["settings"].values()
+    return {rule["rule_id"]: rule["value"] for each in settings for rule in each["rules"]}
+
+
+def write(storage: Storage, rule: int, value: int) -> None:
+    with storage.writing() as writer:
+        writer.put_rule_value(rule, str(value))
+
+
+def count_readings(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """A list that grows with each transaction that reads."""
+    readings: list[None] = []
+    reading = storage.reading
+
+    def counted() -> AbstractContextManager[Reader]:
+        readings.append(None)
+        return reading()
+
+    monkeypatch.setattr(storage, "reading", counted)
+    return readings
+
+
+@pytest.mark.parametrize("storage", DATABASES, indirect=True)
+def test_the_database_is_read_once_for_a_question(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = count_readings(storage, monkeypatch)
+    query = Query(storage)
+    same = [
+        asked(settings="a,b", context_filters="user:(x,y),theme:*"),
+        asked(settings="b,a,b", context_filters="theme:*,user:(y,x,y)"),
+        asked(settings="b,a", context_filters="theme:*,user:(y,x)", include_metadata="no"),
+    ]
+    bodies = {ask(query, call).body for call in same}
+    assert [values(bytes(body)) for body in bodies] == [{1: 1, 2: 1}]
+    assert len(readings) == 1
+    others = [
+        asked(),
+        asked(settings=""),
+        asked(settings="a"),
+        asked(context_filters=""),
+        asked(context_filters="user:*"),
+        asked(context_filters="user:(x)"),
+        asked(include_metadata="1"),
+    ]
+    first = [ask(query, call).body for call in others]
+    assert len(readings) == 1 + len(others)
+    assert [ask(query, call).body for call in others] == first
+    assert len(readings) == 1 + len(others)
+
+
+@pytest.mark.parametrize("storage", DATABASES, indirect=True)
+def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
+    query = Query(storage)
+    for call, status in (
+        (asked(settings="c"), 404),
+        (asked(context_filters="user:*,user:*"), 400),
+        (asked(context_filters="user"), 422),
+    ):
+        for _ in range(2):
+            with pytest.raises(Refusal) as refused:
+                ask(query, call)
+            assert refused.value.status == status
+    with storage.writing() as writer:
+        writer.add_setting(SettingRecord("c", "int", "0", "1.0", ("user",), {}, ()))
+    assert ask(query, asked(settings="c")).status_code == 200
+
+
+@pytest.mark.parametrize("storage", DATABASES[:2], indirect=True)
+def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> None:
+    query = Query(storage)
+    assert query.get_at_once(asked()) is None
+    response = query.get(asked())
+    at_once = query.get_at_once(asked())
+    assert at_once is not None
+    assert (at_once.body, at_once.headers) == (response.body, response.headers)
+    unchanged = query.get_at_once(asked(response.headers["etag"]))
+    assert unchanged is not None
+    assert (unchanged.status_code, unchanged.body) == (304, b"")
+    write(storage, 1, 2)
+    assert query.get_at_once(asked()) is None
+
+
+@pytest.mark.parametrize("storage", ["PostgreSQL"], indirect=True)
+def test_an_event_loop_asks_no_database_over_a_network(storage: Storage) -> None:
+    query = Query(storage)
+    query.get(asked())
+    assert query.get_at_once(asked()) is None
+
+
+def test_a_file_whose_revision_cannot_be_had_at_once(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "heksher.db"))
+    assert storage.revision_at_once() == storage.revision()
+    storage.close()
+    assert storage.revision_at_once() is None
+    with pytest.raises(DatabaseUnavailable):
+        storage.revision()
+
+
+# --- races ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("storage", "moment"),
+    [
+        ("memory", "before"),
+        ("memory", "after"),
+        *((name, moment) for name in DATABASES[1:] for moment in ("before", "within", "after")),
+    ],
+    indirect=["storage"],
+)
+def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
+    storage: Storage, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its data are read, while they are, or before they are kept."""
+    reading = storage.reading
+
+    @contextmanager
+    def disturbed() -> Generator[Reader]:
+        if moment == "before":
+            write(storage, 1, 2)
+        with reading() as reader:
+            reader.features()  # now it sees no later write
+            if moment == "within":
+                write(storage, 1, 2)
+            yield reader
+        if moment == "after":
+            write(storage, 1, 2)
+
+    query = Query(storage)
+    ask(query, asked(settings="b"))
+    monkeypatch.setattr(storage, "reading", disturbed)
+    first = ask(query, asked())
+    monkeypatch.undo()
+    assert values(bytes(first.body))[1] == (2 if moment == "before" else 1)
+    second = ask(query, asked(first.headers["etag"]))
+    if moment == "before":
+        assert second.status_code == 304
+    else:
+        assert values(bytes(second.body))[1] == 2
+    assert values(bytes(ask(query, asked(settings="a")).body)) == {1: 2}
+
+
+class Register:
+    """Rules whose values only grow: what was acknowledged, and what any answer must show.
+
+    Args:
+        rules: their ids, one for each writer.
+        writes: how often each is written.
+    """
+
+    def __init__(self, rules: Sequence[int], writes: int) -> None:
+        self._acknowledged = dict.fromkeys(rules, 1)
+        self._sent = dict(self._acknowledged)
+        self._writes = writes
+        self._writing = len(rules)
+        self._done = threading.Lock()
+
+    def write(self, rule: int, write: Callable[[int, int], None]) -> None:
+        """Write one rule time and again."""
+        try:
+            for value in range(2, self._writes + 2):
+                self._sent[rule] = value
+                write(rule, value)
+                self._acknowledged[rule] = value
+        finally:
+            with self._done:
+                self._writing -= 1
+
+    def read(self, send: Callable[[str | None], tuple[int, str, bytes]]) -> None:
+        """Ask until all is written, with the last tag.
+
+        *send* takes a tag and gives status, tag and body.
+        """
+        tag: str | None = None
+        last: dict[int, int] = {}
+        while True:
+            is_last = self._writing == 0
+            least = dict(self._acknowledged)
+            status, new_tag, body = send(tag)
+            most = dict(self._sent)
+            if status == 304:
+                assert new_tag == tag
+            else:
+                assert status == 200
+                assert new_tag != tag
+                tag, last = new_tag, values(body)
+            for rule, value in last.items():
+                assert least[rule] <= value <= most[rule], (rule, least, last, most)
+            if is_last:
+                assert last == dict.fromkeys(least, self._writes + 1)
+                assert send(tag)[0] == 304
+                return
+
+
+def run_at_once(jobs: Sequence[Callable[[], object]]) -> None:
+    """Run all at the same time; what one raises is raised."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+
+
+@pytest.mark.parametrize("storage", DATABASES, indirect=True)
+def test_many_threads_never_see_an_old_answer(storage: Storage) -> None:
+    query = Query(storage)
+    register = Register([1, 2], 150)
+
+    def send(tag: str | None) -> tuple[int, str, bytes]:
+        response = ask(query, asked(tag))
+        return response.status_code, response.headers["etag"], bytes(response.body)
+
+    def change(rule: int, value: int) -> None:
+        write(storage, rule, value)
+
+    run_at_once(
+        [partial(register.write, rule, change) for rule in (1, 2)]
+        + [partial(register.read, send) for _ in range(4)]
+    )
+
+
+def test_many_processes_never_give_an_old_answer(kept_database: KeptDatabase) -> None:
+    """Two services on one database, and one who writes to it past them."""
+    with ExitStack() as stack:
+        services = [stack.enter_context(ServiceProcess()) for _ in range(2)]
+        for service in services:
+            service.start(features=["user"], database=kept_database.url)
+        services[0].declare("a")
+        rules = [services[0].add_rule("a", 1, user=f"u{n}") for n in range(4)]
+        *served, past = rules
+        register = Register(rules, 40)
+
+        def client(number: int) -> httpx.Client:
+            url = services[number % len(services)].url
+            made = httpx.Client(base_url=f"{url}/api/v1", timeout=DEADLINE, trust_env=False)
+            return stack.enter_context(made)
+
+        def writer() -> Callable[[int, int], None]:
+            clients = [client(0), client(1)]
+
+            def change(rule: int, value: int) -> None:
+                answer = clients[value % 2].put(f"/rules/{rule}/value", json={"value": value})
+                assert answer.status_code == 204
+
+            return change
+
+        def reader(number: int) -> Callable[[str | None], tuple[int, str, bytes]]:
+            to = client(number)
+            # Readers that ask alike share an answer, and readers that do not share none.
+            query = ["/query", "/query?settings=a", "/query?context_filters=user:*"][number // 2]
+
+            def send(tag: str | None) -> tuple[int, str, bytes]:
+                answer = to.get(query, headers={} if tag is None else {"If-None-Match": tag})
+                return answer.status_code, answer.headers["etag"], answer.content
+
+            return send
+
+        def change_past_them(rule: int, value: int) -> None:
+            kept_database.rows(f"UPDATE rules SET value = '{value}' WHERE id = {rule}")
+
+        run_at_once(
+            [
+                *(partial(register.write, rule, writer()) for rule in served),
+                partial(register.write, past, change_past_them),
+                *(partial(register.read, reader(number)) for number in range(6)),
+            ]
+        )
