@@ -13,6 +13,8 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -110,6 +112,26 @@ class PostgresServer:
         process.send_signal(number)
         process.wait(DEADLINE)
         self._log.join()
+
+    @contextmanager
+    def standing_still(self) -> Generator[None]:
+        """It keeps its connections, and neither answers nor accepts any."""
+        assert self._process is not None, "it does not run"
+        with self.connect() as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchall()
+        pids: list[int] = [self._process.pid, *(pid for (pid,) in found)]
+        try:
+            for pid in pids:
+                with suppress(ProcessLookupError):  # one that ended meanwhile
+                    os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def url(self, database: str) -> str:
         """Where *database* is, as the service takes it."""

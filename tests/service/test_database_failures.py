@@ -21,7 +21,7 @@ from databases import KeptDatabase, kept_on_postgresql
 from service_process import DEADLINE, ServiceProcess
 from starlette.testclient import TestClient
 
-from heksher.service import create_app
+from heksher.service import create_app, http
 from heksher.service.errors import CannotStartError
 from heksher.service.storage import Storage, engines, open_storage
 
@@ -102,6 +102,22 @@ def test_a_table_that_nobody_may_read(
         connection.execute("COMMIT")
         assert client.get("/api/health").status_code == 200
         assert _declare(client, "a") == "created"
+
+
+def test_a_database_that_stands_still(
+    on_postgresql: KeptDatabase, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its connections, and says nothing."""
+    monkeypatch.setattr(http, "_PATIENCE", 0.3)
+    with _served(on_postgresql) as client:
+        _declare(client, "a")
+        with postgres_server.standing_still():
+            assert _declare(client, "b") == 2
+            assert client.get("/api/v1/query").status_code == 503
+            assert client.get("/api/health").status_code in (500, 503)
+        monkeypatch.undo()
+        assert _declare(client, "c") == "created"
+        assert client.get("/api/health").status_code == 200
 
 
 def test_a_deadlock_with_somebody_is_tried_again(
