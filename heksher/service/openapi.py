@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import msgspec
@@ -209,6 +208,26 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
 }
 
+# What a status means here, whatever the operation.
+_MEANINGS: Mapping[int, str] = {
+    200: "What was asked for, or how it went",
+    201: "It was added",
+    204: "It was done",
+    304: "Nothing changed",
+    400: "It does not fit what there is, or the body cannot be read",
+    401: "No token that is known",
+    404: "There is no such thing",
+    409: "It is in conflict with what there is",
+    413: "The body is too long",
+    422: "Not what this operation takes",
+    500: "The database does not answer",
+    503: "The database is not available at the moment",
+}
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "the scheme of the token"},
+    503: {"Retry-After": "seconds after which to come again"},
+}
+
 # What any operation may answer: about the token, a body that is too long, the database.
 _ALWAYS: _Answers = {413: (types.Refused,), 503: (TEXT,)}
 _WITH_TOKEN: _Answers = {401: (types.Refused,)}
@@ -304,7 +323,10 @@ def _operation(
         }
     found["responses"] = {
         str(status): _response(
-            status, dict.fromkeys(kinds), references, operation.headers.get(status, {})
+            status,
+            dict.fromkeys(kinds),
+            references,
+            {**_HEADERS.get(status, {}), **operation.headers.get(status, {})},
         )
         for status, kinds in sorted(answers.items())
     }
@@ -317,7 +339,7 @@ def _response(
     references: Mapping[Any, _Schema],
     headers: Mapping[str, str],
 ) -> _Schema:
-    found: _Schema = {"description": HTTPStatus(status).phrase}
+    found: _Schema = {"description": _MEANINGS[status]}
     as_json = [references[kind] for kind in kinds if kind is not None and kind is not TEXT]
     content: _Schema = {}
     if as_json:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
-from heksher.service.http import json_response
 from heksher.service.openapi import document
 
 _PACKAGE = "fastapi_offline"
@@ -75,9 +76,13 @@ def pages(version: str, *, with_token: bool) -> list[Route]:
     """The document of a service of this *version*, and the pages."""
     folder = _folder()
 
+    @lru_cache(maxsize=8)  # by prefix, of which there is hardly more than one
+    def encoded(root_path: str) -> bytes:
+        return msgspec.json.encode(document(version, root_path=root_path, with_token=with_token))
+
     async def openapi(request: Request) -> Response:
         root_path = str(request.scope.get("root_path", ""))
-        return json_response(document(version, root_path=root_path, with_token=with_token))
+        return Response(encoded(root_path), media_type="application/json")
 
     async def file(request: Request) -> Response:
         name = request.path_params["name"]

@@ -16,7 +16,10 @@ import httpx
 import heksher
 from heksher.exceptions import HeksherError
 
-OPTIONAL = ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic", "psycopg", "rich", "trustme")
+OPTIONAL = (
+    *("trio", "starlette", "uvicorn", "sqlalchemy", "alembic", "fastapi_offline", "psycopg"),
+    *("rich", "trustme"),
+)
 
 # Nothing listens on port 1 of the loopback interface: connections are refused at once.
 NOWHERE = "http://127.0.0.1:1"

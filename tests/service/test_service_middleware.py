@@ -261,6 +261,28 @@ def test_a_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert "http" not in response.headers["content-security-policy"]
 
 
+def test_without_the_files_a_page_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody left the package out on purpose: the service starts all the same."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        for page in ("docs", "redoc"):
+            response = await client.get(f"/{page}")
+            assert response.status_code == 200
+            assert 'href="openapi.json"' in response.text
+        assert (await client.get("/docs/files/swagger-ui.css")).status_code == 404
+
+    _with(create_app(), use)
+
+
+def test_only_the_files_of_the_pages_are_served() -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        for name in ("__init__.py", "..%2f__init__.py", "%2e%2e%2f__init__.py", "x.js"):
+            assert (await client.get(f"/docs/files/{name}")).status_code == 404, name
+
+    _with(create_app(), use)
+
+
 def test_the_document_tells_of_the_token() -> None:
     async def get(client: httpx.AsyncClient) -> Mapping[str, Any]:
         found: Mapping[str, Any] = (
