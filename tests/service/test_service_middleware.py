@@ -263,7 +263,11 @@ def test_a_page_loads_nothing_from_elsewhere(page: str) -> None:
 
 def test_without_the_files_a_page_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody left the package out on purpose: the service starts all the same."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    def nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", nothing)
 
     async def use(client: httpx.AsyncClient) -> None:
         for page in ("docs", "redoc"):
