@@ -452,6 +452,7 @@ class Core:
 
     def revive(self) -> None:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""
+        self._served.catch_up()
         run, backend = self._run, self._backend
         if backend is None or not backend.blocking:
             return  # its event loop does not live on here; that its locks are free is all it needs

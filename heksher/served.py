@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from heksher import _lookup
@@ -180,39 +180,40 @@ class ServedSettings:
             DuplicateSettingError: a differing setting of the same name is served already.
             ClientClosedError: the client was closed, and the settings were to be its own.
         """
-        with self.lock:
-            if own:
-                self._refuse_if_closed()
-            for setting in settings:
-                entry = self._entries.get(setting.name)
-                others = [other for other in entry.alive() if other is not setting] if entry else []
-                for other in others:
-                    if not declared_alike(setting, other):
-                        raise DuplicateSettingError(
-                            f"setting {setting.name!r}, declared at {setting.declared_at}, differs from "
-                            f"the one declared at {other.declared_at}, which this client serves",
-                            setting.name,
-                        )
-                if entry is None or not others:
-                    entry = self._entries[setting.name] = Entry(setting.name, setting.name)
-                entry.settings = [weakref.ref(each) for each in (*others, setting)]
+        adopted: list[Setting[Any]] = []
+        try:
+            with self.lock:
                 if own:
-                    self._own.add(setting)
-                self._readings.pop(setting, None)
-                if self._in_force:
-                    self._put_in_force(setting)
-            self._adoptions += 1
+                    self._refuse_if_closed()
+                for setting in settings:
+                    self._adopt(setting, own)
+                    adopted.append(setting)
+                self._adoptions += 1
+        finally:
+            self._renew(adopted)
+
+    def _adopt(self, setting: Setting[Any], own: bool) -> None:
+        entry = self._entries.get(setting.name)
+        others = [other for other in entry.alive() if other is not setting] if entry else []
+        for other in others:
+            if not declared_alike(setting, other):
+                raise DuplicateSettingError(
+                    f"setting {setting.name!r}, declared at {setting.declared_at}, differs from "
+                    f"the one declared at {other.declared_at}, which this client serves",
+                    setting.name,
+                )
+        if entry is None or not others:
+            entry = self._entries[setting.name] = Entry(setting.name, setting.name)
+        entry.settings = [weakref.ref(each) for each in (*others, setting)]
+        if own:
+            self._own.add(setting)
+        self._readings.pop(setting, None)
 
     def release(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all but the client's own."""
         with self.lock:
             if settings is None:
-                settings = {
-                    setting
-                    for entry in self._entries.values()
-                    for setting in entry.alive()
-                    if setting not in self._own
-                }
+                settings = [each for each in self._alive() if each not in self._own]
             for setting in settings:
                 # Somebody else may publish from now on.
                 self._readings.pop(setting, None)
@@ -287,10 +288,8 @@ class ServedSettings:
         with self.lock:
             self._refuse_if_closed()
             self._defaults = self._defaults.adding(sources)
-            if self._in_force:
-                for entry in self._entries.values():
-                    for setting in entry.alive():
-                        self._put_in_force(setting)
+            settings = self._alive()
+        self._renew(settings)
         self._warn_of_unlisted("set_defaults", sources)
         self._warn_of_untracked_constants()
 
@@ -464,17 +463,48 @@ class ServedSettings:
                 and reading.features is table.features
             )
 
-    def _put_in_force(self, setting: Setting[Any]) -> None:
-        """Publish what there is for *setting*, by one assignment."""
-        prepared, published = self._fetched.pop(setting, None), setting.published
-        if prepared is None:
-            if published.defaults is not self._defaults or not published.started:
-                setting.published = replace(published, defaults=self._defaults, started=True)
+    def _serves(self, setting: Setting[Any]) -> bool:
+        entry = self._entries.get(setting.name)
+        return entry is not None and setting in entry.alive()
+
+    def _alive(self) -> list[Setting[Any]]:
+        return [setting for entry in self._entries.values() for setting in entry.alive()]
+
+    def _renew(self, settings: Iterable[Setting[Any]]) -> None:
+        """Have these settings answer with the defaults of by now, if anything is in force so far.
+
+        With many rules that takes its time, so it is prepared without the lock.
+        """
+        for setting in settings:
+            if self._closed or not self._in_force:
+                return
+            prepared = prepare(setting, setting.published.table, self._defaults)
+            with self.lock:
+                if not self._closed and self._serves(setting):
+                    self._put_in_force(setting, prepared)
+
+    def _put_in_force(self, setting: Setting[Any], prepared: Prepared | None = None) -> None:
+        """Publish what there is for *setting*, by one assignment.
+
+        Args:
+            setting: one that is served.
+            prepared: what it has already, with new defaults. It counts as long as both are what they
+                were then.
+        """
+        fetched, published = self._fetched.pop(setting, None), setting.published
+        if fetched is not None:
+            prepared, table = fetched, fetched.published.table
+        elif published.defaults is self._defaults and published.started:
             return
-        if prepared.published.defaults is self._defaults:
-            setting.publish(prepared.published, prepared.plan)
-        else:  # they were set meanwhile
-            setting.published = replace(prepared.published, defaults=self._defaults)
+        else:
+            table = published.table
+        if (
+            prepared is None
+            or prepared.published.table is not table
+            or prepared.published.defaults is not self._defaults
+        ):
+            prepared = prepare(setting, table, self._defaults)
+        setting.publish(prepared.published, prepared.plan)
 
     def _reports_of(self, entry: Entry) -> tuple[tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
         """Return what the settings of one name cannot use, and what in part."""
@@ -537,9 +567,14 @@ class ServedSettings:
         """After a start: defaults and tables count from now on."""
         with self.lock:
             self._in_force = True
-            for entry in self._entries.values():
-                for setting in entry.alive():
-                    self._put_in_force(setting)
+            for setting in self._alive():
+                self._put_in_force(setting)
+
+    def catch_up(self) -> None:
+        """In a forked child: put in force what a thread was preparing that is not here."""
+        with self.lock:
+            if self._in_force and not self._closed:
+                self.put_in_force()
 
     def close(self) -> None:
         """Publish nothing any more. What is in force stays so."""

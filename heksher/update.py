@@ -261,7 +261,7 @@ class Updater:
                     protocol.query(part, filters, etag, may_be_unknown=may_be_unknown)
                 )
             except UnexpectedStatusError as error:
-                if error.status != _URI_TOO_LONG or len(part) > 1:
+                if error.status != _URI_TOO_LONG or len(part) != 1:
                     raise
                 # It would never be otherwise, and harms no other setting.
                 self._served.note_unusable(part[0], error)

@@ -386,6 +386,24 @@ def test_other_threads_do_not_wait_while_a_table_is_made_and_their_defaults_are_
     scene.run(body)
 
 
+def test_other_threads_do_not_wait_while_defaults_are_set(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = large_setting()
+
+    async def body() -> None:
+        make_large(scene, "large")
+        async with scene.client() as client:
+            deciding = beside_deciding(monkeypatch)
+            states: list[ClientState] = []
+            deciding.append(lambda: states.append(client.status.state))
+            client.set_defaults(environment="dev")
+            assert states == [ClientState.RUNNING]
+            assert setting.get(user="user1") == 1
+
+    scene.run(body)
+
+
 def test_urls_stay_short_however_many_settings_there_are(scene: Scene) -> None:
     names = [f"number_{number}" for number in range(1500)]
     settings = [Setting(name, int, ["user"], 0) for name in names]
@@ -474,11 +492,10 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
     def prepare_and_wait(*arguments: Any) -> Any:
         prepared = prepare(*arguments)
         while functions:
-            thread = threading.Thread(target=functions[0])
+            thread = threading.Thread(target=functions.pop())
             thread.start()
             thread.join(10)
             assert not thread.is_alive()
-            functions.pop()
         return prepared
 
     monkeypatch.setattr(served, "prepare", prepare_and_wait)
