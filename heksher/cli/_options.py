@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heksher.service import BODY_LIMIT
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -160,7 +162,7 @@ OPTIONS = (
         "--body-limit",
         "HEKSHER_BODY_LIMIT",
         _bytes,
-        1024 * 1024,
+        BODY_LIMIT,
         "longest body of a request; a longer one is answered with 413",
         "BYTES",
     ),

@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 from heksher.service import create_app
 from heksher.service.openapi import OPERATIONS, document
 
+_DOCUMENT = document("1.0")
+
 # Paths that could be another's parameter, and what they are then.
 _AS_PARAMETERS = {
     "GET /api/v1/settings/declare": "GET /api/v1/settings/{name}",
@@ -30,10 +33,19 @@ _AS_PARAMETERS = {
 }
 
 
-def _validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
+@cache
+def _validator(operation: str, status: int) -> Any:
+    """Of JSON that an operation may answer with this status."""
     from openapi_schema_validator import OAS31Validator
 
-    return OAS31Validator({**schema, "components": document["components"]})
+    schema = _responses(operation)[str(status)]["content"]["application/json"]["schema"]
+    return OAS31Validator({**schema, "components": _DOCUMENT["components"]})
+
+
+def _responses(operation: str) -> dict[str, Any]:
+    method, _, path = operation.partition(" ")
+    found: dict[str, Any] = _DOCUMENT["paths"][path][method.lower()]["responses"]
+    return found
 
 
 @pytest.mark.parametrize("with_token", [False, True])
@@ -81,9 +93,6 @@ class _Checked:
         return answer
 
 
-_DOCUMENT = document("1.0")
-
-
 def _operation_of(request: Request) -> str | None:
     """The operation that a request is for; a path without parameters comes first."""
     fitting = [
@@ -103,8 +112,7 @@ def _operation_of(request: Request) -> str | None:
 
 def _undocumented(operation: str, answer: Answer) -> str | None:
     """What of an answer the document does not tell."""
-    method, _, path = operation.partition(" ")
-    responses = _DOCUMENT["paths"][path][method.lower()]["responses"]
+    responses = _responses(operation)
     if str(answer.status) not in responses:
         return f"status {answer.status}"
     response = responses[str(answer.status)]
@@ -115,8 +123,8 @@ def _undocumented(operation: str, answer: Answer) -> str | None:
     if answer.media_type not in response["content"]:
         return f"type {answer.media_type!r}"
     if answer.media_type == "application/json":
-        schema = response["content"]["application/json"]["schema"]
-        errors = list(_validator(_DOCUMENT, schema).iter_errors(json.loads(answer.body)))
+        validator = _validator(operation, answer.status)
+        errors = list(validator.iter_errors(json.loads(answer.body)))
         return errors[0].message if errors else None
     return None
 
