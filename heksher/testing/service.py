@@ -89,7 +89,8 @@ class LiveService:
         for package in _NEEDED:
             if find_spec(package) is None:
                 raise ModuleNotFoundError(_MISSING_EXTRA, name=package)
-        self._first_features = tuple(features)
+        self._features = tuple(features)  # that it is started with
+        self._is_in_memory = database == "memory"
         self._host: _Host = (
             _Thread(str(database), api_token, port)
             if in_process
@@ -151,12 +152,12 @@ class LiveService:
     def start(self) -> None:
         """Start it, or start it again, and wait until it accepts connections.
 
-        After `stop` or `kill` a database in memory is empty, but for the context features that the
-        service was made with.
+        After `stop` or `kill` a database in memory is empty, but for the context features that were
+        assigned last.
         """
         assert not self.is_running, "it runs already"
         self._hang_up()  # if it ended by itself
-        self._host.start(self._first_features)
+        self._host.start(self._features)
         self._http = httpx.Client(
             base_url=self.direct_url, headers=self._headers, timeout=DEADLINE, trust_env=False
         )
@@ -262,6 +263,8 @@ class LiveService:
         if self.features != list(wanted):
             for before, feature in pairwise(wanted):
                 self.move_feature(feature, to_after=before)
+        if self._is_in_memory:
+            self._features = tuple(wanted)
 
     def declare(
         self,

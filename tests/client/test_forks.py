@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from harness import PATIENCE
 from misbehaving import MisbehavingServer, http, silence
-from service_process import ServiceProcess
 
 from heksher import ThreadHeksherClient
+from heksher.testing.service import LiveService
 
 pytestmark = [
     pytest.mark.integration,
@@ -25,8 +25,11 @@ pytestmark = [
 
 def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() -> None:
     program = Path(__file__).parents[1] / "forking_early_program.py"
-    with ServiceProcess() as service, MisbehavingServer(silence) as silent:
-        service.start(["environment", "user", "theme"])
+    features = ["environment", "user", "theme"]
+    with (
+        LiveService(features, proxy=False) as service,
+        MisbehavingServer(silence) as silent,
+    ):
         service.declare("ttl", "int", 60)
         service.add_rule("ttl", 1, user="jim")
         ended = subprocess.run(

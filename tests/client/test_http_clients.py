@@ -29,7 +29,6 @@ import trustme
 from harness import AnyClient, Harness, ThreadHarness
 from leftovers import Leftovers
 from misbehaving import OK, Answer, MisbehavingServer, endless, hang_up, http, silence, trickle
-from service_process import ServiceProcess
 
 import heksher
 from heksher import ThreadHeksherClient
@@ -45,6 +44,7 @@ from heksher.exceptions import (
     UnexpectedStatusError,
 )
 from heksher.protocol import Request
+from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
 
@@ -60,10 +60,9 @@ _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(features=FEATURES, api_token=TOKEN)
-        yield process
+def service() -> Iterator[LiveService]:
+    with LiveService(FEATURES, api_token=TOKEN, proxy=False) as service:
+        yield service
 
 
 def kind_of_client(backend: Harness, library: Any) -> Any:
@@ -95,7 +94,7 @@ def moved(location: str) -> Answer:
 @pytest.mark.parametrize("as_factory", [False, True], ids=["ready", "factory"])
 @each_library
 def test_values_arrive_over_a_client_of_either_library(
-    backend: Harness, library: Any, as_factory: bool, service: ServiceProcess
+    backend: Harness, library: Any, as_factory: bool, service: LiveService
 ) -> None:
     made: list[Any] = []
 
@@ -620,7 +619,7 @@ def test_credentials_in_the_url_go_before_those_in_the_arguments(backend: Harnes
 
 @pytest.mark.parametrize("library", [None, httpx, httpx2], ids=["own", "httpx", "httpx2"])
 def test_parameters_of_the_client_go_with_the_query_of_a_request(
-    backend: Harness, library: Any, service: ServiceProcess
+    backend: Harness, library: Any, service: LiveService
 ) -> None:
     arguments = {"headers": {"api_token": TOKEN}, "params": {"tenant": "a b", "raw": "false"}}
 
@@ -641,7 +640,7 @@ def test_parameters_of_the_client_go_with_the_query_of_a_request(
 
 
 def test_a_service_with_a_token_is_reached_with_the_header(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     async def body() -> None:
         setting = heksher.Setting(f"value_{next(_names)}", int, FEATURES, 1)
@@ -883,7 +882,7 @@ def hooks(
 
 @each_library
 def test_event_hooks_see_requests_and_may_read_answers(
-    backend: Harness, library: Any, service: ServiceProcess
+    backend: Harness, library: Any, service: LiveService
 ) -> None:
     paths: list[str] = []
     sizes: list[int] = []
@@ -913,7 +912,7 @@ def test_event_hooks_see_requests_and_may_read_answers(
     assert all(sizes)
 
 
-def test_an_event_hook_may_refuse_a_status(backend: Harness, service: ServiceProcess) -> None:
+def test_an_event_hook_may_refuse_a_status(backend: Harness, service: LiveService) -> None:
     # As the documentation of httpx shows it: a hook that raises for what is no success, which an
     # answer that nothing has changed is not, either.
     arguments = {

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from harness import AnyClient, Harness
 from leftovers import Leftovers
-from service_process import ServiceProcess
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher.exceptions import HeksherError, ServiceUnreachableError, UnexpectedStatusError
 from heksher.status import ClientState
+from heksher.testing.service import LiveService
 
 TOKEN = "the-token"
 FEATURES = ["environment", "user", "theme"]
@@ -22,20 +22,20 @@ INTERVAL = 0.1
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(FEATURES, tmp_path / "settings.sqlite", api_token=TOKEN)
-        yield process
+def service(tmp_path: Path) -> Iterator[LiveService]:
+    database = tmp_path / "settings.sqlite"
+    with LiveService(FEATURES, database=database, api_token=TOKEN, proxy=False) as service:
+        yield service
 
 
 def make_client(
-    backend: Harness, service: ServiceProcess, interval: float = INTERVAL, **options: Any
+    backend: Harness, service: LiveService, interval: float = INTERVAL, **options: Any
 ) -> AnyClient:
     arguments = {"headers": {"api_token": TOKEN}}
     return backend.client(service.url, interval, FEATURES, http_client_args=arguments, **options)
 
 
-def test_the_introduction(backend: Harness, service: ServiceProcess) -> None:
+def test_the_introduction(backend: Harness, service: LiveService) -> None:
     theme: ContextVar[str] = ContextVar("theme", default="bright")
     cache_ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
     background_color = Setting("background_color", str, ["environment", "theme"], "white")
@@ -96,11 +96,11 @@ def test_the_introduction(backend: Harness, service: ServiceProcess) -> None:
     backend.run(body)
 
 
-def _has(service: ServiceProcess, name: str) -> bool:
+def _has(service: LiveService, name: str) -> bool:
     return any(each["name"] == name for each in service.get("/settings")["settings"])
 
 
-def test_the_introduction_as_a_context_manager(backend: Harness, service: ServiceProcess) -> None:
+def test_the_introduction_as_a_context_manager(backend: Harness, service: LiveService) -> None:
     cache_ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
 
     async def body() -> None:
@@ -115,9 +115,7 @@ def test_the_introduction_as_a_context_manager(backend: Harness, service: Servic
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_the_introduction_in_a_task_group_of_the_callers(
-    loop: str, service: ServiceProcess
-) -> None:
+def test_the_introduction_in_a_task_group_of_the_callers(loop: str, service: LiveService) -> None:
     import anyio
 
     cache_ttl = Setting("cache_ttl", int, ["user"], 60)
@@ -159,7 +157,7 @@ def test_the_introduction_in_a_task_group_of_the_callers(
 
 
 def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     cache_ttl = Setting("cache_ttl", int, ["user"], 60)
 
@@ -170,7 +168,7 @@ def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
             assert service.stop() == 0
             await backend.until(lambda: client.status.failures >= 2, "polls fail")
             assert cache_ttl.get(user="jim") == 5
-            service.start_again()
+            service.start()
             service.change_rule(rule, 6)
             await backend.until(lambda: cache_ttl.get(user="jim") == 6, "it recovers")
             assert client.status.failures == 0
@@ -178,7 +176,7 @@ def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
     backend.run(body)
 
 
-def test_a_wrong_token_is_refused_and_named(backend: Harness, service: ServiceProcess) -> None:
+def test_a_wrong_token_is_refused_and_named(backend: Harness, service: LiveService) -> None:
     async def body() -> None:
         client = backend.client(service.url, INTERVAL, FEATURES)
         with pytest.raises(UnexpectedStatusError, match="401") as caught:
@@ -190,7 +188,7 @@ def test_a_wrong_token_is_refused_and_named(backend: Harness, service: ServicePr
 
 
 def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     cache_ttl = Setting("cache_ttl", int, ["user"], 60)
     kept = Setting("kept", float, ["user"], 1)
@@ -220,7 +218,7 @@ def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
     backend.run(body)
 
 
-def test_an_operator_reorders_the_features(backend: Harness, service: ServiceProcess) -> None:
+def test_an_operator_reorders_the_features(backend: Harness, service: LiveService) -> None:
     color = Setting("color", str, ["user", "theme"], "white")
 
     async def body() -> None:
@@ -237,7 +235,7 @@ def test_an_operator_reorders_the_features(backend: Harness, service: ServicePro
 
 
 def test_a_feature_name_that_the_service_misreads_is_tracked_all_the_same(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     color = Setting("color", str, ["user", "theme_2"], "white")
 
@@ -261,7 +259,7 @@ def test_a_feature_name_that_the_service_misreads_is_tracked_all_the_same(
 
 
 def test_a_setting_that_needs_a_feature_the_service_lacks_is_refused_by_name(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     setting = Setting("stranger", str, ["galaxy"], "milky")
     assert setting.get(galaxy="far") == "milky"

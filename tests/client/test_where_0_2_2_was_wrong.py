@@ -24,11 +24,11 @@ import pytest
 from harness import PATIENCE, AnyClient, Harness
 from leftovers import Leftovers
 from misreading import MisreadingService, misread
-from service_process import ServiceProcess
 
 from heksher import TRACK_ALL, Setting, registry
 from heksher.exceptions import MissingFeatureError, ServiceUnreachableError
 from heksher.status import ClientState, ClientStatus
+from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
 
@@ -38,17 +38,17 @@ NEVER = 3600.0
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(FEATURES, tmp_path_factory.mktemp("service") / "settings.sqlite")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    database = tmp_path_factory.mktemp("service") / "settings.sqlite"
+    with LiveService(FEATURES, database=database, proxy=False) as process:
         yield process
 
 
 @pytest.fixture
-def service(process: ServiceProcess) -> ServiceProcess:
+def service(process: LiveService) -> LiveService:
     """A service without settings; one process for all tests, of which some end it."""
-    if process.process is None:
-        process.start_again()
+    if not process.is_running:
+        process.start()
     process.empty(FEATURES)
     return process
 
@@ -58,7 +58,7 @@ def service(process: ServiceProcess) -> ServiceProcess:
 
 @pytest.mark.parametrize("winner_comes_first", [True, False])
 def test_of_two_rules_that_tie_on_the_latest_feature_the_next_latest_one_decides(
-    backend: Harness, service: ServiceProcess, winner_comes_first: bool
+    backend: Harness, service: LiveService, winner_comes_first: bool
 ) -> None:
     color = Setting("color", str, FEATURES, "white")
     rules = [
@@ -86,7 +86,7 @@ def test_of_two_rules_that_tie_on_the_latest_feature_the_next_latest_one_decides
 
 @pytest.mark.parametrize("client_order", [FEATURES, FEATURES[::-1]], ids=["equal", "reversed"])
 def test_the_order_in_which_a_setting_lists_its_features_disturbs_no_update(
-    backend: Harness, service: ServiceProcess, client_order: list[str]
+    backend: Harness, service: LiveService, client_order: list[str]
 ) -> None:
     backwards = Setting("backwards", str, ["theme", "user"], "white")
     others = [Setting(name, int, ["user"], 0) for name in ("a_first", "z_last")]
@@ -116,17 +116,17 @@ def test_the_order_in_which_a_setting_lists_its_features_disturbs_no_update(
 # --- 3: what operators do -------------------------------------------------------------------------
 
 
-def _rename(service: ServiceProcess) -> None:
+def _rename(service: LiveService) -> None:
     service.rename("common", "renamed", "1.0")
 
 
-def _delete(service: ServiceProcess) -> None:
+def _delete(service: LiveService) -> None:
     service.delete_setting("common")
 
 
 @pytest.mark.parametrize("change", [_rename, _delete], ids=["renamed", "deleted"])
 def test_a_setting_that_somebody_else_changes_keeps_no_other_from_its_updates(
-    backend: Harness, service: ServiceProcess, change: Callable[[ServiceProcess], None]
+    backend: Harness, service: LiveService, change: Callable[[LiveService], None]
 ) -> None:
     common = Setting("common", int, ["user"], 0)
     others = [Setting(name, int, ["user"], 0) for name in ("a_first", "z_last")]
@@ -152,7 +152,7 @@ def test_a_setting_that_somebody_else_changes_keeps_no_other_from_its_updates(
 
 
 def test_a_setting_that_somebody_else_renamed_still_gets_its_rules(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     common = Setting("common", int, ["user"], 0)
 
@@ -168,7 +168,7 @@ def test_a_setting_that_somebody_else_renamed_still_gets_its_rules(
 
 
 def test_a_setting_that_somebody_else_deleted_is_there_again_and_gets_new_rules(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     common = Setting("common", int, ["user"], 5)
 
@@ -198,7 +198,7 @@ ODD_NAMES = ["user2", "_", "my_theme", "Mixed"]
 @pytest.mark.parametrize("tracked", ["single values", "all values"])
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_rules_arrive_whatever_their_feature_is_called_though_the_service_misreads_the_name(
-    backend: Harness, service: ServiceProcess, name: str, tracked: str
+    backend: Harness, service: LiveService, name: str, tracked: str
 ) -> None:
     color = Setting("color", str, [name, "theme"], "white")
     service.add_feature(name)
@@ -225,7 +225,7 @@ def test_rules_arrive_whatever_their_feature_is_called_though_the_service_misrea
 
 
 def test_a_filter_that_the_service_reads_well_is_sent(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     color = Setting("color", str, ["user", "theme"], "white")
 
@@ -242,9 +242,7 @@ def test_a_filter_that_the_service_reads_well_is_sent(
     backend.run(body)
 
 
-def test_all_rules_arrive_where_nothing_is_tracked(
-    backend: Harness, service: ServiceProcess
-) -> None:
+def test_all_rules_arrive_where_nothing_is_tracked(backend: Harness, service: LiveService) -> None:
     color = Setting("color", str, ["user", "theme"], "white")
 
     async def body() -> None:
@@ -264,7 +262,7 @@ def test_all_rules_arrive_where_nothing_is_tracked(
 
 
 def test_updates_go_on_after_any_number_of_failed_reloads_and_polls(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     ttl = Setting("ttl", int, ["user"], 60)
 
@@ -284,7 +282,7 @@ def test_updates_go_on_after_any_number_of_failed_reloads_and_polls(
                 await client.reload()
             await backend.until(partial(another_failure, client, client.status), "polls fail, too")
         assert ttl.get(user="jim") == 1
-        service.start_again()
+        service.start()
         service.change_rule(rule, 2)
         await backend.until(lambda: ttl.get(user="jim") == 2, "an update")
         service.change_rule(rule, 3)
@@ -298,7 +296,7 @@ def test_updates_go_on_after_any_number_of_failed_reloads_and_polls(
     backend.run(body)
 
 
-def test_closing_after_failures_raises_nothing(backend: Harness, service: ServiceProcess) -> None:
+def test_closing_after_failures_raises_nothing(backend: Harness, service: LiveService) -> None:
     ttl = Setting("ttl", int, ["user"], 60)
 
     async def body() -> None:
@@ -331,7 +329,7 @@ def _listen(client: AnyClient) -> list[Exception | None]:
 
 
 def test_on_update_ok_is_called_after_successes_and_never_after_a_failure(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     async def body() -> None:
         client = backend.client(service.url, SOON, FEATURES)
@@ -345,7 +343,7 @@ def test_on_update_ok_is_called_after_successes_and_never_after_a_failure(
             failed = next(n for n, error in enumerate(heard) if error is not None)
             await backend.until(lambda: len(heard) >= failed + 4, "further polls fail")
             assert all(isinstance(error, ServiceUnreachableError) for error in heard[failed:])
-            service.start_again()
+            service.start()
             await backend.until(lambda: heard[-1] is None, "a success again")
             assert client.status.failures == 0
 
@@ -354,7 +352,7 @@ def test_on_update_ok_is_called_after_successes_and_never_after_a_failure(
 
 @pytest.mark.parametrize("startup", ["continue", "raise"])
 def test_a_start_that_failed_is_told_as_a_failure(
-    backend: Harness, service: ServiceProcess, startup: str, caplog: pytest.LogCaptureFixture
+    backend: Harness, service: LiveService, startup: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ttl = Setting("ttl", int, ["user"], 60)
 
@@ -374,7 +372,7 @@ def test_a_start_that_failed_is_told_as_a_failure(
         assert all(isinstance(error, ServiceUnreachableError) for error in heard)
         assert {r.levelno for r in caplog.records if "fail" in r.message} == {logging.ERROR}
         if startup == "continue":
-            service.start_again()
+            service.start()
             await backend.until(lambda: heard[-1] is None, "it goes on trying")
             service.add_rule("ttl", 1, user="jim")
             await client.reload()
@@ -389,7 +387,7 @@ def test_a_start_that_failed_is_told_as_a_failure(
 
 @pytest.mark.parametrize("error", [ValueError("too much"), KeyError("limit")])
 def test_a_validator_that_raises_costs_its_rule_and_nothing_else(
-    backend: Harness, service: ServiceProcess, error: Exception
+    backend: Harness, service: LiveService, error: Exception
 ) -> None:
     validated = Setting("m_validated", int, ["user"], 0)
     others = [Setting(name, int, ["user"], 0) for name in ("a_first", "z_last")]
@@ -425,7 +423,7 @@ def test_a_validator_that_raises_costs_its_rule_and_nothing_else(
 
 
 def test_a_validator_that_refuses_the_default_of_the_service_leaves_no_other_setting_stale(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     validated = Setting("m_validated", int, ["user"], 3)
     other = Setting("z_last", int, ["user"], 0)
@@ -458,7 +456,7 @@ def test_a_validator_that_refuses_the_default_of_the_service_leaves_no_other_set
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
-    service: ServiceProcess,
+    service: LiveService,
 ) -> None:
     service.declare("ttl", "int", 60)
     rule = service.add_rule("ttl", 1, user="jim")
@@ -512,7 +510,7 @@ def test_a_client_that_was_never_started_is_closed_without_ado(backend: Harness)
 
 
 def test_a_client_that_only_asked_questions_closes_its_connections(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     async def body() -> None:
         leftovers = Leftovers()
@@ -527,7 +525,7 @@ def test_a_client_that_only_asked_questions_closes_its_connections(
 
 
 def test_one_http_client_serves_all_calls_and_is_closed_with_the_client(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     made: list[httpx.Client | httpx.AsyncClient] = []
 
@@ -592,7 +590,7 @@ class _Reader:
         client.set_defaults(environment="dev", theme=self.theme)
         client.track_contexts(environment="dev", user=["jim", "joe"], theme=["dark", "bright"])
 
-    def add_rules(self, service: ServiceProcess) -> None:
+    def add_rules(self, service: LiveService) -> None:
         service.add_rule("color", "black", theme="dark")
         service.add_rule("color", "grey", user="jim", theme="dark")
         service.add_rule("color", "green", environment="dev", user="joe")
@@ -612,7 +610,7 @@ class _Reader:
 
 
 def test_get_logs_nothing_at_any_level(
-    backend: Harness, service: ServiceProcess, heard: _Heard
+    backend: Harness, service: LiveService, heard: _Heard
 ) -> None:
     reader = _Reader()
 
@@ -641,7 +639,7 @@ def test_get_logs_nothing_at_any_level(
     backend.run(body)
 
 
-def test_get_calls_nothing_that_could_wait(backend: Harness, service: ServiceProcess) -> None:
+def test_get_calls_nothing_that_could_wait(backend: Harness, service: LiveService) -> None:
     reader = _Reader()
     modules: set[str] = set()
     functions: set[str] = set()
@@ -677,7 +675,7 @@ def test_get_calls_nothing_that_could_wait(backend: Harness, service: ServicePro
 
 
 def test_get_answers_while_all_locks_are_held(
-    backend: Harness, service: ServiceProcess, heard: _Heard
+    backend: Harness, service: LiveService, heard: _Heard
 ) -> None:
     reader = _Reader()
     answers: list[list[str]] = []
@@ -724,7 +722,7 @@ def _locks_of(*roots: object) -> list[Any]:
 
 
 def test_get_leaves_nothing_behind_not_even_for_the_garbage_collector(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     reader = _Reader()
 

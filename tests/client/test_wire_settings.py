@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, IntFlag, StrEnum
 from typing import Any, Literal, cast
 
 import pytest
 from harness import AnyClient, Harness
-from service_process import ServiceProcess
 
 from heksher import Setting
 from heksher.exceptions import DeclarationRejected
 from heksher.setting import QueriedRule
 from heksher.status import DeclarationState
 from heksher.testing import reset
+from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(["environment", "user", "theme"])
-        yield process
-
-
 @pytest.fixture
-def service(process: ServiceProcess) -> ServiceProcess:
-    for setting in process.get("/settings")["settings"]:
-        process.delete_setting(setting["name"])
-    return process
+def service(heksher_service: LiveService) -> LiveService:
+    heksher_service.features = ["environment", "user", "theme"]
+    return heksher_service
 
 
-def make_client(backend: Harness, service: ServiceProcess, **options: Any) -> AnyClient:
+def make_client(backend: Harness, service: LiveService, **options: Any) -> AnyClient:
     return backend.client(service.url, 3600, ["environment", "user", "theme"], **options)
 
 
@@ -97,7 +89,7 @@ KINDS: list[tuple[Any, str, Any, Any, Any]] = [
 ]
 
 
-def test_values_of_each_type_make_the_whole_way(backend: Harness, service: ServiceProcess) -> None:
+def test_values_of_each_type_make_the_whole_way(backend: Harness, service: LiveService) -> None:
     settings: list[Setting[Any]] = [
         Setting(f"kind{number}", kind, ["user"], default)
         for number, (kind, _, default, _, _) in enumerate(KINDS)
@@ -131,7 +123,7 @@ def test_values_of_each_type_make_the_whole_way(backend: Harness, service: Servi
     backend.run(body)
 
 
-def test_values_that_come_out_cannot_be_changed(backend: Harness, service: ServiceProcess) -> None:
+def test_values_that_come_out_cannot_be_changed(backend: Harness, service: LiveService) -> None:
     nested = Setting("nested", dict[str, list[int]], ["user"], {"a": [1]})
 
     async def body() -> None:
@@ -151,7 +143,7 @@ def test_values_that_come_out_cannot_be_changed(backend: Harness, service: Servi
 
 
 def test_an_outdated_application_uses_what_fits_of_the_newer_type(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     class Newer(IntFlag):
         READ = 1
@@ -208,7 +200,7 @@ def test_an_outdated_application_uses_what_fits_of_the_newer_type(
 
 
 def test_a_conflict_names_each_attribute_and_other_settings_go_on(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     service.declare("ttl", "int", 60, metadata={"unit": "s"})
     service.add_rule("ttl", 5, user="jim")
@@ -243,7 +235,7 @@ def test_a_conflict_names_each_attribute_and_other_settings_go_on(
 
 
 def test_a_step_too_small_for_the_change_is_rejected(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     service.declare("ttl", "int", 60)
 
@@ -265,7 +257,7 @@ def test_a_step_too_small_for_the_change_is_rejected(
 
 
 def test_a_setting_that_is_new_to_the_service_may_be_at_any_version_and_name_any_alias(
-    backend: Harness, service: ServiceProcess
+    backend: Harness, service: LiveService
 ) -> None:
     ttl = Setting("ttl", int, ["user"], 60, alias="never_heard_of", version="2.3")
 
@@ -282,7 +274,7 @@ def test_a_setting_that_is_new_to_the_service_may_be_at_any_version_and_name_any
 # --- names ----------------------------------------------------------------------------------------
 
 
-def test_an_alias_takes_the_rules_over(backend: Harness, service: ServiceProcess) -> None:
+def test_an_alias_takes_the_rules_over(backend: Harness, service: LiveService) -> None:
     service.declare("old", "int", 60)
     service.add_rule("old", 5, user="jim")
 
@@ -306,7 +298,7 @@ def test_an_alias_takes_the_rules_over(backend: Harness, service: ServiceProcess
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "2.0"], ids="declared at {}".format)
 def test_an_operators_rename_is_not_declared_back_by_a_restart(
-    backend: Harness, service: ServiceProcess, version: str
+    backend: Harness, service: LiveService, version: str
 ) -> None:
     service.declare("ttl", "int", 60)
     service.add_rule("ttl", 5, user="jim")

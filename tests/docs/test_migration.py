@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from doc_examples import DOCS, PATIENCE
-from service_process import ServiceProcess
 
 import heksher
+from heksher.testing.service import LiveService
 
 HERE = Path(__file__).parent
 APPLICATION = HERE / "old_application.py"
@@ -26,10 +26,9 @@ def python(*arguments: str | Path) -> list[str]:
 
 
 def test_the_application_runs_unchanged() -> None:
-    with ServiceProcess() as service:
-        url = service.start(["environment", "user", "theme"], api_token="abc")
+    with LiveService(["environment", "user", "theme"], api_token="abc") as service:
         process = subprocess.Popen(
-            python(APPLICATION, url),
+            python(APPLICATION, service.url),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

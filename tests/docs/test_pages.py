@@ -12,18 +12,17 @@ from collections.abc import Iterator
 
 import pytest
 from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
-from service_process import ServiceProcess
 
 from heksher.cli import _options
 from heksher.testing.faults.kinds import KINDS
 from heksher.testing.faults.text import read
+from heksher.testing.service import LiveService
 
 
 @pytest.fixture
-def service() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(["environment", "user", "theme"])
-        yield process
+def service(heksher_service: LiveService) -> LiveService:
+    heksher_service.features = ["environment", "user", "theme"]
+    return heksher_service
 
 
 FIXTURES = examples(DOCS / "testing.md")
@@ -41,11 +40,11 @@ def prints(source: str, *logs: str) -> None:
     assert run_python(source, *logs) == promised
 
 
-def test_settings(service: ServiceProcess) -> None:
+def test_settings(service: LiveService) -> None:
     prints(at(service.url, program("settings.md")), "setting ", "dropped: ", "coerced: ")
 
 
-def test_clients(service: ServiceProcess) -> None:
+def test_clients(service: LiveService) -> None:
     service.declare("cache_ttl", "int", 60, ["environment", "user"])
     service.add_rule("cache_ttl", 5, environment="dev", user="jim")
     prints(at(service.url, program("clients.md")))

@@ -6,21 +6,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doc_examples import PATIENCE, README, ROOT, at, blocks, examples, run_python, serving
-from service_process import ServiceProcess
+
+from heksher.testing.service import LiveService
 
 EXAMPLES = examples(README)
 
 
 @pytest.fixture
-def service() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(["environment", "user", "theme"])
-        yield process
+def service(heksher_service: LiveService) -> LiveService:
+    heksher_service.features = ["environment", "user", "theme"]
+    return heksher_service
 
 
 def test_each_example_has_a_name_and_a_test() -> None:
@@ -29,7 +28,7 @@ def test_each_example_has_a_name_and_a_test() -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_the_example_of_asyncio(service: ServiceProcess, loop: str) -> None:
+def test_the_example_of_asyncio(service: LiveService, loop: str) -> None:
     source = at(service.url, EXAMPLES["asyncio"])
     assert source.endswith("asyncio.run(main())\n")
     if loop == "trio":  # "another last line, and an import"
@@ -40,14 +39,14 @@ def test_the_example_of_asyncio(service: ServiceProcess, loop: str) -> None:
     assert run_python(source) == ["5", "ivory"]
 
 
-def test_the_example_of_trio(service: ServiceProcess) -> None:
+def test_the_example_of_trio(service: LiveService) -> None:
     source = at(service.url, EXAMPLES["trio"])
     assert run_python(source) == ["20"]
     service.add_rule("page_size", 50, user="jim")
     assert run_python(source) == ["50"]
 
 
-def test_the_example_of_fastapi(service: ServiceProcess, tmp_path: Path) -> None:
+def test_the_example_of_fastapi(service: LiveService, tmp_path: Path) -> None:
     source = at(service.url, EXAMPLES["fastapi"])
     with serving(source, tmp_path, "uvicorn", "example:app", "--port", "0") as server:
         assert server.ask("/jim") == '"Hello, jim"'
@@ -59,7 +58,7 @@ def test_the_example_of_fastapi(service: ServiceProcess, tmp_path: Path) -> None
     assert "Application shutdown complete." in server.log
 
 
-def test_the_example_of_flask(service: ServiceProcess, tmp_path: Path) -> None:
+def test_the_example_of_flask(service: LiveService, tmp_path: Path) -> None:
     source = at(service.url, EXAMPLES["flask"])
     command = ("flask", "--app", "example", "run", "--port", "0")
     with serving(source, tmp_path, *command) as server:
@@ -70,14 +69,14 @@ def test_the_example_of_flask(service: ServiceProcess, tmp_path: Path) -> None:
 
 
 def test_the_example_of_flask_starts_without_the_service(
-    service: ServiceProcess, tmp_path: Path
+    service: LiveService, tmp_path: Path
 ) -> None:
     source = at(service.url, EXAMPLES["flask"])
     service.kill()
     command = ("flask", "--app", "example", "run", "--port", "0")
     with serving(source, tmp_path, *command) as server:
         assert server.ask("/jim") == "Welcome, jim"
-        service.start_again()
+        service.start()
         server.ask_until("/jim", lambda _: "banner" in str(service.get("/settings")))
         service.add_rule("banner", "Hey", user="jim")
         server.ask_until("/jim", lambda answer: answer == "Hey, jim")
@@ -97,7 +96,7 @@ def test_the_example_of_pytest(tmp_path: Path) -> None:
     assert re.search(r"^1 passed in", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_the_examples_get_along_with_one_another(service: ServiceProcess, tmp_path: Path) -> None:
+def test_the_examples_get_along_with_one_another(service: LiveService, tmp_path: Path) -> None:
     """Who tries one after the other does it with one service: no two may declare one thing differently."""
     for name in ("asyncio", "trio"):
         run_python(at(service.url, EXAMPLES[name]))
@@ -122,7 +121,7 @@ def test_the_examples_get_along_with_one_another(service: ServiceProcess, tmp_pa
     assert len(declared) == len(set(declared))
 
 
-def test_the_rule_that_is_added_by_curl(service: ServiceProcess) -> None:
+def test_the_rule_that_is_added_by_curl(service: LiveService) -> None:
     service.declare("cache_ttl", features=["environment", "user"])
     (command,) = [block for block in blocks(README, "sh") if block.startswith("curl ")]
     body = re.search(r"-d '(.*)'$", command, re.MULTILINE)

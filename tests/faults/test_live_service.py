@@ -107,6 +107,7 @@ def test_what_a_test_does_goes_past_the_faults(service: LiveService) -> None:
 
 def test_an_outage(service: LiveService) -> None:
     url = service.url
+    service.declare("a")
     with httpx.Client(base_url=url, trust_env=False, timeout=DEADLINE) as client:
         assert client.get("/api/health").status_code == 200
         assert service.stop() == 0
@@ -116,6 +117,8 @@ def test_an_outage(service: LiveService) -> None:
         assert not service.is_running
         service.start()
         assert service.url == url
+        assert service.features == ["environment", "user"]
+        assert service.get("/settings") == {"settings": []}
         assert client.get("/api/health").status_code == 200
     service.kill()
     service.kill()  # once more is harmless

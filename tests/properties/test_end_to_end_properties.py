@@ -22,11 +22,11 @@ from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarne
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_helpers import modest
-from service_process import ServiceProcess
 
 from heksher import TRACK_ALL, Setting, registry
 from heksher.exceptions import MissingFeatureError
 from heksher.rules import Rule, RuleTable
+from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
 
@@ -335,7 +335,7 @@ def http_options(harness: Harness, misread: bool) -> dict[str, Any]:
 class Performance:
     """One story on one service and one client."""
 
-    def __init__(self, story: Story, service: ServiceProcess, harness: Harness) -> None:
+    def __init__(self, story: Story, service: LiveService, harness: Harness) -> None:
         self.story = story
         self.service = service
         self.harness = harness
@@ -496,10 +496,9 @@ class Performance:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
-        process.start(features=["user"])
-        yield process
+def service() -> Iterator[LiveService]:
+    with LiveService(["user"], proxy=False) as service:
+        yield service
 
 
 @pytest.mark.parametrize(
@@ -511,7 +510,7 @@ def service() -> Iterator[ServiceProcess]:
     ],
 )
 def test_a_call_agrees_with_the_slow_resolver_on_all_that_the_service_holds(
-    harness: Callable[[], Harness], examples: int, service: ServiceProcess
+    harness: Callable[[], Harness], examples: int, service: LiveService
 ) -> None:
     @settings(modest, max_examples=examples)
     @given(stories())

@@ -98,7 +98,7 @@ class FaultProxy:
         self._is_settled = threading.Condition()
         self._asked = 0
         self._settled = 0
-        self._acceptor = threading.Thread(target=self._run, name="heksher faults", daemon=True)
+        self._acceptor = threading.Thread(target=self._run, name="fault proxy", daemon=True)
         self._acceptor.start()
         self.faults.changed = self._settle
         self._settle()
