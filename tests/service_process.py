@@ -47,10 +47,8 @@ class ServiceProcess(LiveService):
             port=port,
             options=options,
         )
-        super().start()
-        return self.url
+        return super().start()
 
     def start_again(self) -> str:
         """Start it after it ended, on the same port and database. One in memory is empty then."""
-        super().start()
-        return self.url
+        return super().start()

@@ -149,8 +149,8 @@ class LiveService:
         """What it logged since it was started, if it runs in a process of its own."""
         return self._host.log
 
-    def start(self) -> None:
-        """Start it, or start it again, and wait until it accepts connections.
+    def start(self) -> str:
+        """Start it, or start it again, and wait until it accepts connections; its URL.
 
         After `stop` or `kill` a database in memory is empty, but for the context features that were
         assigned last.
@@ -166,6 +166,7 @@ class LiveService:
             self._proxy.resume()
         elif self._has_proxy:
             self._proxy = self._new_proxy()
+        return self.url
 
     def stop(self) -> int:
         """End it in order, as a supervisor does, and wait; its exit status.
