@@ -144,6 +144,7 @@ def main() -> None:
 
 def save(file: Path, results: Mapping[str, object]) -> None:
     """Keep *results* as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -182,7 +182,9 @@ def pytest_terminal_summary(
     how = f"{platform.python_implementation()} {platform.python_version()}"
     if (file := config.getoption("--save")) is not None:
         results = {"python": how, "rows": [asdict(row) for row in ratios.rows]}
-        Path(file).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     terminalreporter.section(f"ratios, {how}, median of {ratios.rounds} rounds")
     for line in ratios.lines():
         terminalreporter.write_line(line)

@@ -52,7 +52,8 @@ def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
     (tmp_path / "look_up.py").write_text(
         "def test_a_row(ratios):\n    ratios.add('something', [3.0], [2.0], at_most=1.4)\n"
     )
-    options = ["--check-targets"] if asked else []
+    saved = tmp_path / "results" / "some.json"
+    options = ["--save", str(saved), *(["--check-targets"] if asked else [])]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
         cwd=tmp_path,
@@ -66,6 +67,7 @@ def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
         r"^\| something \| 3.00 ns \| 2.00 ns \| 1.50 +\| at most 1.4 \| NO ", done.stdout, re.M
     )
     assert "missed: something\n" in done.stdout
+    assert [row["shape"] for row in json.loads(saved.read_text())["rows"]] == ["something"]
 
 
 def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
