@@ -183,9 +183,11 @@ class LiveService:
 
     def close(self) -> None:
         """End it, and the proxy in front of it."""
-        self._close_proxy()
-        self.kill()
-        self._hang_up()
+        try:
+            self._close_proxy()
+        finally:
+            self.kill()
+            self._hang_up()
 
     def renew(self, features: Sequence[str] = (), *, tls: bool = False) -> None:
         """Have it as if it were new: running, without settings, with another URL and no faults.

@@ -79,6 +79,16 @@ def test_what_came_is_listed_with_what_it_met() -> None:
     assert (second.path, second.fault) == ("/rules", Delay(1))
 
 
+def test_what_came_long_ago_is_forgotten() -> None:
+    faults = Faults()
+    for number in range(25_000):
+        faults.meet_request("GET", f"/{number}")
+    assert faults.requests[-1].path == "/24999"
+    assert 10_000 <= len(faults.requests) <= 20_000
+    paths = [int(each.path[1:]) for each in faults.requests]
+    assert paths == list(range(paths[0], 25_000))
+
+
 def test_neither_query_nor_headers_are_shown() -> None:
     faults = Faults()
     faults.meet_request("GET", QUERY, "user=secret", {"api_token": "secret"})

@@ -112,6 +112,16 @@ def test_requests_that_come_at_once_are_answered_in_order(proxy: FaultProxy) -> 
     assert statuses == [b"200", b"418", b"200"]
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1\r\nconnection: close"])
+def test_a_client_that_asks_for_the_end_gets_it(proxy: FaultProxy, version: bytes) -> None:
+    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET /api/health HTTP/%s\r\nhost: x\r\n\r\n" % version)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b'"version"' in received
+
+
 def test_what_is_no_http_ends_the_connection(proxy: FaultProxy) -> None:
     address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     with socket.create_connection(address) as connection:
@@ -231,7 +241,7 @@ def test_endless(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) 
 def test_slow(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> None:
     with proxy.faults.add(f.Slow(0.0001)):
         assert client.get(QUERY).content == real.content
-    with proxy.faults.add(f.Slow()):
+    with proxy.faults.add(f.Slow(1000)):
         address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         with socket.create_connection(address) as connection:
             connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n")

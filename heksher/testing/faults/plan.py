@@ -16,6 +16,8 @@ from types import TracebackType
 from heksher.exceptions import InvalidArgumentError
 from heksher.testing.faults.kinds import Certificate, Fault, Refuse
 
+_KEPT = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class When:
@@ -142,7 +144,7 @@ class Faults:
     Attributes:
         seed: what shares are drawn by, for rules that are added from now on. The same rules, added
             in the same order, choose the same requests out of the same sequence.
-        requests: what has come, in order.
+        requests: what has come, in order; ten thousand at least, of a proxy that runs for long.
     """
 
     def __init__(self, seed: int = 0, *, has_tls: bool = True) -> None:
@@ -239,6 +241,8 @@ class Faults:
             rule = self._choose(method, path, of_connections=False)
             fault = None if rule is None else rule.fault
             self.requests.append(Seen(method, path, query, headers or {}, fault))
+            if len(self.requests) > 2 * _KEPT:
+                del self.requests[:_KEPT]
         return rule
 
     @property

@@ -50,6 +50,7 @@ class _Request:
     target: str
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    is_last: bool
 
 
 class FaultProxy:
@@ -169,7 +170,7 @@ class FaultProxy:
             self._asked += 1
             asked = self._asked
             self._wake.send(b"x")
-            self._is_settled.wait_for(lambda: self._settled >= asked, _PATIENCE)
+            self._is_settled.wait_for(lambda: self._settled >= asked or self._is_closed, _PATIENCE)
 
     def _run(self) -> None:
         """Open and close the port, and accept. Nobody else touches the socket that listens."""
@@ -183,6 +184,8 @@ class FaultProxy:
                 self._accept()
         self._socket.close()
         self._end_connections()
+        with self._is_settled:
+            self._is_settled.notify_all()
 
     def _open_or_close(self) -> None:
         asked = self._asked
@@ -307,6 +310,8 @@ class _Connection:
             while True:
                 request, unread = self._read(unread)
                 self._answer(request)
+                if request.is_last:
+                    break
         except _Reset:
             reset = True
         except (_Gone, OSError, h11.ProtocolError):
@@ -378,6 +383,7 @@ class _Connection:
                     head.target.decode("ascii"),
                     list(head.headers),
                     body,
+                    is_last=parser.their_state is h11.MUST_CLOSE,
                 )
                 return request, parser.trailing_data[0]
             else:
