@@ -24,6 +24,29 @@ access = logging.getLogger("heksher.service.access")
 _DRAIN = 2.0
 
 
+def _announced(scope: Scope) -> tuple[int, bool]:
+    """The length that a body is said to have, and whether the server lets no more through."""
+    length, is_bounded = 0, _is_http_1(scope)
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            # More digits than any length has are as good as the first of them.
+            length = int(value[:30])
+        elif name == b"transfer-encoding":
+            is_bounded = False
+    return length, is_bounded
+
+
+def _closing(scope: Scope) -> dict[str, str]:
+    """Headers of an answer that is given before the body was read: what is left of it is not."""
+    _, is_bounded = _announced(scope)
+    # HTTP/2 ends a stream without ending the connection.
+    return {} if is_bounded or not _is_http_1(scope) else {"Connection": "close"}
+
+
+def _is_http_1(scope: Scope) -> bool:
+    return str(scope["http_version"]).startswith("1")
+
+
 class TokenRequired:
     """Lets only requests with one of some tokens through.
 
@@ -40,9 +63,8 @@ class TokenRequired:
         if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
             await self._app(scope, receive, send)
             return
-        response = json_response(
-            {"detail": "Unauthorized"}, 401, {"WWW-Authenticate": 'Bearer realm="heksher"'}
-        )
+        headers = {"WWW-Authenticate": 'Bearer realm="heksher"', **_closing(scope)}
+        response = json_response({"detail": "Unauthorized"}, 401, headers)
         await response(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
@@ -68,18 +90,6 @@ class _TooLong(Exception):
     """A body goes on after the limit."""
 
 
-def _announced(scope: Scope) -> tuple[int, bool]:
-    """The length that a body is said to have, and whether the server lets no more through."""
-    length, is_bounded = 0, scope["http_version"].startswith("1")
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            # More digits than any length has are as good as the first of them.
-            length = int(value[:30])
-        elif name == b"transfer-encoding":
-            is_bounded = False
-    return length, is_bounded
-
-
 class BodyLimit:
     """Answers 413 to a request whose body is longer than *limit* bytes, announced or not."""
 
@@ -99,18 +109,22 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         length = 0
-        started = False
+        is_read = started = False
 
         async def counted() -> Message:
-            nonlocal length
+            nonlocal length, is_read
             message = await receive()
             length += len(message.get("body", b""))
             if length > self._limit and not started:
                 raise _TooLong
+            is_read = not message.get("more_body", False)
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
+            if not started and not is_read:
+                closing = Headers(_closing(scope)).raw
+                message = {**message, "headers": [*message["headers"], *closing]}
             started = True
             await send(message)
 
@@ -121,7 +135,7 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = json_response({"detail": f"the body is longer than {self._limit} bytes"}, 413)
-        if scope["http_version"].startswith("1"):
+        if _is_http_1(scope):
             response.headers["Connection"] = "close"
         await send(
             {
