@@ -95,7 +95,7 @@ def test_killing_the_service_loses_nothing_on_sqlite(
                 pool.submit(acknowledged.write_until_the_end, client, url, f"s{kill}_{writer}")
                 for writer in range(_WRITERS)
             ]
-            for _ in range(chance.randrange(1, 16)):
+            for _ in range(chance.randrange(1, 9)):
                 assert acknowledged.news.acquire(timeout=DEADLINE)
             process.kill()
             process.join(DEADLINE)
