@@ -31,6 +31,10 @@ _CONNECTIONS = 10
 # Seconds that a writer stands in PostgreSQL's queue for the tables; see ``_lock_tables``.
 _IN_QUEUE = 0.2
 
+# Seconds after which PostgreSQL ends a writer that does nothing: a process that stands still, or whose
+# machine is gone, keeps nobody out for ever.
+_STANDSTILL = 30.0
+
 # "heksher" as a number: the advisory lock of those that write, create or migrate.
 _LOCK = int.from_bytes(b"heksher", "big")
 
@@ -144,8 +148,7 @@ def _postgresql(url: sa.URL) -> Database:
     shown = url.set(drivername="postgresql", query=place).render_as_string(hide_password=True)
     alone = (
         f"BEGIN ISOLATION LEVEL READ COMMITTED; {_wait_for_locks(PATIENCE)}; "
-        # A process that stands still, or whose machine is gone, keeps nobody out for ever.
-        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(PATIENCE)}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_STANDSTILL)}; "
         f"SELECT pg_advisory_xact_lock({_LOCK})"
     )
     return Database(
