@@ -220,6 +220,9 @@ class Updater:
             names = self._served.known_names()
             fetched = await self._query(names, filters, {}, may_be_unknown=False)
             assert fetched is not None
+            for name in sorted(set(names) - fetched.answered):
+                error = InvalidResponseError("the answer to the query tells nothing of it")
+                self._served.note_unusable(name, error)
         if fetched.sections:
             async with self._publishing():
                 await self._publish(fetched.sections, features, tracking)

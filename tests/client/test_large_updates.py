@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -219,6 +220,29 @@ def test_a_section_that_was_broken_once_is_reported_no_longer(scene: Scene) -> N
             await client.reload()
             assert not client.status.rejected_rules
             assert many.settings[1].get(environment="dev", user="jim") == 101
+
+    scene.run(body)
+
+
+def test_a_setting_of_which_an_answer_tells_nothing_is_reported_until_one_does(
+    scene: Scene,
+) -> None:
+    many = Many(scene, 2)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.add_rule("s0", 5, user="ann")
+            section = {"default_value": 0, "rules": scene.service.rules["s0"]}
+            partial = Response(200, {}, json.dumps({"settings": {"s0": section}}).encode())
+            # The features, the query, the list of settings, and the query once more.
+            scene.service.faults = [None, partial, None, partial]
+            await client.reload()
+            assert many.settings[0].get(environment="dev", user="ann") == 5
+            assert many.settings[1].get(environment="dev", user="jim") == 101
+            (rejected,) = client.status.rejected_rules
+            assert (rejected.setting, rejected.rule_id) == ("s1", None)
+            await client.reload()
+            assert not client.status.rejected_rules
 
     scene.run(body)
 
