@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -52,10 +52,21 @@ def _answer(connection: socket.socket) -> tuple[int, bytes]:
     return int(head.split()[1]), body
 
 
-def _repeat(step: Callable[[], None]) -> None:
-    """Until it raises; not without end."""
-    for _ in range(5000):
-        step()
+def _send_gigabytes(connection: socket.socket, chunk: bytes) -> None:
+    """More than anybody reads in a few seconds, and not without end."""
+    for _ in range(20 * 2**30 // len(chunk)):
+        connection.sendall(chunk)
+
+
+def _wait_until_refused(service: ServiceProcess) -> None:
+    """Until nobody listens any more, which the end of the process bounds."""
+    while True:
+        try:
+            _connect(service).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:  # it was in the queue of those that are not accepted any more
+            continue
 
 
 # --- the environment ------------------------------------------------------------------------------
@@ -144,7 +155,7 @@ def test_a_body_without_end_is_not_read_for_ever(
             "transfer-encoding: chunked\r\n\r\n".encode()
         )
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            _repeat(lambda: connection.sendall(chunk))
+            _send_gigabytes(connection, chunk)
 
 
 # --- logs -----------------------------------------------------------------------------------------
@@ -228,8 +239,7 @@ def test_requests_under_way_are_finished(service: ServiceProcess, number: signal
         assert connection.recv(100).startswith(b"HTTP/1.1 100")  # it is under way
         assert service.process is not None
         service.process.send_signal(number)
-        with pytest.raises(ConnectionRefusedError):  # nothing new is begun
-            _repeat(lambda: _connect(service).close())
+        _wait_until_refused(service)  # nothing new is begun
         connection.sendall(body)
         status, answer = _answer(connection)
     assert (status, json.loads(answer)) == (200, {"outcome": "created"})
