@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -156,24 +156,26 @@ def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool =
     """
     merged((), features)  # a bad name is found before a file is created
     found = database_of(database)
-    try:
+    with ExitStack() as undo, _refusing(found):
+        undo.callback(found.engine.dispose)
         with _begun(found, found.begin_opening) as connection:
             opening.prepare(connection, in_memory=found.in_memory, migrate=migrate)
         storage = Storage(found)
+        undo.callback(storage.close)
         with storage.reading() as reader:
-            is_complete = merged(reader.features(), features) == reader.features()
-        if not is_complete:
+            stored = reader.features()
+        if merged(stored, features) != stored:
             with storage.writing() as writer:
                 writer.put_features(merged(writer.features(), features))
-    except DBAPIError as error:
-        found.engine.dispose()
-        raise CannotStartError(
-            f"cannot open the database {found.shown}: {failures.reason_of(error)}"
-        ) from error
-    except (DatabaseUnavailable, MetAnotherTransaction) as error:
-        found.engine.dispose()
-        raise CannotStartError(f"cannot open the database {found.shown}: {error}") from error
-    except CannotStartError:
-        found.engine.dispose()
-        raise
+        undo.pop_all()
     return storage
+
+
+@contextmanager
+def _refusing(database: Database) -> Generator[None]:
+    """Turn what a database's errors are at the start into one."""
+    try:
+        yield
+    except (DBAPIError, DatabaseUnavailable, MetAnotherTransaction) as error:
+        reason = failures.reason_of(error) if isinstance(error, DBAPIError) else error
+        raise CannotStartError(f"cannot open the database {database.shown}: {reason}") from error
