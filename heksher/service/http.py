@@ -27,6 +27,7 @@ from heksher.service.errors import (
 )
 from heksher.service.wire_json import Json
 
+_Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer", Response, Response | None)
 
 # Where the routes of the protocol live.
@@ -62,14 +63,7 @@ class Call:
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter, false when it is missing."""
-        if name not in self.query:
-            return False
-        text = self.query[name].lower()
-        if text in _TRUE:
-            return True
-        if text in _FALSE:
-            return False
-        raise malformed(f"{name} must be true or false")
+        return flag(self.query, name)
 
     def name(self) -> str:
         """The name in the path. Any text, but none that a database could not look up."""
@@ -90,10 +84,22 @@ class Call:
             raise malformed("the id of a rule is a number") from error
 
 
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """A boolean parameter of *query*, false when it is missing."""
+    if name not in query:
+        return False
+    text = query[name].lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise malformed(f"{name} must be true or false")
+
+
 Handler: TypeAlias = Callable[[Call], Response]
 
-# One that runs in the event loop and waits for nothing; None: it takes a worker thread.
-AtOnce: TypeAlias = Callable[[Call], Response | None]
+# One that runs in the event loop, waits for nothing and reads no body; None: it takes a handler.
+AtOnce: TypeAlias = Callable[[Request], Response | None]
 
 
 class Resource:
@@ -115,6 +121,12 @@ class Resource:
         handler = self._handlers.get(request.method)
         if handler is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._handlers))})
+        at_once = self._at_once.get(request.method)
+        if at_once is not None:
+            response = _answer(at_once, request)
+            if response is not None:
+                await response(scope, receive, send)
+                return
         try:
             body = await request.body()
         except ClientDisconnect:
@@ -126,10 +138,7 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        at_once = self._at_once.get(request.method)
-        response = None if at_once is None else _answer(at_once, call)
-        if response is None:
-            response = await _answer_in_thread(handler, call)
+        response = await _answer_in_thread(handler, call)
         if "location" in response.headers:  # of what this application has, below its own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
@@ -142,7 +151,7 @@ async def _answer_in_thread(handler: Handler, call: Call) -> Response:
     return _unavailable()
 
 
-def _answer(handler: Callable[[Call], _Answer], call: Call) -> _Answer | Response:
+def _answer(handler: Callable[[_Request], _Answer], call: _Request) -> _Answer | Response:
     for _ in range(_TRIES):
         try:
             return handler(call)

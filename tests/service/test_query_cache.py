@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 from databases import KeptDatabase, kept_on_postgresql
 from service_process import DEADLINE, ServiceProcess
+from starlette.requests import Request
 from starlette.responses import Response
 
 from heksher.service.errors import DatabaseUnavailable, Refusal
@@ -170,14 +172,22 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     opened.close()
 
 
-def asked(tag: str | None = None, **parameters: str) -> Call:
+def asked(tag: str | None = None, **parameters: str) -> Request:
     """A query as it arrives."""
-    return Call({}, parameters, [] if tag is None else [tag], None, b"")
+    headers = [] if tag is None else [(b"if-none-match", tag.encode())]
+    query_string = urlencode(parameters).encode()
+    return Request({"type": "http", "query_string": query_string, "headers": headers})
 
 
-def ask(query: Query, call: Call) -> Response:
+def ask(query: Query, request: Request) -> Response:
     """The answer, as an application gives it."""
-    return query.get_at_once(call) or query.get(call)
+    return query.get_at_once(request) or in_thread(query, request)
+
+
+def in_thread(query: Query, request: Request) -> Response:
+    """The answer of a worker thread."""
+    tags = request.headers.getlist("if-none-match")
+    return query.get(Call({}, request.query_params, tags, None, b""))
 
 
 def values(body: bytes) -> dict[int, int]:
@@ -215,7 +225,7 @@ def test_the_database_is_read_once_for_a_question(
         asked(settings="b,a,b", context_filters="theme:*,user:(y,x,y)"),
         asked(settings="b,a", context_filters="theme:*,user:(y,x)", include_metadata="no"),
     ]
-    bodies = {ask(query, call).body for call in same}
+    bodies = {ask(query, request).body for request in same}
     assert [values(bytes(body)) for body in bodies] == [{1: 1, 2: 1}]
     assert len(readings) == 1
     others = [
@@ -227,23 +237,23 @@ def test_the_database_is_read_once_for_a_question(
         asked(context_filters="user:(x)"),
         asked(include_metadata="1"),
     ]
-    first = [ask(query, call).body for call in others]
+    first = [ask(query, request).body for request in others]
     assert len(readings) == 1 + len(others)
-    assert [ask(query, call).body for call in others] == first
+    assert [ask(query, request).body for request in others] == first
     assert len(readings) == 1 + len(others)
 
 
 @pytest.mark.parametrize("storage", DATABASES, indirect=True)
 def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
     query = Query(storage)
-    for call, status in (
+    for request, status in (
         (asked(settings="c"), 404),
         (asked(context_filters="user:*,user:*"), 400),
         (asked(context_filters="user"), 422),
     ):
         for _ in range(2):
             with pytest.raises(Refusal) as refused:
-                ask(query, call)
+                ask(query, request)
             assert refused.value.status == status
     with storage.writing() as writer:
         writer.add_setting(SettingRecord("c", "int", "0", "1.0", ("user",), {}, ()))
@@ -254,7 +264,7 @@ def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
 def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> None:
     query = Query(storage)
     assert query.get_at_once(asked()) is None
-    response = query.get(asked())
+    response = in_thread(query, asked())
     at_once = query.get_at_once(asked())
     assert at_once is not None
     assert (at_once.body, at_once.headers) == (response.body, response.headers)
@@ -268,7 +278,7 @@ def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> No
 @pytest.mark.parametrize("storage", ["PostgreSQL"], indirect=True)
 def test_an_event_loop_asks_no_database_over_a_network(storage: Storage) -> None:
     query = Query(storage)
-    query.get(asked())
+    in_thread(query, asked())
     assert query.get_at_once(asked()) is None
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
 from starlette.responses import Response
 
 from heksher.service import filters
 from heksher.service.errors import Refusal, malformed
-from heksher.service.http import Call
+from heksher.service.http import Call, flag
 from heksher.service.query_cache import Answer, QueryCache, Question
 from heksher.service.records import RuleRecord
 from heksher.service.routes.stored import raw
@@ -34,19 +36,20 @@ class Query:
 
     def get(self, call: Call) -> Response:
         """The settings asked for, each with the rules that pass the filters."""
-        question = _question(call)
+        question = _question(call.query)
         # Before the data, so that these are never older than what they are kept under.
         revision = self._storage.revision()
-        return _response(
-            call, self._cache.get_or_make(question, revision, lambda: self._make(question))
-        )
+        answer = self._cache.get_or_make(question, revision, lambda: self._make(question))
+        return _response(answer, call.if_none_match)
 
-    def get_at_once(self, call: Call) -> Response | None:
+    def get_at_once(self, request: Request) -> Response | None:
         """What `get` would answer, if nothing has to be waited for."""
-        question = _question(call)
+        question = _known_question(request.scope["query_string"])
         revision = self._storage.revision_at_once()
         answer = None if revision is None else self._cache.get(question, revision)
-        return None if answer is None else _response(call, answer)
+        if answer is None:
+            return None
+        return _response(answer, request.headers.getlist("if-none-match"))
 
     def _make(self, question: Question) -> Answer:
         with self._storage.reading() as reader:
@@ -73,32 +76,30 @@ class Query:
         return Answer(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
 
 
-def _question(call: Call) -> Question:
-    return _read(
-        call.query.get("settings"),
-        call.query.get("context_filters", "*"),
-        with_metadata=call.flag("include_metadata"),
-    )
-
-
-# Clients repeat themselves.
-@lru_cache(_QUESTIONS)
-def _read(names: str | None, items: str, *, with_metadata: bool) -> Question:
+def _question(parameters: Mapping[str, str]) -> Question:
+    names = parameters.get("settings")
+    with_metadata = flag(parameters, "include_metadata")
     try:
         wanted = None if names is None else filters.parse_setting_names(names)
-        listed = filters.parse_filters(items)
+        items = filters.parse_filters(parameters.get("context_filters", "*"))
     except filters.MalformedParameter as error:
         raise malformed(str(error)) from error
     return Question(
         None if wanted is None else tuple(sorted(set(wanted))),
-        None if listed is None else tuple(sorted(listed, key=lambda item: item.feature)),
+        None if items is None else tuple(sorted(items, key=lambda item: item.feature)),
         with_metadata,
     )
 
 
-def _response(call: Call, answer: Answer) -> Response:
+# Clients repeat themselves, and reading takes longer than all else.
+@lru_cache(_QUESTIONS)
+def _known_question(query_string: bytes) -> Question:
+    return _question(QueryParams(query_string))
+
+
+def _response(answer: Answer, if_none_match: Sequence[str]) -> Response:
     headers = {"ETag": answer.tag}
-    if _names_tag(call.if_none_match, answer.tag):
+    if _names_tag(if_none_match, answer.tag):
         return Response(status_code=304, headers=headers)
     return Response(answer.body, headers=headers, media_type="application/json")
 
