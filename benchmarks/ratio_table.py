@@ -25,6 +25,7 @@ MODULES = (
     "publish",
     "refresh",
     "start_up",
+    "service",
     "import_time",
 )
 
@@ -143,6 +144,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--quick",
         action="store_true",
         help="few rounds and small tables: to see that everything runs, not to learn anything",
+    )
+    group.addoption(
+        "--postgresql", metavar="URL", help="an empty database, for the service's benchmarks"
     )
     group.addoption("--save", type=Path, metavar="FILE", help="write the table as JSON, too")
 
