@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from postgres import PostgresServer
 
 _SCRIPT = (Path(__file__).parent / "original_schema.sql").read_text(encoding="utf-8")
+_PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 
 
 @pytest.fixture
@@ -106,13 +108,14 @@ def test_a_migrated_database_is_like_a_new_one(
 
 
 def test_our_additions_can_be_removed(postgres_server: PostgresServer, original: str) -> None:
+    """As the page for operators says."""
+    [removal] = re.findall(r"```sql\n(.*?)```", _PAGE.read_text(encoding="utf-8"), re.DOTALL)
     with postgres_server.connect(original) as connection:
         before = _catalog(connection)
         with _opened(postgres_server.url(original)):
             pass
         assert _catalog(connection) != before
-        connection.execute("DROP FUNCTION heksher_count_change CASCADE")
-        connection.execute("DROP TABLE heksher_revision, heksher_version")
+        connection.execute(removal.encode())
         assert _catalog(connection) == before
 
 
