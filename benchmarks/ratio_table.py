@@ -194,6 +194,9 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line)
     missed = [row.shape for row in ratios.rows if row.met is False]
     terminalreporter.write_line("")
-    terminalreporter.write_line(
-        f"missed: {'; '.join(missed)}" if missed else "All targets are met."
-    )
+    if missed:
+        terminalreporter.write_line(f"missed: {'; '.join(missed)}")
+    elif {"failed", "error"} & terminalreporter.stats.keys():
+        terminalreporter.write_line("Not everything was measured.")
+    else:
+        terminalreporter.write_line("All targets are met.")

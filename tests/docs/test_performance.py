@@ -40,34 +40,51 @@ def test_the_benchmarks_run_and_end_with_one_table(tmp_path: Path) -> None:
     assert shapes[-1].startswith("import heksher")
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
-    asked: bool, tmp_path: Path
-) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["ratio_table"]\n')
+def run_benchmark(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark of one's own, with what makes the table."""
+    (folder / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
+    (folder / "conftest.py").write_text('pytest_plugins = ["ratio_table"]\n')
     for module in ("ratio_table.py", "interleaved.py"):
-        (tmp_path / module).write_text((ROOT / "benchmarks" / module).read_text())
-    (tmp_path / "look_up.py").write_text(
-        "def test_a_row(ratios):\n    ratios.add('something', [3.0], [2.0], at_most=1.4)\n"
-    )
-    saved = tmp_path / "results" / "some.json"
-    options = ["--save", str(saved), *(["--check-targets"] if asked else [])]
-    done = subprocess.run(
+        (folder / module).write_text((ROOT / "benchmarks" / module).read_text())
+    (folder / "look_up.py").write_text(source)
+    return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+ROW = "def test_a_row(ratios):\n    ratios.add('something', [3.0], [2.0], at_most={at_most})\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
+    asked: bool, tmp_path: Path
+) -> None:
+    saved = tmp_path / "results" / "some.json"
+    options = ["--save", str(saved), *(["--check-targets"] if asked else [])]
+    done = run_benchmark(tmp_path, ROW.format(at_most=1.4), *options)
     assert done.returncode == (1 if asked else 0), done.stdout + done.stderr
     assert re.search(
         r"^\| something \| 3.00 ns \| 2.00 ns \| 1.50 +\| at most 1.4 \| NO ", done.stdout, re.M
     )
     assert "missed: something\n" in done.stdout
     assert [row["shape"] for row in json.loads(saved.read_text())["rows"]] == ["something"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_benchmark_that_breaks_is_not_taken_for_one_that_met_its_target(
+    breaks: bool, tmp_path: Path
+) -> None:
+    source = ROW.format(at_most=2) + "\n\ndef test_other():\n    assert 1 == {}\n"
+    done = run_benchmark(tmp_path, source.format(2 if breaks else 1))
+    assert ("All targets are met." in done.stdout) is not breaks, done.stdout + done.stderr
+    assert ("Not everything was measured." in done.stdout) is breaks
 
 
 def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
