@@ -5,6 +5,8 @@ Knows neither the command line nor what the application does.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import socket
@@ -54,6 +56,7 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
         ws="none",  # what would speak WebSocket logs headers
         timeout_graceful_shutdown=grace,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = _Server(config, url or _url(listener))
 
     # Also before uvicorn puts the same handler there, and after it took it away.
@@ -61,6 +64,11 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
     return 0 if server.started or server.should_exit else 1
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """All but a traceback for each request that the end cuts off; one line says how many there are."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _url(listener: socket.socket) -> str:

@@ -149,6 +149,29 @@ def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None
         assert service.process.wait(DEADLINE) == 0
 
 
+def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "heksher", "serve", "--port", "0", "--shutdown-timeout", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = httpx.URL(process.stdout.readline().removeprefix("heksher service on ").rstrip())
+        assert url.port is not None
+        with socket.create_connection((url.host, url.port)) as in_body:
+            in_body.sendall(
+                b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+                b"expect: 100-continue\r\n\r\n"
+            )
+            assert in_body.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the body now
+            process.terminate()
+            _, log = process.communicate(timeout=DEADLINE)
+    assert "Cancel 1 running task(s)" in log
+    assert "Traceback" not in log
+    assert process.returncode == 0
+
+
 def test_the_token(service: ServiceProcess) -> None:
     url = service.start(api_token="s3cret-é")
     assert service.get("/settings") == {"settings": []}
