@@ -63,7 +63,10 @@ def run() -> int:
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         ended_by.append(number)
-        # As Ctrl-C: that is what event loops know how to end by.
+        # As Ctrl-C: that is what event loops know how to end by. A shell has its jobs in the background
+        # ignore that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     # SIGHUP: the terminal was closed. Not every system has it.

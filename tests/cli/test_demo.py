@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,22 @@ import pytest
 PATIENCE = 60.0
 
 
-def start_demo(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
+@pytest.fixture(autouse=True)
+def _as_in_the_foreground() -> Iterator[None]:
+    """What a shell has its jobs in the background ignore, their children ignore as well."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def start_demo(
+    tmp_path: Path, ignoring: signal.Signals | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    if ignoring is not None:  # for those who are started meanwhile
+        signal.signal(ignoring, signal.SIG_IGN)
     return subprocess.Popen(
         [sys.executable, "-m", "heksher", "demo"],
         stdin=subprocess.DEVNULL,
@@ -60,21 +76,27 @@ def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "after"),
+    ("number", "status", "after", "ignoring"),
     [
-        (signal.SIGINT, 130, "The service"),
-        (signal.SIGINT, 130, "asyncio"),
-        (signal.SIGINT, 130, "trio"),
-        (signal.SIGINT, 130, "threads"),
-        (signal.SIGTERM, 143, "asyncio"),
-        (signal.SIGHUP, 129, "trio"),
+        (signal.SIGINT, 130, "The service", None),
+        (signal.SIGINT, 130, "asyncio", None),
+        (signal.SIGINT, 130, "trio", None),
+        (signal.SIGINT, 130, "threads", None),
+        (signal.SIGTERM, 143, "asyncio", None),
+        (signal.SIGTERM, 143, "asyncio", signal.SIGINT),  # as a shell's job in the background
+        (signal.SIGTERM, 143, "trio", signal.SIGINT),
+        (signal.SIGHUP, 129, "trio", None),
     ],
     ids=lambda value: str(value).replace(" ", "-"),
 )
 def test_a_demo_that_is_interrupted_leaves_nothing(
-    tmp_path: Path, number: signal.Signals, status: int, after: str
+    tmp_path: Path,
+    number: signal.Signals,
+    status: int,
+    after: str,
+    ignoring: signal.Signals | None,
 ) -> None:
-    demo = start_demo(tmp_path)
+    demo = start_demo(tmp_path, ignoring)
     assert demo.stdout is not None
     first = line = demo.stdout.readline()
     while not line.startswith(after):
