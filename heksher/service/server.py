@@ -18,6 +18,9 @@ from starlette.types import ASGIApp
 
 from heksher.service.errors import CannotStartError
 
+# Connections that the kernel keeps until they are accepted.
+_WAITING = 2048
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on *host* and *port*, 0 being any free port.
@@ -33,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # elsewhere this would let two servers have one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(_WAITING)
     except (OSError, OverflowError, UnicodeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -53,6 +56,9 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
         log_config=None,  # what is logged goes where the process sends it, and not to stdout
         access_log=False,
         lifespan="on",
+        # How many asyncio accepts at a time. It goes on to that number without a file descriptor left,
+        # too, and logs each try.
+        backlog=1,
         ws="none",  # what would speak WebSocket logs headers
         timeout_graceful_shutdown=grace,
     )
@@ -90,5 +96,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            for listener in sockets or ():
+                listener.listen(_WAITING)  # again: the kernel got the backlog above as well
             sys.stdout.write(f"heksher service on {self._url}\n")
             sys.stdout.flush()

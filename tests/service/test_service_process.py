@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -169,6 +170,35 @@ def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
             _, log = process.communicate(timeout=DEADLINE)
     assert "Cancel 1 running task(s)" in log
     assert "Traceback" not in log
+    assert process.returncode == 0
+
+
+def test_more_connections_than_it_may_have() -> None:
+    """They wait, and it says so once a second, not thousands of times."""
+    command = [sys.executable, "-m", "heksher", "serve", "--port", "0"]
+    with (
+        subprocess.Popen(
+            ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        assert process.stdout is not None and process.stderr is not None
+        url = httpx.URL(process.stdout.readline().removeprefix("heksher service on ").rstrip())
+        assert url.port is not None
+        with ExitStack() as connections:
+            for _ in range(100):
+                connections.enter_context(socket.create_connection((url.host, url.port)))
+            while "out of system resource" not in process.stderr.readline():
+                assert process.poll() is None
+        health = httpx.get(f"{url}/api/health", trust_env=False, timeout=DEADLINE)
+        assert health.status_code == 200
+        process.terminate()
+        _, log = process.communicate(timeout=DEADLINE)
+    assert log.count("out of system resource") < 100
     assert process.returncode == 0
 
 
