@@ -76,9 +76,28 @@ def make_getter(setting: Setting[T]) -> Getter[T]:
     return _GenericGetter(setting)
 
 
+class _QualifiedName(str):
+    """The name of a ``get``. As pickle prints it, and cannot be told otherwise, it says what to do.
+
+    Functions are pickled as names, and nothing of theirs is asked before. Errors of calls take the name
+    as it is.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self[:]} (it is of this process, as is its setting; have the other process import the "
+            "module that makes the setting, and call get there)"
+        )
+
+    def __format__(self, spec: str) -> str:
+        return format(self[:], spec)
+
+
 def _describe(function: Callable[..., Any], setting: Setting[Any]) -> None:
     features = setting.configurable_features
-    function.__qualname__ = f"Setting({setting.name!r}).get"
+    function.__qualname__ = _QualifiedName(f"Setting({setting.name!r}).get")
     function.__module__ = __name__
     function.__doc__ = (
         f"Return the value of the setting {setting.name!r} in the context that the arguments and the "

@@ -440,7 +440,15 @@ def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
 
 
 @pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
-def test_a_get_cannot_be_pickled_and_the_error_names_the_setting(features: list[str]) -> None:
+def test_a_get_cannot_be_pickled_and_the_error_says_what_to_do(features: list[str]) -> None:
     setting = Setting("ttl", int, features, 60)
-    with pytest.raises(Exception, match=r"Setting\('ttl'\)\.get"):
+    with pytest.raises(
+        pickle.PicklingError,
+        match=r"Setting\('ttl'\)\.get .*have the other process import the module",
+    ):
         pickle.dumps(setting.get)
+    # Elsewhere the name is the name.
+    assert f"{setting.get.__qualname__}" == "Setting('ttl').get"
+    assert repr(setting.get).startswith("<function Setting('ttl').get")
+    with pytest.raises(TypeError, match=r"^Setting\('ttl'\)\.get\(\) takes"):
+        setting.get("jim")
