@@ -145,8 +145,11 @@ class Connection:
 
 @contextmanager
 def started(*command: str) -> Generator[Server]:
-    """Run a server of Python's."""
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    """Run a server of Python's. It finds what is found here, whatever the interpreter's options."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         with process.stdout:
