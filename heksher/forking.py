@@ -32,7 +32,8 @@ class Forkable(Protocol):
 
 
 #: Held around what must be done as a whole before a process forks: the locks that other libraries
-#: take meanwhile would never be given back in the child. Taken before any other lock.
+#: take meanwhile would never be given back in the child. Nobody takes it who holds one of those that
+#: a fork takes.
 whole = threading.RLock()
 # Reentrant, since the garbage collector may run anything while it is held.
 _lock = threading.RLock()

@@ -404,7 +404,7 @@ class Refuse(Fault):
     asks_service = False
     seconds: _Seconds = math.inf
 
-    def steps(self, answer: Answer) -> Iterator[Step]:  # noqa: ARG002
+    def steps(self, answer: Answer) -> Iterator[Step]:  # noqa: ARG002 (there is none)
         yield End.RESET
 
 
