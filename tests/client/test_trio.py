@@ -138,34 +138,3 @@ async def test_the_client_runs_in_a_nursery_of_the_callers(
     assert client.status.state is ClientState.CLOSED
     assert registry.main() is None
     assert ttl.get(user="jim") == 5
-
-
-@pytest.mark.parametrize("method", ["set_as_main", "run", "reload", "ping", "aclose"])
-@pytest.mark.parametrize("checkpoints", range(25))
-async def test_a_caller_that_is_cancelled_leaves_the_client_usable_or_closed(
-    method: str, checkpoints: int, service: ScriptedService
-) -> None:
-    ttl = Setting("cache_ttl", int, ["user"], 60)
-    service.add_rule("cache_ttl", 5, user="jim")
-    leftovers = Leftovers()
-    client = make_client(service)
-    if method in ("reload", "aclose"):
-        await client.set_as_main()
-    async with trio.open_nursery() as nursery:
-
-        async def cancel_later() -> None:
-            for _ in range(checkpoints):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(cancel_later)
-        await getattr(client, method)()
-    if client.status.state is not ClientState.CLOSED:
-        await client.set_as_main()
-        await client.reload()
-        assert ttl.get(user="jim") == 5
-    await client.aclose()
-    await trio.testing.wait_all_tasks_blocked()
-    assert not leftovers.found()
-    assert registry.main() is None
-    assert client.status.state is ClientState.CLOSED
