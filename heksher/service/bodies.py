@@ -28,8 +28,16 @@ from heksher.service.wire_types import WireType
 _MAX_VERSION_DIGITS = 4300
 
 
-def read_object(body: bytes, content_type: str | None) -> dict[str, Json]:
+def read_object(
+    body: bytes, content_type: str | None, *, unique_keys: bool = True
+) -> dict[str, Json]:
     """The fields of a JSON body; a list of pairs will do.
+
+    Args:
+        body: as it came.
+        content_type: the header, if there was one.
+        unique_keys: whether to refuse a body in which an object, at any depth, has a key twice;
+            else the last counts.
 
     Raises:
         Refusal: 422 or 400.
@@ -37,9 +45,10 @@ def read_object(body: bytes, content_type: str | None) -> dict[str, Json]:
     if content_type and not _is_json(content_type):
         raise malformed("the body must be JSON, and its content type application/json")
     try:
-        value = wire_json.read(body)
+        value = wire_json.read(body, unique_keys=unique_keys)
     except wire_json.Malformed as error:
-        raise malformed(f"the body is no JSON: {error}") from error
+        place = error.path.removeprefix(".") or "the body"
+        raise malformed(f"{place}: {error.what}") from error
     except wire_json.Unreadable as error:
         raise Refusal(400, body={"detail": "There was an error parsing the body"}) from error
     return _mapping(value, "the body")
@@ -135,13 +144,15 @@ def check_storable(value: Json, field: str, *, is_metadata: bool = False) -> Non
     try:
         wire_json.check_storable(value, is_metadata=is_metadata)
     except wire_json.Malformed as error:
-        raise malformed(f"{field}: {error}") from error
+        raise malformed(f"{field}{error.path}: {error.what}") from error
 
 
 def metadata(fields: dict[str, Json]) -> dict[str, Json]:
     """The field ``metadata``, in the form in which it is kept; empty when it is left out."""
     given = _mapping(fields.get("metadata", {}), "metadata")
-    return {metadata_key(key): _metadata_value(item, "metadata") for key, item in given.items()}
+    return {
+        metadata_key(key): _metadata_value(item, f"metadata.{key}") for key, item in given.items()
+    }
 
 
 def metadata_key(key: str) -> str:
@@ -161,13 +172,12 @@ def _metadata_value(value: Json, what: str) -> Json:
 
 def conditions(fields: dict[str, Json]) -> dict[str, str]:
     """The field ``feature_values`` of a new rule: at least one condition."""
+    given = _mapping(required(fields, "feature_values"), "feature_values")
     found = {
         _matching(feature, "each feature of feature_values", is_feature_name, WORD_RULE): _matching(
-            wanted, "each value of feature_values", is_condition_value, WORD_RULE
+            wanted, f"feature_values.{feature}", is_condition_value, WORD_RULE
         )
-        for feature, wanted in _mapping(
-            required(fields, "feature_values"), "feature_values"
-        ).items()
+        for feature, wanted in given.items()
     }
     if not found:
         raise malformed("feature_values must not be empty")

@@ -23,7 +23,7 @@ class RepeatedFeature(ValueError):
     """A filter names a feature twice; ``feature`` is its name."""
 
     def __init__(self, feature: str) -> None:
-        super().__init__(f"context name repeated in context filter: {feature}")
+        super().__init__(f"context_filters: the feature {feature} is given twice")
         self.feature = feature
 
 

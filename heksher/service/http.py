@@ -57,9 +57,9 @@ class Call:
     content_type: str | None
     body: bytes
 
-    def fields(self) -> dict[str, Json]:
+    def fields(self, *, unique_keys: bool = True) -> dict[str, Json]:
         """The fields of the JSON body."""
-        return bodies.read_object(self.body, self.content_type)
+        return bodies.read_object(self.body, self.content_type, unique_keys=unique_keys)
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter, false when it is missing."""

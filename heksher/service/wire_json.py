@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 
 # What json.loads makes. Any, and not a recursive union: bodies come from strangers and every field
@@ -28,17 +30,27 @@ class Unreadable(Exception):
 
 
 class Malformed(Exception):
-    """A text is no JSON, or a value is none that can be kept."""
+    """A text is no JSON, or a part of a value is none that is taken.
+
+    Attributes:
+        what: what is wrong.
+        path: how to get from the value to that part, like ``.key[0]``; empty without a part.
+    """
+
+    def __init__(self, what: str, path: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path = path or ""
 
 
-def read(body: bytes) -> Json:
+def read(body: bytes, *, unique_keys: bool = False) -> Json:
     """Parse a body in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
-    Of duplicate keys the last wins. NaN and the infinities are read, for ``check_storable`` to
-    refuse them where they matter.
+    Of duplicate keys the last wins, unless keys are to be unique. NaN and the infinities are read,
+    for ``check_storable`` to refuse them where they matter.
 
     Raises:
-        Malformed: a syntax error.
+        Malformed: a syntax error, or a key that is not unique.
         Unreadable: everything else.
     """
     try:
@@ -48,12 +60,26 @@ def read(body: bytes) -> Json:
     # Before parsing, and not by what Python's recursion allows: that differs from one to the next.
     if _nests_deeper_than(text, MAX_DEPTH):
         raise Unreadable
+    repetitive: list[tuple[Json, str]] = []
+
+    def unique(pairs: list[tuple[str, Json]]) -> Json:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repetitive.append((found, counts.most_common(1)[0][0]))
+        return found
+
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique if unique_keys else None)
     except json.JSONDecodeError as error:
-        raise Malformed(str(error)) from error
+        raise Malformed(f"not JSON: {error}") from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than int() takes
         raise Unreadable from error
+    if repetitive:
+        # The last one: any other may have lost its place to a namesake in an object around it.
+        part, key = repetitive[-1]
+        raise Malformed(f"the key {key!r} is given twice", _path(value, part))
+    return value
 
 
 # A string, also one that does not end, or a bracket.
@@ -86,10 +112,22 @@ def is_object(value: Json) -> TypeGuard[dict[str, Json]]:
     return isinstance(value, dict)
 
 
-def _children(value: Json) -> list[Json]:
+def _children(value: Json) -> Iterable[tuple[str | int, Json]]:
     if is_object(value):
-        return list(value.values())
-    return value if is_list(value) else []
+        return value.items()
+    return enumerate(value) if is_list(value) else ()
+
+
+def _path(value: Json, part: Json) -> str | None:
+    """How to get from *value* to *part* of it, the object itself; None: it is not in there."""
+    if value is part:
+        return ""
+    for key, child in _children(value):
+        rest = _path(child, part)
+        if rest is not None:
+            plain = isinstance(key, str) and key.isidentifier()
+            return f".{key}{rest}" if plain else f"[{key!r}]{rest}"
+    return None
 
 
 def check_storable(value: Json, *, is_metadata: bool = False) -> None:
@@ -99,21 +137,29 @@ def check_storable(value: Json, *, is_metadata: bool = False) -> None:
     U+0000.
 
     Raises:
-        Malformed: saying what was found.
+        Malformed: saying what was found, and where.
     """
-    if isinstance(value, str):
-        _check_text(value, is_metadata)
-    elif isinstance(value, int):
-        if not is_storable_integer(value):
-            raise Malformed("an integer does not fit into 64 bits")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Malformed("NaN and infinities are no JSON numbers")
-    elif is_object(value):
-        for key in value:
-            _check_text(key, is_metadata)
-    for child in _children(value):
-        check_storable(child, is_metadata=is_metadata)
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        problem = _problem(part, is_metadata)
+        if problem is not None:
+            raise Malformed(problem, _path(value, part))
+        parts += (child for _, child in _children(part))
+
+
+def _problem(part: Json, is_metadata: bool) -> str | None:
+    """What forbids to keep *part*, its own parts aside."""
+    if isinstance(part, str):
+        return _problem_of_text(part, is_metadata)
+    if isinstance(part, int) and not is_storable_integer(part):
+        return "an integer does not fit into 64 bits"
+    if isinstance(part, float) and not math.isfinite(part):
+        return "NaN and infinities are no JSON numbers"
+    if is_object(part):
+        problems = (_problem_of_text(key, is_metadata) for key in part)
+        return next((f"a key: {problem}" for problem in problems if problem), None)
+    return None
 
 
 def is_storable_integer(value: int) -> bool:
@@ -121,11 +167,12 @@ def is_storable_integer(value: int) -> bool:
     return _MIN_INTEGER <= value <= _MAX_INTEGER
 
 
-def _check_text(text: str, is_metadata: bool) -> None:
+def _problem_of_text(text: str, is_metadata: bool) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise Malformed("a text holds a lone surrogate")
+        return "a text holds a lone surrogate"
     if is_metadata and "\0" in text:
-        raise Malformed("metadata cannot hold U+0000")
+        return "metadata cannot hold U+0000"
+    return None
 
 
 def write(value: Json) -> str:

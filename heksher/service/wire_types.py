@@ -198,7 +198,8 @@ def _parse_innermost(text: str) -> WireType:
     unique: dict[_Key, None] = {}
     for option in options:
         if not isinstance(option, str | int | float):
-            raise InvalidType(f"{option!r} is no option: text, number or boolean")
+            # Without the option: it may nest deeper than repr() goes.
+            raise InvalidType("each option must be a text, a number or a boolean")
         unique.setdefault(_key(option))
     return _CLASSES[match[1]](frozenset(unique))
 

@@ -135,6 +135,26 @@ def test_fields_of_any_kind(
         assert field in answer.body.decode()
 
 
+def _given_twice(field: str, body: dict[str, Any]) -> bytes:
+    return json.dumps({"\0": body[field], **body}).replace('"\\u0000"', f'"{field}"', 1).encode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), _BODIES, ids=[f"{row[0]} {row[1]}" for row in _BODIES]
+)
+def test_fields_that_are_given_twice(
+    database: Database, method: str, path: str, body: dict[str, Any]
+) -> None:
+    """An application may: its declarations were always read like that."""
+    for field in body:
+        answer = _answer(database, (method, path, _given_twice(field, body)))
+        if path == "/settings/declare":
+            assert answer.status == 200
+        else:
+            assert answer.status == 422
+            assert f"the key '{field}' is given twice" in answer.body.decode()
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     method=st.sampled_from(["GET", "DELETE"]),

@@ -57,12 +57,23 @@ def test_numbers_of_metadata(value: Any, normal: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [2**64, -(2**63) - 1, math.nan, math.inf, "\ud800", {"\udfff": 1}, [[{"a": [math.inf]}]]],
+    ("value", "path"),
+    [
+        (2**64, ""),
+        (-(2**63) - 1, ""),
+        (math.nan, ""),
+        (math.inf, ""),
+        ("\ud800", ""),
+        ({"\udfff": 1}, ""),
+        ([0, [{"a": [1.5, math.inf]}]], "[1][0].a[1]"),
+        ({"a": 1, "b c": {"\udfff": [2**64]}}, "['b c']"),
+        ({"a": {"\n": "\udfff"}}, ".a['\\n']"),
+    ],
 )
-def test_what_cannot_be_kept(value: Any) -> None:
-    with pytest.raises(wire_json.Malformed):
+def test_what_cannot_be_kept(value: Any, path: str) -> None:
+    with pytest.raises(wire_json.Malformed) as info:
         wire_json.check_storable(value)
+    assert info.value.path == path
 
 
 def test_nul_cannot_be_kept_in_metadata_only() -> None:
@@ -101,6 +112,31 @@ def test_encodings(encoding: str) -> None:
 def test_unreadable(body: bytes) -> None:
     with pytest.raises(wire_json.Unreadable):
         wire_json.read(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "path"),
+    [
+        (b'{"a": 1, "b": 2, "a": 1}', "a", ""),
+        (b'{"a": {"b": 1, "b": 2}, "c": 3}', "b", ".a"),
+        (b'{"a": [0, {"b c": {"d": 1, "e": 2, "e": 3}}]}', "e", ".a[1]['b c']"),
+        # What is within a part that lost its place is told of the object around it.
+        (b'{"a": {"b": 1, "b": 2}, "a": 3}', "a", ""),
+        (b'[{"\\u0061": 1, "a": 2}]', "a", "[0]"),
+        (rb'{"a": {"\ud800": 1, "\ud800": 2}}', "\ud800", ".a"),
+    ],
+)
+def test_keys_that_are_to_be_unique(body: bytes, key: str, path: str) -> None:
+    assert wire_json.read(body) == json.loads(body)
+    with pytest.raises(wire_json.Malformed) as info:
+        wire_json.read(body, unique_keys=True)
+    assert (info.value.what, info.value.path) == (f"the key {key!r} is given twice", path)
+
+
+@given(_JSON)
+def test_where_no_key_is_given_twice_nothing_is_refused(value: Any) -> None:
+    body = wire_json.write(value).encode()
+    assert repr(wire_json.read(body, unique_keys=True)) == repr(value)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"{'a': 1}", b"\0", b"01", b"{}{}"])

@@ -32,7 +32,10 @@ class Rules:
                 raise Refusal(422, f"setting not found with name {name}")
             foreign = sorted(set(conditions) - set(setting.features))
             if foreign:
-                raise Refusal(400, f"setting is not configurable at context features {foreign}")
+                raise Refusal(
+                    400,
+                    f"feature_values: setting is not configurable at context features {foreign}",
+                )
             _check_value(setting, value)
             if writer.rule_on(setting.name, conditions) is not None:
                 raise Refusal(409, "rule already exists")

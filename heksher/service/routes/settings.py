@@ -47,7 +47,8 @@ class Settings:
 
     def declare(self, call: Call) -> Response:
         """An application says how it believes a setting to be."""
-        declared = bodies.declaration(call.fields())
+        # Applications were never refused for a key given twice, and are in the field already.
+        declared = bodies.declaration(call.fields(unique_keys=False))
         with self._storage.writing() as writer:
             features = writer.features()
             stored = _declared_setting(writer, declared)
