@@ -1,0 +1,54 @@
+"""Ctrl-C ends a script at once, whatever its client waits for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import PATIENCE, Harness, ThreadHarness
+
+from heksher.backends import run_blocking
+from heksher.testing import faults
+from heksher.testing.service import LiveService
+
+PROGRAM = Path(__file__).parent.parent / "interrupted_program.py"
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.heksher_service(in_process=True, features=["user"]),
+]
+
+
+@pytest.mark.parametrize("moment", ["sleep", "start", "reload", "ping"])
+def test_ctrl_c_ends_a_script_at_once(
+    backend: Harness, moment: str, heksher_service: LiveService
+) -> None:
+    silence = faults.Delay()
+    waiting = heksher_service.faults.add(silence) if moment == "start" else None
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, backend.name, moment, heksher_service.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdin is not None and script.stdout is not None
+        try:
+            if waiting is None:
+                assert script.stdout.readline() == "started\n"
+                waiting = heksher_service.faults.add(silence)
+                script.stdin.write("\n")
+                script.stdin.flush()
+            if moment != "sleep":
+                run_blocking(ThreadHarness().until(lambda: waiting.hits))
+            script.send_signal(signal.SIGINT)
+            _, errors = script.communicate(timeout=PATIENCE)
+        finally:
+            script.kill()
+    assert script.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.startswith("Traceback")
+    assert "Exception ignored" not in errors

@@ -1,0 +1,73 @@
+"""A script that somebody ends with Ctrl-C: ``python interrupted_program.py BACKEND MOMENT URL``.
+
+BACKEND is one of the harness's. MOMENT is what the script waits for then: ``sleep``, its own work;
+``start``, ``reload`` or ``ping``, an answer that never comes. It says ``started`` once it has started,
+and waits for a line on stdin before the moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import anyio
+import trio
+
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
+
+FEATURES = ["user"]
+# Seconds; longer than whoever runs this waits.
+LONG = 3600.0
+
+ttl = Setting("cache_ttl", int, FEATURES, 60)
+
+
+def wait_for_a_word() -> None:
+    print("started", flush=True)
+    sys.stdin.readline()
+
+
+def with_threads(moment: str, url: str) -> None:
+    client = ThreadHeksherClient(
+        url,
+        LONG,
+        FEATURES,
+        backend=sys.argv[1],
+        startup="raise",
+        startup_timeout=LONG,
+        request_timeout=LONG,
+    )
+    with client:
+        wait_for_a_word()
+        if moment == "sleep" and sys.argv[1] == "gevent":
+            import gevent
+
+            gevent.sleep(LONG)
+        elif moment == "sleep":
+            time.sleep(LONG)
+        elif moment == "reload":
+            client.reload()
+        else:
+            client.ping()
+
+
+async def in_event_loop(moment: str, url: str) -> None:
+    client = AsyncHeksherClient(url, LONG, FEATURES, startup_timeout=LONG, request_timeout=LONG)
+    async with client:
+        wait_for_a_word()
+        if moment == "sleep":
+            await anyio.sleep(LONG)
+        elif moment == "reload":
+            await client.reload()
+        else:
+            await client.ping()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "asyncio":
+        asyncio.run(in_event_loop(*sys.argv[2:]))
+    elif sys.argv[1] == "trio":
+        trio.run(in_event_loop, *sys.argv[2:])
+    else:
+        with_threads(*sys.argv[2:])
