@@ -147,6 +147,13 @@ def redirected(base_url: str, request: Request, response: Response) -> Request |
     return replace(request, target=target)
 
 
+# Of how many parts that cannot be read it is said one by one why: what a reader takes in.
+_MOST_PROBLEMS = 100
+# The shortest rule there is has 45 bytes, the shortest setting more; and so many parts do no harm.
+_LEAST_SIZE = 40
+_MANY = 10_000
+
+
 def _decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
     try:
         return msgspec.json.decode(body, type=type_)
@@ -154,16 +161,33 @@ def _decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
         raise InvalidResponseError(f"{what}: {error}") from error
 
 
-def _decode_each(raws: Iterable[msgspec.Raw], type_: type[S]) -> tuple[list[S], list[str]]:
-    """Decode what can be decoded, and say of the rest why not."""
+def _decode_each(
+    raws: Iterable[msgspec.Raw], type_: type[S], most: int
+) -> tuple[list[S], list[str]]:
+    """Decode what can be decoded, and say of the rest why not, of *most* one by one."""
     decoded: list[S] = []
     problems: list[str] = []
+    untold = 0
     for raw in raws:
         try:
             decoded.append(_decode(bytes(raw), type_, "one"))
         except InvalidResponseError as error:
-            problems.append(f"{error.__cause__}: {excerpt(bytes(raw), 200)}")
+            if len(problems) < most:
+                problems.append(f"{error.__cause__}: {excerpt(bytes(raw), 200)}")
+            else:
+                untold += 1
+    if untold:
+        problems.append(f"and {untold} more that cannot be read")
     return decoded, problems
+
+
+def _check_number(parts: Sequence[msgspec.Raw], size: int, what: str) -> None:
+    """Refuse a text of *size* bytes that has more parts than could mean anything.
+
+    Each part takes far more room here than there: a million of them in two megabytes are an attack.
+    """
+    if len(parts) > max(_MANY, size // _LEAST_SIZE):
+        raise InvalidResponseError(f"{what}: {len(parts)} parts in {size} bytes make no sense")
 
 
 # --- health ---------------------------------------------------------------------------------------
@@ -236,7 +260,8 @@ def settings() -> Exchange[dict[str, SettingData]]:
 
     def read(response: Response) -> dict[str, SettingData]:
         answer = _decode(response.body, _Settings, "the list of settings")
-        read, problems = _decode_each(answer.settings, SettingData)
+        _check_number(answer.settings, len(response.body), "the list of settings")
+        read, problems = _decode_each(answer.settings, SettingData, _MOST_PROBLEMS)
         # One that cannot be read harms no other: it counts as one that is not there.
         for problem in problems:
             _logger.warning("the list of settings: left out: %s", problem)
@@ -421,6 +446,7 @@ class UnreadSection(msgspec.Struct, frozen=True):
 
     def read(self) -> Iterator[Section]:
         """Decode the rules, a few at a time."""
+        room = _MOST_PROBLEMS
         for start in range(0, len(self.rules), _BATCH):
             batch = self.rules[start : start + _BATCH]
             try:
@@ -428,7 +454,8 @@ class UnreadSection(msgspec.Struct, frozen=True):
                 problems: list[str] = []
             except InvalidResponseError:
                 # One rule that cannot be read harms no other.
-                rules, problems = _decode_each(batch, RuleData)
+                rules, problems = _decode_each(batch, RuleData, room)
+                room = max(0, room - len(problems))
             yield Section(tuple(rules), self.default_value, tuple(problems))
 
 
@@ -438,7 +465,9 @@ def open_section(raw: bytes | Undecoded) -> UnreadSection:
     Raises:
         InvalidResponseError: it is no section.
     """
-    return _decode(raw, UnreadSection, "the section")
+    section = _decode(raw, UnreadSection, "the section")
+    _check_number(section.rules, len(memoryview(raw)), "the section")
+    return section
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +490,10 @@ class NotModified:
 
 class UnknownNames:
     """The query failed since the service does not have one of the names in it."""
+
+
+# Of an ETag that is sent back: servers take some kilobytes of headers in all.
+_LONGEST_TAG = 1000
 
 
 class _Query(msgspec.Struct):
@@ -491,7 +524,9 @@ def query(
         answer = _decode(response.body, _Query, "the answer to the query")
         tag = response.headers.get("etag")
         # One that cannot be sent back would fail every later query.
-        is_usable = tag is not None and tag.isascii() and tag.isprintable()
+        is_usable = (
+            tag is not None and tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG
+        )
         return QueryAnswer(answer.settings, tag if is_usable else None)
 
     request = Request(

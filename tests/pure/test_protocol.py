@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from heksher.protocol import (
     declare,
     excerpt,
     health,
+    open_section,
     query,
     query_target,
     redirected,
@@ -356,6 +358,48 @@ def test_a_malformed_setting_is_left_out_alone(
     body = b'{"settings": [%s, %s]}' % (setting, good)
     assert list(settings().read(Response(200, {}, body))) == ["b"]
     assert ["left out" in record.message for record in caplog.records] == [True]
+
+
+def test_of_many_malformed_rules_a_few_are_told_one_by_one_and_the_rest_counted() -> None:
+    rule = b'{"value": "no rule", "rule_id": 1, "context_features": 5}'
+    problems = [
+        problem
+        for batch in open_section(b'{"rules": [%s]}' % b",".join([rule] * 2_000)).read()
+        for problem in batch.problems
+    ]
+    assert sum("no rule" in problem for problem in problems) == 100
+    more = [int(number) for problem in problems for number in re.findall("and (.*) more", problem)]
+    assert sum(more) == 1_900
+
+
+def test_of_many_malformed_settings_a_few_are_told_one_by_one_and_the_rest_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body = b'{"settings": [%s]}' % b",".join([b"5"] * 2_000)
+    assert settings().read(Response(200, {}, body)) == {}
+    assert len(caplog.records) == 101
+    assert "and 1900 more" in caplog.records[-1].message
+
+
+def test_more_parts_than_fit_into_the_bytes_are_an_attack() -> None:
+    parts = b",".join([b"0"] * 20_000)
+    with pytest.raises(InvalidResponseError, match="the section: 20000 parts in"):
+        open_section(b'{"rules": [%s]}' % parts)
+    with pytest.raises(InvalidResponseError, match="the list of settings: 20000 parts in"):
+        settings().read(Response(200, {}, b'{"settings": [%s]}' % parts))
+
+
+def test_as_many_of_the_shortest_rules_as_fit_are_read() -> None:
+    rules = b",".join([b'{"value":1,"context_features":[],"rule_id":1}'] * 20_000)
+    assert len(read_section(b'{"rules":[%s]}' % rules).rules) == 20_000
+
+
+def test_an_etag_that_is_too_long_to_be_sent_back_is_not_kept() -> None:
+    body = b'{"settings": {}}'
+    for tag, kept in (("x" * 1_000, "x" * 1_000), ("x" * 1_001, None)):
+        answer = query(["a"], None, None).read(Response(200, {"etag": tag}, body))
+        assert isinstance(answer, QueryAnswer)
+        assert answer.etag == kept
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"5", b'{"outcome": "splendid"}'], ids=repr)
