@@ -27,7 +27,7 @@ pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 
 #: The folders whose tests are about programs and a service: what they find depends little on the
 #: Python, and they take long, so that tox runs them on one Python only.
-INTEGRATION = {"cli", "docs", "service"}
+INTEGRATION = {"cli", "docs", "servers", "service"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

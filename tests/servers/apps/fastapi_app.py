@@ -1,0 +1,25 @@
+"""FastAPI: a client that lives as long as the application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from shop import answer, async_client
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    """Hold the client."""
+    async with async_client():
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/")
+async def index() -> dict[str, int]:
+    """Say which process answers, and what."""
+    return answer()

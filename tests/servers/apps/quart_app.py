@@ -1,0 +1,27 @@
+"""Quart on trio: a client that lives as long as the application."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+from shop import answer, async_client
+
+app = QuartTrio(__name__)
+
+
+@app.before_serving
+async def start() -> None:
+    """Start the client, which runs in a task of its own."""
+    app.extensions["heksher"] = client = async_client()
+    await client.set_as_main()
+
+
+@app.after_serving
+async def end() -> None:
+    """End the client."""
+    await app.extensions["heksher"].aclose()
+
+
+@app.get("/")
+async def index() -> dict[str, int]:
+    """Say which process answers, and what."""
+    return answer()
