@@ -131,6 +131,23 @@ class Tracking:
         """Whether a rule with these conditions can match a tracked context."""
         return all(self.covers(feature, value) for feature, value in conditions)
 
+    def includes(self, other: Tracking) -> bool:
+        """Whether every context that *other* tracks is tracked."""
+        if not self._values or not other._values:
+            return not self._values
+        for feature, wanted in other._values.items():
+            values = self._values.get(feature, frozenset())
+            if values is not None and (wanted is None or not wanted <= values):
+                return False
+        return True
+
+    def as_lists(self) -> dict[str, list[str] | None]:
+        """Return the values by feature, None for all of them; nothing, if everything is tracked."""
+        return {
+            feature: None if values is None else sorted(values)
+            for feature, values in sorted(self._values.items())
+        }
+
     def query_filter(self) -> str | None:
         """Return what to send as the query's ``context_filters``, or None for no filter.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -47,7 +48,8 @@ from heksher.exceptions import (
 from heksher.modification_lock import LockQueue, Ticket
 from heksher.served import ServedSettings
 from heksher.setting import Setting
-from heksher.status import ClientState, ClientStatus, without_frames
+from heksher.snapshot import SnapshotFile
+from heksher.status import ClientState, ClientStatus, DataSource, without_frames
 from heksher.update import Updater
 
 _logger = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ T = TypeVar("T")
 
 # How long closing waits for the update loop. It ends at once, but for a thread in a name look-up.
 _CLOSE_TIMEOUT = 5.0
+# How long it waits for the snapshot to be written, before that goes on by itself.
+_SAVE_TIMEOUT = 2.0
 _MAX_REDIRECTS = 3
 _ALIVE = (ClientState.STARTING, ClientState.RUNNING)
 
@@ -73,6 +77,7 @@ class CoreOptions:
         chance: gives uniformly random numbers from [0, 1).
         on_update: called after each update, with what went wrong or None.
         clock: a clock instead of the backend's, or None.
+        snapshot: the path of the file that keeps the rules, or None.
     """
 
     http: HttpOptions
@@ -83,6 +88,7 @@ class CoreOptions:
     chance: Callable[[], float]
     on_update: Callable[[Exception | None], None]
     clock: Clock | None = None
+    snapshot: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -108,6 +114,7 @@ class _Run:
         round: the update that calls of reload() wait for.
         current_round: the one that is under way.
         ticket: what the update under way waits for, or holds, to publish.
+        saving: set when the snapshot is written; None: nothing is to be written.
         unannounced: whether the first update succeeded, and the application was not told so far.
         thread: the thread that the loop runs in.
     """
@@ -122,6 +129,7 @@ class _Run:
     round: _Round | None = None
     current_round: _Round | None = None
     ticket: Ticket | None = None
+    saving: Event | None = None
     unannounced: bool = False
     thread: int | None = None
 
@@ -141,6 +149,16 @@ class Core:
         self._lock = threading.RLock()
         self._state = ClientState.NEW
         self._served = ServedSettings(options.features)
+        self._snapshot = (
+            None
+            if options.snapshot is None
+            else SnapshotFile(
+                options.snapshot,
+                options.http.base_url,
+                options.features,
+                options.http.max_response_bytes,
+            )
+        )
         self.publishing = LockQueue()
 
         # Of the place (the event loop) that the client lives in, from the first await on.
@@ -153,8 +171,15 @@ class Core:
         self._run: _Run | None = None
         self._due = 0.0
         self._failures = 0
+        # Those that the next pause counts: a reload begins anew.
+        self._retries = 0
         self._last_error: Exception | None = None
         self._last_success: float | None = None
+        # The same by the clock on the wall.
+        self._succeeded_at: float | None = None
+        self._failed_at: float | None = None
+        self._polls = 0
+        self._bytes_received = 0
 
         # From now on: one that was never started has locks, and connections once it has pinged.
         forking.watch(self)
@@ -210,7 +235,19 @@ class Core:
             staleness = None
             if self._clock is not None and self._last_success is not None:
                 staleness = max(0.0, self._clock.now() - self._last_success)
-            return ClientStatus(self._state, staleness, self._failures, self._last_error, *report)
+            return ClientStatus(
+                self._state,
+                staleness,
+                self._failures,
+                self._last_error,
+                *report,
+                self._served.source_in_force,
+                self._succeeded_at,
+                self._failed_at,
+                self._polls,
+                self._bytes_received,
+                None if self._snapshot is None else self._snapshot.status,
+            )
 
     def create_event(self) -> Event:
         """Return an event of the place where the client lives."""
@@ -318,7 +355,7 @@ class Core:
 
             run = self._run = self._create_run(backend)
             self._state = ClientState.STARTING
-            self._failures = 0
+            self._failures = self._retries = 0
             self._last_error = None
             self._served.begin()
             return run
@@ -346,7 +383,7 @@ class Core:
                 self.publishing.withdraw(ticket)
 
         run = _Run(
-            Updater(exchange, self._served, publishing, backend),
+            Updater(exchange, self._served, publishing, backend, self._snapshot),
             backend.create_event(),
             backend.create_event(),
         )
@@ -515,6 +552,9 @@ class Core:
         """End the update loop, wherever it is, and return whether it has ended."""
         self._let_go(run)
         run.wake.set()
+        saving = run.saving
+        if saving is not None and not self._is_in_loop(run):
+            await saving.wait(_SAVE_TIMEOUT)
         run.task.cancel()
         transport = self._transport
         if transport is not None:
@@ -614,12 +654,16 @@ class Core:
             transport = self._transport
         request = exchange.request
         response = await transport.send(request)
+        received = len(response.body)
         for _ in range(_MAX_REDIRECTS):
             moved = protocol.redirected(self._options.http.base_url, request, response)
             if moved is None:
                 break
             request = moved
             response = await transport.send(request)
+            received += len(response.body)
+        with self._lock:
+            self._bytes_received += received
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
         try:
@@ -640,10 +684,12 @@ class Core:
             if run.is_ready:  # it goes on in a forked child
                 await self._wait_for_work(run, self._clock)
             while not run.stopping:
+                await self._load(run)
                 await self._update(run)
                 if not run.is_ready:
                     run.is_ready = True
                     run.ready.set()
+                await self._save(run)
                 await self._wait_for_work(run, self._clock)
         finally:
             await self._shut_down(run)
@@ -673,11 +719,38 @@ class Core:
         if transport is not None:
             await transport.aclose()
 
+    async def _load(self, run: _Run) -> None:
+        """Have the settings read the snapshot, if it is time for that. Raises nothing."""
+        try:
+            await run.updater.load()
+        except ClientClosedError:
+            pass  # who waits is told so
+        except Exception:
+            _logger.exception("loading the snapshot failed by an unforeseen error")
+
+    async def _save(self, run: _Run) -> None:
+        """Write the snapshot, if it is to be; also if the loop is to end by now. Raises nothing.
+
+        Nobody waits for the disk but who closes the client.
+        """
+        saving = run.saving
+        try:
+            await run.updater.save()
+        except Exception:
+            _logger.exception("writing the snapshot failed by an unforeseen error")
+        finally:
+            run.saving = None
+            if saving is not None:
+                saving.set()
+
     async def _update(self, run: _Run) -> None:
         """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
         with self._lock:
             run.current_round, run.round = run.round, None
             run.urgent = False
+            self._polls += 1
+            if run.current_round is not None:
+                self._retries = 0
         error: Exception | None = None
         try:
             await run.updater.update()
@@ -688,6 +761,9 @@ class Core:
             error = failure
         if run.stopping:
             return  # what went wrong is that the client was closed; who waits is told so
+        if run.updater.has_to_save:
+            assert self._backend is not None
+            run.saving = self._backend.create_event()
         if error is not None:
             error = without_frames(error)  # which hold settings
         self._schedule(error)
@@ -731,6 +807,8 @@ class Core:
         with self._lock:
             if error is None:
                 recovered, self._failures = self._failures, 0
+                self._retries = 0
+                self._succeeded_at = time.time()
                 is_first = self._last_success is None
                 self._last_success = now
                 delay = schedule.first_delay if is_first else schedule.next_delay
@@ -738,18 +816,18 @@ class Core:
             else:
                 recovered = 0
                 self._failures += 1
+                self._retries += 1
+                self._failed_at = time.time()
                 self._last_error = error
                 retry_after = (
                     error.retry_after if isinstance(error, UnexpectedStatusError) else None
                 )
-                self._due = now + schedule.retry_delay(
-                    interval, chance, self._failures, retry_after
-                )
+                self._due = now + schedule.retry_delay(interval, chance, self._retries, retry_after)
         if error is not None and self._failures == 1:
             _logger.error(
                 "updates from %s fail, settings keep their %s values: %s",
                 url,
-                "default" if self._last_success is None else "last",
+                "default" if self._served.source is DataSource.DEFAULTS else "last",
                 error,
             )
         elif error is not None:

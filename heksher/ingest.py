@@ -17,7 +17,7 @@ from heksher.context import Tracking
 from heksher.protocol import RuleData, Section
 from heksher.rules import RuleTable
 from heksher.setting import QueriedRule, Setting
-from heksher.status import CoercedRule, RejectedRule, without_frames
+from heksher.status import CoercedRule, RejectedRule, named, without_frames
 
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ def _reason(error: Exception) -> tuple[str, BaseException | None]:
     if isinstance(error, ValueError):  # a type's verdict
         return str(error), None
     # Of a type that somebody else wrote.
-    return f"its type raised {_named(error)}", without_frames(error)
+    return f"its type raised {named(error)}", without_frames(error)
 
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:
@@ -214,16 +214,7 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
     except BaseException as error:
         cause = without_frames(error)
         name = getattr(function, "__qualname__", type(function).__name__)
-        raise _Unusable(f"{what} {name} raised {_named(error)}") from cause
-
-
-def _named(error: BaseException) -> str:
-    """Return the error's class and text."""
-    try:
-        said = str(error)
-    except Exception:
-        said = "an error that cannot be shown"
-    return f"{type(error).__name__}{': ' if said else ''}{said}"
+        raise _Unusable(f"{what} {name} raised {named(error)}") from cause
 
 
 def _unusable(conditions: tuple[str, ...], configurable: set[str], known: set[str]) -> str | None:

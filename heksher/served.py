@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from heksher import _lookup
 from heksher._compile import Plan
@@ -31,6 +31,7 @@ from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
 from heksher.status import (
     CoercedRule,
+    DataSource,
     DeclarationState,
     DeclaredSetting,
     RejectedRule,
@@ -44,6 +45,10 @@ _logger = logging.getLogger(__name__)
 _MOST_LINES = 20
 
 _PENDING = DeclaredSetting(DeclarationState.PENDING)
+
+_Report: TypeAlias = tuple[
+    dict[str, DeclaredSetting], tuple[RejectedRule, ...], tuple[CoercedRule, ...]
+]
 
 
 @dataclass(eq=False, slots=True)
@@ -92,12 +97,14 @@ class Publication:
         features: the context features in the service's order.
         tracking: what was tracked when the service was asked.
         is_withdrawn: whether nobody waits for it any more, so that no more of it is published.
+        usable: the sections that could be used, by the name here.
     """
 
     sections: Mapping[str, Undecoded]
     features: tuple[str, ...]
     tracking: Tracking
     is_withdrawn: bool = False
+    usable: dict[str, Undecoded] = field(default_factory=dict[str, Undecoded])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,19 @@ class _Reading:
     validators: tuple[Validator[Any], ...]
     rejected: tuple[RejectedRule, ...]
     coerced: tuple[CoercedRule, ...]
+
+
+class _Reported:
+    """What `ServedSettings.report` returned last, until something in it changes."""
+
+    __slots__ = ("report",)
+
+    def __init__(self) -> None:
+        self.report: _Report | None = None
+
+    def drop(self, _: object = None) -> None:
+        """Forget it. Also called when a setting dies, whoever holds which lock then."""
+        self.report = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +190,9 @@ class ServedSettings:
         # Starts, so that what belongs to one that was given up is published in no later one.
         self._starts = 0
         self._closed = False
+        #: Where what was read last came from.
+        self.source = DataSource.DEFAULTS
+        self._reported = _Reported()
 
     # --- which settings ---------------------------------------------------------------------------
 
@@ -193,6 +216,7 @@ class ServedSettings:
             self._renew(adopted)
 
     def _adopt(self, setting: Setting[Any], own: bool) -> None:
+        self._reported.drop()
         entry = self._entries.get(setting.name)
         others = [other for other in entry.alive() if other is not setting] if entry else []
         for other in others:
@@ -204,7 +228,7 @@ class ServedSettings:
                 )
         if entry is None or not others:
             entry = self._entries[setting.name] = Entry(setting.name, setting.name)
-        entry.settings = [weakref.ref(each) for each in (*others, setting)]
+        entry.settings = [weakref.ref(each, self._reported.drop) for each in (*others, setting)]
         if own:
             self._own.add(setting)
         self._readings.pop(setting, None)
@@ -212,6 +236,7 @@ class ServedSettings:
     def release(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all but the client's own."""
         with self.lock:
+            self._reported.drop()
             if settings is None:
                 settings = [each for each in self._alive() if each not in self._own]
             for setting in settings:
@@ -222,7 +247,7 @@ class ServedSettings:
                     continue
                 left = [other for other in entry.alive() if other is not setting]
                 if left:
-                    entry.settings = [weakref.ref(other) for other in left]
+                    entry.settings = [weakref.ref(other, self._reported.drop) for other in left]
                 else:
                     del self._entries[setting.name]
 
@@ -242,11 +267,13 @@ class ServedSettings:
         with self.lock:
             for name in [name for name, entry in self._entries.items() if not entry.alive()]:
                 del self._entries[name]
+                self._reported.drop()
             return sorted({e.current_name for e in self._entries.values() if e.on_service})
 
     def reconcile(self, catalogue: Catalogue) -> None:
         """Take note of what was renamed on the service; deleted settings become pending, once each."""
         with self.lock:
+            self._reported.drop()
             for entry in self._entries.values():
                 if not entry.on_service:
                     continue
@@ -386,12 +413,14 @@ class ServedSettings:
                 if not self._is_known(setting, digest, features, tracking)
             ]
             if not changed:
+                publication.usable[entry.name] = raw
                 continue
             try:
                 section = open_section(raw)
             except InvalidResponseError as error:
                 self._note_unusable(entry, error)
                 continue
+            publication.usable[entry.name] = raw
             ingestions = [Ingestion(setting, features, tracking, known) for setting in changed]
             for batch in section.read():
                 if self._closed or publication.is_withdrawn:
@@ -424,6 +453,33 @@ class ServedSettings:
                     if self._in_force:
                         self._put_in_force(setting)
             self._note(entry, *self._reports_of(entry))
+
+    def saved(self, sections: Mapping[str, Undecoded]) -> dict[str, Undecoded]:
+        """Return, by current name, those of *sections* that are for settings which are served.
+
+        Args:
+            sections: by the name here, or by the alias: the application may have renamed a setting.
+        """
+        found: dict[str, Undecoded] = {}
+        with self.lock:
+            for entry in self._entries.values():
+                aliases = [setting.alias for setting in entry.alive() if setting.alias is not None]
+                for name in (entry.name, *aliases[:1]):
+                    if name in sections:
+                        found[entry.current_name] = sections[name]
+                        break
+        return found
+
+    @property
+    def source_in_force(self) -> DataSource:
+        """Where the rules in force came from."""
+        return self.source if self._in_force else DataSource.DEFAULTS
+
+    def note_declared(self, entry: Entry, declared: DeclaredSetting) -> None:
+        """Take note of what became of a declaration."""
+        with self.lock:
+            entry.declared = declared
+            self._reported.drop()
 
     def note_unusable(self, current_name: str, error: ServiceError) -> None:
         """Take note that the service told nothing of use of this setting, which keeps its last table."""
@@ -531,20 +587,23 @@ class ServedSettings:
         known_rejected, known_coerced = set(entry.rejected), set(entry.coerced)
         with self.lock:
             entry.rejected, entry.coerced = rejected, coerced
+            self._reported.drop()
         _log_some("dropped: %s", [rule for rule in rejected if rule not in known_rejected])
         _log_some("coerced: %s", [rule for rule in coerced if rule not in known_coerced])
 
-    def report(
-        self,
-    ) -> tuple[dict[str, DeclaredSetting], tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
+    def report(self) -> _Report:
         """Return how declarations stand, by name, and the rules that are not used as they are."""
         with self.lock:
-            entries = [entry for entry in self._entries.values() if entry.alive()]
-            return (
-                {entry.name: entry.declared for entry in entries},
-                tuple(rule for entry in entries for rule in entry.rejected),
-                tuple(rule for entry in entries for rule in entry.coerced),
-            )
+            report = self._reported.report
+            if report is None:
+                entries = [entry for entry in self._entries.values() if entry.alive()]
+                report = self._reported.report = (
+                    {entry.name: entry.declared for entry in entries},
+                    tuple(rule for entry in entries for rule in entry.rejected),
+                    tuple(rule for entry in entries for rule in entry.coerced),
+                )
+        declared, rejected, coerced = report
+        return dict(declared), rejected, coerced
 
     def refusals(self) -> dict[str, str]:
         """Return why declarations were not accepted, by name."""
@@ -559,6 +618,9 @@ class ServedSettings:
             self._starts += 1
             self._fetched.clear()
             self._readings.clear()
+            self._reported.drop()
+            if not self._in_force:
+                self.source = DataSource.DEFAULTS
             for entry in self._entries.values():
                 entry.to_declare, entry.on_service = True, False
                 entry.declared = _PENDING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -16,7 +16,16 @@ class ClientState(StrEnum):
     NEW = "new"  # not started, or its start failed
     STARTING = "starting"  # until the first rules are in force, or the start is given up
     RUNNING = "running"  # also while the service is away
+    INHERITED = "inherited"  # in a forked child: nobody refreshes until it is started there
     CLOSED = "closed"  # for good
+
+
+class DataSource(StrEnum):
+    """Where the rules that are in force came from."""
+
+    DEFAULTS = "defaults"  # from nowhere: there are the default values of the application alone
+    SNAPSHOT = "snapshot"  # the file, until the service has answered
+    SERVICE = "service"  # the service, also when it is away by now
 
 
 class DeclarationState(StrEnum):
@@ -100,20 +109,46 @@ class CoercedRule:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientStatus:
-    """How a client is doing, as ``client.status`` tells it. It is a snapshot and does not change.
-
-    Reading it asks the service nothing.
+class SnapshotStatus:
+    """How the file stands that a client was given by ``snapshot=``.
 
     Attributes:
-        state: new, starting, running or closed.
+        path: the file.
+        is_loaded: whether this client has taken rules from it.
+        written: when what stands there was written, by whichever process, in seconds since the epoch
+            as `time.time` has them; None if that is not known.
+        refused: why it was not used at the start, or None. A file that is not there is not refused.
+        error: why it cannot be written, or None.
+    """
+
+    path: str
+    is_loaded: bool = False
+    written: float | None = None
+    refused: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatus:
+    """How a client is doing, as ``client.status`` tells it. It is one moment's, and does not change.
+
+    Reading it asks the service nothing. Moments are seconds since the epoch, as `time.time` has them.
+
+    Attributes:
+        state: new, starting, running, inherited or closed.
         staleness: seconds since the newest successful update began to be in force, or None if there
-            was none yet.
+            was none yet. The age of a snapshot is none: see `snapshot`.
         failures: updates that failed in a row; 0 after a success.
         last_error: what the newest failure was, also after a success; None if there was none.
         declarations: how the declaration of each setting stands, by its name here.
         rejected_rules: the rules of the newest update that are not used here.
         coerced_rules: the rules of the newest update that are used in part.
+        source: where the rules in force came from: service, snapshot or defaults.
+        last_success: when the newest update succeeded, or None.
+        last_failure: when the newest update failed, or None.
+        polls: how many updates were tried.
+        bytes_received: how many bytes the service has answered, decompressed.
+        snapshot: how the file of ``snapshot=`` stands; None: there is none.
     """
 
     state: ClientState
@@ -123,6 +158,12 @@ class ClientStatus:
     declarations: Mapping[str, DeclaredSetting] = field(default_factory=dict[str, DeclaredSetting])
     rejected_rules: tuple[RejectedRule, ...] = ()
     coerced_rules: tuple[CoercedRule, ...] = ()
+    source: DataSource = DataSource.DEFAULTS
+    last_success: float | None = None
+    last_failure: float | None = None
+    polls: int = 0
+    bytes_received: int = 0
+    snapshot: SnapshotStatus | None = None
 
     @property
     def settings(self) -> dict[DeclarationState, tuple[str, ...]]:
@@ -141,18 +182,94 @@ class ClientStatus:
             if declared.refusal is not None
         }
 
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The names of settings that are still to be declared, or to be declared again."""
+        waiting = (DeclarationState.PENDING, DeclarationState.FAILED)
+        return tuple(
+            name
+            for name, declared in sorted(self.declarations.items())
+            if declared.state in waiting
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it in JSON's types. Errors are texts there, and settings stand by outcome."""
+        snapshot = self.snapshot
+        return {
+            "state": str(self.state),
+            "source": str(self.source),
+            "staleness": self.staleness,
+            "last_success": self.last_success,
+            "last_failure": self.last_failure,
+            "failures": self.failures,
+            "last_error": None if self.last_error is None else named(self.last_error),
+            "polls": self.polls,
+            "bytes_received": self.bytes_received,
+            "settings": {str(state): list(names) for state, names in self.settings.items()},
+            "pending": list(self.pending),
+            "differences": {
+                name: list(declared.differences)
+                for name, declared in sorted(self.declarations.items())
+                if declared.differences
+            },
+            "refusals": self.refusals,
+            "rejected_rules": [
+                {"setting": rule.setting, "rule_id": rule.rule_id, "reason": rule.reason}
+                for rule in self.rejected_rules
+            ],
+            "coerced_rules": [
+                {
+                    "setting": rule.setting,
+                    "rule_id": rule.rule_id,
+                    "coercions": list(rule.coercions),
+                }
+                for rule in self.coerced_rules
+            ],
+            "snapshot": None
+            if snapshot is None
+            else {
+                "path": snapshot.path,
+                "is_loaded": snapshot.is_loaded,
+                "written": snapshot.written,
+                "refused": snapshot.refused,
+                "error": snapshot.error,
+            },
+        }
+
     def __str__(self) -> str:
         age = "never updated" if self.staleness is None else f"updated {self.staleness:.1f} s ago"
         parts = [str(self.state), age]
+        if self.state is ClientState.INHERITED:
+            parts.append("nobody refreshes in this process until the client is started in it")
+        if self.source is DataSource.SNAPSHOT:
+            parts.append("rules of the snapshot")
         if self.failures:
-            parts.append(f"{self.failures} failures in a row: {self.last_error}")
+            error = "" if self.last_error is None else _text(self.last_error)
+            parts.append(f"{self.failures} failures in a row: {error}")
         if self.refusals:
             parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
         if deleted := self.settings.get(DeclarationState.DELETED):
             parts.append(f"deleted on the service: {', '.join(deleted)}")
         if count := len(self.rejected_rules):
             parts.append(f"{count} rule{'s' if count > 1 else ''} not used")
+        if self.snapshot is not None and self.snapshot.refused is not None:
+            parts.append(f"snapshot not used: {self.snapshot.refused}")
+        if self.snapshot is not None and self.snapshot.error is not None:
+            parts.append(f"snapshot not written: {self.snapshot.error}")
         return ", ".join(parts)
+
+
+def named(error: BaseException) -> str:
+    """Return the error's class and text, whatever its text is made by."""
+    text = _text(error)
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "an error that cannot be shown"
 
 
 def without_frames(error: ErrorT) -> ErrorT:

@@ -26,7 +26,8 @@ from heksher.declaration import (
 )
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.served import Entry, Publication, ServedSettings
-from heksher.status import DeclarationState
+from heksher.snapshot import SnapshotFile, Told
+from heksher.status import DataSource, DeclarationState
 
 _logger = logging.getLogger(__name__)
 
@@ -62,11 +63,13 @@ class _Fetched:
         sections: undecoded, by current name; those of unchanged parts are left out.
         answered: the names that were answered, unchanged ones included.
         etags: by URL, for the next time.
+        is_everything: whether no part was unchanged.
     """
 
     sections: dict[str, protocol.Undecoded] = field(default_factory=dict[str, protocol.Undecoded])
     answered: set[str] = field(default_factory=set[str])
     etags: dict[str, str] = field(default_factory=dict[str, str])
+    is_everything: bool = True
 
 
 class Updater:
@@ -77,6 +80,7 @@ class Updater:
         served: the settings.
         publishing: makes a context in which rules may be published; entering it may take long.
         backend: where large answers are read.
+        snapshot: where the rules are kept, or None.
     """
 
     def __init__(
@@ -85,11 +89,15 @@ class Updater:
         served: ServedSettings,
         publishing: Callable[[], AbstractAsyncContextManager[None]],
         backend: Backend,
+        snapshot: SnapshotFile | None = None,
     ) -> None:
         self._exchange = exchange
         self._served = served
         self._publishing = publishing
         self._backend = backend
+        self._snapshot = snapshot
+        self._told: Told | None = None
+        self._loaded_for: object = None
         self._asked: _Asked | None = None
         self._features: tuple[str, ...] | None = None
 
@@ -128,7 +136,7 @@ class Updater:
             entry.lacking = frozenset(setting.configurable_features).difference(features)
             if decision.declarations and entry.lacking:
                 # Known without asking, and worth asking again as soon as the service has them.
-                entry.declared = lacking_features(entry.lacking, features)
+                self._served.note_declared(entry, lacking_features(entry.lacking, features))
                 entry.to_declare = False
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 continue
@@ -141,7 +149,8 @@ class Updater:
                 if note not in known:
                     _logger.warning("setting %r: %s", entry.name, note)
                 differences = (*entry.declared.differences, note)
-                entry.declared = replace(entry.declared, differences=differences)
+                declared = replace(entry.declared, differences=differences)
+                self._served.note_declared(entry, declared)
         return failure
 
     async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:
@@ -155,15 +164,15 @@ class Updater:
                     decision.current_name,
                     decision.declared.service_version,
                 )
-            entry.declared = decision.declared
+            self._served.note_declared(entry, decision.declared)
         for declaration in decision.declarations:
             try:
                 answer = await self._exchange(protocol.declare(declaration))
             except (UnexpectedStatusError, InvalidResponseError) as error:
-                entry.declared = failed(declaration, error)
+                self._served.note_declared(entry, failed(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
                 return error
-            entry.declared = judge(declaration, answer)
+            self._served.note_declared(entry, judge(declaration, answer))
             if not answer.accepted:
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 break
@@ -223,9 +232,13 @@ class Updater:
             for name in sorted(set(names) - fetched.answered):
                 error = InvalidResponseError("the answer to the query tells nothing of it")
                 self._served.note_unusable(name, error)
+        usable: Mapping[str, protocol.Undecoded] = {}
         if fetched.sections:
             async with self._publishing():
-                await self._publish(fetched.sections, features, tracking)
+                usable = await self._publish(fetched.sections, features, tracking)
+        self._served.source = DataSource.SERVICE
+        if self._snapshot is not None:
+            self._told = Told(usable, features, tracking, fetched.is_everything)
         self._asked = _Asked(features, tracking, added, fetched.etags)
         if failure is not None:
             raise failure
@@ -235,16 +248,21 @@ class Updater:
         sections: Mapping[str, protocol.Undecoded],
         features: tuple[str, ...],
         tracking: Tracking,
-    ) -> None:
-        """Have the settings read these sections, large ones where nobody waits for it."""
+    ) -> Mapping[str, protocol.Undecoded]:
+        """Have the settings read these sections, large ones where nobody waits for it.
+
+        Returns:
+            those that could be used, by the setting's name here.
+        """
         publication = Publication(sections, features, tracking)
         if sum(map(len, sections.values())) < LARGE:
             self._served.publish(publication)
-            return
+            return publication.usable
         try:
             await self._backend.in_thread(lambda: self._served.publish(publication))
         finally:
             self._served.withdraw(publication)
+        return publication.usable
 
     async def _query(
         self,
@@ -273,6 +291,7 @@ class Updater:
             if isinstance(answer, protocol.UnknownNames):
                 return None
             if isinstance(answer, protocol.NotModified):
+                fetched.is_everything = False
                 if etag is not None:
                     fetched.etags[target] = etag
                 fetched.answered.update(part)
@@ -282,3 +301,42 @@ class Updater:
             if answer.etag is not None:
                 fetched.etags[target] = answer.etag
         return fetched
+
+    # --- the snapshot -----------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Have the settings read what the snapshot says, as long as the service has said nothing.
+
+        Raises:
+            HeksherError: the client was closed.
+        """
+        snapshot = self._snapshot
+        tracking, added = self._served.reading()
+        if snapshot is None or added == self._loaded_for:
+            return
+        if self._served.source is DataSource.SERVICE:
+            return
+        self._loaded_for = added  # what is defined later is looked for, too
+        told = await self._backend.in_thread(lambda: snapshot.load(tracking))
+        sections = {} if told is None else self._served.saved(told.sections)
+        if told is not None and sections:
+            async with self._publishing():
+                await self._publish(sections, tuple(told.features), tracking)
+            self._served.source = DataSource.SNAPSHOT
+
+    @property
+    def has_to_save(self) -> bool:
+        """Whether the last update brought something for the snapshot."""
+        return self._told is not None and bool(self._told.sections)
+
+    async def save(self) -> None:
+        """Bring into the snapshot what the last update was told, if it succeeded."""
+        snapshot, told, self._told = self._snapshot, self._told, None
+        if snapshot is None or told is None:
+            return
+        if told.sections:
+            is_whole = await self._backend.in_thread(lambda: snapshot.save(told))
+        else:
+            is_whole = not snapshot.wants_everything()
+        if not is_whole:
+            self._asked = None

@@ -16,6 +16,7 @@ from heksher.context import checked_features
 from heksher.core import Core, CoreOptions
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
+from heksher.snapshot import AnyPath, checked_path
 from heksher.status import ClientStatus
 
 Startup = Literal["raise", "continue"]
@@ -43,6 +44,7 @@ class ClientFace:
         max_response_bytes: int,
         clock: Clock | None,
         random: Callable[[], float] | None,
+        snapshot: AnyPath | None,
     ) -> None:
         base_url, auth = _checked_url(service_url)
         if startup not in ("raise", "continue"):
@@ -67,6 +69,7 @@ class ClientFace:
                 random or random_module.random,
                 self._on_update,
                 clock,
+                None if snapshot is None else checked_path(snapshot),
             ),
         )
 

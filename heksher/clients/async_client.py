@@ -12,6 +12,7 @@ from heksher.backends.base import Backend, Clock
 from heksher.clients._face import ClientFace, Startup
 from heksher.modification_lock import AsyncModificationLock
 from heksher.protocol import SettingData
+from heksher.snapshot import AnyPath
 
 
 class _TaskStatus(Protocol):
@@ -46,7 +47,10 @@ class AsyncHeksherClient(ClientFace):
             logged, and the client goes on trying.
         startup_timeout: seconds after which a start has failed.
         request_timeout: seconds that one whole request may take.
-        max_response_bytes: the largest answer that is read.
+        max_response_bytes: the largest answer that is read, and the largest snapshot.
+        snapshot: the path of a file that keeps the rules, for a start without the service. It is loaded
+            before the first request, and written, readable for its owner alone, whenever rules have
+            changed. Several processes may share it. Whatever is wrong with it stands in `status`.
         clock: a clock instead of the event loop's, for tests.
         random: gives numbers from [0, 1) for the jitter, for tests.
 
@@ -68,6 +72,7 @@ class AsyncHeksherClient(ClientFace):
         startup_timeout: float = 30.0,
         request_timeout: float = 30.0,
         max_response_bytes: int = 64 * 1024 * 1024,
+        snapshot: AnyPath | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
@@ -84,6 +89,7 @@ class AsyncHeksherClient(ClientFace):
             max_response_bytes,
             clock,
             random,
+            snapshot,
         )
         self._modification_lock = AsyncModificationLock(
             self._core.publishing, self._core.create_event

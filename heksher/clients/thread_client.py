@@ -11,6 +11,7 @@ from heksher.backends.base import Backend, Clock, run_blocking
 from heksher.clients._face import ClientFace, Startup
 from heksher.modification_lock import ThreadModificationLock
 from heksher.protocol import SettingData
+from heksher.snapshot import AnyPath
 
 
 class ThreadHeksherClient(ClientFace):
@@ -46,6 +47,7 @@ class ThreadHeksherClient(ClientFace):
         startup_timeout: float = 30.0,
         request_timeout: float = 30.0,
         max_response_bytes: int = 64 * 1024 * 1024,
+        snapshot: AnyPath | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class ThreadHeksherClient(ClientFace):
             max_response_bytes,
             clock,
             random,
+            snapshot,
         )
         self._modification_lock = ThreadModificationLock(
             self._core.publishing, self._core.create_event

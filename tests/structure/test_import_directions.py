@@ -38,6 +38,7 @@ ORDER = [
     "heksher.backends.base",
     "heksher.modification_lock",
     "heksher.forking",
+    "heksher.snapshot",
     "heksher.update",
     "heksher.core",
     "heksher.backends",
@@ -73,7 +74,12 @@ ONLY_IN = {
     "trio": {"heksher.backends._anyio"},
     "asyncio": {"heksher.backends._anyio"},
     "socket": {"heksher.backends._http"},
-    "time": {"heksher.backends._http", "heksher.backends._thread"},
+    "time": {
+        "heksher.snapshot",
+        "heksher.core",
+        "heksher.backends._http",
+        "heksher.backends._thread",
+    },
     "threading": {
         "heksher.registry",
         "heksher.served",
@@ -84,13 +90,14 @@ ONLY_IN = {
         "heksher.backends._anyio",
         "heksher.backends._thread",
     },
-    "os": {"heksher.forking"},
+    "os": {"heksher.forking", "heksher.snapshot"},
     "random": {"heksher.clients._face"},
     "importlib": {"heksher", "heksher.backends"},
     "msgspec": {
         "heksher.setting",
         "heksher.protocol",
         "heksher.declaration",
+        "heksher.snapshot",
     },
     "typing_extensions": {"heksher.setting_type"},
 }
