@@ -30,6 +30,16 @@ pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 INTEGRATION = {"cli", "docs", "servers", "service"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `tests/faults/test_fault_matrix.py` takes."""
+    parser.addoption(
+        "--all-moments", action="store_true", help="fault matrix: each fault at every moment"
+    )
+    parser.addoption(
+        "--save-faults", type=Path, metavar="FILE", help="fault matrix: keep the results there"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of those folders; others of the kind mark themselves."""
     for item in items:

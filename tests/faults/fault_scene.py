@@ -1,0 +1,423 @@
+"""The stage of the fault matrix: a service in numbered states, clients, and who reads all the time.
+
+In state n the rule for case k has the value 10 * n + k, so that each value tells which rule gave it
+and when that was written. State 0 is what an application has without the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from harness import PATIENCE, AnyClient, Background, Harness
+from leftovers import Leftovers
+
+from heksher import Setting
+from heksher.testing.faults.proxy import FaultProxy
+from heksher.testing.service import LiveService
+
+INTERVAL = 0.05
+FEATURES = ["environment", "user"]
+#: The name of the service's machine, where a case is about names.
+HOST = "settings.test"
+#: Where a machine is that takes no packet, and where the service moves to.
+SILENT, ELSEWHERE = "127.0.0.3", "127.0.0.2"
+
+
+@dataclass(frozen=True)
+class Read:
+    """A call of `get`.
+
+    Attributes:
+        call: makes it.
+        rule: the number of the rule that has to answer; 0 for the default value of nobody's rule.
+    """
+
+    call: Callable[[], Any]
+    rule: int
+
+
+@dataclass
+class Reader:
+    """Calls `get` in all contexts, over and over, beside the body of a test.
+
+    Attributes:
+        written: the newest state that is being written; nothing newer can be right.
+        may: by the place of a read, the rules that may answer.
+        free: the places of reads whose values may go back, to an older state or to none.
+        calls: how many were made.
+        wrong: what was not right, or was raised.
+        cpu, wall: nanoseconds of the longest call: of the thread's processor, and of the world.
+    """
+
+    reads: Sequence[Read]
+    written: int = 0
+    may: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
+    free: set[int] = field(default_factory=set[int])
+    calls: int = 0
+    wrong: list[str] = field(default_factory=list[str])
+    cpu: int = 0
+    wall: int = 0
+    _is_over: bool = False
+    _floors: dict[int, int] = field(default_factory=dict[int, int])
+
+    def __post_init__(self) -> None:
+        self.may = {place: {read.rule} for place, read in enumerate(self.reads)}
+
+    def end(self) -> None:
+        self._is_over = True
+
+    def step(self) -> bool:
+        """Read all once; whether it is over."""
+        for place, read in enumerate(self.reads):
+            began, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            try:
+                value = read.call()
+            except Exception as error:
+                self._complain(f"read {place} raised {error!r}")
+                continue
+            finally:
+                self.cpu = max(self.cpu, time.thread_time_ns() - cpu)
+                self.wall = max(self.wall, time.perf_counter_ns() - began)
+                self.calls += 1
+            self._judge(place, value)
+        return self._is_over
+
+    def _judge(self, place: int, value: Any) -> None:
+        state, rule = told_by(value)
+        is_free = place in self.free
+        floor = 0 if is_free else self._floors.get(place, 0)
+        if not floor <= state <= self.written or (state and rule not in self.may[place]):
+            self._complain(
+                f"read {place} gave {value!r}; the state was one of {floor} to {self.written}, "
+                f"and the rule one of {self.may[place]}"
+            )
+        self._floors[place] = 0 if is_free else state
+
+    def _complain(self, what: str) -> None:
+        if len(self.wrong) < 10:
+            self.wrong.append(what)
+
+    def has_all(self, state: int) -> bool:
+        """Whether *state* is in force, everywhere where the service has a rule for it."""
+        return all(
+            told_by(read.call()) == (state, max(self.may[place]))
+            for place, read in enumerate(self.reads)
+            if read.rule
+        )
+
+
+def told_by(value: Any) -> tuple[int, int]:
+    """The state that a value is of, and the rule that gave it."""
+    if isinstance(value, tuple):
+        numbers: set[int] = {*value} or {0}
+        if len(numbers) != 1:
+            return -1, -1
+        (value,) = numbers
+    return divmod(value, 10) if value else (0, 0)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An update that ended.
+
+    Attributes:
+        client: whose it was.
+        start: which of the starts of all clients it followed.
+        error: what went wrong, if anything did.
+        is_newest: whether the newest state was in force then.
+    """
+
+    client: AnyClient
+    start: int
+    error: Exception | None
+    is_newest: bool
+
+
+class Names:
+    """What becomes of a look-up of `HOST`: an address, an error, or nothing until it is over.
+
+    Attributes:
+        address: the address; None: there is no such name.
+        asked: how often it was looked up.
+        hangs: whether look-ups wait.
+        over: lets those go on that wait.
+    """
+
+    def __init__(self) -> None:
+        self.address: str | None = "127.0.0.1"
+        self.asked = 0
+        self.hangs = False
+        self.over = threading.Event()
+        self._look_up = socket.getaddrinfo
+
+    def getaddrinfo(self, host: Any, *args: Any, **options: Any) -> Any:
+        """In the place of the function of that name in `socket`."""
+        if (host.decode() if isinstance(host, bytes) else host) != HOST:
+            return self._look_up(host, *args, **options)
+        self.asked += 1
+        if self.hangs:
+            self.over.wait(PATIENCE)
+        if self.address is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return self._look_up(self.address, *args, **options)
+
+
+class Scene:
+    """One cell of the matrix.
+
+    Attributes:
+        backend: what it runs on.
+        service: the service, for the operators' side of it. A fault may put another one there.
+        proxy: what is in front of it.
+        url: where clients look for it.
+        options: what clients are made with.
+        ended: the updates that ended.
+        client: the newest client.
+        names: what look-ups of `HOST` find.
+        rules: the rules of the service by number.
+    """
+
+    def __init__(
+        self,
+        backend: Harness,
+        service: LiveService,
+        proxy: FaultProxy,
+        options: dict[str, Any],
+    ) -> None:
+        self.backend = backend
+        self.service = service
+        self.proxy = proxy
+        self.url = proxy.url
+        self.options = options
+        self.names = Names()
+        self.ended: list[Ended] = []
+        self.clients: list[AnyClient] = []
+        self.starts = 0
+        self.longest_start = self.longest_close = 0.0
+        self.ttl = ttl = Setting("ttl", int, FEATURES, 0)
+        self.sizes = sizes = Setting("sizes", Sequence[int], FEATURES, [])
+        #: The one that operators and other applications touch.
+        self.touched = touched = Setting("touched", int, FEATURES, 0)
+        self.reader = Reader(
+            [
+                Read(lambda: ttl.get(user="jim"), 1),
+                Read(lambda: ttl.get(user="eve"), 2),
+                Read(lambda: ttl.get(user="ann"), 3),
+                Read(lambda: sizes.get(user="jim"), 4),
+                Read(lambda: touched.get(user="jim"), 5),
+                Read(lambda: touched.get(user="ann"), 0),
+            ]
+        )
+        self.rules: dict[int, int] = {}
+        self._reading: Background | None = None
+
+    # --- the service ------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port that clients find it at."""
+        return int(self.url.rpartition(":")[2])
+
+    def create_rules(self) -> None:
+        """Give a service its settings and rules, in the next state."""
+        self.reader.written += 1
+        give = self.service.add_rule
+        self.rules = {
+            1: give(self.ttl, self.value(1), user="jim"),
+            2: give(self.ttl, self.value(2), environment="dev", user="eve"),
+            3: give(self.ttl, self.value(3), environment="dev"),
+            4: give(self.sizes, self.value(4), user="jim"),
+            5: give(self.touched, self.value(5), user="jim"),
+        }
+
+    def write(self) -> None:
+        """Bring the service to the next state."""
+        self.reader.written += 1
+        for rule, number in self.rules.items():
+            self.service.change_rule(number, self.value(rule))
+
+    def value(self, rule: int) -> Any:
+        """The value of a rule in the newest state."""
+        value = 10 * self.reader.written + rule
+        return (value,) * 3 if rule == 4 else value
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the newest state is in force."""
+        return self.reader.has_all(self.reader.written)
+
+    async def newest(self) -> None:
+        """Return once the newest state is in force."""
+        await self.backend.until(
+            lambda: self.is_newest,
+            f"state {self.reader.written} arrives; status: {self.told}",
+        )
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> AnyClient:
+        return self.clients[-1]
+
+    def add_client(self, **options: Any) -> AnyClient:
+        """Make a client; from now on it is the newest."""
+        client = self.backend.client(self.url, INTERVAL, FEATURES, **{**self.options, **options})
+        client.set_defaults(environment="dev")
+        self.clients.append(client)
+
+        def note(error: Exception | None) -> None:
+            self.ended.append(Ended(client, self.starts, error, self.is_newest))
+
+        client.client.on_update_ok = lambda: note(None)
+        client.client.on_update_error = note
+        return client
+
+    async def start(self, client: AnyClient) -> None:
+        self.starts += 1
+        began = time.perf_counter()
+        try:
+            await client.set_as_main()
+        finally:
+            self.longest_start = max(self.longest_start, time.perf_counter() - began)
+
+    async def close(self) -> None:
+        """Close all clients."""
+        for client in self.clients:
+            began = time.perf_counter()
+            await client.close()
+            self.longest_close = max(self.longest_close, time.perf_counter() - began)
+
+    @property
+    def told(self) -> str:
+        """All that the newest client's status tells."""
+        status = self.client.status
+        details = [
+            f"{name} {declared.state}: {declared.refusal or ', '.join(declared.differences)}"
+            for name, declared in status.declarations.items()
+        ]
+        return "; ".join(
+            [str(status), f"{status.last_error}", *details, *map(str, status.rejected_rules)]
+        )
+
+    async def tells(self, pattern: str) -> None:
+        """Return once the status names what *pattern* does."""
+        await self.backend.until(
+            lambda: re.search(pattern, self.told), f"{pattern!r} in the status: {self.told}"
+        )
+
+    def count(self, mark: int = 0, *, failures: bool) -> int:
+        """How many updates failed, or succeeded, behind that mark in `ended`."""
+        return sum((ended.error is not None) == failures for ended in self.ended[mark:])
+
+    # --- around it --------------------------------------------------------------------------------
+
+    def read_on(self) -> None:
+        """Have everything read beside the body from now on."""
+        self._reading = self.backend.beside(lambda: self.backend.until(self.reader.step, "reading"))
+
+    async def reading_ended(self) -> None:
+        """Return once the reader has ended, which it was told to."""
+        reading = self._reading
+        assert reading is not None
+        await self.backend.until(lambda: reading.ended, "the reader ends")
+        assert reading.error is None, reading.error
+
+    def leftovers(self) -> ClientLeftovers:
+        """What there is now, to be compared with what there is later."""
+        return ClientLeftovers(
+            lambda local, remote: self.service.port in (local, remote) or local == self.port
+        )
+
+
+class ClientLeftovers(Leftovers):
+    """Leftovers, open files included, without the sockets of the service and what is in front of it.
+
+    Args:
+        is_theirs: says whether the socket between two ports, here and there, is the service's.
+    """
+
+    def __init__(self, is_theirs: Callable[[int, int], bool]) -> None:
+        super().__init__()
+        self._is_theirs = is_theirs
+        self._open_before = self._open()
+
+    def found(self) -> Counter[str]:
+        found = super().found()
+        del found["sockets"]
+        return found + (self._open() - self._open_before)
+
+    def _open(self) -> Counter[str]:
+        census: Counter[str] = Counter()
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                target = os.readlink(f"/proc/self/fd/{number}")
+                if target.startswith("socket:"):
+                    census["sockets"] += not self._is_theirs(*_ports(number))
+            except OSError:
+                continue  # it was closed meanwhile, as is the one that lists them
+            census["files"] += target.startswith("/") and not target.startswith(("/dev/", "/proc/"))
+        return census
+
+
+def _ports(number: int) -> tuple[int, int]:
+    """The ports of a socket, here and at the other end; 0 for one that it does not have."""
+    with socket.socket(fileno=os.dup(number)) as copied:
+        if copied.family == socket.AF_UNIX:
+            return 0, 0
+        try:
+            remote: int = copied.getpeername()[1]
+        except OSError:  # it is not connected, or not any more
+            remote = 0
+        return copied.getsockname()[1], remote
+
+
+@contextmanager
+def silent_machine(port: int) -> Generator[None]:
+    """Have a machine at `SILENT` that takes no packet at that port."""
+    # A queue for one connection, which is full: further ones are not answered.
+    sockets = [socket.socket() for _ in range(4)]
+    listener, *callers = sockets
+    try:
+        listener.bind((SILENT, port))
+        listener.listen(0)
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex((SILENT, port))
+        yield
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def transitions(ended: Sequence[Ended]) -> Counter[str]:
+    """How often updates began to fail, and to succeed again, as the log has to tell it."""
+    counted: Counter[str] = Counter()
+    failing: dict[int, bool] = {}
+    for each in ended:
+        before, now = failing.get(each.start, False), each.error is not None
+        failing[each.start] = now
+        if now != before:
+            counted["fail" if now else "succeed again"] += 1
+    return counted
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the library logged for an application's owner to read."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("heksher.")
+        and not record.name.startswith("heksher.testing")
+        and record.levelno >= logging.INFO
+    ]

@@ -1,0 +1,264 @@
+"""Promise three, whole: every fault of the table, on every backend, at every moment.
+
+``pytest tests/faults/test_fault_matrix.py`` runs each fault on each backend at one moment, so that
+each moment has its turn; ``--all-moments`` runs all cells, and ``--save-faults`` keeps what came of them,
+for docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_cases import CASES, STARTUP_TIMEOUT, TIMEOUT, Case, Moment
+from fault_scene import FEATURES, Scene, logged, transitions
+from harness import HARNESSES, PATIENCE, Harness
+
+from heksher.exceptions import HeksherError
+from heksher.status import ClientState
+from heksher.testing.faults.proxy import FaultProxy
+from heksher.testing.service import LiveService
+
+#: A call that takes longer than that on the processor waits for somebody, or loops.
+LONGEST_GET = 50_000_000  # nanoseconds
+
+#: How many updates may end without the newest state, once a fault is over: one that was under way,
+#: and one more. Each begins within an interval.
+LATE = 2
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The cells that are asked for."""
+    if "moment" not in metafunc.fixturenames:
+        return
+    cells: list[Any] = []
+    for place, case in enumerate(CASES):
+        possible = [moment for moment in Moment if moment not in case.impossible]
+        for shift, harness in enumerate(HARNESSES):
+            turn = possible[(place + shift) % len(possible)]
+            for moment in Moment if metafunc.config.getoption("--all-moments") else [turn]:
+                name = f"{case}-{harness.name}-{moment}"
+                cells.append(pytest.param(case, harness, moment, id=name))
+    metafunc.parametrize(("case", "harness", "moment"), cells)
+
+
+@pytest.fixture(scope="module")
+def shared_service() -> Iterator[LiveService]:
+    """A service in a process of its own, so that what it does takes nothing from the clients."""
+    with LiveService(FEATURES, proxy=False) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def keep_result(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Keeps what came of a cell, the last that is told of it, if results are to be kept."""
+    results: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def keep(result: dict[str, Any]) -> None:
+        results[tuple(result[key] for key in ("fault", "backend", "moment"))] = result
+
+    yield keep
+    saved: Path | None = request.config.getoption("--save-faults")
+    if saved is not None:
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        saved.write_text("".join(json.dumps(result) + "\n" for result in results.values()))
+
+
+@pytest.mark.integration
+def test_a_fault_costs_freshness_and_nothing_else(
+    case: Case,
+    harness: type[Harness],
+    moment: Moment,
+    shared_service: LiveService,
+    caplog: pytest.LogCaptureFixture,
+    keep_result: Callable[[dict[str, Any]], None],
+) -> None:
+    result: dict[str, Any] = {"fault": case.name, "backend": harness.name, "moment": str(moment)}
+    if moment in case.impossible:
+        keep_result({**result, "impossible": case.impossible[moment]})
+        return
+    keep_result({**result, "failed": True})  # as long as it has not been seen to be right
+    caplog.set_level(logging.INFO, "heksher")
+    shared_service.empty(FEATURES)
+    with FaultProxy(shared_service.direct_url, tls=case.tls) as proxy:
+        scene = Scene(harness(), shared_service, proxy, options(case, proxy))
+        scene.create_rules()
+        cell = Cell(case, scene)
+        scene.backend.run(lambda: cell.play(moment))
+    check_log(case, scene, logged(caplog))
+    keep_result(
+        {
+            **result,
+            "gets": scene.reader.calls,
+            "get_cpu_us": round(scene.reader.cpu / 1e3, 1),
+            "get_wall_ms": round(scene.reader.wall / 1e6, 2),
+            "start_ms": round(scene.longest_start * 1e3),
+            "close_ms": round(scene.longest_close * 1e3),
+            "catch_up_ms": None if cell.catch_up is None else round(cell.catch_up * 1e3),
+        }
+    )
+
+
+def options(case: Case, proxy: FaultProxy) -> dict[str, Any]:
+    """What clients are told, so that they find out soon, and nothing of the machine they run on."""
+    arguments: dict[str, Any] = {"trust_env": False}
+    if proxy.certificates is not None:
+        arguments["verify"] = proxy.certificates.trusting()
+    bounds = {
+        "request_timeout": TIMEOUT if case.hangs else PATIENCE,
+        "startup_timeout": STARTUP_TIMEOUT if case.hangs else PATIENCE,
+        "max_response_bytes": 1_000_000,
+    }
+    return {"http_client_args": arguments, **bounds, **case.options}
+
+
+def check_log(case: Case, scene: Scene, lines: list[str]) -> None:
+    """The log has a line for each transition, and nothing time and again."""
+    counted = transitions(scene.ended)
+    for what in ("fail", "succeed again"):
+        told = [line for line in lines if re.match(rf"updates from \S+ {what},", line)]
+        assert len(told) == counted[what], (lines, scene.ended)
+    others = Counter(line for line in lines if not line.startswith(("updates from", "started on")))
+    assert all(count <= scene.starts for count in others.values()), others
+    assert not [line for line in lines if "unforeseen" in line]
+
+
+class Cell:
+    """A fault at a moment, and what holds whatever it is.
+
+    Attributes:
+        catch_up: seconds from the end of the fault until the newest state was in force.
+    """
+
+    def __init__(self, case: Case, scene: Scene) -> None:
+        self.case = case
+        self.scene = scene
+        self.catch_up: float | None = None
+
+    async def play(self, moment: Moment) -> None:
+        scene = self.scene
+        self._leftovers = scene.leftovers()
+        scene.read_on()
+        try:
+            await {
+                Moment.START: self._at_start,
+                Moment.POLLING: self._while_polling,
+                Moment.RELOAD: self._during_a_reload,
+                Moment.CLOSING: self._while_closing,
+            }[moment]()
+        finally:
+            scene.reader.end()
+            await scene.close()
+        await scene.reading_ended()
+        await self._leftovers.gone(scene.backend)
+        reader = scene.reader
+        assert not reader.wrong
+        assert reader.cpu < LONGEST_GET
+        assert scene.longest_start < PATIENCE
+        assert scene.longest_close < PATIENCE
+
+    async def _at_start(self) -> None:
+        case, scene = self.case, self.scene
+        await self._begin()
+        strict = scene.add_client(startup="raise")
+        raised = False
+        try:
+            await scene.start(strict)
+        except HeksherError:
+            raised = True
+            await self._leftovers.gone(scene.backend)
+        if case.fails is not None:
+            assert raised == case.fails
+        if raised:
+            await scene.start(scene.add_client(startup="continue"))
+        assert scene.client.status.state is ClientState.RUNNING
+        await self._meet()
+        await self._end()
+        if raised and not case.is_final:
+            await scene.client.close()
+            await scene.start(strict)
+            assert scene.is_newest
+
+    async def _while_polling(self) -> None:
+        await self._start()
+        await self._begin()
+        await self._meet()
+        await self._end()
+
+    async def _during_a_reload(self) -> None:
+        case, scene = self.case, self.scene
+        await self._start()
+        await self._begin()
+        raised = False
+        try:
+            await scene.client.reload()
+        except HeksherError:
+            raised = True
+        if case.fails is not None:
+            assert raised == case.fails
+        if case.delivers and not raised:
+            assert scene.is_newest
+        await self._meet()
+        await self._end()
+        scene.write()
+        await scene.client.reload()
+        assert scene.is_newest
+
+    async def _while_closing(self) -> None:
+        case, scene = self.case, self.scene
+        await self._start()
+        await self._begin()
+        await scene.backend.until(lambda: case.is_under_way(scene, self._began), "it is in it")
+        await scene.close()
+        assert scene.client.status.state is ClientState.CLOSED
+        await self._leftovers.gone(scene.backend)
+        await case.end(scene)
+
+    async def _start(self) -> None:
+        scene = self.scene
+        await scene.start(scene.add_client(startup="raise"))
+        assert scene.is_newest
+
+    async def _begin(self) -> None:
+        """Let the fault begin, and write what can be written."""
+        case, scene = self.case, self.scene
+        await case.begin(scene)
+        self._began = len(scene.ended)
+        if case.writable:
+            scene.write()
+
+    async def _meet(self) -> None:
+        """Wait until the client has met the fault, and see what it tells."""
+        case, scene = self.case, self.scene
+        calls = scene.reader.calls
+        enough = 2 if case.fails is False or not case.hangs else 1
+        await scene.backend.until(
+            lambda: scene.count(self._began, failures=case.fails is not False) >= enough,
+            f"updates end; status: {scene.told}",
+        )
+        await scene.tells(case.told)
+        if case.delivers:
+            await scene.newest()
+        if case.fails is False:
+            assert not scene.client.status.failures
+        # Whoever reads was not held up by it.
+        await scene.backend.until(lambda: scene.reader.calls > calls, "reading goes on")
+
+    async def _end(self) -> None:
+        """Let the fault end, and see that the client catches up."""
+        case, scene = self.case, self.scene
+        await case.end(scene)
+        scene.write()
+        mark, began = len(scene.ended), time.perf_counter()
+        await scene.newest()
+        self.catch_up = time.perf_counter() - began
+        late = [each for each in scene.ended[mark:] if not each.is_newest]
+        assert len(late) <= LATE, late
+        await scene.backend.until(lambda: not scene.client.status.failures, "it is well again")
