@@ -37,6 +37,17 @@ from heksher.protocol import Request, Response, unexpected_status
 _CLOSE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 5.0
 
+# Headers of a request that hold no secret, and what an application may hand in with them.
+_PUBLIC_HEADERS = frozenset(
+    (
+        *("accept", "accept-encoding", "accept-language", "connection", "content-length"),
+        *("content-type", "host", "if-none-match", "transfer-encoding", "user-agent"),
+    )
+)
+
+# Shorter ones hide nothing, and would cut holes into other words.
+_SHORTEST_SECRET = 4
+
 # Headers that speak of a body as it was sent, and not of the one that was read.
 _OF_THE_CODED_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -299,13 +310,15 @@ class _Body:
             raise _Ended(f"the answer is larger than {self._limit} bytes")
         headers = _headers(answer)
         body = b"".join(self._chunks)
-        if is_decoded:
-            return Response(answer.status_code, headers, body)
         coding = headers.get("content-encoding", "identity").strip().lower()
-        if coding == "gzip":
+        if is_decoded or coding == "identity":
+            pass
+        elif coding == "gzip":
             body = self._decompress(body)
-        elif coding != "identity":
+        else:
             raise _Ended(f"the answer is encoded as {coding!r}, which was not asked for")
+        if not 200 <= answer.status_code < 300:
+            body = _without_secrets(body, answer)
         return Response(answer.status_code, headers, body)
 
     def _decompress(self, body: bytes) -> bytes:
@@ -320,6 +333,19 @@ class _Body:
         if not unzip.eof:
             raise _Ended("the answer is cut short")
         return decompressed
+
+
+def _without_secrets(body: bytes, answer: Any) -> bytes:
+    """Return the body of a refusal without what the request's headers told.
+
+    It becomes a part of messages, and some servers say back what they were told.
+    """
+    for name, value in answer.request.headers.items():
+        if name.lower() not in _PUBLIC_HEADERS:
+            secret = value.rpartition(" ")[2]  # after the scheme: Bearer, Basic
+            if len(secret) >= _SHORTEST_SECRET:
+                body = body.replace(secret.encode("utf-8", "replace"), b"[secret]")
+    return body
 
 
 def _headers(answer: Any) -> dict[str, str]:

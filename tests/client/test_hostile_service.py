@@ -1,0 +1,198 @@
+"""A service that means harm: what it says reaches no generated code, and what it is told stays untold."""
+
+from __future__ import annotations
+
+import linecache
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+from types import CodeType
+
+import pytest
+from harness import Harness
+from misbehaving import MisbehavingServer, hang_up, http
+from scenes import Scene
+
+from heksher import Setting, testing
+from heksher.exceptions import HeksherError, InvalidSettingError
+
+CANARY = "canary"
+
+
+@pytest.fixture
+def scene(backend: Harness) -> Scene:
+    return Scene(backend)
+
+
+# What would do something, or break the text that it stands in.
+_PAYLOADS = [
+    "canary",
+    "canary()",
+    "__import__('canary')",
+    "__canary__",
+    "canary·",
+    "canary\n    raise SystemExit",
+    "canary=1):\n raise SystemExit\ndef canary(",
+    "'canary'",
+    '"""canary"""',
+    "{canary}",
+    "%(canary)s",
+    "\\x63anary",
+    "canary\0",
+    "canary\u2028",
+    "ｃanary canary",  # noqa: RUF001 (an identifier that Python would normalise)
+    "canary" * 1_000,
+]
+_FRAMES = ["{}", "user, {}", "user={}", "*{}", "user: {}", "({}", "{}#"]
+CRAFTED = [frame.format(payload) for frame in _FRAMES for payload in _PAYLOADS]
+
+
+def generated() -> str:
+    """All source that was generated and is in use."""
+    return "".join(
+        "".join(entry[2])
+        for filename, entry in linecache.cache.items()
+        if filename.startswith("<heksher") and len(entry) == 4
+    )
+
+
+def names_of(code: CodeType) -> Iterator[str]:
+    """All names in *code*, and in the code that it holds."""
+    yield from (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_of(constant)
+
+
+def test_there_are_a_hundred_crafted_names() -> None:
+    assert len(set(CRAFTED)) >= 100
+
+
+def test_no_name_of_the_services_reaches_generated_code(scene: Scene) -> None:
+    ttl = Setting("cache_ttl", int, ["user", "theme"], 60)
+    service = scene.service
+    service.features += CRAFTED
+    service.settings |= {
+        name: {
+            "name": name,
+            "type": name,
+            "default_value": name,
+            "version": name,
+            "configurable_features": [name],
+            "metadata": {name: name},
+            "aliases": [name],
+        }
+        for name in CRAFTED
+    }
+
+    async def body() -> None:
+        async with scene.client() as client:
+            for number, name in enumerate(CRAFTED):
+                service.add_rule("cache_ttl", number, user=name)
+                service.add_rule("cache_ttl", -1, theme="dark", **{name: name})
+                service.add_rule(name, -1, user="jim")
+            await client.reload()
+            # As a value of a feature, each is as good as any other.
+            assert [ttl.get(user=name, theme="light") for name in CRAFTED] == [*range(len(CRAFTED))]
+            assert ttl.get(user="jim", theme="dark") == 60
+            assert len(client.status.rejected_rules) == len(CRAFTED)
+            assert CANARY not in generated()
+            assert not any(CANARY in name for name in names_of(ttl.get.__code__))  # type: ignore[attr-defined]
+
+    scene.run(body)
+
+
+def test_no_name_of_the_applications_is_taken_that_is_no_plain_one() -> None:
+    for name in CRAFTED:
+        if name.isascii() and name.isidentifier():
+            assert Setting("cache_ttl", int, [name], 60).get(**{name: "x"}) == 60
+            testing.reset()
+        else:
+            with pytest.raises(InvalidSettingError, match="no name of a context feature"):
+                Setting("cache_ttl", int, [name], 60)
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+STATUSES = [b"200 OK", b"307 Moved", b"401 No", b"403 No", b"409 No", b"422 No", b"500 Oh"]
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=lambda status: status[:3].decode())
+@pytest.mark.parametrize("scheme", ["", "Bearer "], ids=["alone", "bearer"])
+def test_a_secret_that_is_said_back_is_shown_nowhere(
+    backend: Harness, status: bytes, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "heksher")
+    setting = Setting("cache_ttl", int, ["user"], 60)
+    shown: list[str] = []
+
+    def say_it_back(connection: socket.socket, stop: threading.Event) -> None:
+        body = server.requests[-1]
+        head = b"HTTP/1.1 %s\r\nlocation: /%s\r\ncontent-length: %d\r\n\r\n"
+        told = server.requests[-1].partition(b"secret: ")[2].partition(b"\r")[0]
+        connection.sendall(head % (status, told, len(body)) + body)
+
+    async def body() -> None:
+        client = backend.client(
+            server.url.replace("//", f"//jim:{CANARY}@"),
+            60,
+            ["user"],
+            startup="continue",
+            http_client_args={"headers": {"secret": f"{scheme}{CANARY}"}},
+        )
+        await client.set_as_main()
+        for call in (client.ping, client.reload, client.get_settings):
+            try:
+                await call()
+            except HeksherError as error:
+                shown.extend([*traceback.format_exception(error), repr(error)])
+        told = client.status
+        shown.extend((repr(client.client), repr(setting), repr(told), str(told)))
+        await client.close()
+
+    with MisbehavingServer(say_it_back) as server:
+        server.answer_by("api/v1/context_features", http(b'{"context_features": ["user"]}'))
+        server.answer_by("api/v1/settings", http(b'{"settings": []}'))
+        backend.run(body)
+    assert any(CANARY.encode() in request for request in server.requests)
+    assert CANARY not in "".join(shown)
+    assert CANARY not in caplog.text
+
+
+def test_credentials_follow_no_redirect_to_another_origin(backend: Harness) -> None:
+    """Whatever header carries them, and whatever spelling the other origin has."""
+
+    async def body() -> None:
+        client = backend.client(
+            home.url.replace("//", "//jim:password@"),
+            60,
+            ["user"],
+            startup="continue",
+            http_client_args={"headers": {"x-some-token": CANARY, "cookie": CANARY}},
+        )
+        for location in elsewhere:
+            home.answer_by(
+                "api/health", http(b"", b"HTTP/1.1 307 M\r\nlocation: %s\r\n" % location)
+            )
+            with pytest.raises(HeksherError):
+                await client.ping()
+        await client.close()
+
+    with MisbehavingServer(hang_up) as home, MisbehavingServer(http(b'{"version": "1"}')) as abroad:
+        there, here = abroad.url.encode(), home.url.encode()
+        elsewhere = [
+            there + b"/api/health",
+            there[len("http:") :] + b"/api/health",
+            here + b"@" + there[len("http://") :] + b"/api/health",
+            here.replace(b"http:", b"https:") + b"/api/health",
+            b"http:\\\\" + there[len("http://") :],
+            b"/\\" + there[len("http://") :],
+            here.replace(b"127.0.0.1", b"127.0.0.2") + b"/api/health",
+            here + b"0/api/health",
+            b"file:///etc/passwd",
+        ]
+        backend.run(body)
+    assert abroad.requests == []
+    assert len(home.requests) >= len(elsewhere)
