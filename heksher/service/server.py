@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -51,19 +52,14 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
     once connections are accepted, in a line that scripts read: *url*, where something stands in
     front of the listener.
     """
-    config = uvicorn.Config(
-        app,
-        log_config=None,  # what is logged goes where the process sends it, and not to stdout
-        access_log=False,
-        lifespan="on",
-        # How many asyncio accepts at a time. It goes on to that number without a file descriptor left,
-        # too, and logs each try.
-        backlog=1,
-        ws="none",  # what would speak WebSocket logs headers
-        timeout_graceful_shutdown=grace,
-    )
+    address = url or _url(listener)
+
+    def announce() -> None:
+        sys.stdout.write(f"heksher service on {address}\n")
+        sys.stdout.flush()
+
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    server = _Server(config, url or _url(listener))
+    server = Server(app, announce, grace=grace)
 
     # Also before uvicorn puts the same handler there, and after it took it away.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,12 +78,29 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
-    """Says where it is, as soon as it can be reached."""
+class Server(uvicorn.Server):
+    """uvicorn as it is to serve the service, on sockets made by `listen`.
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    Args:
+        app: what to serve.
+        on_ready: called once connections are accepted.
+        grace: seconds for requests under way, when it is told to end.
+    """
+
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], None], *, grace: int) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,  # what is logged goes where the process sends it, and not to stdout
+            access_log=False,
+            lifespan="on",
+            # How many asyncio accepts at a time. It goes on to that number without a file descriptor
+            # left, too, and logs each try.
+            backlog=1,
+            ws="none",  # what would speak WebSocket logs headers
+            timeout_graceful_shutdown=grace,
+        )
         super().__init__(config)
-        self._url = url
+        self._on_ready = on_ready
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End in order, also when the signal comes once more: that is bounded anyway."""
@@ -98,5 +111,4 @@ class _Server(uvicorn.Server):
         if self.started:
             for listener in sockets or ():
                 listener.listen(_WAITING)  # again: the kernel got the backlog above as well
-            sys.stdout.write(f"heksher service on {self._url}\n")
-            sys.stdout.flush()
+            self._on_ready()

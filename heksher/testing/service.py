@@ -105,7 +105,11 @@ class LiveService:
             self._headers = httpx.Headers([(b"api_token", api_token.encode())])
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -544,22 +548,11 @@ class _Thread(_Host):
 
         # The application first: it says which extra is missing.
         app = create_app(self.database, features, api_token=self.api_token)
-        import uvicorn
+        from heksher.service import server
 
-        from heksher.service.server import listen
-
-        listener = listen("127.0.0.1", self.port)
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_GRACE
-        )
+        listener = server.listen("127.0.0.1", self.port)
         ready = threading.Event()
-
-        class Server(uvicorn.Server):
-            async def startup(self, *args: Any, **kwargs: Any) -> None:
-                await super().startup(*args, **kwargs)
-                ready.set()
-
-        self._server = Server(config)
+        self._server = server.Server(app, ready.set, grace=_GRACE)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )

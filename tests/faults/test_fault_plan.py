@@ -161,6 +161,8 @@ def test_a_refusal_that_asks_for_nothing_closes_the_port() -> None:
     faults = Faults()
     faults.add(Refuse(), nth=3)
     assert not faults.refuses_all
+    faults.add(Refuse(), delay=1)
+    assert not faults.refuses_all
     with faults.add(Refuse()):
         assert faults.refuses_all
     assert not faults.refuses_all
@@ -187,6 +189,8 @@ def test_changes_are_told() -> None:
         ({"first": 0}, "first=0: it counts from 1"),
         ({"share": 20}, "share=20: a share is a number from 0 to 1"),
         ({"method": "get"}, "method='get': there are CONNECT, DELETE, GET"),
+        ({"delay": -0.5}, "delay=-0.5: a delay is a number from 0 on"),
+        ({"delay": float("nan")}, "delay=nan: a delay is a number from 0 on"),
         ({"path": "api"}, "path='api': a path begins with '/', or with '\\*'"),
     ],
     ids=str,

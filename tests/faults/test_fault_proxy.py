@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
+import select
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
 
 from heksher.testing import faults as f
+from heksher.testing.faults.kinds import KINDS
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import DEADLINE, LiveService
 
 QUERY = "/api/v1/query"
+REQUEST = b"GET /api/v1/query HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +54,34 @@ def real(upstream: LiveService) -> httpx.Response:
     return upstream.request("GET", QUERY)
 
 
-def outcome(client: httpx.Client, path: str = QUERY) -> str:
+def outcome(client: httpx.Client, path: str = QUERY, timeout: float = DEADLINE) -> str:
     """The status of an answer that came whole, or the kind of error."""
     try:
-        return str(client.get(path).status_code)
+        return str(client.get(path, timeout=timeout).status_code)
     except httpx.TransportError as error:
         return type(error).__name__
+
+
+def connect(proxy: FaultProxy) -> socket.socket:
+    """A connection below HTTP and TLS."""
+    return socket.create_connection(("127.0.0.1", int(proxy.url.rpartition(":")[2])), DEADLINE)
+
+
+def census() -> Counter[str]:
+    """The threads and the sockets that there are."""
+    census: Counter[str] = Counter()
+    census["threads"] = threading.active_count()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return census
+
+
+def gone(before: Counter[str]) -> None:
+    """Wait until there is no more than before; the service has its own ends of connections."""
+    end = time.monotonic() + DEADLINE
+    while left := census() - before:
+        assert time.monotonic() < end, left
 
 
 def test_without_faults_nothing_is_changed(client: httpx.Client, upstream: LiveService) -> None:
@@ -151,6 +182,34 @@ def test_a_delay_that_is_removed_ends(proxy: FaultProxy, client: httpx.Client) -
     rule.remove()
     asking.join(DEADLINE)
     assert answers == ["200"]
+
+
+@pytest.mark.parametrize("kind", [f.Status, f.Reset, f.CutShort, f.Refuse, f.WrongETag])
+def test_any_fault_may_come_late(
+    proxy: FaultProxy, client: httpx.Client, kind: Callable[[], f.Fault]
+) -> None:
+    with proxy.faults.add(kind(), nth=1):
+        at_once = outcome(client)
+    late = proxy.faults.add(kind(), delay=math.inf)
+    assert outcome(client, timeout=0.05) == "ReadTimeout"
+    outcomes: list[str] = []
+    asking = threading.Thread(target=lambda: outcomes.append(outcome(client)))
+    asking.start()
+    while late.hits < 2:
+        assert asking.is_alive()
+    assert outcomes == []
+    late.remove()
+    asking.join(DEADLINE)
+    assert outcomes == [at_once]  # what it met happens to it
+    with proxy.faults.add(kind(), nth=1, delay=0.01):
+        assert outcome(client) == at_once
+
+
+def test_a_refusal_that_comes_late_waits_for_a_request(
+    proxy: FaultProxy, client: httpx.Client
+) -> None:
+    proxy.faults.add(f.Refuse(), delay=0.01)
+    assert [outcome(client) for _ in range(2)] == ["ReadError", "ConnectError"]
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 401, 404, 429, 500, 503, 599])
@@ -409,6 +468,34 @@ def test_breaks_under_tls(tls_proxy: FaultProxy, tls_client: httpx.Client, fault
     assert outcome(tls_client) == "200"
 
 
+def test_a_reset_is_one_under_tls(tls_proxy: FaultProxy) -> None:
+    """What Python's ssl says of it differs from one version to the next; so the bytes are looked at."""
+    tls_proxy.faults.add(f.Reset(5))
+    assert tls_proxy.certificates is not None
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = tls_proxy.certificates.trusting().wrap_bio(arriving, leaving, server_hostname="127.0.0.1")
+    with connect(tls_proxy) as connection:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(leaving.read())
+                arriving.write(connection.recv(65536))
+        tls.write(REQUEST)
+        connection.sendall(leaving.read())
+        with pytest.raises(ConnectionResetError):
+            b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_handshake_may_take_long(tls_proxy: FaultProxy, tls_client: httpx.Client) -> None:
+    rule = tls_proxy.faults.add(f.Certificate("host"), delay=math.inf)
+    tls_client.timeout = httpx.Timeout(0.05)
+    with pytest.raises(httpx.ConnectTimeout):
+        tls_client.get(QUERY)
+    assert rule.hits == 1
+
+
 def test_tls_names_its_extra() -> None:
     program = (
         "import sys; sys.modules['trustme'] = None\n"
@@ -444,6 +531,106 @@ def test_it_ends_whatever_goes_on(upstream: LiveService, kind: Callable[[], f.Fa
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     proxy.close()  # once more is harmless
+
+
+def test_it_ends_while_the_service_says_nothing() -> None:
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with FaultProxy(f"http://127.0.0.1:{silent.getsockname()[1]}") as proxy:
+            busy = connect(proxy)
+            busy.sendall(REQUEST)
+            asked, _ = silent.accept()
+            assert asked.recv(4) == b"GET "
+        with busy, asked:
+            assert busy.recv(1) == b""
+    assert set(threading.enumerate()) - before == set()
+
+
+def test_it_ends_while_nobody_shakes_hands(upstream: LiveService) -> None:
+    before = set(threading.enumerate())
+    with FaultProxy(upstream.url, tls=True) as proxy, connect(proxy) as silent:
+        proxy.faults.add(f.Certificate("host"), nth=2)  # once it is there
+        with connect(proxy) as another:
+            proxy.close()
+            assert another.recv(1) == b""
+        assert silent.recv(1) == b""
+    assert set(threading.enumerate()) - before == set()
+
+
+def leave(connection: socket.socket) -> None:
+    """Close it as a client does that has waited long enough."""
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    """Close it as the machine of a client does that was killed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def ignore(connection: socket.socket) -> None:
+    """Read nothing."""
+
+
+@pytest.mark.parametrize("behave", [ignore, leave, reset])
+@pytest.mark.parametrize("kind", set(KINDS) - {f.Certificate}, ids=lambda kind: kind.word)
+def test_nothing_is_left_whatever_a_client_does(
+    upstream: LiveService, kind: type[f.Fault], behave: Callable[[socket.socket], None]
+) -> None:
+    before = census()
+    with FaultProxy(upstream.url) as proxy:
+        rule = proxy.faults.add(kind(), first=1)
+        with connect(proxy) as connection:
+            connection.sendall(REQUEST)
+            while not rule.hits:
+                pass
+            behave(connection)
+            proxy.close()
+    gone(before)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="this platform does not tell")
+@pytest.mark.parametrize("behave", [leave, reset])
+def test_nobody_waits_for_a_client_that_left(
+    upstream: LiveService, behave: Callable[[socket.socket], None]
+) -> None:
+    with FaultProxy(upstream.url) as proxy:
+        before = set(threading.enumerate())
+        rule = proxy.faults.add(f.Delay())
+        connection = connect(proxy)
+        connection.sendall(REQUEST)
+        while not rule.hits:
+            pass
+        (waiting,) = set(threading.enumerate()) - before
+        behave(connection)
+        waiting.join(DEADLINE)
+        assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("fault", [f.Delay(0.5), f.Slow(0.0001), f.CutShort(), f.Bomb(1)], ids=str)
+def test_who_has_asked_may_close_its_half(proxy: FaultProxy, fault: f.Fault) -> None:
+    def body(*, half: bool) -> bytes:
+        with connect(proxy) as connection:
+            connection.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+            if half:
+                connection.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        return received.partition(b"\r\n\r\n")[2]
+
+    proxy.faults.add(fault)
+    assert body(half=True) == body(half=False) != b""
+
+
+def test_files_of_any_number(upstream: LiveService) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2000), limits[1]))
+    with ExitStack() as stack, socket.socket() as some:
+        for _ in range(1100):
+            stack.enter_context(some.dup())
+        with FaultProxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
+            assert client.get(f"{proxy.url}{QUERY}").status_code == 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_closing_leaves_no_thread(upstream: LiveService) -> None:

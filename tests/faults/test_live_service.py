@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_without_a_proxy() -> None:
             _ = service.ssl_context
     with pytest.raises(InvalidArgumentError, match="so there must be one"):
         LiveService(proxy=False, tls=True)
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_start_that_fails_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, in_process: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    service = LiveService(in_process=in_process, tls=True)
+    with pytest.raises(ModuleNotFoundError, match=r"heksher\[testing\]"), service:
+        pass
+    assert not service.is_running
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(service.direct_url, trust_env=False)
 
 
 def test_a_service_that_does_not_start() -> None:

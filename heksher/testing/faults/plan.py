@@ -21,7 +21,10 @@ _KEPT = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class When:
-    """Which requests a fault is for: those that meet all that is given. With nothing given, all.
+    """Which requests a fault is for, those that meet all that is given, and how late it is.
+
+    With nothing given it is for all, at once. Where it counts, it counts in the order in which requests
+    arrive; what clients send at the same time arrives in no order of its own.
 
     Attributes:
         method: the method, in capitals.
@@ -30,6 +33,7 @@ class When:
         every: every so-manieth of them.
         first: only so many, from the first one on.
         share: this share of them, from 0 to 1, drawn by the seed.
+        delay: seconds until it happens, from when the service has answered, or was not to be asked.
     """
 
     method: str | None = None
@@ -38,6 +42,7 @@ class When:
     every: int | None = None
     first: int | None = None
     share: float | None = None
+    delay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in HTTPMethod.__members__:
@@ -52,10 +57,12 @@ class When:
                 raise InvalidArgumentError(f"{name}={number}: it counts from 1")
         if self.share is not None and not 0 <= self.share <= 1:
             raise InvalidArgumentError(f"share={self.share}: a share is a number from 0 to 1")
+        if not self.delay >= 0:  # NaN is not, either
+            raise InvalidArgumentError(f"delay={self.delay}: a delay is a number from 0 on")
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether it is for all requests."""
+        """Whether it is for all requests, at once."""
         return self == When()
 
     def asks_about(self, method: str, path: str) -> bool:
@@ -98,7 +105,7 @@ class FaultRule:
 
     Attributes:
         fault: what happens.
-        when: to which requests.
+        when: to which requests, and how late.
         hits: how many requests, or connections, it has met.
         over: set when it is removed.
     """
@@ -143,7 +150,8 @@ class Faults:
 
     Attributes:
         seed: what shares are drawn by, for rules that are added from now on. The same rules, added
-            in the same order, choose the same requests out of the same sequence.
+            in the same order, choose the same requests out of the same sequence: the third and the
+            seventh that arrive, say, whichever of several clients sends those.
         requests: what has come, in order; ten thousand at least, of a proxy that runs for long.
     """
 
@@ -172,18 +180,20 @@ class Faults:
         every: int | None = None,
         first: int | None = None,
         share: float | None = None,
+        delay: float = 0.0,
     ) -> FaultRule:
         """Let *fault* happen from now on, to requests that meet all that is given.
 
         ::
 
             faults.add(Status(503, retry_after=1), path="/api/v1/query", first=2)
+            faults.add(Reset(), nth=5, delay=2)
             with faults.add(Delay(0.2), share=0.5):
                 ...
 
         Args:
             fault: what is to happen.
-            method, path, nth, every, first, share: see `When`.
+            method, path, nth, every, first, share, delay: see `When`.
 
         Returns:
             the rule, to be removed or entered.
@@ -192,7 +202,9 @@ class Faults:
             heksher.exceptions.InvalidArgumentError: a number is out of its range, or a certificate
                 is asked for where there is no TLS, or for a method or a path.
         """
-        when = When(method=method, path=path, nth=nth, every=every, first=first, share=share)
+        when = When(
+            method=method, path=path, nth=nth, every=every, first=first, share=share, delay=delay
+        )
         return self.add_rule(fault, when)
 
     def load(self, text: str) -> tuple[FaultRule, ...]:

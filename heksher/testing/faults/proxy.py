@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import select
+import selectors
 import socket
 import ssl
 import struct
@@ -18,6 +20,7 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import h11
 import httpx
@@ -27,6 +30,9 @@ from heksher.testing.faults.plan import FaultRule, Faults
 
 # Seconds. For what a working machine does at once; the faults have times of their own.
 _PATIENCE = 60.0
+
+# Seconds between two looks at whether who waits for an answer is still there.
+_LOOK = 0.25
 
 _READ = 65536
 
@@ -83,9 +89,10 @@ class FaultProxy:
         self._host = host
         self._port = port
         self._http = httpx.Client(trust_env=False)
+        self._to_service: WeakSet[socket.socket] = WeakSet()
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
-        self._threads: set[threading.Thread] = set()
+        self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._is_paused = False
         self._refusals: list[tuple[FaultRule, float]] = []
@@ -96,6 +103,8 @@ class FaultProxy:
         self._of_connections: tuple[FaultRule, ...] = ()
         self._port = self._socket.getsockname()[1]
         self._wake, self._woken = socket.socketpair()
+        self._selector = selectors.DefaultSelector()  # takes files with any number, unlike select()
+        self._selector.register(self._woken, selectors.EVENT_READ)
         self._is_settled = threading.Condition()
         self._asked = 0
         self._settled = 0
@@ -123,17 +132,17 @@ class FaultProxy:
 
     def close(self) -> None:
         """End it, and all connections. Closing it twice is harmless."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+        with self._is_settled:
+            if self._is_closed:
+                return
+            self._is_closed = True
         self.faults.clear()
         self._wake.send(b"x")
         self._acceptor.join(_PATIENCE)
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
+        for thread in self._threads:
             thread.join(_PATIENCE)
         self._http.close()
+        self._selector.close()
         self._wake.close()
         self._woken.close()
 
@@ -164,9 +173,9 @@ class FaultProxy:
 
     def _settle(self) -> None:
         """Have the port opened or closed, as the rules are now, and wait until it is."""
-        if self._is_closed:
-            return
         with self._is_settled:
+            if self._is_closed:
+                return
             self._asked += 1
             asked = self._asked
             self._wake.send(b"x")
@@ -176,14 +185,17 @@ class FaultProxy:
         """Open and close the port, and accept. Nobody else touches the socket that listens."""
         while not self._is_closed:
             self._open_or_close()
-            sockets = [self._woken, self._socket] if self._listens else [self._woken]
-            ready, _, _ = select.select(sockets, [], [], self._time_to_refuse())
-            if self._woken in ready:
-                self._woken.recv(_READ)
-            if self._socket in ready:
-                self._accept()
+            for ready, _ in self._selector.select(self._time_to_refuse()):
+                if ready.fileobj is self._woken:
+                    self._woken.recv(_READ)
+                else:
+                    self._accept()
         self._socket.close()
         self._end_connections()
+        # Nor does anybody wait for the service.
+        with self._lock:
+            for connection in self._to_service:
+                _shut(connection)
         with self._is_settled:
             self._is_settled.notify_all()
 
@@ -194,7 +206,9 @@ class FaultProxy:
         )
         if should_listen and not self._listens:
             self._socket.listen(128)
+            self._selector.register(self._socket, selectors.EVENT_READ)
         if self._listens and not should_listen:
+            self._selector.unregister(self._socket)
             self._socket.close()
             self._socket = self._bind()
         self._listens = should_listen
@@ -230,8 +244,9 @@ class FaultProxy:
         thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self._lock:
             self._connections.add(connection)
-            self._threads.add(thread)
         thread.start()
+        # Kept to their very end, so that closing leaves none.
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
     def _serve(self, connection: _Connection) -> None:
         try:
@@ -239,7 +254,6 @@ class FaultProxy:
         finally:
             with self._lock:
                 self._connections.discard(connection)
-                self._threads.discard(threading.current_thread())
 
     def _end_connections(self) -> None:
         with self._lock:
@@ -273,6 +287,7 @@ class FaultProxy:
         extensions = {
             "target": request.target.encode("ascii"),
             "timeout": httpx.Timeout(_PATIENCE).as_dict(),
+            "trace": self._note_connection,
         }
         asked = httpx.Request(
             request.method, url, headers=headers, content=request.body, extensions=extensions
@@ -289,6 +304,16 @@ class FaultProxy:
         dropped = _HOP_BY_HOP | (set[bytes]() if is_of_head else {b"content-length"})
         kept = tuple(pair for pair in answered.headers.raw if pair[0].lower() not in dropped)
         return Answer(answered.status_code, kept, body, is_of_head)
+
+    def _note_connection(self, event: str, info: dict[str, Any]) -> None:
+        """Keep the socket of a connection to the service that is made for a request."""
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        made = info["return_value"].get_extra_info("socket")
+        with self._lock:
+            self._to_service.add(made)
+        if self._is_closed:
+            _shut(made)  # it comes too late to be ended with the others
 
 
 class _Connection:
@@ -322,13 +347,8 @@ class _Connection:
     def end(self) -> None:
         """Let it end now, from another thread."""
         with self._lock:
-            if self._is_over:
-                return
-            try:
-                # The socket itself, below TLS: nobody is told goodbye.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                pass  # the client was faster
+            if not self._is_over:
+                _shut(self._socket)
 
     def _close(self, *, reset: bool) -> None:
         with self._lock:
@@ -346,6 +366,7 @@ class _Connection:
         if rule is not None and isinstance(rule.fault, Certificate):
             problem = rule.fault.problem
             logger.info("%s", rule.fault)
+            self._wait(rule, rule.when.delay)
         context = certificates.context(problem)
         with self._lock:
             secured = context.wrap_socket(
@@ -399,18 +420,19 @@ class _Connection:
             self._socket.sendall(self._proxy.ask(request, wants_body=False).wire())
             return
         logger.info("%s: %s %s", rule.fault, request.method, path)
-        if isinstance(rule.fault, Refuse):
-            self._is_over = True  # so that it ends by the reset, and after the port was closed
-            self._proxy.refuse(rule, rule.fault.seconds)
-            raise _Reset
         if rule.fault.asks_service:
             answer = self._proxy.ask(request, wants_body=rule.fault.wants_body)
         else:
             answer = Answer(0, is_of_head=request.method == "HEAD")
+        self._wait(rule, rule.when.delay)
+        if isinstance(rule.fault, Refuse):
+            self._is_over = True  # so that it ends by the reset, and after the port was closed
+            self._proxy.refuse(rule, rule.fault.seconds)
+            raise _Reset
         for step in rule.fault.steps(answer):
             match step:
                 case Pause(seconds):
-                    rule.over.wait(min(seconds, threading.TIMEOUT_MAX))
+                    self._wait(rule, seconds)
                 case End.CLOSE:
                     raise _Gone
                 case End.RESET:
@@ -420,9 +442,36 @@ class _Connection:
             if self._proxy.is_closed or (rule.fault.lasts and rule.over.is_set()):
                 raise _Gone
 
+    def _wait(self, rule: FaultRule, seconds: float) -> None:
+        """Send nothing for so long, or until the rule is removed; nor when the client has left."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not rule.over.wait(min(left, _LOOK)):
+            # One that only sends no more may be waiting, unless there is nothing to wait for.
+            if _has_left(self._socket, or_sends_no_more=math.isinf(seconds)):
+                raise _Gone
+        if self._proxy.is_closed:
+            raise _Gone
+
 
 class _Reset(Exception):
     """The connection is to be reset."""
+
+
+def _shut(connection: socket.socket) -> None:
+    """End it at once, below TLS, whoever reads or writes there."""
+    try:
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other end was faster
+
+
+def _has_left(connection: socket.socket, *, or_sends_no_more: bool) -> bool:
+    """Whether the other end is gone, as far as this platform tells."""
+    if not hasattr(select, "poll"):
+        return False
+    poller = select.poll()
+    poller.register(connection, getattr(select, "POLLRDHUP", 0) if or_sends_no_more else 0)
+    return bool(poller.poll(0))
 
 
 def _linger_not(connection: socket.socket) -> None:

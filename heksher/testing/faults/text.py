@@ -1,9 +1,9 @@
 """Faults as a text, for the command line.
 
-    delay(0.5) on GET /api/v1/query; status(503, retry_after=2) share 0.2; seed 7
+    delay(0.5) on GET /api/v1/query; status(503, retry_after=2) share 0.2 delay 1; seed 7
 
 Each part between semicolons is a fault, with what there is to choose about it in parentheses, and
-then the requests that it is for; or the seed. Reads, and does nothing.
+then the requests that it is for, and how late it is; or the seed. Reads, and does nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from heksher.testing.faults.plan import When
 T = TypeVar("T")
 
 _BY_WORD = {kind.word: kind for kind in KINDS}
-_CONDITIONS = ("on", "nth", "every", "first", "share")
+_CONDITIONS = ("on", "nth", "every", "first", "share", "delay")
 
 _NUMBERS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
@@ -160,7 +160,9 @@ def _when(tokens: _Tokens) -> When:
     while tokens.peek() in _CONDITIONS:
         condition = tokens.word("a condition")
         if condition != "on":
-            given[condition] = tokens.word("a number")
+            # There is a fault of that name, too.
+            other = ", or ';' before it," if condition in _BY_WORD else ""
+            given[condition] = tokens.word(f"a number{other}")
             continue
         word = tokens.word("a method or a path")
         if not word.startswith(("/", "*")):
