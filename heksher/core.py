@@ -31,6 +31,7 @@ from heksher.backends.base import (
     Transport,
     run_blocking,
 )
+from heksher.callers import caller
 from heksher.exceptions import (
     BackendError,
     ClientClosedError,
@@ -116,7 +117,7 @@ class _Run:
         ticket: what the update under way waits for, or holds, to publish.
         saving: set when the snapshot is written; None: nothing is to be written.
         unannounced: whether the first update succeeded, and the application was not told so far.
-        thread: the thread that the loop runs in.
+        caller: the thread or greenlet that the loop runs in.
     """
 
     updater: Updater
@@ -131,7 +132,7 @@ class _Run:
     ticket: Ticket | None = None
     saving: Event | None = None
     unannounced: bool = False
-    thread: int | None = None
+    caller: object = None
 
 
 class Core:
@@ -500,6 +501,7 @@ class Core:
         self.publishing.forget_other_threads()
         if run is not None:
             run.stopping = True  # a hook may have forked: then its thread is the parent's loop
+            run.task.cancel()  # greenlets live on in a child, and so would the parent's loop
         if self._state is ClientState.STARTING:
             # The thread that starts it is not here. It can be started again.
             self._state = ClientState.NEW
@@ -571,7 +573,7 @@ class Core:
     def _is_in_loop(self, run: _Run) -> bool:
         """Whether it is the update loop's own thread that asks: in a hook, or a validator."""
         is_blocking = self._backend is not None and self._backend.blocking
-        return is_blocking and run.thread == threading.get_ident()
+        return is_blocking and run.caller == caller()
 
     def _let_go(self, run: _Run) -> None:
         """Stop *run*, and tell everybody who waits for it that it will not come."""
@@ -679,7 +681,7 @@ class Core:
     async def _main(self, run: _Run) -> None:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
-        run.thread = threading.get_ident()
+        run.caller = caller()
         try:
             if run.is_ready:  # it goes on in a forked child
                 await self._wait_for_work(run, self._clock)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
+from heksher import callers
 from heksher.backends.base import Event, run_blocking
 
 
@@ -30,7 +31,7 @@ class Ticket:
 
     event: Event
     granted: bool = False
-    thread: int = field(default_factory=threading.get_ident)
+    thread: int = field(default_factory=callers.thread)
 
 
 class LockQueue:
@@ -83,9 +84,10 @@ class LockQueue:
         event.set()
 
     def forget_other_threads(self) -> None:
-        """In a forked child, with `guard` held: nobody waits, and only this thread can hold it."""
-        self._waiting.clear()
-        if self._holder is not None and self._holder.thread != threading.get_ident():
+        """In a forked child, with `guard` held: only this thread, or its greenlets, hold it or wait."""
+        here = callers.thread()
+        self._waiting = deque(ticket for ticket in self._waiting if ticket.thread == here)
+        if self._holder is not None and self._holder.thread != here:
             self._holder = None
 
     async def acquire(self, event: Event, timeout: float | None = None) -> bool:

@@ -1,6 +1,6 @@
-"""What runs one test body on asyncio, on trio and on threads.
+"""What runs one test body on asyncio, on trio, on threads and on greenlets.
 
-A body is an ``async def`` without arguments. On threads its awaits never suspend, just as in the
+A body is an ``async def`` without arguments. On the latter two its awaits never suspend, just as in the
 library: `AnyClient` gives the blocking client the face of the asynchronous one.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
+import pytest
 import trio
 
 from heksher import AsyncHeksherClient, ThreadHeksherClient
@@ -100,6 +101,8 @@ class Harness(ABC):
     """Runs bodies on one backend."""
 
     name: str
+    #: Whether its client is a `ThreadHeksherClient`.
+    is_blocking = False
 
     @property
     @abstractmethod
@@ -190,6 +193,7 @@ class ThreadHarness(Harness):
     """Threads."""
 
     name = "thread"
+    is_blocking = True
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
@@ -224,4 +228,43 @@ class ThreadHarness(Harness):
         return background
 
 
-HARNESSES: list[type[Harness]] = [AsyncioHarness, TrioHarness, ThreadHarness]
+class GeventHarness(ThreadHarness):
+    """Greenlets, in a process that gevent has not patched: the test's own is one of them."""
+
+    name = "gevent"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gevent = pytest.importorskip("gevent", reason="heksher[gevent] is not installed")
+        self._greenlets: list[Any] = []
+
+    @property
+    def backend(self) -> Backend:
+        from heksher.backends._gevent import GeventBackend
+
+        return GeventBackend()
+
+    def run(self, body: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return run_blocking(body())
+        finally:
+            self._gevent.joinall(self._greenlets, PATIENCE)
+
+    def client(self, url: str, interval: float, features: list[str], **options: Any) -> AnyClient:
+        options.setdefault("backend", "gevent")
+        return super().client(url, interval, features, **options)
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"it never happened: {what or condition}"
+            self._gevent.sleep(0.001)
+
+    def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
+        background = Background()
+        observe = self._gevent.spawn(lambda: run_blocking(background.observe(function)))
+        self._greenlets.append(observe)
+        return background
+
+
+HARNESSES: list[type[Harness]] = [AsyncioHarness, TrioHarness, ThreadHarness, GeventHarness]

@@ -1,11 +1,14 @@
-"""Counts what a client must not leave behind: tasks, threads, sockets."""
+"""Counts what a client must not leave behind: tasks, threads, greenlets, sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import sys
 import threading
 from collections import Counter
+from typing import Any
 
 import trio
 from harness import Harness
@@ -32,6 +35,13 @@ def _census() -> Counter[str]:
     census: Counter[str] = Counter()
     # The threads of the tests' own are not the client's.
     census["threads"] = sum(t.name.startswith("heksher") for t in threading.enumerate())
+    gevent: Any = sys.modules.get("gevent")
+    if gevent is not None:
+        census["greenlets"] = sum(
+            each.name.startswith("heksher") and not each.dead
+            for each in gc.get_objects()
+            if isinstance(each, gevent.Greenlet)
+        )
     library = running_library()
     if library == "asyncio":
         census["tasks"] = sum("heksher" in task.get_name() for task in asyncio.all_tasks())

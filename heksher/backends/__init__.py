@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _ASYNC = ("asyncio", "trio")
-_BLOCKING = ("thread",)
+_BLOCKING = ("thread", "gevent")
 
 
 def running_library() -> str | None:
@@ -101,16 +101,35 @@ def choose_blocking(choice: str | Backend) -> Backend:
     if choice in _ASYNC:
         raise BackendError(
             f"backend={choice!r} is for AsyncHeksherClient; "
-            'ThreadHeksherClient takes "auto", "thread" or a Backend object'
+            'ThreadHeksherClient takes "auto", "thread", "gevent" or a Backend object'
         )
     if choice not in ("auto", *_BLOCKING):
         raise BackendError(
             f"there is no backend {choice!r}; "
-            'ThreadHeksherClient takes "auto", "thread" or a Backend object'
+            'ThreadHeksherClient takes "auto", "thread", "gevent" or a Backend object'
         )
+    if choice == "gevent" or (choice == "auto" and _is_patched()):
+        return _gevent_backend()
     from heksher.backends._thread import ThreadBackend
 
     return ThreadBackend()
+
+
+def _is_patched() -> bool:
+    """Whether gevent has made this process's threads greenlets; if it has, it is loaded."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and all(map(monkey.is_module_patched, ("socket", "threading")))
+
+
+def _gevent_backend() -> Backend:
+    if find_spec("gevent") is None:
+        raise BackendError(
+            'backend="gevent" needs the package gevent, which is not installed; '
+            "pip install 'heksher[gevent]'"
+        )
+    from heksher.backends._gevent import GeventBackend
+
+    return GeventBackend()
 
 
 def _checked_object(backend: object, *, blocking: bool) -> Backend:

@@ -26,7 +26,7 @@ class _ThreadEvent:
         self._event.wait(timeout)
 
 
-class _MonotonicClock:
+class MonotonicClock:
     def now(self) -> float:
         return time.monotonic()
 
@@ -34,7 +34,7 @@ class _MonotonicClock:
         await event.wait(timeout)
 
 
-class _ThreadTask:
+class ThreadTask:
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
         self._thread = threading.Thread(
@@ -68,7 +68,7 @@ class ThreadBackend:
 
     def create_clock(self) -> Clock:
         """Return the monotonic clock."""
-        return _MonotonicClock()
+        return MonotonicClock()
 
     def create_event(self) -> Event:
         """Return an event of the threading module."""
@@ -80,9 +80,9 @@ class ThreadBackend:
 
         return BlockingTransport(options)
 
-    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _ThreadTask:
+    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> ThreadTask:
         """Return a task that will run *main* in a thread of its own."""
-        return _ThreadTask(main)
+        return ThreadTask(main)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call *function* here: the thread is the client's own, and no event loop waits for it."""

@@ -24,8 +24,8 @@ class ThreadHeksherClient(ClientFace):
         http_client_args: are for ``httpx.Client``,
         http_client: is a ready ``httpx.Client`` or a callable that makes one; on a connection that a
             ready one opened for others, its own timeouts are what bounds the wait for an answer,
-        backend: is "auto", "thread", or a blocking object with the methods of
-            `heksher.backends.Backend`,
+        backend: is "auto", "thread", "gevent", or a blocking object with the methods of
+            `heksher.backends.Backend`; "auto" is "gevent" in a process that gevent has patched,
         startup: is "continue" by default, so that an outage of the service does not stop a WSGI
             application from starting.
 
@@ -42,7 +42,7 @@ class ThreadHeksherClient(ClientFace):
         *,
         http_client_args: Mapping[str, Any] | None = None,
         http_client: Any = None,
-        backend: Literal["auto", "thread"] | Backend = "auto",
+        backend: Literal["auto", "thread", "gevent"] | Backend = "auto",
         startup: Startup = "continue",
         startup_timeout: float = 30.0,
         request_timeout: float = 30.0,

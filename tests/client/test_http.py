@@ -274,7 +274,7 @@ def test_a_ready_http_client_is_used_and_not_closed_and_a_made_one_is_closed(
     backend: Harness, as_factory: bool
 ) -> None:
     made: list[Any] = []
-    kind: type[Any] = httpx.Client if backend.name == "thread" else httpx.AsyncClient
+    kind: type[Any] = httpx.Client if backend.is_blocking else httpx.AsyncClient
 
     def make() -> Any:
         made.append(kind(headers={"x-mine": "yes"}))
@@ -417,7 +417,7 @@ def test_a_callable_that_makes_no_client_is_an_error_of_this_library(backend: Ha
 
 
 def test_the_class_of_an_http_client_is_a_callable_that_makes_one(backend: Harness) -> None:
-    kind = httpx.Client if backend.name == "thread" else httpx.AsyncClient
+    kind = httpx.Client if backend.is_blocking else httpx.AsyncClient
 
     async def body() -> None:
         leftovers = Leftovers()
@@ -435,7 +435,7 @@ def test_the_class_of_an_http_client_is_a_callable_that_makes_one(backend: Harne
 def test_an_http_client_that_cannot_work_is_an_error_at_the_start_and_no_outage(
     backend: Harness, startup: str, what: str
 ) -> None:
-    other: Any = httpx.AsyncClient if backend.name == "thread" else httpx.Client
+    other: Any = httpx.AsyncClient if backend.is_blocking else httpx.Client
     every: dict[str, tuple[str, Any]] = {
         "nonsense": ("http_client", lambda: 0),
         "the other kind": ("http_client", other),

@@ -66,11 +66,11 @@ def service() -> Iterator[LiveService]:
 
 
 def kind_of_client(backend: Harness, library: Any) -> Any:
-    return library.Client if backend.name == "thread" else library.AsyncClient
+    return library.Client if backend.is_blocking else library.AsyncClient
 
 
 def other_kind_of_client(backend: Harness, library: Any) -> Any:
-    return library.AsyncClient if backend.name == "thread" else library.Client
+    return library.AsyncClient if backend.is_blocking else library.Client
 
 
 async def close_http(client: Any) -> None:
@@ -875,7 +875,7 @@ def hooks(
         if response is not None:
             response(answer)
 
-    if backend.name == "thread":
+    if backend.is_blocking:
         return {"request": [on_request], "response": [on_response]}
     return {"request": [on_request_async], "response": [on_response_async]}
 
@@ -975,7 +975,7 @@ def test_a_transport_is_closed_at_the_end_and_not_before(backend: Harness) -> No
             self.closed += 1
             await super().aclose()
 
-    transport = Counted() if backend.name == "thread" else CountedAsync()
+    transport = Counted() if backend.is_blocking else CountedAsync()
 
     async def body() -> None:
         client = make_client(
@@ -1029,10 +1029,7 @@ def test_what_was_handed_in_ready_is_not_used_in_a_forked_child(
         client = ThreadHeksherClient(server.url, 60, ["user"], **options)
         client.ping()
         # As the hook after a fork does it; what the parent's other threads held may be held for ever.
-        core = client._core  # pyright: ignore[reportPrivateUsage]
-        core.hold()
-        core.revive()
-        core.let_go()
+        client._core.revive()  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(BackendError, match=f"the {what} that was handed in.*a callable"):
             client.ping()
         client.close()

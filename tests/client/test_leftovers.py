@@ -8,13 +8,13 @@ from misbehaving import MisbehavingServer, http
 from scenes import Scene
 
 
-def test_the_task_or_thread_of_a_running_client_is_found(backend: Harness) -> None:
+def test_the_task_thread_or_greenlet_of_a_running_client_is_found(backend: Harness) -> None:
     scene = Scene(backend)
 
     async def body() -> None:
         leftovers = Leftovers()
         async with scene.client():
-            kind = "threads" if backend.name == "thread" else "tasks"
+            kind = {"thread": "threads", "gevent": "greenlets"}.get(backend.name, "tasks")
             assert leftovers.found()[kind] >= 1
         await leftovers.gone(backend)
 

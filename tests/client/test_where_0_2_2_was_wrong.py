@@ -530,7 +530,7 @@ def test_one_http_client_serves_all_calls_and_is_closed_with_the_client(
     made: list[httpx.Client | httpx.AsyncClient] = []
 
     def make() -> httpx.Client | httpx.AsyncClient:
-        http = httpx.Client() if backend.name == "thread" else httpx.AsyncClient()
+        http = httpx.Client() if backend.is_blocking else httpx.AsyncClient()
         made.append(http)
         return http
 

@@ -18,7 +18,7 @@ from heksher.exceptions import HeksherError
 
 OPTIONAL = (
     *("trio", "starlette", "uvicorn", "sqlalchemy", "alembic", "fastapi_offline", "psycopg"),
-    *("rich", "trustme"),
+    *("gevent", "rich", "trustme"),
 )
 
 # Nothing listens on port 1 of the loopback interface: connections are refused at once.
@@ -72,6 +72,11 @@ def trio_asks_for_its_extra() -> None:
     assert "heksher[trio]" in str(error), f"the message names no extra: {error}"
 
 
+def gevent_asks_for_its_extra() -> None:
+    error = error_of(lambda: heksher.ThreadHeksherClient(NOWHERE, 30, ["user"], backend="gevent"))
+    assert "heksher[gevent]" in str(error), f"the message names no extra: {error}"
+
+
 def the_command_tells_its_version() -> None:
     done = command("--version")
     assert done.returncode == 0, done
@@ -113,6 +118,7 @@ CHECKS: list[Callable[[], None]] = [
     the_thread_client_goes_on_without_a_service,
     the_asyncio_client_raises_without_a_service,
     trio_asks_for_its_extra,
+    gevent_asks_for_its_extra,
     the_command_tells_its_version,
     the_service_asks_for_its_extra,
 ]

@@ -71,6 +71,11 @@ def test_threads_are_the_choice_of_a_blocking_client(choice: str) -> None:
     assert name_of(choose_blocking(choice)) == "thread"
 
 
+def test_greenlets_can_be_chosen_by_name() -> None:
+    pytest.importorskip("gevent", reason="heksher[gevent] is not installed")
+    assert name_of(choose_blocking("gevent")) == "gevent"
+
+
 @pytest.mark.parametrize("backend", [AsyncioBackend(), TrioBackend()], ids=lambda each: each.name)
 def test_a_ready_backend_is_taken_as_it_is(backend: Backend) -> None:
     assert choose_async(backend) is backend
@@ -84,7 +89,7 @@ def test_a_ready_blocking_backend_is_taken_as_it_is() -> None:
 # --- refused --------------------------------------------------------------------------------------
 
 ASYNC_NAMES = '"auto", "asyncio", "trio"'
-BLOCKING_NAMES = '"auto", "thread"'
+BLOCKING_NAMES = '"auto", "thread", "gevent"'
 
 
 class Nearly:

@@ -36,6 +36,7 @@ ORDER = [
     *PURE,
     "heksher.served",
     "heksher.backends.base",
+    "heksher.callers",
     "heksher.modification_lock",
     "heksher.forking",
     "heksher.snapshot",
@@ -45,6 +46,7 @@ ORDER = [
     "heksher.backends._http",
     "heksher.backends._anyio",
     "heksher.backends._thread",
+    "heksher.backends._gevent",
     "heksher.clients",
     "heksher.clients._face",
     "heksher.clients.async_client",
@@ -58,6 +60,7 @@ ORDER = [
 WHEN_NEEDED = {
     ("heksher.backends", "heksher.backends._anyio"),
     ("heksher.backends", "heksher.backends._thread"),
+    ("heksher.backends", "heksher.backends._gevent"),
 }
 #: Imports for type checkers alone.
 FOR_TYPES = {
@@ -73,6 +76,7 @@ ONLY_IN = {
     "anyio": {"heksher.backends._http", "heksher.backends._anyio"},
     "trio": {"heksher.backends._anyio"},
     "asyncio": {"heksher.backends._anyio"},
+    "gevent": {"heksher.backends._gevent"},
     "socket": {"heksher.backends._http"},
     "time": {
         "heksher.snapshot",
@@ -83,14 +87,16 @@ ONLY_IN = {
     "threading": {
         "heksher.registry",
         "heksher.served",
+        "heksher.callers",
         "heksher.modification_lock",
         "heksher.forking",
         "heksher.core",
         "heksher.backends._http",
         "heksher.backends._anyio",
         "heksher.backends._thread",
+        "heksher.backends._gevent",
     },
-    "os": {"heksher.forking", "heksher.snapshot"},
+    "os": {"heksher.forking", "heksher.backends._gevent", "heksher.snapshot"},
     "random": {"heksher.clients._face"},
     "importlib": {"heksher", "heksher.backends"},
     "msgspec": {

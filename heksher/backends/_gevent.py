@@ -1,0 +1,271 @@
+"""The backend of greenlets: the update loop is one, and who waits for it leaves the hub to others.
+
+A request over sockets that gevent has patched is made where it is wanted. One over ordinary sockets
+would stop all greenlets of the thread, and is made in a native thread. Not in one of gevent's pool:
+that is the application's, holds ten, and is where gevent looks up names, so that requests to a silent
+service would stop them.
+
+A client is used from any thread. In one without a hub there are no greenlets to wait for, so that
+waiting there is waiting natively, and a loop that is started there is a thread's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+import gevent
+from gevent import monkey
+
+# The public get_hub() makes a hub for a thread that has none, which nobody would close.
+from gevent._hub_local import get_hub_if_exists
+from gevent.event import Event as HubEvent
+from gevent.hub import GreenletExit
+
+from heksher.backends._thread import MonotonicClock, ThreadTask
+from heksher.backends.base import Clock, Event, HttpOptions, Task, Transport, run_blocking
+from heksher.callers import caller, work_for
+from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedStatusError
+from heksher.protocol import Request, Response
+
+T = TypeVar("T")
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # A hub works in a child only after that. Once more does no harm: gevent.os.fork() does it, too.
+    os.register_at_fork(after_in_child=gevent.reinit)
+
+
+def _hub() -> Any:
+    """Return the hub of this thread, or None where greenlets are of no concern."""
+    if monkey.is_module_patched("threading"):
+        return gevent.get_hub()
+    hub = get_hub_if_exists()
+    if hub is None and threading.current_thread() is threading.main_thread():
+        hub = gevent.get_hub()
+    return hub
+
+
+class _Waiter(Protocol):
+    """One greenlet or thread that waits for an event."""
+
+    def wait(self, timeout: float | None) -> None: ...
+
+    def wake(self) -> None:
+        """End the wait, from any thread; harmless when repeated, and when it has ended."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _GreenletWaiter:
+    def __init__(self, hub: Any) -> None:
+        self._woken = HubEvent()
+        # What other threads may touch of a hub; and as long as it is there, the hub has what to wait for.
+        self._watcher = hub.loop.async_()
+        self._watcher.start(self._woken.set)
+
+    def wait(self, timeout: float | None) -> None:
+        self._woken.wait(timeout)
+
+    def wake(self) -> None:
+        try:
+            self._watcher.send()
+        except (TypeError, ValueError):  # the watcher is closed, or its hub destroyed
+            pass
+
+    def close(self) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+
+
+class _ThreadWaiter:
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def wait(self, timeout: float | None) -> None:
+        self._woken.wait(timeout)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def close(self) -> None:
+        pass
+
+
+class _Event:
+    """Without a lock: who waits enters the list before looking at the flag, who sets looks after."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._waiters: list[_Waiter] = []
+
+    def set(self) -> None:
+        self.is_set = True
+        for waiter in tuple(self._waiters):
+            waiter.wake()
+
+    def clear(self) -> None:
+        self.is_set = False
+
+    async def wait(self, timeout: float | None = None) -> None:
+        if self.is_set or (timeout is not None and timeout <= 0):
+            return
+        hub = _hub()
+        waiter: _Waiter = _ThreadWaiter() if hub is None else _GreenletWaiter(hub)
+        self._waiters.append(waiter)
+        try:
+            if not self.is_set:
+                waiter.wait(timeout)
+        finally:
+            self._waiters.remove(waiter)
+            waiter.close()
+
+
+class _Work(Generic[T]):
+    """A function that is called in another thread."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = partial(copy_context().run, work_for, caller(), function)
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self.ended = _Event()
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._function())
+        except BaseException as error:  # raised where it is waited for
+            self._error = error
+        finally:
+            self.ended.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._results[0]
+
+
+async def _off_hub(function: Callable[[], T]) -> T:
+    """Call *function* in a native thread, so that other greenlets go on; here, if there are none."""
+    hub = _hub()
+    if hub is None:
+        return function()
+    work = _Work(function)
+    if monkey.is_module_patched("threading"):
+        # No other thread is native.
+        hub.threadpool.spawn(work.run)
+    else:
+        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
+        threading.Thread(target=work.run, name="heksher-client-work", daemon=True).start()
+    await work.ended.wait()
+    return work.result()
+
+
+class _OffHubTransport:
+    """A blocking transport, used from other threads than the hub's."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Request) -> Response:
+        return await _off_hub(lambda: run_blocking(self._transport.send(request)))
+
+    def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
+        return self._transport.status_error(request, response)
+
+    def invalid_response(
+        self, request: Request, error: InvalidResponseError
+    ) -> InvalidResponseError:
+        return self._transport.invalid_response(request, error)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def abandon(self) -> None:
+        self._transport.abandon()
+
+    async def aclose(self) -> None:
+        await _off_hub(lambda: run_blocking(self._transport.aclose()))
+
+
+class _GreenletTask:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._main = main
+        self._greenlet: Any = None
+        self._loop: Any = None
+        self._ended = _Event()
+
+    async def start(self) -> None:
+        self._loop = gevent.get_hub().loop
+        self._greenlet = gevent.spawn(lambda: run_blocking(self._main()))
+        self._greenlet.name = "heksher-client"
+        # Also if it is killed before its first step.
+        self._greenlet.rawlink(lambda _: self._ended.set())
+
+    def cancel(self) -> None:
+        greenlet = self._greenlet
+        if greenlet is None or caller() is greenlet:
+            return  # the core's flags end it, when the hook that asks has returned
+        hub = get_hub_if_exists()
+        if hub is not None and hub.loop is self._loop:
+            greenlet.kill(block=False)
+            return
+        try:
+            self._loop.run_callback_threadsafe(greenlet.kill, GreenletExit, False)
+        except ValueError:
+            pass  # the hub is destroyed, and with it what ran in it
+
+    async def wait(self, timeout: float | None) -> bool:
+        if self._greenlet is None:  # never started
+            return True
+        if caller() is self._greenlet:
+            return False
+        await self._ended.wait(timeout)
+        return self._ended.is_set
+
+
+class GeventBackend:
+    """Greenlets, in a process that gevent has patched and in one that it has not."""
+
+    name = "gevent"
+    blocking = True
+
+    def place(self) -> object:
+        """Return None: a client of greenlets is used from any thread.
+
+        Raises:
+            BackendError: threads are greenlets here, and the sockets would stop them all.
+        """
+        if monkey.is_module_patched("threading") and not monkey.is_module_patched("socket"):
+            raise BackendError(
+                'backend="gevent": gevent has patched the threads of this process and not its sockets; '
+                "patch both, by gevent.monkey.patch_all(), or neither"
+            )
+        return None
+
+    def create_clock(self) -> Clock:
+        """Return the monotonic clock."""
+        return MonotonicClock()
+
+    def create_event(self) -> Event:
+        """Return an event that greenlets of any hub, and threads without one, wait for."""
+        return _Event()
+
+    def create_transport(self, options: HttpOptions) -> Transport:
+        """Return a transport over a blocking HTTP client, which stops no hub."""
+        from heksher.backends._http import BlockingTransport
+
+        transport = BlockingTransport(options)
+        return transport if monkey.is_module_patched("socket") else _OffHubTransport(transport)
+
+    def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+        """Return a task that will run *main* in a greenlet of this thread."""
+        return ThreadTask(main) if _hub() is None else _GreenletTask(main)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call *function* in a native thread."""
+        return await _off_hub(function)

@@ -1,0 +1,45 @@
+"""Who is calling: which thread, or which of its greenlets.
+
+Neither gevent nor greenlet is imported here: where there are greenlets, they are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+_work = threading.local()
+
+
+def caller() -> object:
+    """Identify the thread or greenlet that calls, or the one that it does a piece of work for."""
+    owner: object = getattr(_work, "owner", None)
+    if owner is not None:
+        return owner
+    library = sys.modules.get("greenlet")
+    greenlet: Any = None if library is None else library.getcurrent()
+    # The first greenlet of a thread is the thread, whether or not that library is loaded by now.
+    if greenlet is None or greenlet.parent is None:
+        return threading.get_ident()
+    return greenlet
+
+
+def work_for(owner: object, function: Callable[[], T]) -> T:
+    """Call *function* for *owner*, a `caller` that waits for it."""
+    _work.owner = owner
+    try:
+        return function()
+    finally:
+        del _work.owner
+
+
+def thread() -> int:
+    """Return the number of the system's thread, also where greenlets pass for threads."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return threading.get_ident()
+    return cast("int", monkey.get_original("_thread", "get_ident")())
