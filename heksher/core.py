@@ -476,17 +476,10 @@ class Core:
 
     # --- fork -------------------------------------------------------------------------------------
 
-    def hold(self) -> None:
-        """Before a fork: take all locks, so that the child finds them free and what they guard whole."""
-        self._lock.acquire()
-        self._served.lock.acquire()
-        self.publishing.guard.acquire()
-
-    def let_go(self) -> None:
-        """After a fork, on both sides."""
-        self.publishing.guard.release()
-        self._served.lock.release()
-        self._lock.release()
+    @property
+    def locks(self) -> tuple[threading.RLock, ...]:
+        """Held while the process forks, so that a child finds them free, and what they guard whole."""
+        return self._lock, self._served.lock, self.publishing.guard
 
     def revive(self) -> None:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""

@@ -3,15 +3,20 @@
 Only the thread that forks exists in the child. So the locks of the library are taken before, by that
 thread, and given back on both sides; then each client that ran starts its loop anew there, and each
 makes connections of its own. Knows clients only as a `Forkable`.
+
+uWSGI forks in C, past Python's hooks unless it is told otherwise. Inside of it, its own hook is used
+as well.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import weakref
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from heksher import registry
 
@@ -21,11 +26,10 @@ _logger = logging.getLogger(__name__)
 class Forkable(Protocol):
     """What this module needs of a client."""
 
-    def hold(self) -> None:
-        """Before a fork: take the client's locks."""
-
-    def let_go(self) -> None:
-        """After a fork, on both sides: give them back."""
+    @property
+    def locks(self) -> Sequence[threading.RLock]:
+        """The client's locks, in the order in which they are taken everywhere."""
+        ...
 
     def revive(self) -> None:
         """In the child, which holds them: go on with a loop and connections of its own."""
@@ -39,35 +43,42 @@ whole = threading.RLock()
 _lock = threading.RLock()
 _clients: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _held: list[Forkable] = []
+# Taken in this order everywhere, and before a client's own.
+_own_locks = (whole, registry.lock, _lock)
+
+#: The process whose clients live. In any other one they were copied past Python's hooks.
+_process = os.getpid()
 
 
 def watch(client: Forkable) -> None:
     """Have *client* live on in processes that are forked from this one, in whatever state it is."""
     with _lock:
         _clients.add(client)
+    _hook_into_uwsgi()
 
 
 def _before() -> None:
-    # In the order in which they are taken everywhere: the registry's, then a client's own.
-    whole.acquire()
-    registry.lock.acquire()
-    _lock.acquire()
+    for lock in _own_locks:
+        lock.acquire()
     _held.extend(_clients)
     for client in _held:
-        client.hold()
+        for lock in client.locks:
+            lock.acquire()
 
 
 def _in_parent() -> None:
     held = list(_held)
     _held.clear()
     for client in reversed(held):
-        client.let_go()
-    _lock.release()
-    registry.lock.release()
-    whole.release()
+        for lock in reversed(client.locks):
+            lock.release()
+    for lock in reversed(_own_locks):
+        lock.release()
 
 
 def _in_child() -> None:
+    global _process
+    _process = os.getpid()
     for client in _held:
         try:
             client.revive()
@@ -75,6 +86,38 @@ def _in_child() -> None:
             # An error would reach nobody, and keep the other clients from living on.
             _logger.exception("a client could not be started again after the fork")
     _in_parent()
+
+
+def _in_child_of_c() -> None:
+    """In a child that was forked in C: do what the hooks of Python's own forks do, if nobody has."""
+    if os.getpid() == _process:
+        return
+    locks: list[Any] = [*_own_locks, *(lock for client in _clients for lock in client.locks)]
+    for lock in locks:
+        lock._at_fork_reinit()  # its holder may not be here; the standard library does it to its own
+    _before()
+    _in_child()
+
+
+class _UwsgiHook:
+    """What uWSGI calls in each worker that it has forked."""
+
+    def __init__(self, former: Callable[[], object] | None) -> None:
+        self._former = former
+
+    def __call__(self) -> None:
+        _in_child_of_c()
+        if self._former is not None:
+            self._former()
+
+
+def _hook_into_uwsgi() -> None:
+    """See that uWSGI tells of the workers that it forks; elsewhere, do nothing."""
+    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI
+    former = getattr(uwsgi, "post_fork_hook", None)
+    # Looked at for each client: whoever imports uwsgidecorators replaces what was there.
+    if uwsgi is not None and not isinstance(former, _UwsgiHook):
+        uwsgi.post_fork_hook = _UwsgiHook(former)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

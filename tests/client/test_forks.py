@@ -51,6 +51,35 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
     assert ended.returncode == 0
 
 
+def test_a_child_that_uwsgi_forks_in_c_inherits_no_lock_locked() -> None:
+    program = Path(__file__).parents[1] / "forking_in_c_program.py"
+    lines: list[str] = []
+    with LiveService(["environment", "user", "theme"], proxy=False) as service:
+        service.declare("ttl", "int", 60)
+        rule = service.add_rule("ttl", 1, user="jim")
+        with subprocess.Popen(
+            [sys.executable, "-W", "error", str(program), service.url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if line.startswith("child: get answers"):
+                    service.change_rule(rule, 2)
+    assert lines == [
+        "the application's own hook",
+        "child: get answers 1",
+        "child: new rule arrived",
+        "child: closed",
+        "child ended with 0",
+        "the application's own hook",
+        "parent: closed",
+    ]
+    assert process.returncode == 0
+
+
 class SlowHeaders(dict[str, str]):
     """Headers that an HTTP client is made with while another thread wants to fork."""
 

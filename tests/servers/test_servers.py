@@ -58,6 +58,7 @@ ROWS = {
     "gunicorn gevent, Flask": Row(_GEVENT, "flask_app:app"),
     "gunicorn gevent --preload, Django": Row(f"{_GEVENT} --preload", "django_app:wsgi"),
     "uWSGI lazy-apps, Django": Row(f"{_UWSGI} --lazy-apps --module", "django_app:wsgi"),
+    "uWSGI, Flask": Row(f"{_UWSGI} --module", "flask_app:app"),
     "uWSGI py-call-uwsgi-fork-hooks, Flask": Row(
         f"{_UWSGI} --py-call-uwsgi-fork-hooks --module", "flask_app:app"
     ),
