@@ -1,0 +1,277 @@
+"""The soak: clients on every backend at once, a service that changes and fails at random, for long.
+
+``python tests/soak/soak.py --minutes 20 --seed 7`` prints what it found and ends with 1 if that was
+anything but well: a wrong value, memory that grows, a thread, socket or file that was gained, a
+client that did not catch up. What is changed and what fails, and when, is drawn by the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from statistics import linear_regression
+from typing import Any
+
+from truth import DEFAULT, FEATURES, VALUES, State, values_of
+
+from heksher.testing import faults as f
+from heksher.testing.service import DEADLINE, LiveService
+
+BACKENDS = ("asyncio", "trio", "thread", "gevent")
+MOST_RULES = 20
+
+#: Blocks of memory that a client may have more at the end than after warming up: what one update,
+#: or one outage, holds more than another.
+MORE_BLOCKS = 3_000
+
+
+def fault(random: Random) -> f.Fault:
+    """Draw what goes wrong."""
+    kinds: list[f.Fault] = [
+        f.Delay(random.choice([0.05, 0.5, 3.0])),
+        f.Status(random.choice([401, 403, 404, 429, 500, 502, 503])),
+        f.Status(429, retry_after=random.choice([0, 1, 3600])),
+        f.Status(304),
+        f.Redirect(random.choice(["/elsewhere", "http://elsewhere.invalid/", "/api/v1/query"])),
+        f.Close(random.choice([0, 40, 200])),
+        f.Reset(random.choice([0, 40, 200])),
+        f.CutShort(random.random(), honest=random.random() < 0.5),
+        f.Endless(0.01),
+        f.Slow(random.choice([0.0, 0.01, 0.5])),
+        f.InvalidJson(),
+        f.WrongShape(random.choice(["null", "[]", "5", '{"settings": {"soak": 5}}'])),
+        f.ContentType(),
+        f.ContentEncoding(random.choice(["gzip", "br"])),
+        f.Bomb(100),
+        f.WrongETag(random.choice([None, '"wrong"', "x" * 5_000])),
+        f.Refuse(),
+    ]
+    return random.choice(kinds)
+
+
+class Worker:
+    """A process with a client, and what it told."""
+
+    def __init__(self, backend: str, url: str, truth: Path) -> None:
+        self.backend = backend
+        self.told: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "soak_worker.py", backend, url, truth],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._threads = [
+            threading.Thread(target=read, daemon=True)
+            for read in (self._listen, self._listen_to_log)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.told.append(json.loads(line))
+
+    def _listen_to_log(self) -> None:
+        assert self.process.stderr is not None
+        self.errors.extend(self.process.stderr)
+
+    def end(self) -> None:
+        """Let it end by itself."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(DEADLINE)
+        for thread in self._threads:
+            thread.join(DEADLINE)
+
+    def find(self, newest: State) -> list[str]:
+        """What is wrong with it; call it after the end."""
+        found: list[str] = []
+        if self.process.returncode != 0 or self.told[-1]["what"] != "ended":
+            return [f"it ended with {self.process.returncode}: {''.join(self.errors[-20:])}"]
+        before, ended = self.told[0], self.told[-1]
+        running = [told for told in self.told if told["what"] == "running"]
+        found += ended["wrong"]
+        if ended["values"] != values_of(newest):
+            found.append(f"it did not catch up: {ended['values']}, {running[-1]['error']}")
+        for kind in ("threads", "descriptors"):
+            if ended[kind] > before[kind]:
+                found.append(f"{kind}: {before[kind]} before, {ended[kind]} after")
+        if self.growth(running) > MORE_BLOCKS:
+            found.append(f"it keeps {self.growth(running):.0f} blocks more at the end")
+        return found
+
+    @staticmethod
+    def growth(running: list[dict[str, Any]], kind: str = "blocks") -> float:
+        """How much more of something it had at the end than after warming up, by the line through all."""
+        counts = [told[kind] for told in running[len(running) // 3 :]]
+        if len(counts) < 3:
+            return 0.0
+        return linear_regression(range(len(counts)), counts).slope * len(counts)
+
+    @property
+    def values(self) -> list[int] | None:
+        """What it read last."""
+        return self.told[-1]["values"] if self.told else None
+
+
+class Director:
+    """Changes the service, and lets it fail."""
+
+    def __init__(self, service: LiveService, truth: Path, seed: int) -> None:
+        self.service = service
+        self.state: State = {}
+        self.faults: Counter[str] = Counter()
+        self.changes = 0
+        self._random = Random(seed)
+        self._rules: dict[str, int] = {}
+        self._number = 0
+        self._truth = truth.open("w")
+        self._write(self.state)
+
+    def close(self) -> None:
+        self._truth.close()
+
+    def _write(self, state: State) -> None:
+        line = json.dumps({"number": self._number, "values": values_of(state)})
+        self._truth.write(f"{line}\n")
+        self._truth.flush()
+        self._number += 1
+        self.state = state
+
+    def change(self) -> None:
+        """Add, change or delete one rule."""
+        value = self._number
+        conditions = self._conditions()
+        there = self._rules.get(conditions)
+        delete = there is not None and self._random.random() < 0.5
+        if len(self.state) >= MOST_RULES and there is None:
+            conditions = self._random.choice([*self.state])
+            there, delete = self._rules[conditions], True
+        others = {each: self.state[each] for each in self.state if each != conditions}
+        self._write(others if delete else {**others, conditions: value})
+        if there is None:
+            self._rules[conditions] = self.service.add_rule(
+                "soak", value, **dict(json.loads(conditions))
+            )
+        elif delete:
+            self.service.delete_rule(self._rules.pop(conditions))
+        else:
+            self.service.change_rule(there, value)
+        self.changes += 1
+
+    def _conditions(self) -> str:
+        chosen = [each for each in FEATURES if self._random.random() < 0.5] or [FEATURES[0]]
+        return json.dumps([(each, self._random.choice(VALUES[each])) for each in chosen])
+
+    def go_on(self, seconds: float) -> None:
+        """Change and break things for so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            drawn = self._random.random()
+            if drawn < 0.6:
+                self.change()
+            elif drawn < 0.94:
+                self._break()
+            elif drawn < 0.97:
+                self._suspend()
+            else:
+                self._kill()
+            self._pass(0.3)
+
+    def _pass(self, most: float) -> None:
+        time.sleep(most * self._random.random())
+
+    def _break(self) -> None:
+        broken = fault(self._random)
+        path = self._random.choice([None, None, "/api/v1/query", "/api/v1/context_features"])
+        self.faults[broken.word] += 1
+        with self.service.faults.add(
+            broken, path=path, share=self._random.choice([None, 0.5]), delay=0.0
+        ):
+            for _ in range(self._random.randrange(4)):
+                self._pass(0.5)
+                self.change()
+
+    def _suspend(self) -> None:
+        assert self.service.process is not None
+        self.faults["suspended"] += 1
+        self.service.process.send_signal(signal.SIGSTOP)
+        self._pass(2.0)
+        self.service.process.send_signal(signal.SIGCONT)
+
+    def _kill(self) -> None:
+        self.faults["killed"] += 1
+        self.service.kill()
+        self._pass(1.0)
+        self.service.start()
+
+
+def soak(minutes: float, seed: int) -> list[str]:
+    """Run it, print what was found, and return what is wrong."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        truth = folder / "truth"
+        service = stack.enter_context(LiveService(FEATURES, database=folder / "service.db"))
+        service.declare("soak", "int", DEFAULT, FEATURES)
+        director = Director(service, truth, seed)
+        stack.callback(director.close)
+        workers = [Worker(backend, service.url, truth) for backend in BACKENDS]
+        for worker in workers:
+            stack.callback(worker.process.kill)
+        director.go_on(60 * minutes)
+        director.change()
+        deadline = time.monotonic() + DEADLINE
+        wanted = values_of(director.state)
+        while time.monotonic() < deadline and any(each.values != wanted for each in workers):
+            time.sleep(0.05)
+        for worker in workers:
+            worker.end()
+    print(
+        f"seed {seed}, {minutes:g} minutes: {director.changes} changes; faults:",
+        dict(director.faults),
+    )
+    wrong: list[str] = []
+    for worker in workers:
+        found = worker.find(director.state)
+        wrong += [f"{worker.backend}: {each}" for each in found]
+        report(worker, found)
+    return wrong
+
+
+def report(worker: Worker, found: list[str]) -> None:
+    """Print a line of figures, and what is wrong."""
+    running = [told for told in worker.told if told["what"] == "running"]
+    last = worker.told[-1]
+    kept = worker.growth(running)
+    resident = worker.growth(running, "resident") / 1024
+    print(
+        f"{worker.backend:8} {last['reads']:>10,} reads, longest {last['longest_cpu_us']:.0f} us of "
+        f"processor time, {last['longest_wall_us'] / 1000:.1f} ms in all; {kept:+.0f} blocks, "
+        f"{resident:+.0f} KiB; {found or 'well'}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    return 1 if soak(given.minutes, given.seed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

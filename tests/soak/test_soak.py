@@ -1,0 +1,11 @@
+"""A minute of the soak. The long one is ``tox -e soak``."""
+
+from __future__ import annotations
+
+import pytest
+from soak import soak
+
+
+@pytest.mark.integration
+def test_a_minute_of_changes_and_faults_harms_no_client() -> None:
+    assert soak(minutes=1, seed=1) == []
