@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from soak import soak
+from run_soak import soak
 
 
 @pytest.mark.integration

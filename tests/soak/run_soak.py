@@ -1,6 +1,6 @@
 """The soak: clients on every backend at once, a service that changes and fails at random, for long.
 
-``python tests/soak/soak.py --minutes 20 --seed 7`` prints what it found and ends with 1 if that was
+``python tests/soak/run_soak.py --minutes 20 --seed 7`` prints what it found and ends with 1 if that was
 anything but well: a wrong value, memory that grows, a thread, socket or file that was gained, a
 client that did not catch up. What is changed and what fails, and when, is drawn by the seed.
 """
