@@ -236,6 +236,25 @@ def test_urls_of_sqlite(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["100%.db"]
 
 
+@pytest.mark.parametrize("name", ["file:a.db", "a?b#c.db", "a b%20.db", "é\n.db", "~"])
+def test_all_connections_have_the_same_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name looks like, and wherever the process is."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with closing(open_storage(name, ["user"])) as storage:
+        monkeypatch.chdir(elsewhere)
+        before = storage.revision()
+        with storage.writing() as writer:
+            writer.put_features(["user", "theme"])
+        assert storage.revision() != before
+        assert list(elsewhere.iterdir()) == []
+        files = {file.name for file in tmp_path.iterdir()}
+        assert files == {name, f"{name}-wal", f"{name}-shm", "elsewhere"}
+
+
 def test_another_scheme_of_postgresql(on_postgresql: KeptDatabase) -> None:
     for scheme in ("postgres", "postgresql+psycopg"):
         open_storage(on_postgresql.url.replace("postgresql", scheme, 1)).close()

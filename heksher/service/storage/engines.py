@@ -7,6 +7,7 @@ itself here: it would do so late, or never for reading. Each begins with the tex
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,7 @@ class Database:
         begin_reading: begins a transaction that sees one state of everything.
         begin_writing: begins one that is alone in writing.
         begin_opening: begins one that is alone among those that create or migrate.
+        path: the file that it is, however the process changes its directory; None: it is none.
         in_memory: it lives as long as its only connection.
         patience: seconds that anything waits before it gives up.
     """
@@ -62,6 +64,7 @@ class Database:
     begin_reading: str = "BEGIN"
     begin_writing: str = "BEGIN IMMEDIATE"
     begin_opening: str = "BEGIN IMMEDIATE"
+    path: str | None = None
     in_memory: bool = False
     patience: float = field(default_factory=lambda: PATIENCE)
 
@@ -99,13 +102,15 @@ def _in_memory() -> Database:
 def _file(path: str) -> Database:
     if not path:
         raise CannotStartError(f"no database is given: {_EXPECTED}")
+    # In full, SQLite takes no name for one of its own URLs.
+    full_path = os.path.abspath(path)
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=path),
+        sa.URL.create("sqlite", database=full_path),
         connect_args={"timeout": PATIENCE},
         **_bounded_pool(),
     )
     _set_up_sqlite(engine, "PRAGMA foreign_keys = ON", "PRAGMA journal_mode = WAL")
-    return Database(engine, path)
+    return Database(engine, path, path=full_path)
 
 
 def _set_up_sqlite(engine: sa.Engine, *pragmas: str) -> None:

@@ -50,8 +50,8 @@ def revision_of(database: Database) -> Revision:
     """How commits to *database* are counted. Its tables must be there."""
     if database.in_memory:
         return _Counted()
-    if database.engine.dialect.name == "sqlite":
-        return _OfFile(database.shown, database.patience)
+    if database.path is not None:
+        return _OfFile(database.path, database.patience)
     return _OfTable(database.engine)
 
 
