@@ -298,6 +298,19 @@ def test_no_password_is_shown_by_the_command() -> None:
     assert "s3cret" not in result.stderr
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_an_encoding_that_lacks_characters(postgres_server: PostgresServer, encoding: str) -> None:
+    name = f"in_{encoding.lower()}"
+    with postgres_server.connect() as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
+        )
+    message = f"the database {name} has the encoding {encoding}, and UTF8 is needed: make it by"
+    with pytest.raises(CannotStartError, match=message):
+        open_storage(postgres_server.url(name))
+    postgres_server.drop_database(name)
+
+
 def test_a_driver_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(CannotStartError, match=r"pip install 'heksher\[postgres\]'"):

@@ -148,6 +148,7 @@ def _postgresql(url: sa.URL) -> Database:
             "PostgreSQL needs one more package: pip install 'heksher[postgres]'"
         ) from error
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "connect", _see_encoding, insert=True)  # before SQLAlchemy asks anything
     # The query part may hold a password as well.
     place = {key: url.query[key] for key in ("host", "port") if key in url.query}
     shown = url.set(drivername="postgresql", query=place).render_as_string(hide_password=True)
@@ -165,6 +166,17 @@ def _postgresql(url: sa.URL) -> Database:
         begin_opening=alone,
         begin_writing=f"{alone}; {_lock_tables()}",
     )
+
+
+def _see_encoding(connection: Any, _record: object) -> None:
+    """Refuse what lacks characters, or has none, as where a cluster was made without a locale."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = connection.info.dbname
+        raise CannotStartError(
+            f"the database {name} has the encoding {encoding}, and UTF8 is needed: "
+            "make it by createdb --encoding=UTF8 --template=template0"
+        )
 
 
 def _lock_tables() -> str:
