@@ -1,0 +1,389 @@
+"""What greenlets alone can show, in a process that gevent has not patched.
+
+All else is in the tests that run on every backend. Programs that are patched are in
+`test_gevent_programs.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from harness import PATIENCE, GeventHarness
+from leftovers import Leftovers
+from scenes import FEATURES, Scene
+
+from heksher import Setting, ThreadHeksherClient
+from heksher.backends import Event, run_blocking
+from heksher.backends.base import LARGE
+from heksher.exceptions import ClientClosedError, HeksherError
+from heksher.setting import QueriedRule
+from heksher.status import ClientState
+from heksher.testing import faults
+from heksher.testing.service import LiveService
+
+gevent = pytest.importorskip("gevent", reason="heksher[gevent] is not installed")
+
+BEATS = 100
+
+
+@pytest.fixture
+def backend() -> GeventHarness:
+    return GeventHarness()
+
+
+@pytest.fixture
+def scene(backend: GeventHarness) -> Scene:
+    return Scene(backend)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LiveService]:
+    with LiveService(FEATURES, in_process=True) as service:
+        yield service
+
+
+def client_of(service: LiveService, *, direct: bool = False) -> ThreadHeksherClient:
+    """Make a client; *direct*: past the faults, whose proxy keeps connections for a while."""
+    url = service.direct_url if direct else service.url
+    return ThreadHeksherClient(url, 3600, FEATURES, backend="gevent", startup="raise")
+
+
+def beat() -> None:
+    """Let the hub go round, as often as a request that stopped it would not allow."""
+    for _ in range(BEATS):
+        gevent.sleep(0.001)
+
+
+def make_large(scene: Scene, name: str) -> None:
+    """Have the service tell so much of a setting that it is read aside."""
+    for number in range(LARGE // 60):
+        scene.service.add_rule(name, number, user=f"user{number}")
+
+
+def until(backend: GeventHarness, condition: Callable[[], object]) -> None:
+    run_blocking(backend.until(condition))
+
+
+# --- waiting leaves the hub to others -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["set_as_main", "reload", "ping", "get_settings"])
+def test_greenlets_go_on_while_the_service_is_silent(
+    service: LiveService, backend: GeventHarness, what: str
+) -> None:
+    client = client_of(service)
+    if what == "reload":
+        client.set_as_main()
+    silence = service.faults.add(faults.Delay())
+    asking = gevent.spawn(outcome, getattr(client, what))
+    until(backend, lambda: silence.hits)
+    beat()
+    assert not asking.ready()
+    client.close()
+    assert isinstance(asking.get(timeout=PATIENCE), HeksherError)
+    service.faults.clear()
+
+
+def test_greenlets_go_on_while_a_large_answer_is_read(scene: Scene) -> None:
+    setting = Setting("large", int, FEATURES, 60)
+    beaten = threading.Event()
+    waited: list[bool] = []
+
+    @setting.add_validator
+    def wait(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+        if not waited:
+            waited.append(beaten.wait(PATIENCE))
+        return value
+
+    async def body() -> None:
+        async with scene.client() as client:
+            waited.clear()
+            make_large(scene, "large")
+            reload = scene.backend.beside(client.reload)
+            await scene.backend.until(lambda: scene.polls == 2, "the rules are asked for")
+            beat()
+            beaten.set()
+            await scene.backend.until(lambda: reload.ended, "it is read")
+            assert reload.error is None
+
+    waited.append(True)  # at the start nothing is large, and all stands still for it
+    scene.run(body)
+    assert waited == [True]
+
+
+def test_thousands_of_greenlets_read_each_in_its_own_context(service: LiveService) -> None:
+    ttl = Setting("per_greenlet", str, ["user"], "none")
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    service.declare(ttl)
+    for name in ("ann", "ben", "nobody"):
+        service.add_rule(ttl, name, user=name)
+    answers: list[tuple[str, str, str]] = []
+
+    def read(name: str) -> None:
+        before = ttl.get()
+        user.set(name)
+        gevent.sleep(0)
+        answers.append((name, before, ttl.get()))
+
+    client = client_of(service)
+    client.set_defaults(user=user)
+    client.set_as_main()
+    try:
+        user.set("ann")  # here, which no other greenlet sees
+        gevent.joinall([gevent.spawn(read, name) for name in ["ann", "ben"] * 2000], PATIENCE)
+    finally:
+        client.close()
+    assert len(answers) == 4000
+    assert set(answers) == {("ann", "nobody", "ann"), ("ben", "nobody", "ben")}
+
+
+# --- who may call what, from where ----------------------------------------------------------------
+
+
+def test_a_native_thread_uses_the_client_and_gets_no_hub(
+    service: LiveService, backend: GeventHarness
+) -> None:
+    from gevent._hub_local import get_hub_if_exists
+
+    client = client_of(service)
+    client.set_as_main()
+    hubs: list[object] = []
+
+    def use() -> None:
+        with client.modification_lock:
+            client.ping()
+        client.reload()
+        client.close()
+        hubs.append(get_hub_if_exists())
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    until(backend, lambda: not thread.is_alive())
+    assert hubs == [None]
+    assert client.status.state is ClientState.CLOSED
+
+
+def test_a_client_that_a_native_thread_started_goes_on_without_it(
+    service: LiveService, backend: GeventHarness
+) -> None:
+    ttl = Setting("by_a_thread", int, ["user"], 60)
+    leftovers = Leftovers()
+    client = client_of(service, direct=True)
+    thread = threading.Thread(target=client.set_as_main)
+    thread.start()
+    until(backend, lambda: not thread.is_alive())
+    service.add_rule(ttl, 5, user="jim")
+    client.reload()
+    assert ttl.get(user="jim") == 5
+    client.close()
+    run_blocking(leftovers.gone(backend))
+
+
+def test_a_client_moves_between_hubs(service: LiveService, backend: GeventHarness) -> None:
+    ended: list[BaseException | None] = []
+
+    def use_in_a_hub() -> None:
+        asking = [gevent.spawn(outcome, client.reload) for _ in range(10)]
+        gevent.joinall(asking, PATIENCE)
+        ended.extend(each.value for each in asking)
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    client = client_of(service)
+    client.set_as_main()
+    threads = [threading.Thread(target=use_in_a_hub) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    until(backend, lambda: not any(thread.is_alive() for thread in threads))
+    client.close()
+    assert ended == [None] * 30
+
+
+def test_other_greenlets_of_the_hooks_thread_may_reload(service: LiveService) -> None:
+    client = client_of(service)
+    client.set_as_main()
+    others: list[Any] = []
+
+    def reload_beside() -> None:
+        client.on_update_ok = lambda: None
+        others.append(gevent.spawn(outcome, client.reload))
+
+    client.on_update_ok = reload_beside
+    client.reload()
+    assert others[0].get(timeout=PATIENCE) is None
+    client.close()
+
+
+def test_a_validator_in_another_thread_cannot_wait_for_its_own_update(scene: Scene) -> None:
+    setting = Setting("large", int, FEATURES, 60)
+    errors: list[BaseException | None] = []
+
+    async def body() -> None:
+        client = scene.client()
+        await client.set_as_main()
+
+        @setting.add_validator
+        def reload(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+            if not errors:
+                errors.append(outcome(client.client.reload))
+            return value
+
+        make_large(scene, "large")
+        await client.reload()
+        await client.close()
+
+    scene.run(body)
+    assert "was called by one: in a hook" in str(errors[0])
+
+
+# --- what is ended from outside -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["set_as_main", "reload", "ping"])
+@pytest.mark.parametrize("how", ["kill", "timeout"])
+def test_a_greenlet_that_is_ended_leaves_the_client_usable(
+    service: LiveService, backend: GeventHarness, what: str, how: str
+) -> None:
+    leftovers = Leftovers()
+    client = client_of(service)
+    if what == "reload":
+        client.set_as_main()
+    silence = service.faults.add(faults.Delay())
+    if how == "kill":
+        asking = gevent.spawn(getattr(client, what))
+        until(backend, lambda: silence.hits)
+        asking.kill(timeout=PATIENCE)
+        assert isinstance(asking.value, gevent.GreenletExit)
+    else:
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
+            getattr(client, what)()
+    running = ClientState.RUNNING if what == "reload" else ClientState.NEW
+    assert client.status.state is running
+    service.faults.clear()
+    if what == "reload":  # the loop is in the request that nobody answers
+        service.renew(FEATURES)
+    else:
+        client.set_as_main()
+        client.reload()
+    client.close()
+    until(backend, lambda: not leftovers.found().keys() & {"threads", "greenlets"})
+
+
+def test_a_greenlet_that_is_ended_while_it_waits_for_the_lock_leaves_it_to_others(
+    service: LiveService,
+) -> None:
+    client = client_of(service)
+    lock = client.modification_lock
+    with lock:
+        waiting = gevent.spawn(lock.acquire)
+        gevent.sleep(0)
+        assert not waiting.ready()
+        waiting.kill(timeout=PATIENCE)
+    assert not lock.locked()
+    client.close()
+
+
+def test_a_client_whose_loop_is_killed_is_closed(
+    service: LiveService, backend: GeventHarness
+) -> None:
+    import gc
+
+    leftovers = Leftovers()
+    client = client_of(service, direct=True)
+    client.set_as_main()
+    (loop,) = (
+        each
+        for each in gc.get_objects()
+        if isinstance(each, gevent.Greenlet) and each.name == "heksher-client" and not each.dead
+    )
+    loop.kill(timeout=PATIENCE)
+    assert client.status.state is ClientState.CLOSED
+    with pytest.raises(ClientClosedError):
+        client.reload()
+    client.close()
+    run_blocking(leftovers.gone(backend))
+
+
+def test_nobody_waits_for_a_name_look_up(
+    backend: GeventHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, found = threading.Event(), threading.Event()
+
+    def look_up(*args: Any, **options: Any) -> Any:
+        looking.set()
+        found.wait(PATIENCE)
+        raise socket.gaierror("nothing is known of it")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    leftovers = Leftovers()
+    client = ThreadHeksherClient(
+        "http://heksher.test", 3600, FEATURES, backend="gevent", startup_timeout=0.05
+    )
+    client.set_as_main()  # and goes on trying
+    until(backend, looking.is_set)
+    client.close()
+    assert leftovers.found()["greenlets"] == 0
+    found.set()
+    run_blocking(leftovers.gone(backend))
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def test_an_event_is_seen_by_greenlets_of_any_hub_and_by_threads(backend: GeventHarness) -> None:
+    event = backend.event()
+    seen: list[str] = []
+
+    def wait(name: str) -> None:
+        run_blocking(event.wait(PATIENCE))
+        seen.append(name)
+
+    def in_another_hub() -> None:
+        gevent.joinall([gevent.spawn(wait, "another hub") for _ in range(2)], PATIENCE)
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    threads = [
+        threading.Thread(target=in_another_hub),
+        threading.Thread(target=wait, args=["no hub"]),
+    ]
+    for thread in threads:
+        thread.start()
+    greenlets = [gevent.spawn(wait, "this hub") for _ in range(2)]
+    beat()
+    assert seen == []
+    setter = threading.Thread(target=event.set)
+    setter.start()
+    gevent.joinall(greenlets, PATIENCE)
+    until(backend, lambda: not any(thread.is_alive() for thread in (*threads, setter)))
+    assert sorted(seen) == ["another hub"] * 2 + ["no hub", "this hub", "this hub"]
+
+
+def test_an_event_that_is_set_and_cleared_from_threads_all_the_time_loses_no_wakeup(
+    backend: GeventHarness,
+) -> None:
+    there, back = backend.event(), backend.event()
+
+    def play(mine: Event, others: Event) -> None:
+        for _ in range(1000):
+            run_blocking(mine.wait(PATIENCE))
+            mine.clear()
+            others.set()
+
+    thread = threading.Thread(target=play, args=[there, back])
+    thread.start()
+    there.set()
+    play(back, there)
+    until(backend, lambda: not thread.is_alive())
+
+
+def outcome(function: Callable[[], object]) -> BaseException | None:
+    """Call it, and return what it raised."""
+    try:
+        function()
+    except Exception as error:
+        return error
+    return None
