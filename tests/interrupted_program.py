@@ -33,7 +33,7 @@ def with_threads(moment: str, url: str) -> None:
         url,
         LONG,
         FEATURES,
-        backend=sys.argv[1],
+        backend="gevent" if sys.argv[1] == "gevent" else "thread",
         startup="raise",
         startup_timeout=LONG,
         request_timeout=LONG,
@@ -64,10 +64,14 @@ async def in_event_loop(moment: str, url: str) -> None:
             await client.ping()
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "asyncio":
-        asyncio.run(in_event_loop(*sys.argv[2:]))
-    elif sys.argv[1] == "trio":
-        trio.run(in_event_loop, *sys.argv[2:])
+def main(backend: str, moment: str, url: str) -> None:
+    if backend == "asyncio":
+        asyncio.run(in_event_loop(moment, url))
+    elif backend == "trio":
+        trio.run(in_event_loop, moment, url)
     else:
-        with_threads(*sys.argv[2:])
+        with_threads(moment, url)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

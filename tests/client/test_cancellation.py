@@ -7,7 +7,7 @@ after each number of steps of the event loop, so that the client's own task is a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -61,19 +61,19 @@ Cancelling = Callable[[], Any]  # an asynchronous context manager that gives wha
 
 
 @asynccontextmanager
-async def anyio_scope() -> AsyncIterator[Callable[[], object]]:
+async def anyio_scope() -> AsyncGenerator[Callable[[], object]]:
     with anyio.CancelScope() as scope:
         yield scope.cancel
 
 
 @asynccontextmanager
-async def trio_scope() -> AsyncIterator[Callable[[], object]]:
+async def trio_scope() -> AsyncGenerator[Callable[[], object]]:
     with trio.CancelScope() as scope:
         yield scope.cancel
 
 
 @asynccontextmanager
-async def asyncio_timeout() -> AsyncIterator[Callable[[], object]]:
+async def asyncio_timeout() -> AsyncGenerator[Callable[[], object]]:
     try:
         async with asyncio.timeout(None) as timeout:
             yield lambda: timeout.reschedule(0)
@@ -82,7 +82,7 @@ async def asyncio_timeout() -> AsyncIterator[Callable[[], object]]:
 
 
 @asynccontextmanager
-async def asyncio_cancel() -> AsyncIterator[Callable[[], object]]:
+async def asyncio_cancel() -> AsyncGenerator[Callable[[], object]]:
     task = asyncio.current_task()
     assert task is not None
     try:

@@ -169,6 +169,7 @@ def in_threads(url: str, books: Books) -> None:
 
 def in_gevent(url: str, books: Books) -> None:
     import gevent
+    from gevent.pool import Group
 
     def read(reader: Reader) -> None:
         while not books.over.is_set():
@@ -178,11 +179,13 @@ def in_gevent(url: str, books: Books) -> None:
     with ThreadHeksherClient(
         url, INTERVAL, list(FEATURES), backend="gevent", **OPTIONS
     ) as books.client:
-        greenlets = [gevent.spawn(read, reader) for reader in books.readers]
+        group = Group()
+        for reader in books.readers:
+            group.spawn(read, reader)
         while not books.over.is_set():
             books.tell()
             gevent.sleep(1)
-        gevent.joinall(greenlets, raise_error=True)
+        group.join(raise_error=True)
 
 
 if __name__ == "__main__":
