@@ -50,5 +50,5 @@ def test_ctrl_c_ends_a_script_at_once(
             script.kill()
     assert script.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert errors.startswith("Traceback")
+    assert "heksher-client" not in errors  # no task, thread or greenlet of the library complains
     assert "Exception ignored" not in errors
