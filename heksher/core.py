@@ -62,6 +62,8 @@ _CLOSE_TIMEOUT = 5.0
 # How long it waits for the snapshot to be written, before that goes on by itself.
 _SAVE_TIMEOUT = 2.0
 _MAX_REDIRECTS = 3
+# Where a client is that was awaited nowhere so far.
+_NOWHERE = object()
 _ALIVE = (ClientState.STARTING, ClientState.RUNNING)
 
 
@@ -163,11 +165,16 @@ class Core:
         self.publishing = LockQueue()
 
         # Of the place (the event loop) that the client lives in, from the first await on.
-        self._place: object = None
+        self._place: object = _NOWHERE
         self._clock: Clock | None = None
         self._transport: Transport | None = None
         # Whether this is the copy in a forked child.
         self._is_inherited = False
+        # There: what was left behind of an event loop that is the parent's. Neither used nor thrown
+        # away, since it would reach over to the parent by what both processes have open.
+        self._left_behind: list[object] = []
+        # What it is while it does not run.
+        self._at_rest = ClientState.NEW
 
         self._run: _Run | None = None
         self._due = 0.0
@@ -313,7 +320,7 @@ class Core:
         except BaseException:
             with self._lock:
                 if self._state is not ClientState.CLOSED:
-                    self._state = ClientState.NEW
+                    self._state = self._at_rest
                 self._run = None
             raise
 
@@ -328,9 +335,12 @@ class Core:
             )
         place = backend.place()
         with self._lock:
-            if self._clock is None:
-                self._place = place
-                self._clock = self._options.clock or backend.create_clock()
+            if self._place is _NOWHERE:
+                clock = self._options.clock or backend.create_clock()
+                if self._clock is not None and self._last_success is not None:
+                    # Each clock of an event loop begins where it likes.
+                    self._last_success += clock.now() - self._clock.now()
+                self._place, self._clock = place, clock
             elif place is not self._place:
                 raise WrongEventLoopError(
                     "the client lives in another event loop than the one that runs here; "
@@ -467,7 +477,7 @@ class Core:
                 transport: Transport | None = None
                 with self._lock:
                     if self._state is not ClientState.CLOSED:
-                        self._state = ClientState.NEW
+                        self._state = self._at_rest
                         self._run = None
                         if not ended:  # else its last act was to close it
                             transport, self._transport = self._transport, None
@@ -485,8 +495,11 @@ class Core:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""
         self._served.catch_up()
         run, backend = self._run, self._backend
-        if backend is None or not backend.blocking:
-            return  # its event loop does not live on here; that its locks are free is all it needs
+        if backend is None:
+            return
+        if not backend.blocking:
+            self._move_out()
+            return
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abandon()
@@ -514,6 +527,26 @@ class Core:
             self._state = ClientState.NEW
             self._run = None
             raise
+
+    def _move_out(self) -> None:
+        """In a forked child: leave the event loop, which does not live on here.
+
+        The settings keep their values, and the client can be started in an event loop of the child's.
+        """
+        if self._state is ClientState.CLOSED:
+            return
+        if self._run is not None:
+            self._run.stopping = True  # whoever runs the parent's loop here after all
+        self._left_behind += self._run, self._transport, self._backend
+        self._run = self._transport = self._backend = None
+        self._place = _NOWHERE
+        self._is_inherited = True
+        self.publishing.forget_all()
+        if self._state is ClientState.RUNNING:
+            self._state = self._at_rest = ClientState.INHERITED
+        elif self._state is ClientState.STARTING:
+            self._state = ClientState.NEW
+            registry.replace_main(self, None)
 
     # --- close ------------------------------------------------------------------------------------
 
@@ -596,6 +629,11 @@ class Core:
         backend = self._enter()
         with self._lock:
             self._refuse_if_closed()
+            if self._state is ClientState.INHERITED:
+                raise ClientNotStartedError(
+                    "the client ran in the process that forked, and its event loop is not here: "
+                    "start it in this process, by set_as_main() or run(), before reload()"
+                )
             if self._state is ClientState.NEW:
                 raise ClientNotStartedError(
                     "the client was not started: call set_as_main(), or enter it with a with-statement, "

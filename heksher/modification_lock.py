@@ -90,6 +90,11 @@ class LockQueue:
         if self._holder is not None and self._holder.thread != here:
             self._holder = None
 
+    def forget_all(self) -> None:
+        """In a forked child, with `guard` held: nobody waits or holds it, for no event loop goes on."""
+        self._waiting.clear()
+        self._holder = None
+
     async def acquire(self, event: Event, timeout: float | None = None) -> bool:
         """Wait for the lock, at most *timeout* seconds; return whether it is held now."""
         ticket = self.request(event)

@@ -152,10 +152,11 @@ class SnapshotFile:
         """
         try:
             contents = self._usable(self._read(), tracking)
-        except _Refused as refusal:
-            if self.status.refused != str(refusal):
-                _logger.warning("the snapshot %s is not used: %s", self._path, refusal)
-            self.status = replace(self.status, refused=str(refusal))
+        except Exception as error:
+            reason = _said(error)
+            if self.status.refused != reason:
+                _logger.warning("the snapshot %s is not used: %s", self._path, reason)
+            self.status = replace(self.status, refused=reason)
             return None
         if contents is None:
             return None
@@ -222,12 +223,14 @@ class SnapshotFile:
             if os.path.islink(self._path):
                 raise _Refused("it is a symbolic link", may_be_replaced=False) from None
             raise _Refused(_said(error)) from None
-        with open(descriptor, "rb") as file:
+        try:
             _check_safety(os.fstat(descriptor))
-            try:
+            with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(self._limit + 1)
-            except OSError as error:
-                raise _Refused(_said(error)) from None
+        except OSError as error:
+            raise _Refused(_said(error)) from None
+        finally:
+            os.close(descriptor)
         return self._decode(data)
 
     def _decode(self, data: bytes) -> _Contents:
@@ -237,6 +240,8 @@ class SnapshotFile:
             may_be_replaced = not data.strip(b"\0")
             raise _Refused("it is no snapshot of heksher", may_be_replaced=may_be_replaced)
         number, _, checksum = line.removeprefix(_MAGIC).partition(b" ")
+        if not number.isdigit():
+            raise _Refused("it is damaged: its first line is")
         if number != b"%d" % _FORMAT:
             raise _Refused(
                 f"its format is {excerpt(number, 20)}, and this version of heksher reads {_FORMAT}"
@@ -338,17 +343,23 @@ class SnapshotFile:
             try:
                 return os.open(self._new_path, _CREATING, _OWNER_ONLY)
             except FileExistsError:
-                self._remove_if_abandoned()
-                tries -= 1
-                if not tries:
-                    raise
-                time.sleep(_NAP)
+                if self._remove_if_abandoned():
+                    continue
+            tries -= 1
+            if tries <= 0:
+                raise _Refused("another process writes it")
+            time.sleep(_NAP)
 
-    def _remove_if_abandoned(self) -> None:
-        with suppress(FileNotFoundError):
+    def _remove_if_abandoned(self) -> bool:
+        """Return whether that can be tried again at once."""
+        try:
             # In the future: a clock was set back meanwhile, or is another computer's.
-            if abs(time.time() - os.lstat(self._new_path).st_mtime) > _ABANDONED:
+            is_abandoned = abs(time.time() - os.lstat(self._new_path).st_mtime) > _ABANDONED
+            if is_abandoned:
                 os.unlink(self._new_path)
+        except FileNotFoundError:
+            return True  # it has just been removed, or has taken its place
+        return is_abandoned
 
 
 def checked_path(path: object) -> str:

@@ -112,3 +112,39 @@ def test_a_fork_waits_for_an_http_client_that_is_being_made() -> None:
         thread.join()
         client.close()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_child_says_that_nobody_refreshes_until_it_starts_the_client_itself(loop: str) -> None:
+    program = Path(__file__).parents[1] / "forking_async_program.py"
+    with (
+        LiveService(["environment", "user", "theme"], in_process=True, proxy=False) as service,
+        subprocess.Popen(
+            [sys.executable, "-W", "error", str(program), loop, service.url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip() for _ in range(3)]
+        service.add_rule("ttl", 2, user="jim")
+        process.stdin.write("\n")
+        process.stdin.close()
+        said += process.stdout.read().splitlines()
+    assert said == [
+        "child: get answers 60",
+        'child: inherited, service, {"state": "inherited",...',
+        "child: True",
+        "child: get still answers 60",
+        "child: True",
+        "child: running, fresh: True",
+        "child: get answers 2",
+        "child: closed",
+        "parent: child ended with 0",
+        "parent: running, get answers 2",
+        "parent: 0 failures, None",
+    ]
+    assert process.returncode == 0

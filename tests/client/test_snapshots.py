@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Harness
-from scenes import Scene
+from harness import AnyClient, Harness
+from scenes import FEATURES, INTERVAL, Scene
 from scripted import unreachable
 
-from heksher import Setting
+from heksher import TRACK_ALL, Setting, snapshot
+from heksher.context import Tracking
 from heksher.exceptions import ServiceUnreachableError
+from heksher.protocol import Response
+from heksher.setting import QueriedRule
 from heksher.status import DataSource
 
 
@@ -40,6 +47,15 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def source_of(client: AnyClient) -> DataSource:
+    return client.status.source
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged of snapshots."""
+    return [each.getMessage() for each in caplog.records if each.name == "heksher.snapshot"]
+
+
 def state_of(path: Path) -> tuple[int, int]:
     """Return what tells one file from another that took its place."""
     found = path.stat()
@@ -62,7 +78,7 @@ def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path
 
     async def body() -> None:
         async with scene.client(snapshot=path) as client:
-            assert client.status.source is DataSource.SERVICE
+            assert source_of(client) is DataSource.SERVICE
             scene.service.add_rule("cache_ttl", 20, user="joe")
             await client.reload()
         written = contents(path)["written"]
@@ -70,7 +86,7 @@ def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path
 
         scene.service.fault = unreachable()
         client = scene.client(snapshot=str(path), startup="continue")
-        assert client.status.source is DataSource.DEFAULTS
+        assert source_of(client) is DataSource.DEFAULTS
         async with client:
             assert ttl.get(environment="dev", user="jim") == 10
             assert ttl.get(environment="dev", user="joe") == 20
@@ -85,7 +101,7 @@ def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path
             scene.service.rules["cache_ttl"].pop()
             scene.service.add_rule("cache_ttl", 11, user="ann")
             await client.reload()
-            assert client.status.source is DataSource.SERVICE
+            assert source_of(client) is DataSource.SERVICE
             assert ttl.get(environment="dev", user="jim") == 10
             assert ttl.get(environment="dev", user="joe") == 60, "that rule is gone"
             assert ttl.get(environment="dev", user="ann") == 11
@@ -104,7 +120,499 @@ def test_a_start_that_raises_raises_with_a_snapshot_too(scene: Scene, path: Path
         client = scene.client(snapshot=path)
         with pytest.raises(ServiceUnreachableError):
             await client.set_as_main()
-        assert client.status.source is DataSource.DEFAULTS
+        assert source_of(client) is DataSource.DEFAULTS
         assert ttl.get(user="jim") == 60
 
     scene.run(body)
+
+
+def test_nothing_is_read_twice_that_the_service_says_as_the_snapshot_did(
+    scene: Scene, path: Path
+) -> None:
+    calls: list[int] = []
+
+    def counted() -> Setting[int]:
+        setting = ttl_setting()
+
+        @setting.add_validator
+        def count(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
+            calls.append(value)
+            return 2 * value
+
+        return setting
+
+    async def body() -> None:
+        first = counted()
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        await write_one(scene, path)
+        assert contents(path)["settings"]["cache_ttl"]["rules"][0]["value"] == 10
+        scene.service.fault = unreachable()
+        async with scene.client(snapshot=path, startup="continue") as client:
+            assert first.get(environment="dev", user="jim") == 20, "validated once, as ever"
+            calls.clear()
+            scene.service.fault = None
+            await client.reload()
+            assert source_of(client) is DataSource.SERVICE
+            assert not calls
+
+    scene.run(body)
+
+
+def test_a_setting_that_is_defined_while_the_service_is_away_has_its_last_rules(
+    scene: Scene, path: Path
+) -> None:
+    async def body() -> None:
+        settings = [ttl_setting()]
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        await write_one(scene, path)
+        settings.clear()
+        scene.service.fault = unreachable()
+        async with scene.client(snapshot=path, startup="continue"):
+            late = ttl_setting()
+            await scene.backend.until(
+                lambda: late.get(environment="dev", user="jim") == 10, "it is found"
+            )
+
+    scene.run(body)
+
+
+def test_a_setting_is_found_by_its_own_name_and_by_its_alias(scene: Scene, path: Path) -> None:
+    async def body() -> None:
+        settings = [ttl_setting()]
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        async with scene.client(snapshot=path) as client:
+            scene.service.rename("cache_ttl", "renamed")
+            scene.service.add_rule("renamed", 20, user="joe")
+            await client.reload()
+        assert set(contents(path)["settings"]) == {"cache_ttl"}
+        settings.clear()  # first: both at once would be one to the service
+        settings.append(Setting("ttl", int, ["environment", "user"], 60, alias="cache_ttl"))
+        scene.service.fault = unreachable()
+        async with scene.client(snapshot=path, startup="continue"):
+            assert settings[0].get(environment="dev", user="jim") == 10
+            assert settings[0].get(environment="dev", user="joe") == 20
+
+    scene.run(body)
+
+
+# --- refused --------------------------------------------------------------------------------------
+
+
+def _damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _newer(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"snapshot 1 ", b"snapshot 2 ", 1))
+
+
+def _let_others_write(path: Path) -> None:
+    path.chmod(0o620)
+
+
+def _grow(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" " * 5000)
+
+
+def _rewrite(**changes: Any) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        data = json.dumps({**contents(path), **changes}).encode()
+        checksum = snapshot._checksum(data)
+        path.write_bytes(b"heksher snapshot 1 %s\n%s" % (checksum, data))
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_damage, "it is damaged: its checksum is another one"),
+        (_cut, "it is damaged: its checksum is another one"),
+        (_empty, "it is no snapshot of heksher"),
+        (_newer, "its format is 2, and this version of heksher reads 1"),
+        (_let_others_write, "others than its owner can write to it"),
+        (_grow, "it is larger than max_response_bytes=5000"),
+        (
+            _rewrite(service="http://other.test/"),
+            "it is of another service: http://other.test/ instead of http://service.test/",
+        ),
+        (
+            _rewrite(context_features=["user", "\x1b[2J"]),
+            "it is of a client with other context features: user, \ufffd[2J "
+            "instead of environment, theme, user",
+        ),
+        (
+            _rewrite(tracking={"user": ["jim"]}),
+            "it lacks rules: less was tracked when it was written",
+        ),
+        (_rewrite(settings=[]), "it is damaged: Expected `object`, got `array` - at `$.settings`"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason_and_replaced(
+    scene: Scene,
+    path: Path,
+    change: Callable[[Path], None],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        await write_one(scene, path)
+        change(path)
+        with caplog.at_level(logging.WARNING, "heksher.snapshot"):
+            scene.service.fault = unreachable()
+            options: dict[str, Any] = {"snapshot": path, "max_response_bytes": 5000}
+            async with scene.client(**options, startup="continue") as client:
+                status = client.status
+                assert status.source is DataSource.DEFAULTS
+                assert status.snapshot is not None
+                assert (status.snapshot.refused, status.snapshot.is_loaded) == (reason, False)
+                assert f"snapshot not used: {reason}" in str(status)
+                assert ttl.get(environment="dev", user="jim") == 60
+                scene.service.fault = None
+                await client.reload()
+        assert messages(caplog) == [f"the snapshot {path} is not used: {reason}"]
+        # What is there now is one that can be used.
+        assert contents(path)["service"] == "http://service.test/"
+        assert loaded(scene, path)
+
+    scene.run(body)
+
+
+def loaded(scene: Scene, path: Path) -> bool:
+    """Whether the file can be used by a client of the scene."""
+    file = snapshot.SnapshotFile(str(path), "http://service.test/", FEATURES, 10**6)
+    return file.load(Tracking()) is not None
+
+
+def _another_file(path: Path) -> None:
+    path.write_text("[section]\nkey = value\n")
+
+
+def _link(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_text("precious")
+    path.symlink_to(target)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_another_file, "it is no snapshot of heksher"),
+        (_link, "it is a symbolic link"),
+        (_folder, "it is no file"),
+        (_pipe, "it is no file"),
+    ],
+)
+def test_what_is_no_snapshot_is_neither_read_nor_written_over(
+    scene: Scene, path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    ttl = ttl_setting()
+    scene.service.add_rule("cache_ttl", 10, user="jim")
+
+    async def body() -> None:
+        make(path)
+        before = os.lstat(path)
+        async with scene.client(snapshot=path) as client:
+            assert ttl.get(environment="dev", user="jim") == 10
+        status = client.status.snapshot
+        assert status is not None
+        assert (status.refused, status.error) == (reason, reason)
+        assert f"snapshot not written: {reason}" in str(client.status)
+        assert os.path.samestat(before, os.lstat(path))
+        if make is _link:
+            assert os.path.basename(os.readlink(path)) == "target"
+        assert os.listdir(path.parent).count("rules.snapshot.new") == 0
+
+    scene.run(body)
+
+
+def test_a_file_of_another_user_is_refused(
+    scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        await write_one(scene, path)
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        if os.stat(path).st_uid == 0:
+            os.chown(path, 1, -1)  # root's are taken
+        scene.service.fault = unreachable()
+        async with scene.client(snapshot=path, startup="continue") as client:
+            assert client.status.snapshot is not None
+            assert client.status.snapshot.refused == "it belongs to another user"
+            assert ttl.get(environment="dev", user="jim") == 60
+
+    scene.run(body)
+
+
+# --- written --------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_when_rules_change_and_only_then(scene: Scene, path: Path) -> None:
+    settings = [ttl_setting()]
+
+    async def body() -> None:
+        async with scene.client(snapshot=path) as client:
+            await scene.settled()
+            first = state_of(path)
+            await scene.pass_time(INTERVAL)
+            assert state_of(path) == first
+            # Another ETag, and the rules of before.
+            client.track_contexts(user=TRACK_ALL, environment=TRACK_ALL, theme=TRACK_ALL)
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            await scene.pass_time(INTERVAL)
+            second = state_of(path)
+            assert second != first
+        # Another process, to which the service says what stands there.
+        client = scene.client(snapshot=path)
+        client.track_contexts(user=TRACK_ALL, environment=TRACK_ALL, theme=TRACK_ALL)
+        async with client:
+            pass
+        assert state_of(path) == second
+        assert client.status.snapshot is not None
+        assert client.status.snapshot.written == contents(path)["written"]
+
+    scene.run(body)
+    assert settings
+
+
+def test_a_file_is_the_owners_alone_whatever_the_process_lets_others_do(
+    scene: Scene, path: Path
+) -> None:
+    settings = [ttl_setting()]
+
+    async def body() -> None:
+        before = os.umask(0)
+        try:
+            await write_one(scene, path)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert os.listdir(path.parent) == [path.name]
+
+    scene.run(body)
+    assert settings
+
+
+def many_settings(number: int) -> list[Setting[int]]:
+    """Make settings that take several requests to ask for."""
+    return [Setting(f"{'s' * 2000}{n}", int, ["environment", "user"], n) for n in range(number)]
+
+
+def test_what_has_not_changed_is_taken_from_the_file(scene: Scene, path: Path) -> None:
+    settings = many_settings(5)
+    first, last = settings[0].name, settings[-1].name
+
+    async def body() -> None:
+        for setting in settings:
+            scene.service.add_rule(setting.name, 1, user="jim")
+        async with scene.client(snapshot=path) as client:
+            polls = scene.polls
+            assert polls == 2
+            scene.service.add_rule(first, 2, user="joe")
+            await client.reload()
+            await scene.settled()
+            saved = contents(path)["settings"]
+            assert len(saved) == 5
+            assert [len(saved[name]["rules"]) for name in (first, last)] == [2, 1]
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_lost_is_whole_again_after_the_next_update_but_one(
+    scene: Scene, path: Path, how: str
+) -> None:
+    settings = many_settings(5)
+    names = {setting.name for setting in settings}
+
+    async def body() -> None:
+        async with scene.client(snapshot=path) as client:
+            await scene.settled()
+            if how == "removed":
+                os.unlink(path)
+            else:
+                _rewrite(settings={})(path)
+            scene.service.add_rule(settings[0].name, 2, user="joe")
+            await client.reload()
+            await scene.settled()
+            assert len(contents(path)["settings"]) < 5
+            await scene.pass_time(INTERVAL)
+            assert set(contents(path)["settings"]) == names
+            # And not everything for ever after.
+            await scene.pass_time(INTERVAL)
+            received = client.status.bytes_received
+            await scene.pass_time(INTERVAL)
+            assert client.status.bytes_received - received < 100
+
+    scene.run(body)
+
+
+def test_clients_of_other_settings_share_a_file(scene: Scene, path: Path) -> None:
+    async def body() -> None:
+        settings = [ttl_setting()]
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        await write_one(scene, path)
+        settings[:] = [Setting("page_size", int, ["environment", "user"], 20)]
+        scene.service.add_rule("page_size", 50, user="jim")
+        await write_one(scene, path)
+        settings.append(ttl_setting())
+        scene.service.fault = unreachable()
+        async with scene.client(snapshot=path, startup="continue"):
+            found = [setting.get(environment="dev", user="jim") for setting in settings]
+            assert found == [50, 10]
+
+    scene.run(body)
+
+
+def test_a_section_that_cannot_be_used_does_not_take_the_place_of_the_last_one(
+    scene: Scene, path: Path
+) -> None:
+    ttl = ttl_setting()
+    scene.service.add_rule("cache_ttl", 10, user="jim")
+
+    async def body() -> None:
+        async with scene.client(snapshot=path) as client:
+            await scene.settled()
+            before = contents(path)["settings"]
+            section = Response(200, {}, b'{"settings": {"cache_ttl": {"rules": 5}}}')
+            scene.service.faults = [None, section]
+            await client.reload()
+            assert len(client.status.rejected_rules) == 1
+            await scene.settled()
+            assert contents(path)["settings"] == before
+        assert ttl.get(environment="dev", user="jim") == 10
+
+    scene.run(body)
+
+
+def test_no_credential_reaches_the_file_or_the_status(scene: Scene, path: Path) -> None:
+    settings = [ttl_setting()]
+
+    async def body() -> None:
+        client = scene.backend.client(
+            "http://name:canary-1@service.test",
+            INTERVAL,
+            FEATURES,
+            backend=scene.library_backend(),
+            http_client_args={"headers": {"token": "canary-2"}, "auth": ("name", "canary-3")},
+            snapshot=path,
+        )
+        async with client:
+            scene.service.fault = Response(401, {}, b"who are you?")
+            with pytest.raises(Exception, match="401"):
+                await client.reload()
+            told = f"{client.status} {json.dumps(client.status.as_dict())} {client.status!r}"
+        assert "401" in told
+        assert "canary" not in told
+        assert "canary" not in json.dumps(contents(path))
+
+    scene.run(body)
+    assert settings
+
+
+# --- not written ----------------------------------------------------------------------------------
+
+
+def test_a_disk_that_cannot_be_written_to_is_survived_and_tried_again(
+    scene: Scene, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl = ttl_setting()
+    missing = path.parent / "missing" / "rules"
+
+    async def body() -> None:
+        with caplog.at_level(logging.INFO, "heksher.snapshot"):
+            async with scene.client(snapshot=missing) as client:
+                for value in (10, 20, 30):
+                    scene.service.add_rule("cache_ttl", value, user="jim")
+                    await client.reload()
+                    await scene.settled()
+                    assert ttl.get(environment="dev", user="jim") == value
+                assert client.status.failures == 0
+                assert client.status.snapshot is not None
+                assert client.status.snapshot.error == "No such file or directory"
+                received = client.status.bytes_received
+                for _ in range(10):
+                    await scene.pass_time(INTERVAL)
+                assert client.status.bytes_received - received < 1000, "unchanged answers"
+
+                os.mkdir(missing.parent)
+                polls = 0
+                while not is_there(missing):
+                    polls += 1
+                    assert polls < 70
+                    await scene.pass_time(INTERVAL)
+                assert client.status.snapshot.error is None
+                assert len(contents(missing)["settings"]["cache_ttl"]["rules"]) == 3
+        assert messages(caplog) == [
+            f"the snapshot {missing} cannot be written: No such file or directory",
+            f"the snapshot {missing} is written again",
+        ]
+
+    scene.run(body)
+
+
+def test_a_file_would_be_too_large(scene: Scene, path: Path) -> None:
+    ttl = ttl_setting()
+    for number in range(100):
+        scene.service.add_rule("cache_ttl", number, user=f"user{number}")
+
+    async def body() -> None:
+        async with scene.client(snapshot=path, max_response_bytes=1000) as client:
+            pass
+        assert client.status.snapshot is not None
+        assert "more than max_response_bytes=1000" in str(client.status.snapshot.error)
+        assert os.listdir(path.parent) == []
+        assert ttl.get(environment="dev", user="user5") == 5
+
+    scene.run(body)
+
+
+def leave(half: Path, age: int) -> None:
+    half.write_bytes(b"heksher sna")
+    moment = half.stat().st_mtime - age
+    os.utime(half, (moment, moment))
+
+
+@pytest.mark.parametrize("age", [0, 3600, -3600])
+def test_a_file_that_somebody_left_half_written_holds_nobody_off_for_long(
+    scene: Scene, path: Path, age: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [ttl_setting()]
+    monkeypatch.setattr(snapshot, "_PATIENCE", 0.02)
+    half = path.with_name(f"{path.name}.new")
+
+    async def body() -> None:
+        leave(half, age)
+        async with scene.client(snapshot=path) as client:
+            pass
+        assert client.status.snapshot is not None
+        if age:
+            assert os.listdir(path.parent) == [path.name]
+            assert client.status.snapshot.error is None
+        else:
+            assert os.listdir(path.parent) == [half.name]
+            assert client.status.snapshot.error == "another process writes it"
+
+    scene.run(body)
+    assert settings
