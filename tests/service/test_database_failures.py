@@ -22,7 +22,7 @@ from service_process import DEADLINE, ServiceProcess
 from starlette.testclient import TestClient
 
 from heksher.service import create_app, http
-from heksher.service.errors import CannotStartError
+from heksher.service.errors import CannotStartError, DatabaseUnavailable
 from heksher.service.storage import Storage, engines, open_storage
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def test_another_writer_that_does_not_end(
         connection.execute("COMMIT")
         assert _declare(client, "a") == "created"
     messages = [record.message for record in caplog.records if record.name == "heksher.service"]
-    assert "the database is not available: " in messages[0]
-    assert messages[-1] == "the database is available again"
+    assert "the database takes no writes: " in messages[0]
+    assert messages[1:] == ["the database takes writes again"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -221,6 +221,68 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert {setting["name"] for setting in listed} == {"a"} | stored
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (most, most))
         assert statuses(at_once([url], declarations, connections=4)) == {200: 20}
+
+
+# --- a file that is not there any more ------------------------------------------------------------
+
+
+def _other_file(folder: Path) -> Path:
+    path = folder / "other.db"
+    open_storage(str(path), ["user"]).close()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["deleted", "replaced"])
+def test_a_file_that_is_deleted_or_replaced(kind: str, tmp_path: Path) -> None:
+    """No answer from the old one, no write that would be lost; as before when it is back."""
+    path, aside = tmp_path / "heksher.db", tmp_path / "aside.db"
+    with ServiceProcess() as service:
+        service.start(features=["user"], database=path)
+        service.declare("a")
+        assert service.request("GET", "/query").status_code == 200
+        path.rename(aside)
+        if kind == "replaced":
+            _other_file(tmp_path).rename(path)
+        for _ in range(2):  # what was kept is not given either
+            answer = service.request("GET", "/query")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            assert service.request("GET", "/settings").status_code == 503
+            assert service.request("GET", "/api/health").status_code == 500
+            method, below, body = declaration("b")
+            assert service.request(method, below, json=body).status_code == 503
+        assert path.exists() == (kind == "replaced")  # and none is made in its place
+        aside.rename(path)
+        assert service.request("GET", "/api/health").status_code == 200
+        assert service.declare("b") == {"outcome": "created"}
+        assert [setting["name"] for setting in service.get("/settings")["settings"]] == ["a", "b"]
+        service.stop()
+    lines = [line for line in service.log.splitlines() if "the database" in line]
+    assert len(lines) == 2, service.log
+    assert f"the database's file {path} was deleted or replaced" in lines[0]
+    assert lines[1].endswith("the database's file is in its place again")
+    assert "Traceback" not in service.log
+
+
+def test_a_file_that_is_replaced_while_it_is_used(tmp_path: Path) -> None:
+    """What was committed to the old one is not acknowledged; what was read there is not given."""
+    path, aside = tmp_path / "heksher.db", tmp_path / "aside.db"
+    with closing(open_storage(str(path), ["user"])) as storage:
+
+        def write() -> None:
+            with storage.writing() as writer:
+                path.rename(aside)
+                writer.put_features(["user", "theme"])
+
+        def read() -> None:
+            with storage.reading() as reader:
+                assert reader.features() == ["user", "theme"]
+                _other_file(tmp_path).rename(path)
+
+        with pytest.raises(DatabaseUnavailable):
+            write()
+        aside.rename(path)
+        with pytest.raises(DatabaseUnavailable):
+            read()
 
 
 # --- which databases there are --------------------------------------------------------------------

@@ -24,13 +24,13 @@ from heksher.service.errors import (
 from heksher.service.feature_order import merged
 from heksher.service.storage import failures, opening
 from heksher.service.storage.engines import MEMORY, Database, database_of
+from heksher.service.storage.file import File
+from heksher.service.storage.outages import Outage
 from heksher.service.storage.reader import Reader
 from heksher.service.storage.revision import Revision, revision_of
 from heksher.service.storage.writer import Writer
 
 __all__ = ["MEMORY", "Reader", "Storage", "Writer", "open_storage"]
-
-logger = logging.getLogger("heksher.service")
 
 
 class Storage:
@@ -46,30 +46,44 @@ class Storage:
         # Writers of this process queue here, and not for connections. With a single connection
         # readers have to queue as well.
         self._turn = threading.Lock()
-        self._is_away = False
+        self._file = None if database.path is None else File(database.path)
+        # Who can be read may yet take no writes, so that these are two.
+        self._reads = Outage(
+            logging.WARNING,
+            "the database is not available: %s",
+            "the database is available again",
+        )
+        self._writes = Outage(
+            logging.WARNING, "the database takes no writes: %s", "the database takes writes again"
+        )
 
     @contextmanager
     def reading(self) -> Generator[Reader]:
         """A transaction that sees one state of everything."""
         database = self._database
-        with self._alone(database.in_memory), self._transaction(database.begin_reading) as reading:
-            yield Reader(reading)
+        with (
+            self._alone(database.in_memory),
+            self._transaction(database.begin_reading, self._reads) as connection,
+        ):
+            yield Reader(connection)
 
     @contextmanager
     def writing(self) -> Generator[Writer]:
         """A transaction that is alone in writing; an exception undoes it."""
         with self._alone():
-            with self._transaction(self._database.begin_writing) as connection:
+            with self._transaction(self._database.begin_writing, self._writes) as connection:
                 yield Writer(connection)
             self._revision.committed()
 
     def revision(self) -> int:
         """A number that is another one after every commit; see the module ``revision``."""
-        with self._translating():
+        with self._in_place(), self._noting(self._reads):
             return self._revision.read()
 
     def revision_at_once(self) -> int | None:
         """`revision` for an event loop, which must not wait; None where it takes a worker thread."""
+        if self._file is not None and not self._file.is_in_place():
+            return None
         return self._revision.at_once()
 
     def answers(self) -> bool:
@@ -80,6 +94,10 @@ class Storage:
         except (DatabaseUnavailable, MetAnotherTransaction, SQLAlchemyError):
             return False
         return True
+
+    def last_write_failed(self) -> bool:
+        """Whether the database took no write when it was last given one."""
+        return self._writes.lasts
 
     def close(self) -> None:
         """Close all connections. The database in memory is gone then."""
@@ -97,26 +115,42 @@ class Storage:
                 self._turn.release()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Generator[sa.Connection]:
-        with self._translating(), _begun(self._database, begin) as connection:
+    def _transaction(self, begin: str, outage: Outage) -> Generator[sa.Connection]:
+        with (
+            self._in_place(),
+            self._noting(outage),
+            _begun(self._database, begin) as connection,
+        ):
             yield connection
 
     @contextmanager
-    def _translating(self) -> Generator[None]:
-        """Turn a database's errors into ours; log once when it goes away, and when it is back."""
+    def _in_place(self) -> Generator[None]:
+        """See that the file is the one that is open, before and after: also for what is committed."""
+        if self._file is None:
+            yield
+            return
+        self._file.check()
+        try:
+            yield
+        finally:
+            self._file.check()
+
+    @contextmanager
+    def _noting(self, outage: Outage) -> Generator[None]:
+        """Turn a database's errors into ours, and note whether it is away."""
         try:
             yield
         except SQLAlchemyError as error:
             ours = failures.translated(error)
             if ours is None:
                 raise
-            if isinstance(ours, DatabaseUnavailable) and not self._is_away:
-                self._is_away = True
-                logger.warning("the database is not available: %s", ours)
+            if isinstance(ours, DatabaseUnavailable):
+                outage.begin(ours)
             raise ours from error
-        if self._is_away:
-            self._is_away = False
-            logger.info("the database is available again")
+        except DatabaseUnavailable as error:
+            outage.begin(error)
+            raise
+        outage.end()
 
 
 @contextmanager
