@@ -42,5 +42,8 @@ def in_front_of(listener: socket.socket, text: str, host: str, port: int) -> Gen
             file = folder / "authority.pem"
             file.write_bytes(proxy.certificates.authority_pem)
             logger.info("certificates are from the authority in %s, while this runs", file)
+        # What the proxy asks with logs each request, and headers at level debug.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         logger.warning("faults on demand, %d of them, seed %d", len(rules), proxy.faults.seed)
         yield proxy.url
