@@ -1,12 +1,14 @@
 """The bodies of requests and answers as types, from which the OpenAPI document is made.
 
-Pure data. Bodies stand here in the form that clients should send; what else is taken is
-``bodies``' affair. Answers stand here as they are: the tests hold every recorded one against them.
+Pure data. Answers are instances of these types, encoded as they are. Bodies of requests stand here in
+the form that clients should send; what else is taken is ``bodies``' affair, and the tests hold the
+two against each other.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -25,9 +27,9 @@ MetadataKey: TypeAlias = Annotated[
     str,
     Meta(pattern=r"^[a-zA-Z0-9_-]+$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
 ]
-# A list of two, since not every tool reads what JSON Schema has for tuples.
+# Of any length to Python, since not every tool reads what JSON Schema has for tuples.
 Condition: TypeAlias = Annotated[
-    list[str],
+    Sequence[str],
     Meta(min_length=2, max_length=2, description="a context feature and what it must be"),
 ]
 Version: TypeAlias = Annotated[
@@ -43,14 +45,29 @@ SettingType: TypeAlias = Annotated[
         examples=["int", 'Enum["a","b"]', "Mapping<float>"],
     ),
 ]
-# Any JSON: a value of whatever type the setting has, or what stands under a key of metadata.
+# Any JSON: a value of whatever type the setting has, or what stands under a key of metadata. What is
+# stored as JSON is a `msgspec.Raw`, and goes out as it is.
 Value: TypeAlias = Any
-Metadata: TypeAlias = Annotated[dict[str, Value], Meta(description="free JSON under keys")]
+Metadata: TypeAlias = Annotated[Mapping[str, Value], Meta(description="free JSON under keys")]
 NewMetadata: TypeAlias = dict[MetadataKey, Value]
 
 
-class Health(Struct):
+class Answer(Struct):
+    """What a handler answers with, as JSON, if it refuses nothing."""
+
+    status: ClassVar[int] = 200
+
+
+class Health(Answer):
     """The version of the service."""
+
+    version: str
+
+
+class Unhealthy(Answer):
+    """The version of a service whose database does not answer."""
+
+    status: ClassVar[int] = 500
 
     version: str
 
@@ -76,13 +93,13 @@ class Malformed(Struct):
 # --- context features -----------------------------------------------------------------------------
 
 
-class ContextFeatures(Struct):
+class ContextFeatures(Answer):
     """All context features, in order: of two rules the one on the later feature is stronger."""
 
-    context_features: list[str]
+    context_features: Sequence[str]
 
 
-class FeatureIndex(Struct):
+class FeatureIndex(Answer):
     """Where a context feature stands, counted from 0."""
 
     index: int
@@ -121,53 +138,63 @@ class Declaration(Struct, omit_defaults=True):
     version: Version = "1.0"
 
 
+# How much a difference changes.
+Level: TypeAlias = Literal["minor", "major", "mismatch"]
+
+
 class Difference(Struct):
     """What differs between a declaration and the service: a message, or an attribute."""
 
-    level: Literal["minor", "major", "mismatch"]
+    level: Level
     message: str | UnsetType = UNSET
     attribute: str | UnsetType = UNSET
     latest_value: Annotated[Value, Meta(description="what the service has")] = UNSET
 
 
-class Declared(Struct):
+class Created(Answer, tag_field="outcome", tag="created"):
+    """The setting is new."""
+
+
+class UpToDate(Answer, tag_field="outcome", tag="uptodate"):
     """The setting is as it was declared."""
 
-    outcome: Literal["created", "uptodate"]
 
-
-class Upgraded(Struct):
+class Upgraded(Answer, tag_field="outcome", tag="upgraded"):
     """The setting was changed to what was declared."""
 
-    outcome: Literal["upgraded"]
     previous_version: str
     differences: list[Difference]
 
 
-class Outdated(Struct):
+class Outdated(Answer, tag_field="outcome", tag="outdated"):
     """The service has a newer version, which stays."""
 
-    outcome: Literal["outdated"]
     latest_version: str
     differences: list[Difference]
 
 
-class Mismatch(Struct):
+class Mismatch(Answer, tag_field="outcome", tag="mismatch"):
     """The version is the same and the setting is not."""
 
-    outcome: Literal["mismatch"]
+    status: ClassVar[int] = 409
+
     differences: list[Difference]
 
 
-class Rejected(Struct):
+class Rejected(Answer, tag_field="outcome", tag="rejected"):
     """The new version changes more than it may."""
 
-    outcome: Literal["rejected"]
+    status: ClassVar[int] = 409
+
     previous_version: str
     differences: list[Difference]
 
 
-class ShortSetting(Struct):
+# What comes of the declaration of a setting that there is.
+Compared: TypeAlias = UpToDate | Upgraded | Outdated | Mismatch | Rejected
+
+
+class ShortSetting(Answer):
     """A setting."""
 
     name: str
@@ -179,18 +206,18 @@ class ShortSetting(Struct):
 class Setting(ShortSetting):
     """A setting with all that is known of it."""
 
-    configurable_features: list[str]
+    configurable_features: Sequence[str]
     metadata: Metadata
-    aliases: list[str]
+    aliases: Sequence[str]
 
 
-class ShortSettings(Struct):
+class ShortSettings(Answer):
     """All settings."""
 
     settings: list[ShortSetting]
 
 
-class Settings(Struct):
+class Settings(Answer):
     """All settings with all that is known of them."""
 
     settings: list[Setting]
@@ -235,18 +262,18 @@ class NewRule(Struct, omit_defaults=True):
     metadata: NewMetadata = {}
 
 
-class RuleId(Struct):
+class RuleId(Answer):
     """The id of a rule."""
 
     rule_id: int
 
 
-class Rule(Struct):
+class Rule(Answer):
     """A rule."""
 
     setting: str
     value: Value
-    feature_values: list[Condition]
+    feature_values: Sequence[Condition]
     metadata: Metadata
 
 
@@ -259,7 +286,7 @@ class NewValue(Struct):
 # --- metadata -------------------------------------------------------------------------------------
 
 
-class MetadataOf(Struct):
+class MetadataOf(Answer):
     """The metadata of a setting or a rule."""
 
     metadata: Metadata
@@ -298,7 +325,7 @@ class QueriedRule(Struct):
     """A rule."""
 
     value: Value
-    context_features: list[Condition]
+    context_features: Sequence[Condition]
     rule_id: int
     metadata: Metadata | UnsetType = UNSET
 
@@ -310,7 +337,7 @@ class QueriedSetting(Struct):
     rules: list[QueriedRule]
 
 
-class QueryAnswer(Struct):
+class QueryAnswer(Answer):
     """The settings asked for, by name."""
 
     settings: dict[str, QueriedSetting]

@@ -49,11 +49,9 @@ def create_app(
     if tokens is not None:
         middleware.append(Middleware(TokenRequired, tokens=tokens, open_path=HEALTH_PATH))
     middleware.append(Middleware(BodyLimit, limit=body_limit))
+    served = routes(storage, heksher.__version__)
     return Starlette(
-        routes=[
-            *routes(storage, heksher.__version__),
-            *pages(heksher.__version__, with_token=tokens is not None),
-        ],
+        routes=[*served, *pages(heksher.__version__, served, with_token=tokens is not None)],
         middleware=middleware,
         exception_handlers={HTTPException: framework_error},
         lifespan=lifespan,

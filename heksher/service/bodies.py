@@ -19,6 +19,7 @@ from heksher.names import (
     is_version,
 )
 from heksher.service import wire_json, wire_types
+from heksher.service.api_types import Refused
 from heksher.service.declaration import FIRST_VERSION, Declaration
 from heksher.service.errors import Refusal, malformed
 from heksher.service.wire_json import Json
@@ -50,7 +51,7 @@ def read_object(
         place = error.path.removeprefix(".") or "the body"
         raise malformed(f"{place}: {error.what}") from error
     except wire_json.Unreadable as error:
-        raise Refusal(400, body={"detail": "There was an error parsing the body"}) from error
+        raise Refusal(400, body=Refused("There was an error parsing the body")) from error
     return _mapping(value, "the body")
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 from heksher.service import wire_types
+from heksher.service.api_types import Conflicts, Refused
 from heksher.service.declaration import renamed, rules_of_other_types, rules_on, version_of
 from heksher.service.errors import Refusal
 from heksher.service.records import RuleRecord, SettingRecord
@@ -47,7 +48,7 @@ def with_type(
     if wanted == current:
         return _at(stored, version)
     _check_higher(stored, version)
-    conflicts: list[Json] = []
+    conflicts: list[str] = []
     if not wanted.contains(json.loads(stored.default_value)):
         conflicts.append(f"the default value {stored.default_value} is no value of type {wanted}")
     conflicts += [
@@ -57,7 +58,7 @@ def with_type(
     if _is_minor(stored, version) and not wanted.is_narrower_than(current):
         conflicts.append(f"a minor version can only narrow the type: {wanted} is not narrower")
     if conflicts:
-        raise Refusal(409, body={"conflicts": conflicts})
+        raise Refusal(409, body=Conflicts(conflicts))
     return dataclasses.replace(stored, type=str(wanted), version=version)
 
 
@@ -90,7 +91,7 @@ def with_features(
     unknown = added - set(features)
     if unknown:
         detail = f"{sorted(unknown)} are not acceptable context features"
-        raise Refusal(404, body={"detail": detail})
+        raise Refusal(404, body=Refused(detail))
     return dataclasses.replace(stored, features=tuple(wanted), version=version)
 
 

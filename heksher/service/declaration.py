@@ -10,10 +10,19 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import TypeAlias
 
 from heksher.service import wire_json, wire_types
+from heksher.service.api_types import (
+    Compared,
+    Difference,
+    Level,
+    Mismatch,
+    Outdated,
+    Rejected,
+    Upgraded,
+    UpToDate,
+)
 from heksher.service.records import RuleRecord, SettingRecord
 from heksher.service.wire_json import Json
 from heksher.service.wire_types import WireType
@@ -23,12 +32,8 @@ Version: TypeAlias = tuple[int, int]
 FIRST_VERSION = "1.0"
 
 
-class Level(Enum):
-    """How much a difference changes; in the order in which differences are listed."""
-
-    MINOR = "minor"
-    MAJOR = "major"
-    MISMATCH = "mismatch"
+# The order in which differences are listed.
+_LEVELS: Sequence[Level] = ("minor", "major", "mismatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,53 +50,11 @@ class Declaration:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing in which declaration and service differ.
-
-    Either a message, or an attribute and its value on the service.
-    """
-
-    level: Level
-    message: str | None = None
-    attribute: str | None = None
-    latest_value: Json = None
-
-    def as_json(self) -> Json:
-        """The form in which it is reported."""
-        if self.message is not None:
-            return {"level": self.level.value, "message": self.message}
-        return {
-            "level": self.level.value,
-            "attribute": self.attribute,
-            "latest_value": self.latest_value,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to a declaration, and the setting to store in place of the old one, if any."""
 
-    outcome: str
-    differences: tuple[Difference, ...] = ()
-    previous_version: str | None = None
-    latest_version: str | None = None
+    answer: Compared
     write: SettingRecord | None = None
-
-    @property
-    def refuses(self) -> bool:
-        """Whether the answer is a conflict."""
-        return self.outcome in ("mismatch", "rejected")
-
-    def as_json(self) -> Json:
-        """The body of the answer."""
-        body: dict[str, Json] = {"outcome": self.outcome}
-        if self.previous_version is not None:
-            body["previous_version"] = self.previous_version
-        if self.latest_version is not None:
-            body["latest_version"] = self.latest_version
-        if self.outcome not in ("created", "uptodate"):
-            body["differences"] = [difference.as_json() for difference in self.differences]
-        return body
 
 
 class UnknownFeatures(Exception):
@@ -156,19 +119,14 @@ def decide(
     """
     old, new = version_of(stored.version), version_of(declared.version)
     if new < old:
-        return Decision("outdated", _backward(declared, stored), latest_version=stored.version)
+        return Decision(Outdated(stored.version, _backward(declared, stored)))
     differences = _forward(declared, stored, rules, features)
     if declared.version == stored.version:
-        return Decision("mismatch" if differences else "uptodate", differences)
-    forbidden = {Level.MISMATCH} if new[0] > old[0] else {Level.MISMATCH, Level.MAJOR}
+        return Decision(Mismatch(differences) if differences else UpToDate())
+    forbidden = {"mismatch"} if new[0] > old[0] else {"mismatch", "major"}
     if any(difference.level in forbidden for difference in differences):
-        return Decision("rejected", differences, previous_version=stored.version)
-    return Decision(
-        "upgraded",
-        differences,
-        previous_version=stored.version,
-        write=_upgraded(declared, stored),
-    )
+        return Decision(Rejected(stored.version, differences))
+    return Decision(Upgraded(stored.version, differences), write=_upgraded(declared, stored))
 
 
 def rules_on(rules: Sequence[RuleRecord], features: Collection[str]) -> list[int]:
@@ -223,7 +181,7 @@ def _forward(
     stored: SettingRecord,
     rules: Sequence[RuleRecord],
     features: Sequence[str],
-) -> tuple[Difference, ...]:
+) -> list[Difference]:
     """What would change on the service if it took the declaration over."""
     return _sorted(
         [
@@ -247,11 +205,11 @@ def _features_forward(
     in_the_way = rules_on(rules, removed)
     if in_the_way:
         message = f"configurable features {sorted(removed)} are still in use by rules {in_the_way}"
-        return [Difference(Level.MISMATCH, message)]
+        return [Difference("mismatch", message)]
     if wanted < present:
-        return [Difference(Level.MINOR, f"removal of configurable features {sorted(removed)}")]
+        return [Difference("minor", f"removal of configurable features {sorted(removed)}")]
     _check_features(declared, features)
-    return [_attribute(Level.MAJOR, "configurable_features", list(stored.features))]
+    return [_attribute("major", "configurable_features", list(stored.features))]
 
 
 def _type_forward(
@@ -263,26 +221,24 @@ def _type_forward(
     in_the_way = [rule.id for rule in rules_of_other_types(rules, declared.type)]
     if in_the_way:
         message = f"setting type incompatible with values for rules: {in_the_way}"
-        return [Difference(Level.MISMATCH, message)]
+        return [Difference("mismatch", message)]
     narrower = declared.type.is_narrower_than(stored_type)
-    return [_attribute(Level.MINOR if narrower else Level.MAJOR, "type", stored.type)]
+    return [_attribute("minor" if narrower else "major", "type", stored.type)]
 
 
-def _backward(declared: Declaration, stored: SettingRecord) -> tuple[Difference, ...]:
+def _backward(declared: Declaration, stored: SettingRecord) -> list[Difference]:
     """What changed on the service since the declared version; rules play no part."""
     differences: list[Difference] = []
     wanted, present = set(declared.features), set(stored.features)
     if wanted > present:
         removed = sorted(wanted - present)
-        differences.append(Difference(Level.MINOR, f"removal of configurable features {removed}"))
+        differences.append(Difference("minor", f"removal of configurable features {removed}"))
     elif wanted != present:
-        differences.append(_attribute(Level.MAJOR, "configurable_features", list(stored.features)))
+        differences.append(_attribute("major", "configurable_features", list(stored.features)))
     stored_type = wire_types.parse(stored.type)
     if declared.type != stored_type:
         narrower = stored_type.is_narrower_than(declared.type)
-        differences.append(
-            _attribute(Level.MINOR if narrower else Level.MAJOR, "type", stored.type)
-        )
+        differences.append(_attribute("minor" if narrower else "major", "type", stored.type))
     return _sorted([*differences, *_rest(declared, stored)])
 
 
@@ -290,12 +246,12 @@ def _rest(declared: Declaration, stored: SettingRecord) -> list[Difference]:
     """Name, default value and metadata: always minor, in both directions."""
     differences: list[Difference] = []
     if declared.name != stored.name:
-        differences.append(_attribute(Level.MINOR, "name", stored.name))
+        differences.append(_attribute("minor", "name", stored.name))
     default_value = json.loads(stored.default_value)
     if not wire_json.equal(declared.default_value, default_value):
-        differences.append(_attribute(Level.MINOR, "default_value", default_value))
+        differences.append(_attribute("minor", "default_value", default_value))
     if not wire_json.equal(declared.metadata, stored.metadata):
-        differences.append(_attribute(Level.MINOR, "metadata", dict(stored.metadata)))
+        differences.append(_attribute("minor", "metadata", dict(stored.metadata)))
     return differences
 
 
@@ -303,6 +259,5 @@ def _attribute(level: Level, attribute: str, latest_value: Json) -> Difference:
     return Difference(level, attribute=attribute, latest_value=latest_value)
 
 
-def _sorted(differences: list[Difference]) -> tuple[Difference, ...]:
-    order = list(Level)
-    return tuple(sorted(differences, key=lambda difference: order.index(difference.level)))
+def _sorted(differences: list[Difference]) -> list[Difference]:
+    return sorted(differences, key=lambda difference: _LEVELS.index(difference.level))

@@ -6,7 +6,7 @@ Pure. ``Refusal`` speaks of statuses because the protocol does; it knows no web 
 from __future__ import annotations
 
 from heksher.exceptions import HeksherError
-from heksher.service.wire_json import Json
+from heksher.service.api_types import Conflicts, Malformed, Problem, Refused
 
 
 class CannotStartError(HeksherError):
@@ -33,7 +33,12 @@ class Refusal(Exception):
         body: the body as JSON, or None. Neither: the answer has no body.
     """
 
-    def __init__(self, status: int, text: str | None = None, body: Json = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        text: str | None = None,
+        body: Refused | Malformed | Conflicts | None = None,
+    ) -> None:
         super().__init__(status, text, body)
         self.status = status
         self.text = text
@@ -42,4 +47,4 @@ class Refusal(Exception):
 
 def malformed(what: str) -> Refusal:
     """422: the request is not what the route takes; *what* tells a person why."""
-    return Refusal(422, body={"detail": [{"msg": what}]})
+    return Refusal(422, body=Malformed([Problem(what)]))

@@ -1,34 +1,40 @@
 """The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors.
 
 Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
-``Response``; they run in worker threads, so they may block. What needs no waiting can be answered in
-the event loop.
+``Reply``; they run in worker threads, so they may block. What needs no waiting can be answered in the
+event loop. What a handler is declared to return is what the OpenAPI document says of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import anyio
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from heksher.service import bodies
+from heksher.service.api_types import Answer, Refused
 from heksher.service.errors import (
     DatabaseUnavailable,
     MetAnotherTransaction,
     Refusal,
     malformed,
 )
+from heksher.service.openapi import Answers
 from heksher.service.wire_json import Json
 
 _Request = TypeVar("_Request")
-_Answer = TypeVar("_Answer", Response, Response | None)
+_Response = TypeVar("_Response", Response, Response | None)
+_Body_co = TypeVar("_Body_co", bound=Answer, covariant=True)
 
 # Where the routes of the protocol live.
 BASE = "/api/v1"
@@ -96,10 +102,37 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     raise malformed(f"{name} must be true or false")
 
 
-Handler: TypeAlias = Callable[[Call], Response]
+@dataclass(frozen=True, slots=True)
+class Located(Generic[_Body_co]):
+    """201: something was made, and is at *path*, below the prefix of the application."""
+
+    body: _Body_co
+    path: str
+
+
+class Tagged(Response, Generic[_Body_co]):
+    """200, with the bytes that the body was encoded to before, or 304; with an ETag."""
+
+    def __init__(self, encoded: bytes, tag: str, *, is_known: bool) -> None:
+        """
+        Args:
+            encoded: the body.
+            tag: its ETag.
+            is_known: whether the client has it.
+        """
+        headers = {"ETag": tag}
+        if is_known:
+            super().__init__(status_code=304, headers=headers)
+        else:
+            super().__init__(encoded, headers=headers, media_type="application/json")
+
+
+# What a handler returns; None: there is nothing to say, 204.
+Reply: TypeAlias = Answer | Located[Answer] | Tagged[Answer] | None
+Handler: TypeAlias = Callable[[Call], Reply]
 
 # One that runs in the event loop, waits for nothing and reads no body; None: it takes a handler.
-AtOnce: TypeAlias = Callable[[Request], Response | None]
+AtOnce: TypeAlias = Callable[[Request], Tagged[Answer] | None]
 
 
 class Resource:
@@ -113,17 +146,17 @@ class Resource:
     def __init__(
         self, handlers: Mapping[str, Handler], at_once: Mapping[str, AtOnce] | None = None
     ) -> None:
-        self._handlers = dict(handlers)
+        self.handlers = dict(handlers)
         self._at_once = dict(at_once or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        handler = self._handlers.get(request.method)
+        handler = self.handlers.get(request.method)
         if handler is None:
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._handlers))})
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.handlers))})
         at_once = self._at_once.get(request.method)
         if at_once is not None:
-            response = _answer(at_once, request)
+            response = _response_of(at_once, request)
             if response is not None:
                 await response(scope, receive, send)
                 return
@@ -144,17 +177,54 @@ class Resource:
         await response(scope, receive, send)
 
 
+def answers(routes: Iterable[BaseRoute]) -> dict[str, Answers]:
+    """What the handlers of routes answer if they refuse nothing, by method and path."""
+    return {
+        f"{method} {route.path}": _answers_of(handler)
+        for route in routes
+        if isinstance(route, Route) and isinstance(route.endpoint, Resource)
+        for method, handler in route.endpoint.handlers.items()
+    }
+
+
+def _answers_of(handler: Handler) -> Answers:
+    """By status what *handler* is declared to return."""
+    returned = get_type_hints(handler)["return"]
+    is_union = get_origin(returned) in (Union, UnionType)
+    found = defaultdict[int, tuple[type[Answer] | None, ...]](tuple)
+    for kind in get_args(returned) if is_union else (returned,):
+        for status, body in _by_status(kind).items():
+            found[status] += (body,)
+    return found
+
+
+def _by_status(kind: Any) -> dict[int, type[Answer] | None]:
+    if kind is NoneType:
+        return {204: None}
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is Located:
+        return {201: of[0]}
+    if origin is Tagged:
+        return {200: of[0], 304: None}
+    return {kind.status: kind}
+
+
 async def _answer_in_thread(handler: Handler, call: Call) -> Response:
+    def answer(call: Call) -> Response:
+        return _response(handler(call))
+
     with anyio.move_on_after(_PATIENCE):
         # Who is left in the thread goes on alone, and nobody learns what came of it.
-        return await anyio.to_thread.run_sync(_answer, handler, call, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(_response_of, answer, call, abandon_on_cancel=True)
     return _unavailable()
 
 
-def _answer(handler: Callable[[_Request], _Answer], call: _Request) -> _Answer | Response:
+def _response_of(
+    answer: Callable[[_Request], _Response], request: _Request
+) -> _Response | Response:
     for _ in range(_TRIES):
         try:
-            return handler(call)
+            return answer(request)
         except Refusal as refusal:
             return _refused(refusal)
         except MetAnotherTransaction:
@@ -162,6 +232,16 @@ def _answer(handler: Callable[[_Request], _Answer], call: _Request) -> _Answer |
         except DatabaseUnavailable:
             break
     return _unavailable()
+
+
+def _response(reply: Reply) -> Response:
+    if reply is None:
+        return Response(status_code=204)
+    if isinstance(reply, Tagged):
+        return reply
+    if isinstance(reply, Located):
+        return json_response(reply.body, 201, {"Location": reply.path})
+    return json_response(reply, reply.status)
 
 
 def _unavailable() -> Response:
@@ -181,20 +261,15 @@ def _refused(refusal: Refusal) -> Response:
 
 
 def json_response(
-    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+    body: msgspec.Struct, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """*value* as JSON. ``msgspec.Raw`` in it goes out as it is."""
+    """*body* as JSON."""
     return Response(
-        msgspec.json.encode(value), status, headers=headers, media_type="application/json"
+        msgspec.json.encode(body), status, headers=headers, media_type="application/json"
     )
-
-
-def no_content() -> Response:
-    """204."""
-    return Response(status_code=204)
 
 
 async def framework_error(_request: Request, error: Exception) -> Response:
     """404 and 405, in the form that the protocol gives them."""
     assert isinstance(error, HTTPException)
-    return json_response({"detail": error.detail}, error.status_code, error.headers)
+    return json_response(Refused(error.detail), error.status_code, error.headers)

@@ -15,6 +15,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from heksher.service.api_types import Refused
 from heksher.service.http import json_response
 
 access = logging.getLogger("heksher.service.access")
@@ -64,7 +65,7 @@ class TokenRequired:
             await self._app(scope, receive, send)
             return
         headers = {"WWW-Authenticate": 'Bearer realm="heksher"', **_closing(scope)}
-        response = json_response({"detail": "Unauthorized"}, 401, headers)
+        response = json_response(Refused("Unauthorized"), 401, headers)
         await response(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
@@ -134,7 +135,7 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = json_response({"detail": f"the body is longer than {self._limit} bytes"}, 413)
+        response = json_response(Refused(f"the body is longer than {self._limit} bytes"), 413)
         if _is_http_1(scope):
             response.headers["Connection"] = "close"
         await send(

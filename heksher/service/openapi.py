@@ -1,12 +1,14 @@
 """The OpenAPI document: what each route takes and answers, made of the types in ``api_types``.
 
-Pure: a table in, a document out. The tests hold the table against the routes that there are, and
-against every recorded answer.
+Pure: tables in, a document out. What a route answers comes from its handler; what it may refuse, and
+what people should know of it, stands here. The tests hold the table against the routes that there
+are, and against every recorded answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,7 +24,7 @@ NOTHING = None
 
 # An answer's body: one of several types, as plain text or as JSON.
 _Body: TypeAlias = type | None
-_Answers: TypeAlias = Mapping[int, tuple[_Body, ...]]
+Answers: TypeAlias = Mapping[int, tuple[_Body, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +40,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a method of a path does, takes and answers, besides what every operation may answer."""
+    """What a method of a path does, takes and refuses, besides what every operation may refuse."""
 
     tag: str
     summary: str
-    answers: _Answers
+    refusals: Answers = field(default_factory=dict[int, tuple[_Body, ...]])
     body: tuple[type, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     headers: Mapping[int, Mapping[str, str]] = field(default_factory=dict[int, Mapping[str, str]])
 
 
 _FEATURES, _SETTINGS, _RULES, _QUERY = "context features", "settings", "rules", "query"
-_DONE: tuple[_Body, ...] = (NOTHING,)
-_NO_RULE: _Answers = {404: (NOTHING,)}
-_NO_SETTING: _Answers = {404: (TEXT,)}
+_NO_RULE: Answers = {404: (NOTHING,)}
+_NO_SETTING: Answers = {404: (TEXT,)}
 _ETAG = {"ETag": "what If-None-Match may name later on"}
 
 _IN_PATH: Mapping[str, tuple[Any, str]] = {
@@ -61,24 +62,22 @@ _IN_PATH: Mapping[str, tuple[Any, str]] = {
 }
 
 
-def _metadata_of(owner: str, tag: str, missing: _Answers, path: str) -> dict[str, Operation]:
+def _metadata_of(owner: str, tag: str, missing: Answers, path: str) -> dict[str, Operation]:
     """The operations on the metadata of settings, which have versions, or of rules."""
     versioned = owner == "setting"
-    conflict: _Answers = {409: (TEXT,)} if versioned else {}
+    conflict: Answers = {409: (TEXT,)} if versioned else {}
     change = (types.SettingMetadataChange if versioned else types.RuleMetadataChange,)
     value = (types.SettingMetadataValue if versioned else types.NewValue,)
     version = (types.VersionOnly,) if versioned else ()
-    written: _Answers = {204: _DONE, **missing, **conflict}
+    refusals: Answers = {**missing, **conflict}
     return {
-        f"GET {path}": Operation(
-            tag, f"The metadata of a {owner}", {200: (types.MetadataOf,), **missing}
-        ),
-        f"POST {path}": Operation(tag, "Set some keys of the metadata", written, change),
-        f"PUT {path}": Operation(tag, "Replace all metadata", written, change),
-        f"DELETE {path}": Operation(tag, "Delete all metadata", written, version),
-        f"PUT {path}/{{key}}": Operation(tag, "Set one key of the metadata", written, value),
+        f"GET {path}": Operation(tag, f"The metadata of a {owner}", missing),
+        f"POST {path}": Operation(tag, "Set some keys of the metadata", refusals, change),
+        f"PUT {path}": Operation(tag, "Replace all metadata", refusals, change),
+        f"DELETE {path}": Operation(tag, "Delete all metadata", refusals, version),
+        f"PUT {path}/{{key}}": Operation(tag, "Set one key of the metadata", refusals, value),
         f"DELETE {path}/{{key}}": Operation(
-            tag, "Delete one key of the metadata", written, version
+            tag, "Delete one key of the metadata", refusals, version
         ),
     }
 
@@ -88,35 +87,31 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /api/health": Operation(
         "health",
         "Whether the service can answer; needs no token",
-        {200: (types.Health,), 500: (types.Health,)},
     ),
-    "GET /api/v1/context_features": Operation(
-        _FEATURES, "All context features, in order", {200: (types.ContextFeatures,)}
-    ),
+    "GET /api/v1/context_features": Operation(_FEATURES, "All context features, in order"),
     "POST /api/v1/context_features": Operation(
         _FEATURES,
         "Add a context feature at the end",
-        {204: _DONE, 409: (TEXT,)},
+        {409: (TEXT,)},
         (types.NewFeature,),
     ),
     "GET /api/v1/context_features/{name}": Operation(
-        _FEATURES, "Where a context feature stands", {200: (types.FeatureIndex,), 404: (NOTHING,)}
+        _FEATURES, "Where a context feature stands", {404: (NOTHING,)}
     ),
     "DELETE /api/v1/context_features/{name}": Operation(
         _FEATURES,
         "Delete a context feature that no setting uses",
-        {204: _DONE, 404: (NOTHING,), 409: (TEXT,)},
+        {404: (NOTHING,), 409: (TEXT,)},
     ),
     "PATCH /api/v1/context_features/{name}/index": Operation(
         _FEATURES,
         "Put a context feature behind or before another one",
-        {204: _DONE, 404: (NOTHING,)},
+        {404: (NOTHING,)},
         (types.AfterFeature, types.BeforeFeature),
     ),
     "GET /api/v1/settings": Operation(
         _SETTINGS,
         "All settings",
-        {200: (types.Settings, types.ShortSettings)},
         parameters=(
             Parameter(
                 "include_additional_data", "whether with features, metadata and aliases", bool
@@ -127,73 +122,70 @@ OPERATIONS: Mapping[str, Operation] = {
         _SETTINGS,
         "Declare a setting: it is created, found equal, upgraded or refused",
         {
-            200: (types.Declared, types.Upgraded, types.Outdated),
             400: (TEXT,),
             404: (TEXT, types.Refused),
-            409: (types.Mismatch, types.Rejected, types.Refused),
+            409: (types.Refused,),
         },
         (types.Declaration,),
     ),
-    "GET /api/v1/settings/{name}": Operation(
-        _SETTINGS, "A setting", {200: (types.Setting,), **_NO_SETTING}
-    ),
+    "GET /api/v1/settings/{name}": Operation(_SETTINGS, "A setting", _NO_SETTING),
     "DELETE /api/v1/settings/{name}": Operation(
-        _SETTINGS, "Delete a setting with its rules", {204: _DONE, **_NO_SETTING}
+        _SETTINGS, "Delete a setting with its rules", _NO_SETTING
     ),
     "PUT /api/v1/settings/{name}/name": Operation(
         _SETTINGS,
         "Rename a setting; its former name becomes an alias",
-        {204: _DONE, 409: (TEXT,), **_NO_SETTING},
+        {409: (TEXT,), **_NO_SETTING},
         (types.NewName,),
     ),
     "PUT /api/v1/settings/{name}/type": Operation(
         _SETTINGS,
         "Give a setting another type, which its default value and its rules must fit",
-        {204: _DONE, 409: (TEXT, types.Conflicts), **_NO_SETTING},
+        {409: (TEXT, types.Conflicts), **_NO_SETTING},
         (types.NewType,),
     ),
     "PUT /api/v1/settings/{name}/configurable_features": Operation(
         _SETTINGS,
         "Give a setting other configurable features; those that rules use must stay",
-        {204: _DONE, 404: (TEXT, types.Refused), 409: (TEXT,)},
+        {404: (TEXT, types.Refused), 409: (TEXT,)},
         (types.NewFeatures,),
     ),
     **_metadata_of("setting", _SETTINGS, _NO_SETTING, "/api/v1/settings/{name}/metadata"),
     "POST /api/v1/rules": Operation(
         _RULES,
         "Add a rule, on conditions that no other rule of the setting has",
-        {201: (types.RuleId,), 400: (TEXT,), 409: (TEXT,), 422: (TEXT,)},
+        {400: (TEXT,), 409: (TEXT,), 422: (TEXT,)},
         (types.NewRule,),
         headers={201: {"Location": "where the rule is"}},
     ),
     "GET /api/v1/rules/search": Operation(
         _RULES,
         "The rule with exactly these conditions",
-        {200: (types.RuleId,), **_NO_RULE},
+        _NO_RULE,
         parameters=(
             Parameter("setting", "the name of the setting", types.SettingName, required=True),
             Parameter("feature_values", "feature:value, joined by commas", str, required=True),
         ),
     ),
-    "GET /api/v1/rules/{id}": Operation(_RULES, "A rule", {200: (types.Rule,), **_NO_RULE}),
+    "GET /api/v1/rules/{id}": Operation(_RULES, "A rule", _NO_RULE),
     "PATCH /api/v1/rules/{id}": Operation(
         _RULES,
         "Give a rule another value; the older way",
-        {204: _DONE, 400: (TEXT,), 404: (TEXT,)},
+        {400: (TEXT,), 404: (TEXT,)},
         (types.NewValue,),
     ),
     "PUT /api/v1/rules/{id}/value": Operation(
         _RULES,
         "Give a rule another value",
-        {204: _DONE, 400: (TEXT,), 404: (TEXT,)},
+        {400: (TEXT,), 404: (TEXT,)},
         (types.NewValue,),
     ),
-    "DELETE /api/v1/rules/{id}": Operation(_RULES, "Delete a rule", {204: _DONE, **_NO_RULE}),
+    "DELETE /api/v1/rules/{id}": Operation(_RULES, "Delete a rule", _NO_RULE),
     **_metadata_of("rule", _RULES, _NO_RULE, "/api/v1/rules/{id}/metadata"),
     "GET /api/v1/query": Operation(
         _QUERY,
         "Default values and rules, as clients poll them",
-        {200: (types.QueryAnswer,), 304: (NOTHING,), 400: (TEXT,), 404: (TEXT,)},
+        {400: (TEXT,), 404: (TEXT,)},
         parameters=(
             Parameter("settings", "names of settings, joined by commas; all if left out"),
             Parameter(
@@ -228,26 +220,34 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": "seconds after which to come again"},
 }
 
-# What any operation may answer: about the token, a body that is too long, the database.
-_ALWAYS: _Answers = {413: (types.Refused,), 503: (TEXT,)}
-_WITH_TOKEN: _Answers = {401: (types.Refused,)}
+# What any operation may refuse: about the token, a body that is too long, the database.
+_ALWAYS: Answers = {413: (types.Refused,), 503: (TEXT,)}
+_WITH_TOKEN: Answers = {401: (types.Refused,)}
 
 
-def document(version: str, *, root_path: str = "", with_token: bool = False) -> dict[str, Any]:
+def document(
+    version: str,
+    answers: Mapping[str, Answers],
+    *,
+    root_path: str = "",
+    with_token: bool = False,
+) -> dict[str, Any]:
     """The document of a service.
 
     Args:
         version: the service's.
+        answers: what the handlers answer if they refuse nothing, by method and path.
         root_path: the prefix of all paths, where it is a part of another application.
         with_token: whether it asks for one.
     """
-    references, components = _schemas(OPERATIONS.values())
+    references, components = _schemas(OPERATIONS.values(), answers.values())
     paths: dict[str, _Schema] = {}
     for route, operation in OPERATIONS.items():
         method, _, path = route.partition(" ")
         asks = with_token and operation.tag != "health"
+        more = [answers[route], _WITH_TOKEN] if asks else [answers[route]]
         paths.setdefault(path, {})[method.lower()] = _operation(
-            path, operation, references, _WITH_TOKEN if asks else {}
+            path, operation, references, more
         ) | ({} if asks or not with_token else {"security": []})
     found: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -269,14 +269,17 @@ def document(version: str, *, root_path: str = "", with_token: bool = False) -> 
     return found
 
 
-def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, _Schema], dict[str, Any]]:
+def _schemas(
+    operations: Collection[Operation], answers: Iterable[Answers]
+) -> tuple[dict[Any, _Schema], dict[str, Any]]:
     """By type the schema that refers to it, and what is referred to."""
     used: list[Any] = [types.Malformed, types.Refused]
     used += [kind for kind, _ in _IN_PATH.values()]
     for operation in operations:
         used += operation.body
         used += [parameter.type for parameter in operation.parameters]
-        used += [kind for kinds in operation.answers.values() for kind in kinds if kind]
+    for each in (*answers, *(operation.refusals for operation in operations)):
+        used += [kind for kinds in each.values() for kind in kinds if kind]
     distinct = list(dict.fromkeys(used))
     schemas, components = msgspec.json.schema_components(
         distinct, ref_template="#/components/schemas/{name}"
@@ -285,14 +288,17 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, _Schema], dict[
 
 
 def _operation(
-    path: str, operation: Operation, references: Mapping[Any, _Schema], more: _Answers
+    path: str, operation: Operation, references: Mapping[Any, _Schema], more: Iterable[Answers]
 ) -> _Schema:
-    answers: dict[int, tuple[_Body, ...]] = {**_ALWAYS, **more, **operation.answers}
     in_path = [name for name in _IN_PATH if f"{{{name}}}" in path]
+    answers = defaultdict[int, tuple[_Body, ...]](tuple)
+    for each in (*more, _ALWAYS, operation.refusals):
+        for status, kinds in each.items():
+            answers[status] += kinds
     if operation.body:
-        answers[400] = (*answers.get(400, ()), types.Refused)
+        answers[400] += (types.Refused,)
     if in_path or operation.body or operation.parameters:
-        answers[422] = (*answers.get(422, ()), types.Malformed)
+        answers[422] += (types.Malformed,)
     found: _Schema = {"tags": [operation.tag], "summary": operation.summary}
     parameters = [
         {

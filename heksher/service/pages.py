@@ -7,7 +7,7 @@ Swagger UI and Redoc come from the package ``fastapi-offline``, of which no code
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
+from heksher.service.http import answers
 from heksher.service.openapi import document
 
 _PACKAGE = "fastapi_offline"
@@ -72,13 +73,15 @@ _NO_OAUTH = """\
 """
 
 
-def pages(version: str, *, with_token: bool) -> list[Route]:
-    """The document of a service of this *version*, and the pages."""
+def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list[Route]:
+    """The document of a service of this *version* with these routes, and the pages."""
     folder = _folder()
 
     @lru_cache(maxsize=8)  # by prefix, of which there is hardly more than one
     def encoded(root_path: str) -> bytes:
-        return msgspec.json.encode(document(version, root_path=root_path, with_token=with_token))
+        return msgspec.json.encode(
+            document(version, answers(described), root_path=root_path, with_token=with_token)
+        )
 
     async def openapi(request: Request) -> Response:
         root_path = str(request.scope.get("root_path", ""))

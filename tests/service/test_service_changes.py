@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from heksher.service import changes, wire_types
+from heksher.service.api_types import Conflicts
 from heksher.service.errors import Refusal
 from heksher.service.records import RuleRecord, SettingRecord
 
@@ -100,8 +101,9 @@ def test_conflicts_of_a_type_are_told_all_at_once(
 ) -> None:
     with pytest.raises(Refusal) as info:
         _with_type(_STORED, wanted, version)
-    conflicts = info.value.body["conflicts"]
     assert info.value.status == 409
+    assert isinstance(info.value.body, Conflicts)
+    conflicts = info.value.body.conflicts
     assert len(conflicts) == len(named)
     assert all(name in conflict for name, conflict in zip(named, conflicts, strict=True))
 
@@ -118,7 +120,8 @@ def test_the_value_in_a_conflict_is_the_stored_text() -> None:
     stored = _stored(default_value='"é\\n"', type="str")
     with pytest.raises(Refusal) as info:
         changes.with_type(stored, wire_types.INT, "2.0", [])
-    assert '"é\\n"' in json.loads(json.dumps(info.value.body))["conflicts"][0]
+    assert isinstance(info.value.body, Conflicts)
+    assert '"é\\n"' in info.value.body.conflicts[0]
 
 
 def test_other_features() -> None:

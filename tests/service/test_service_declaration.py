@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from heksher.service import wire_types
 from heksher.service.declaration import (
+    Decision,
     Declaration,
     UnknownFeatures,
     WrongFirstVersion,
@@ -35,6 +37,12 @@ def _stored(**changes: Any) -> SettingRecord:
 
 def _rule(value: str = "2.5", feature: str = "user") -> RuleRecord:
     return RuleRecord(7, "a", value, ((feature, "x"),), {})
+
+
+def _answer(decision: Decision) -> dict[str, Any]:
+    """As a client reads it."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(decision.answer))
+    return found
 
 
 # What differs, the version it is declared at, and what comes of it: outcome and levels.
@@ -70,15 +78,16 @@ _OUTCOMES: list[tuple[dict[str, Any], str, str, list[str]]] = [
 @pytest.mark.parametrize(("changes", "version", "outcome", "levels"), _OUTCOMES)
 def test_outcomes(changes: dict[str, Any], version: str, outcome: str, levels: list[str]) -> None:
     decision = decide(_declared(version=version, **changes), _stored(), [_rule()], _FEATURES)
-    assert decision.outcome == outcome
-    assert [difference.level.value for difference in decision.differences] == levels
+    answer = _answer(decision)
+    assert answer["outcome"] == outcome
+    assert [difference["level"] for difference in answer.get("differences", [])] == levels
     assert (decision.write is not None) == (outcome == "upgraded")
-    assert decision.refuses == (outcome in ("mismatch", "rejected"))
+    assert decision.answer.status == (409 if outcome in ("mismatch", "rejected") else 200)
 
 
 def test_a_narrower_type_is_minor_when_rules_fit() -> None:
     decision = decide(_declared(type="int", version="1.6"), _stored(), [_rule("2")], _FEATURES)
-    assert decision.as_json() == {
+    assert _answer(decision) == {
         "outcome": "upgraded",
         "previous_version": "1.5",
         "differences": [{"level": "minor", "attribute": "type", "latest_value": "float"}],
@@ -112,7 +121,7 @@ def test_differences_are_sorted_by_level_and_then_by_attribute() -> None:
         name="b", features=("theme",), type="int", default_value=0, metadata={}, version="2.0"
     )
     decision = decide(declared, _stored(), [_rule()], _FEATURES)
-    assert [d.attribute or d.message for d in decision.differences] == [
+    assert [d.get("attribute", d.get("message")) for d in _answer(decision)["differences"]] == [
         "name",
         "default_value",
         "metadata",

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from transcript_replay import Answer, Request, call
 
 from heksher.service import limits
+from heksher.service.api_types import Malformed
 from heksher.service.errors import Refusal
 from heksher.service.records import SettingRecord
 
@@ -59,7 +60,8 @@ def test_settings_that_do_not_fit(setting: SettingRecord, field: str) -> None:
     with pytest.raises(Refusal) as info:
         limits.check_setting(setting)
     assert info.value.status == 422
-    assert field in info.value.body["detail"][0]["msg"]
+    assert isinstance(info.value.body, Malformed)
+    assert field in info.value.body.detail[0].msg
 
 
 async def _send(app: ASGIApp, method: str, path: str, body: Any = None) -> Answer:

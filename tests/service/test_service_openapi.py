@@ -20,9 +20,11 @@ from service_process import DEADLINE, ServiceProcess
 from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 
 from heksher.service import create_app
+from heksher.service.http import answers
 from heksher.service.openapi import OPERATIONS, document
 
-_DOCUMENT = document("1.0")
+_ANSWERS = answers(create_app().routes)
+_DOCUMENT = document("1.0", _ANSWERS)
 
 # Paths that could be another's parameter, and what they are then.
 _AS_PARAMETERS = {
@@ -52,7 +54,7 @@ def _responses(operation: str) -> dict[str, Any]:
 def test_it_is_valid(with_token: bool) -> None:
     from openapi_spec_validator import validate
 
-    validate(document("1.0", root_path="/settings", with_token=with_token))
+    validate(document("1.0", _ANSWERS, root_path="/settings", with_token=with_token))
 
 
 def test_it_has_every_route_and_no_other() -> None:
@@ -72,7 +74,7 @@ def test_it_has_every_route_and_no_other() -> None:
         assert served == paths | pages
 
     asyncio.run(ask())
-    assert found == OPERATIONS.keys() | _AS_PARAMETERS.keys()
+    assert found == OPERATIONS.keys() | _AS_PARAMETERS.keys() == _ANSWERS.keys()
     assert _AS_PARAMETERS.keys().isdisjoint(OPERATIONS)
 
 
@@ -143,7 +145,7 @@ def test_it_tells_all_recorded_answers_and_tells_of_no_others() -> None:
     own = {
         (operation, status)
         for operation, told in OPERATIONS.items()
-        for status in told.answers
+        for status in [*_ANSWERS[operation], *told.refusals]
         if status != 500  # a database that is away was recorded nowhere
     }
     assert own <= seen.keys()

@@ -7,11 +7,11 @@ forms of answers; each handler is one transaction. All paths stand here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
-from starlette.responses import Response
 from starlette.routing import Route
 
-from heksher.service.http import BASE, Call, Handler, Resource
+from heksher.service.http import BASE, Call, Handler, Reply, Resource
 from heksher.service.routes.context_features import ContextFeatures
 from heksher.service.routes.health import Health
 from heksher.service.routes.metadata import RuleMetadata, SettingMetadata
@@ -26,7 +26,8 @@ HEALTH_PATH = "/api/health"
 def _with_name(name: str, handler: Handler) -> Handler:
     """*handler* for a path that is spelled out and yet could be a setting's."""
 
-    def named(call: Call) -> Response:
+    @functools.wraps(handler)
+    def named(call: Call) -> Reply:
         return handler(dataclasses.replace(call, path={"name": name}))
 
     return named

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
-
+from heksher.service import api_types as types
 from heksher.service import bodies, limits
 from heksher.service.errors import Refusal
 from heksher.service.feature_order import moved
-from heksher.service.http import Call, json_response, no_content
+from heksher.service.http import Call
 from heksher.service.storage import Storage
 
 
@@ -17,21 +16,21 @@ class ContextFeatures:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def list(self, _call: Call) -> Response:
+    def list(self, _call: Call) -> types.ContextFeatures:
         """All names, in order."""
         with self._storage.reading() as reader:
-            return json_response({"context_features": reader.features()})
+            return types.ContextFeatures(reader.features())
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.FeatureIndex:
         """The index of one."""
         name = call.name()
         with self._storage.reading() as reader:
             features = reader.features()
         if name not in features:
             raise Refusal(404)
-        return json_response({"index": features.index(name)})
+        return types.FeatureIndex(features.index(name))
 
-    def add(self, call: Call) -> Response:
+    def add(self, call: Call) -> None:
         """A new one, at the end."""
         name = bodies.feature_name(call.fields(), "context_feature")
         limits.check_feature(name)
@@ -40,9 +39,8 @@ class ContextFeatures:
             if name in features:
                 raise Refusal(409, "context feature already exists")
             writer.put_features([*features, name])
-        return no_content()
 
-    def delete(self, call: Call) -> Response:
+    def delete(self, call: Call) -> None:
         """One goes, unless a setting is configurable by it; later ones move up."""
         name = call.name()
         with self._storage.writing() as writer:
@@ -56,9 +54,8 @@ class ContextFeatures:
                     "configured by it",
                 )
             writer.put_features([feature for feature in features if feature != name])
-        return no_content()
 
-    def move(self, call: Call) -> Response:
+    def move(self, call: Call) -> None:
         """One goes to another place in the order."""
         name = call.name()
         fields = call.fields()
@@ -68,4 +65,3 @@ class ContextFeatures:
             if name not in features or anchor not in features:
                 raise Refusal(404)
             writer.put_features(moved(features, name, anchor, after=after))
-        return no_content()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
-
-from heksher.service.http import Call, json_response
+from heksher.service import api_types as types
+from heksher.service.http import Call
 from heksher.service.storage import Storage
 
 
@@ -15,6 +14,7 @@ class Health:
         self._storage = storage
         self._version = version
 
-    def get(self, _call: Call) -> Response:
+    def get(self, _call: Call) -> types.Health | types.Unhealthy:
         """The version, with 500 when the database does not answer."""
-        return json_response({"version": self._version}, 200 if self._storage.answers() else 500)
+        answer = types.Health if self._storage.answers() else types.Unhealthy
+        return answer(self._version)

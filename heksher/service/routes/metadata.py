@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from starlette.responses import Response
-
+from heksher.service import api_types as types
 from heksher.service import bodies, changes, limits
-from heksher.service.http import Call, json_response, no_content
+from heksher.service.http import Call
 from heksher.service.routes.stored import existing_rule, existing_setting, put_setting
 from heksher.service.storage import Storage
 from heksher.service.wire_json import Json
@@ -24,36 +23,36 @@ class _MetadataResource(ABC):
         self._storage = storage
 
     @abstractmethod
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.MetadataOf:
         """All of it."""
 
     @abstractmethod
-    def _change(self, call: Call, change: _Change) -> Response:
+    def _change(self, call: Call, change: _Change) -> None:
         """Store what *change* makes of the metadata that is there."""
 
-    def merge(self, call: Call) -> Response:
+    def merge(self, call: Call) -> None:
         """The keys given are set, others stay."""
         given = bodies.metadata(call.fields())
-        return self._change(call, lambda present: {**present, **given})
+        self._change(call, lambda present: {**present, **given})
 
-    def replace(self, call: Call) -> Response:
+    def replace(self, call: Call) -> None:
         """What is given is all that there is from now on."""
         given = bodies.metadata(call.fields())
-        return self._change(call, lambda _: given)
+        self._change(call, lambda _: given)
 
-    def clear(self, call: Call) -> Response:
+    def clear(self, call: Call) -> None:
         """Nothing stays."""
-        return self._change(call, lambda _: {})
+        self._change(call, lambda _: {})
 
-    def put_key(self, call: Call) -> Response:
+    def put_key(self, call: Call) -> None:
         """One key is set."""
         key, value = call.key(), bodies.metadata_value(call.fields())
-        return self._change(call, lambda present: {**present, key: value})
+        self._change(call, lambda present: {**present, key: value})
 
-    def delete_key(self, call: Call) -> Response:
+    def delete_key(self, call: Call) -> None:
         """One key goes, if it is there."""
         gone = call.key()
-        return self._change(
+        self._change(
             call, lambda present: {key: item for key, item in present.items() if key != gone}
         )
 
@@ -61,34 +60,32 @@ class _MetadataResource(ABC):
 class SettingMetadata(_MetadataResource):
     """A setting's. Every change needs a higher version, which a body tells even for a deletion."""
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.MetadataOf:
         """All of it."""
         name = call.name()
         with self._storage.reading() as reader:
-            return json_response({"metadata": existing_setting(reader, name).metadata})
+            return types.MetadataOf(existing_setting(reader, name).metadata)
 
-    def _change(self, call: Call, change: _Change) -> Response:
+    def _change(self, call: Call, change: _Change) -> None:
         name, version = call.name(), bodies.version(call.fields())
         with self._storage.writing() as writer:
             stored = existing_setting(writer, name)
             changed = changes.with_metadata(stored, change(stored.metadata), version)
             put_setting(writer, stored, changed)
-        return no_content()
 
 
 class RuleMetadata(_MetadataResource):
     """A rule's."""
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.MetadataOf:
         """All of it."""
         rule_id = call.rule_id()
         with self._storage.reading() as reader:
-            return json_response({"metadata": existing_rule(reader, rule_id).metadata})
+            return types.MetadataOf(existing_rule(reader, rule_id).metadata)
 
-    def _change(self, call: Call, change: _Change) -> Response:
+    def _change(self, call: Call, change: _Change) -> None:
         rule_id = call.rule_id()
         with self._storage.writing() as writer:
             changed = change(existing_rule(writer, rule_id).metadata)
             limits.check_rule_metadata(changed)
             writer.put_rule_metadata(rule_id, changed)
-        return no_content()

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec import UNSET
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
 
+from heksher.service import api_types as types
 from heksher.service import filters
 from heksher.service.errors import Refusal, malformed
-from heksher.service.http import Call, flag
+from heksher.service.http import Call, Tagged, flag
 from heksher.service.query_cache import Answer, QueryCache, Question
-from heksher.service.records import RuleRecord
 from heksher.service.routes.stored import raw
 from heksher.service.storage import Reader, Storage
 
@@ -34,7 +34,7 @@ class Query:
         self._storage = storage
         self._cache = QueryCache()
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> Tagged[types.QueryAnswer]:
         """The settings asked for, each with the rules that pass the filters."""
         question = _question(call.query)
         # Before the data, so that these are never older than what they are kept under.
@@ -42,7 +42,7 @@ class Query:
         answer = self._cache.get_or_make(question, revision, lambda: self._make(question))
         return _response(answer, call.if_none_match)
 
-    def get_at_once(self, request: Request) -> Response | None:
+    def get_at_once(self, request: Request) -> Tagged[types.QueryAnswer] | None:
         """What `get` would answer, if nothing has to be waited for."""
         question = _known_question(request.scope["query_string"])
         revision = self._storage.revision_at_once()
@@ -60,19 +60,24 @@ class Query:
                 raise Refusal(400, str(error)) from error
             defaults = reader.defaults(names)
             rules = reader.rules(names, with_metadata=question.with_metadata)
-        by_setting: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
+        by_setting = defaultdict[str, list[types.QueriedRule]](list)
         for rule in rules:
             if passing.passes(rule.conditions):
-                section = _section(rule, with_metadata=question.with_metadata)
-                by_setting[rule.setting].append(section)
-        body = msgspec.json.encode(
+                by_setting[rule.setting].append(
+                    types.QueriedRule(
+                        raw(rule.value),
+                        rule.conditions,
+                        rule.id,
+                        rule.metadata if question.with_metadata else UNSET,
+                    )
+                )
+        answer = types.QueryAnswer(
             {
-                "settings": {
-                    name: {"default_value": raw(default), "rules": by_setting[name]}
-                    for name, default in defaults.items()
-                }
+                name: types.QueriedSetting(raw(default), by_setting[name])
+                for name, default in defaults.items()
             }
         )
+        body = msgspec.json.encode(answer)
         return Answer(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
 
 
@@ -97,11 +102,8 @@ def _known_question(query_string: bytes) -> Question:
     return _question(QueryParams(query_string))
 
 
-def _response(answer: Answer, if_none_match: Sequence[str]) -> Response:
-    headers = {"ETag": answer.tag}
-    if _names_tag(if_none_match, answer.tag):
-        return Response(status_code=304, headers=headers)
-    return Response(answer.body, headers=headers, media_type="application/json")
+def _response(answer: Answer, if_none_match: Sequence[str]) -> Tagged[types.QueryAnswer]:
+    return Tagged(answer.body, answer.tag, is_known=_names_tag(if_none_match, answer.tag))
 
 
 def _canonical(reader: Reader, names: Sequence[str]) -> list[str]:
@@ -116,14 +118,3 @@ def _names_tag(header_lines: Sequence[str], tag: str) -> bool:
     """Whether If-None-Match names *tag*, compared weakly, or everything."""
     header = ",".join(header_lines)
     return header.strip() == "*" or tag in _ENTITY_TAG.findall(header)
-
-
-def _section(rule: RuleRecord, *, with_metadata: bool) -> dict[str, object]:
-    section: dict[str, object] = {
-        "value": raw(rule.value),
-        "context_features": rule.conditions,
-        "rule_id": rule.id,
-    }
-    if with_metadata:
-        section["metadata"] = rule.metadata
-    return section

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
-
 from heksher.names import is_setting_name
+from heksher.service import api_types as types
 from heksher.service import bodies, filters, limits, wire_json, wire_types
 from heksher.service.errors import Refusal, malformed
-from heksher.service.http import BASE, Call, json_response, no_content
+from heksher.service.http import BASE, Call, Located
 from heksher.service.records import SettingRecord
 from heksher.service.routes.stored import existing_rule, existing_setting, raw
 from heksher.service.storage import Storage
@@ -20,7 +19,7 @@ class Rules:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def add(self, call: Call) -> Response:
+    def add(self, call: Call) -> Located[types.RuleId]:
         """A new one, on conditions that no other rule of the setting has."""
         fields = call.fields()
         name = bodies.setting_name(fields, "setting")
@@ -41,24 +40,16 @@ class Rules:
                 raise Refusal(409, "rule already exists")
             limits.check_rule_metadata(metadata)
             rule_id = writer.add_rule(setting.name, wire_json.write(value), conditions, metadata)
-        location = {"Location": f"{BASE}/rules/{rule_id}"}
-        return json_response({"rule_id": rule_id}, 201, location)
+        return Located(types.RuleId(rule_id), f"{BASE}/rules/{rule_id}")
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.Rule:
         """One of them."""
         rule_id = call.rule_id()
         with self._storage.reading() as reader:
             rule = existing_rule(reader, rule_id)
-        return json_response(
-            {
-                "setting": rule.setting,
-                "value": raw(rule.value),
-                "feature_values": rule.conditions,
-                "metadata": rule.metadata,
-            }
-        )
+        return types.Rule(rule.setting, raw(rule.value), rule.conditions, rule.metadata)
 
-    def search(self, call: Call) -> Response:
+    def search(self, call: Call) -> types.RuleId:
         """The id of the rule with exactly these conditions."""
         try:
             conditions = filters.parse_conditions(call.query.get("feature_values", ""))
@@ -74,9 +65,9 @@ class Rules:
             rule_id = reader.rule_on(setting.name, conditions)
         if rule_id is None:
             raise Refusal(404)
-        return json_response({"rule_id": rule_id})
+        return types.RuleId(rule_id)
 
-    def change_value(self, call: Call) -> Response:
+    def change_value(self, call: Call) -> None:
         """Another value for one of them."""
         rule_id = call.rule_id()
         value = bodies.required(call.fields(), "value")
@@ -86,15 +77,13 @@ class Rules:
                 raise Refusal(404, "")
             _check_value(existing_setting(writer, rule.setting), value)
             writer.put_rule_value(rule_id, wire_json.write(value))
-        return no_content()
 
-    def delete(self, call: Call) -> Response:
+    def delete(self, call: Call) -> None:
         """One goes; its id is never used again."""
         rule_id = call.rule_id()
         with self._storage.writing() as writer:
             existing_rule(writer, rule_id)
             writer.delete_rule(rule_id)
-        return no_content()
 
 
 def _check_value(setting: SettingRecord, value: Json) -> None:

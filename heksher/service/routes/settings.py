@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
-
+from heksher.service import api_types as types
 from heksher.service import bodies, changes, limits
 from heksher.service import declaration as rules_of_declaration
 from heksher.service.declaration import Declaration, UnknownFeatures, WrongFirstVersion
 from heksher.service.errors import Refusal
-from heksher.service.http import Call, json_response, no_content
+from heksher.service.http import Call
 from heksher.service.records import SettingRecord
 from heksher.service.routes.stored import existing_setting, put_setting, raw
 from heksher.service.storage import Reader, Storage
@@ -20,22 +19,22 @@ class Settings:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def list(self, call: Call) -> Response:
+    def list(self, call: Call) -> types.Settings | types.ShortSettings:
         """All of them, on request with everything that is known of each."""
         detailed = call.flag("include_additional_data")
         with self._storage.reading() as reader:
             records = reader.settings()
-        return json_response(
-            {"settings": [_setting(record, detailed=detailed) for record in records]}
-        )
+        if detailed:
+            return types.Settings([_setting(record) for record in records])
+        return types.ShortSettings([_short_setting(record) for record in records])
 
-    def get(self, call: Call) -> Response:
+    def get(self, call: Call) -> types.Setting:
         """One of them."""
         name = call.name()
         with self._storage.reading() as reader:
-            return json_response(_setting(existing_setting(reader, name), detailed=True))
+            return _setting(existing_setting(reader, name))
 
-    def delete(self, call: Call) -> Response:
+    def delete(self, call: Call) -> None:
         """One goes, with its rules, metadata and aliases."""
         name = call.name()
         with self._storage.writing() as writer:
@@ -43,9 +42,8 @@ class Settings:
             if canonical is None:
                 raise Refusal(404, "setting name not found")
             writer.delete_setting(canonical)
-        return no_content()
 
-    def declare(self, call: Call) -> Response:
+    def declare(self, call: Call) -> types.Created | types.Compared:
         """An application says how it believes a setting to be."""
         # Applications were never refused for a key given twice, and are in the field already.
         declared = bodies.declaration(call.fields(unique_keys=False))
@@ -61,17 +59,17 @@ class Settings:
                     raise Refusal(404, _unacceptable(error)) from error
                 limits.check_setting(created)
                 writer.add_setting(created)
-                return json_response({"outcome": "created"})
+                return types.Created()
             rules = writer.rules([stored.name])
             try:
                 decision = rules_of_declaration.decide(declared, stored, rules, features)
             except UnknownFeatures as error:
-                raise Refusal(404, body={"detail": _unacceptable(error)}) from error
+                raise Refusal(404, body=types.Refused(_unacceptable(error))) from error
             if decision.write is not None:
                 put_setting(writer, stored, decision.write)
-        return json_response(decision.as_json(), 409 if decision.refuses else 200)
+        return decision.answer
 
-    def rename(self, call: Call) -> Response:
+    def rename(self, call: Call) -> None:
         """One gets another name; the old one becomes an alias. An equal version is enough."""
         name = call.name()
         fields = call.fields()
@@ -83,9 +81,8 @@ class Settings:
             holder = writer.canonical_name(new_name)
             changed = changes.with_name(stored, new_name, version, holder=holder)
             put_setting(writer, stored, changed)
-        return no_content()
 
-    def change_type(self, call: Call) -> Response:
+    def change_type(self, call: Call) -> None:
         """One gets another type, which its default value and its rules must fit."""
         name = call.name()
         fields = call.fields()
@@ -94,9 +91,8 @@ class Settings:
             stored = existing_setting(writer, name)
             rules = writer.rules([stored.name])
             put_setting(writer, stored, changes.with_type(stored, wanted, version, rules))
-        return no_content()
 
-    def change_features(self, call: Call) -> Response:
+    def change_features(self, call: Call) -> None:
         """One gets other configurable features; those that rules use must stay."""
         name = call.name()
         fields = call.fields()
@@ -111,21 +107,22 @@ class Settings:
                 features=writer.features(),
             )
             put_setting(writer, stored, changed)
-        return no_content()
 
 
-def _setting(record: SettingRecord, *, detailed: bool) -> dict[str, object]:
-    section: dict[str, object] = {
-        "name": record.name,
-        "type": record.type,
-        "default_value": raw(record.default_value),
-        "version": record.version,
-    }
-    if detailed:
-        section["configurable_features"] = record.features
-        section["metadata"] = record.metadata
-        section["aliases"] = record.aliases
-    return section
+def _short_setting(record: SettingRecord) -> types.ShortSetting:
+    return types.ShortSetting(record.name, record.type, raw(record.default_value), record.version)
+
+
+def _setting(record: SettingRecord) -> types.Setting:
+    return types.Setting(
+        record.name,
+        record.type,
+        raw(record.default_value),
+        record.version,
+        record.features,
+        record.metadata,
+        record.aliases,
+    )
 
 
 def _declared_setting(reader: Reader, declared: Declaration) -> SettingRecord | None:
@@ -135,13 +132,13 @@ def _declared_setting(reader: Reader, declared: Declaration) -> SettingRecord | 
         return stored
     canonical = reader.canonical_name(declared.alias)
     if canonical is None:
-        raise Refusal(404, body={"detail": f"alias {declared.alias} does not exist"})
+        raise Refusal(404, body=types.Refused(f"alias {declared.alias} does not exist"))
     if stored is None and declared.alias == canonical:
         return reader.setting(canonical)
     if stored is not None and stored.name == canonical:
         return stored
     detail = f"alias {declared.alias} is an alias of unrelated setting {canonical}"
-    raise Refusal(409, body={"detail": detail})
+    raise Refusal(409, body=types.Refused(detail))
 
 
 def _unacceptable(error: UnknownFeatures) -> str:
