@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -120,6 +121,20 @@ def test_a_seed_reproduces(seed: int, one: float, other: float) -> None:
         return met(faults, 50)
 
     assert chosen() == chosen()
+
+
+def test_a_seed_reproduces_in_the_order_of_arrival_whoever_asks() -> None:
+    def begun(seed: int) -> Faults:
+        faults = Faults(seed)
+        faults.add(Status(500), share=0.3)
+        faults.add(Status(503), every=7)
+        return faults
+
+    alone, crowd = begun(7), begun(7)
+    met(alone, 200)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: met(crowd, 50), range(4)))
+    assert [seen.fault for seen in crowd.requests] == [seen.fault for seen in alone.requests]
 
 
 def test_seeds_differ_and_shares_are_about_right() -> None:
