@@ -1,0 +1,86 @@
+"""A fleet that starts at one moment, or comes back after an outage, does not ask at one moment."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+from harness import TrioHarness
+from scripted import ScriptedBackend, ScriptedService, unreachable
+from trio.testing import MockClock
+
+from heksher import AsyncHeksherClient, Setting
+from heksher.protocol import Request, Response
+
+pytestmark = pytest.mark.trio
+
+CLIENTS = 200
+INTERVAL = 60.0
+# Parts of an interval in which polls are counted.
+SLOTS = 10
+
+
+class TimedService(ScriptedService):
+    """Knows when it was asked for rules."""
+
+    def __init__(self, *features: str) -> None:
+        super().__init__(*features)
+        self.times: list[float] = []
+
+    async def answer(self, request: Request) -> Response:
+        if request.target.startswith("api/v1/query"):
+            self.times.append(trio.current_time())
+        return await super().answer(request)
+
+    def busiest(self, begin: float) -> float:
+        """The largest part of an interval's polls, from *begin* on, that fell into one slot."""
+        slots = Counter(
+            int((time - begin) / INTERVAL * SLOTS)
+            for time in self.times
+            if begin <= time < begin + INTERVAL
+        )
+        assert slots.total() >= CLIENTS / 2, "they do not poll"
+        return max(slots.values()) / slots.total()
+
+
+def _client(
+    service: ScriptedService, setting: Setting[int], chance: Callable[[], float]
+) -> AsyncHeksherClient:
+    client = AsyncHeksherClient(
+        "http://service.test",
+        INTERVAL,
+        ["user"],
+        backend=ScriptedBackend(TrioHarness().backend, service, []),
+        random=chance,
+    )
+    client.add_settings([setting])
+    return client
+
+
+async def test_a_fleet_spreads_its_polls(autojump_clock: MockClock) -> None:
+    # Seeded, and the time is the test's own: the same polls each time that it runs.
+    chance = random.Random(200).random
+    service = TimedService("user")
+    settings = [Setting(f"limit_{number}", int, ["user"], 60) for number in range(CLIENTS)]
+    async with AsyncExitStack() as stack:
+        for client in [_client(service, setting, chance) for setting in settings]:
+            await stack.enter_async_context(client)
+        started = trio.current_time()
+        assert service.times == [started] * CLIENTS
+
+        await trio.sleep(0.001)
+        await trio.sleep(10 * INTERVAL)
+        for interval in range(10):
+            assert service.busiest(started + 0.001 + interval * INTERVAL) < 0.2
+
+        service.fault = unreachable()
+        await trio.sleep(10 * INTERVAL)
+        service.fault = None
+        back = trio.current_time()
+        await trio.sleep(3 * INTERVAL)
+        for interval in range(3):
+            assert service.busiest(back + interval * INTERVAL) < 0.3
