@@ -286,7 +286,9 @@ class SnapshotFile:
             _Refused: it is not ours to write over.
             OSError: it cannot be written.
         """
-        stands, wanted = self._wanted(told)
+        seen = self._identity()
+        stands = self._standing(told.tracking)
+        wanted = self._wanted(told, stands)
         if stands is not None and _is_same(stands, wanted):
             return stands  # another process has been there
         descriptor = self._create()
@@ -294,7 +296,8 @@ class SnapshotFile:
         try:
             with open(descriptor, "wb") as file:
                 # Nobody else writes any more.
-                stands, wanted = self._wanted(told)
+                if self._identity() != seen:
+                    wanted = self._wanted(told, self._standing(told.tracking))
                 file.write(self._encode(wanted))
                 file.flush()
                 os.fsync(descriptor)
@@ -308,17 +311,32 @@ class SnapshotFile:
             raise
         return wanted
 
-    def _wanted(self, told: Told) -> tuple[_Contents | None, _Contents]:
-        """Return what the file holds, if it is of use, and what it should hold."""
-        stands: _Contents | None = None
+    def _identity(self) -> tuple[int, ...]:
+        """Return what tells the file from another one that takes its place."""
         try:
-            stands = self._usable(self._read(), told.tracking)
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _standing(self, tracking: Tracking) -> _Contents | None:
+        """Return what the file holds, if it is of use.
+
+        Raises:
+            _Refused: it is not ours to write over.
+        """
+        try:
+            return self._usable(self._read(), tracking)
         except _Refused as refusal:
             if not refusal.may_be_replaced:
                 raise
-        # Those of other processes, which may use other settings, are kept.
+            return None
+
+    def _wanted(self, told: Told, stands: _Contents | None) -> _Contents:
+        """Return what the file should hold, where this stands in it."""
+        # What other processes wrote, which may use other settings, is kept.
         kept = {} if stands is None else stands.settings
-        return stands, _Contents(
+        return _Contents(
             self._service,
             self._context_features,
             list(told.features),

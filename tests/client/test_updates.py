@@ -175,6 +175,31 @@ def test_retry_after_is_honoured_up_to_the_interval(scene: Scene) -> None:
     scene.run(body)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_service_that_wants_other_credentials_is_named_once_and_asked_again(
+    scene: Scene, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl = ttl_setting()
+    caplog.set_level(logging.INFO, "heksher.core")
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            caplog.clear()
+            scene.service.fault = Response(status, {}, b"no")
+            for _ in range(5):
+                await scene.pass_time(INTERVAL)
+            assert f"HTTP {status}: no" in str(client.status)
+            assert "does it want credentials? Give them by http_client_args" in str(client.status)
+            scene.service.fault = None
+            scene.service.add_rule("cache_ttl", 11, user="joe")
+            await scene.pass_time(INTERVAL)
+            assert ttl.get(environment="dev", user="joe") == 11
+
+    scene.run(body)
+    levels = [(record.levelname, f"HTTP {status}" in record.message) for record in caplog.records]
+    assert levels == [("ERROR", True), ("INFO", False)]
+
+
 # --- reload ---------------------------------------------------------------------------------------
 
 
@@ -189,6 +214,25 @@ def test_reload_returns_with_rules_read_after_the_call_and_resets_the_timer(scen
             await client.reload()
             assert ttl.get(environment="dev", user="jim") == 10
             assert await scene.asked() == pytest.approx(0.9 * INTERVAL)
+
+    scene.run(body)
+
+
+def test_a_reload_begins_the_pauses_between_retries_anew(scene: Scene) -> None:
+    scene.chance = 1.0
+
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.fault = unreachable()
+            for _ in range(6):
+                await scene.pass_time(INTERVAL)
+            assert await scene.asked() == pytest.approx(32)
+            with pytest.raises(ServiceUnreachableError):
+                await client.reload()
+            assert await scene.asked() == pytest.approx(1)
+            assert client.status.failures == 7, "it is still the same outage"
+            await scene.pass_time(1)
+            assert await scene.asked() == pytest.approx(2)
 
     scene.run(body)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 
 import pytest
 
@@ -40,6 +42,23 @@ def test_the_jitter_is_full(failures: int) -> None:
     top = retry_delay(60, LAST_CHANCE, failures)
     assert retry_delay(60, 0.0, failures) == 0.0
     assert round(retry_delay(60, 0.5, failures), 6) == round(top / 2, 6)
+
+
+@pytest.mark.parametrize(("failures", "bound"), [(1, 1), (4, 8), (30, 60)])
+def test_a_fleet_that_fails_at_one_moment_comes_back_evenly_spread(
+    failures: int, bound: float
+) -> None:
+    generator = random.Random(7)
+    number, parts = 100_000, 50
+    delays = [retry_delay(60, generator.random(), failures) for _ in range(number)]
+    assert min(delays) >= 0
+    assert max(delays) <= bound
+    assert sum(delays) / number == pytest.approx(bound / 2, rel=0.01)
+    counts = Counter(int(delay / bound * parts) for delay in delays)
+    assert sorted(counts) == [*range(parts)]
+    # Pearson's test of uniformity: 85.35 is what one in a thousand uniform samples exceeds.
+    expected = number / parts
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 85.35
 
 
 @pytest.mark.parametrize("failures", [1025, 10**6, 10**30])

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from heksher.status import (
     ClientState,
     ClientStatus,
     CoercedRule,
+    DataSource,
     DeclarationState,
     DeclaredSetting,
     RejectedRule,
+    SnapshotStatus,
 )
+
+
+class Unspeakable(Exception):
+    """Somebody's error, whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +55,25 @@ from heksher.status import (
             "running, updated 1.0 s ago, declarations not accepted: ttl, deleted on the service: gone, "
             "1 rule not used",
         ),
+        (
+            ClientStatus(
+                ClientState.INHERITED,
+                1.0,
+                0,
+                None,
+                source=DataSource.SNAPSHOT,
+                snapshot=SnapshotStatus("/rules", refused="it is damaged", error="disk full"),
+            ),
+            "inherited, updated 1.0 s ago, nobody refreshes in this process until the client is started "
+            "in it, rules of the snapshot, snapshot not used: it is damaged, "
+            "snapshot not written: disk full",
+        ),
+        (
+            ClientStatus(ClientState.RUNNING, None, 1, Unspeakable()),
+            "running, never updated, 1 failures in a row: an error that cannot be shown",
+        ),
     ],
-    ids=["new", "well", "failing", "closed", "refused"],
+    ids=["new", "well", "failing", "closed", "refused", "snapshot", "unspeakable"],
 )
 def test_a_status_reads_as_a_sentence(status: ClientStatus, text: str) -> None:
     assert str(status) == text
@@ -81,3 +109,56 @@ def test_rules_that_are_not_used_as_they_are_read_as_sentences() -> None:
     assert str(CoercedRule("sizes", None, ("element 0: no int",))) == (
         "setting 'sizes': default value: element 0: no int"
     )
+
+
+def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
+    status = ClientStatus(
+        ClientState.RUNNING,
+        2.5,
+        3,
+        Unspeakable(),
+        {
+            "\udc80\x00": DeclaredSetting(DeclarationState.UPTODATE),
+            "b": DeclaredSetting(DeclarationState.UPGRADED, "1.0", ("type differs",)),
+            "c": DeclaredSetting(DeclarationState.FAILED, refusal="HTTP 500"),
+            "d": DeclaredSetting(DeclarationState.PENDING),
+        },
+        (RejectedRule("b", 4, "no str", ValueError("x")),),
+        (CoercedRule("b", None, ("element 0: no int",)),),
+        DataSource.SERVICE,
+        1e9,
+        2e9,
+        7,
+        1234,
+        SnapshotStatus("/rules", is_loaded=True, written=1e9),
+    )
+    assert json.loads(json.dumps(status.as_dict())) == {
+        "state": "running",
+        "source": "service",
+        "staleness": 2.5,
+        "last_success": 1e9,
+        "last_failure": 2e9,
+        "failures": 3,
+        "last_error": "Unspeakable: an error that cannot be shown",
+        "polls": 7,
+        "bytes_received": 1234,
+        "settings": {
+            "upgraded": ["b"],
+            "uptodate": ["\udc80\x00"],
+            "failed": ["c"],
+            "pending": ["d"],
+        },
+        "pending": ["c", "d"],
+        "differences": {"b": ["type differs"]},
+        "refusals": {"c": "HTTP 500"},
+        "rejected_rules": [{"setting": "b", "rule_id": 4, "reason": "no str"}],
+        "coerced_rules": [{"setting": "b", "rule_id": None, "coercions": ["element 0: no int"]}],
+        "snapshot": {
+            "path": "/rules",
+            "is_loaded": True,
+            "written": 1e9,
+            "refused": None,
+            "error": None,
+        },
+    }
+    assert json.dumps(ClientStatus(ClientState.NEW, None, 0, None).as_dict())
