@@ -1,9 +1,9 @@
 """The backend of greenlets: the update loop is one, and who waits for it leaves the hub to others.
 
-A request over sockets that gevent has patched is made where it is wanted. One over ordinary sockets
-would stop all greenlets of the thread, and is made in a native thread. Not in one of gevent's pool:
-that is the application's, holds ten, and is where gevent looks up names, so that requests to a silent
-service would stop them.
+A request over ordinary sockets would stop all greenlets of its thread, and is made in a native one.
+Not in one of gevent's pool: that is the application's, holds ten, and is where gevent looks up names,
+so that requests to a silent service would stop them. Sockets that gevent has patched stop nobody, and
+are of use in one hub only: the one of the thread that made the client.
 
 A client is used from any thread. In one without a hub there are no greenlets to wait for, so that
 waiting there is waiting natively, and a loop that is started there is a thread's.
@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import gevent
@@ -24,7 +23,6 @@ from gevent import monkey
 # The public get_hub() makes a hub for a thread that has none, which nobody would close.
 from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event as HubEvent
-from gevent.hub import GreenletExit
 
 from heksher.backends._thread import MonotonicClock, ThreadTask
 from heksher.backends.base import Clock, Event, HttpOptions, Task, Transport, run_blocking
@@ -34,19 +32,41 @@ from heksher.protocol import Request, Response
 
 T = TypeVar("T")
 
+# Its types are known in part only.
+_spawn: Any = gevent.spawn
+
+# How long closing waits for a request whose caller has gone.
+_CLOSE_TIMEOUT = 1.0
+
 if hasattr(os, "register_at_fork"):  # not on Windows
     # A hub works in a child only after that. Once more does no harm: gevent.os.fork() does it, too.
     os.register_at_fork(after_in_child=gevent.reinit)
 
 
+def _is_patched() -> bool:
+    """Whether what passes for a thread here is a greenlet."""
+    return bool(monkey.is_module_patched("threading"))
+
+
 def _hub() -> Any:
     """Return the hub of this thread, or None where greenlets are of no concern."""
-    if monkey.is_module_patched("threading"):
+    if _is_patched():
         return gevent.get_hub()
     hub = get_hub_if_exists()
     if hub is None and threading.current_thread() is threading.main_thread():
         hub = gevent.get_hub()
     return hub
+
+
+def _call_in(hub: Any, function: Callable[[], object]) -> None:
+    """Call *function* in the thread of *hub*: soon, if that is another one."""
+    if get_hub_if_exists() is hub:
+        function()
+        return
+    try:
+        hub.loop.run_callback_threadsafe(function)
+    except (AttributeError, ValueError):
+        pass  # it is destroyed, and with it what ran in it
 
 
 class _Waiter(Protocol):
@@ -129,7 +149,8 @@ class _Work(Generic[T]):
     """A function that is called in another thread."""
 
     def __init__(self, function: Callable[[], T]) -> None:
-        self._function = partial(copy_context().run, work_for, caller(), function)
+        context, owner = copy_context(), caller()
+        self._function: Callable[[], T] = lambda: context.run(lambda: work_for(owner, function))
         self._results: list[T] = []
         self._error: BaseException | None = None
         self.ended = _Event()
@@ -155,7 +176,7 @@ async def _off_hub(function: Callable[[], T]) -> T:
     if hub is None:
         return function()
     work = _Work(function)
-    if monkey.is_module_patched("threading"):
+    if _is_patched():
         # No other thread is native.
         hub.threadpool.spawn(work.run)
     else:
@@ -165,14 +186,11 @@ async def _off_hub(function: Callable[[], T]) -> T:
     return work.result()
 
 
-class _OffHubTransport:
-    """A blocking transport, used from other threads than the hub's."""
+class _WrappedTransport:
+    """A blocking transport; what takes no time."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-
-    async def send(self, request: Request) -> Response:
-        return await _off_hub(lambda: run_blocking(self._transport.send(request)))
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         return self._transport.status_error(request, response)
@@ -188,44 +206,93 @@ class _OffHubTransport:
     def abandon(self) -> None:
         self._transport.abandon()
 
+
+class _OffHubTransport(_WrappedTransport):
+    """A blocking transport over ordinary sockets, used in other threads than the hub's."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport)
+        # Up once a request is over, also one that nobody waits for any more.
+        self._requests: list[_Event] = []
+
+    async def send(self, request: Request) -> Response:
+        over = _Event()
+
+        def send() -> Response:
+            self._requests.append(over)
+            try:
+                return run_blocking(self._transport.send(request))
+            finally:
+                self._requests.remove(over)
+                over.set()
+
+        return await _off_hub(send)
+
     async def aclose(self) -> None:
         await _off_hub(lambda: run_blocking(self._transport.aclose()))
+        # They were ended by that, but for those that look up a name.
+        for over in tuple(self._requests):
+            await over.wait(_CLOSE_TIMEOUT)
+
+
+class _InHubTransport(_WrappedTransport):
+    """A blocking transport over patched sockets, used in one hub."""
+
+    def __init__(self, transport: Transport, hub: Any) -> None:
+        super().__init__(transport)
+        self._hub = hub
+
+    async def send(self, request: Request) -> Response:
+        return await self._in_hub(lambda: run_blocking(self._transport.send(request)))
+
+    async def aclose(self) -> None:
+        await self._in_hub(lambda: run_blocking(self._transport.aclose()))
+
+    async def _in_hub(self, function: Callable[[], T]) -> T:
+        if gevent.get_hub() is self._hub:
+            return function()
+        work = _Work(function)
+        _call_in(self._hub, lambda: _spawn(work.run))
+        await work.ended.wait()
+        return work.result()
 
 
 class _GreenletTask:
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], hub: Any) -> None:
         self._main = main
+        self._hub = hub
+        self._is_started = False
         self._greenlet: Any = None
-        self._loop: Any = None
         self._ended = _Event()
 
     async def start(self) -> None:
-        self._loop = gevent.get_hub().loop
-        self._greenlet = gevent.spawn(lambda: run_blocking(self._main()))
-        self._greenlet.name = "heksher-client"
-        # Also if it is killed before its first step.
-        self._greenlet.rawlink(lambda _: self._ended.set())
+        self._is_started = True
+        _call_in(self._hub, self._spawn)
+
+    def _spawn(self) -> None:
+        greenlet = self._greenlet = _spawn(lambda: run_blocking(self._main()))
+        greenlet.name = "heksher-client"
+
+        def tell(_: object) -> None:
+            self._ended.set()
+
+        greenlet.rawlink(tell)  # and not at main's end: it may be killed before its first step
 
     def cancel(self) -> None:
-        greenlet = self._greenlet
-        if greenlet is None or caller() is greenlet:
-            return  # the core's flags end it, when the hook that asks has returned
-        hub = get_hub_if_exists()
-        if hub is not None and hub.loop is self._loop:
-            greenlet.kill(block=False)
-            return
-        try:
-            self._loop.run_callback_threadsafe(greenlet.kill, GreenletExit, False)
-        except ValueError:
-            pass  # the hub is destroyed, and with it what ran in it
+        # In a hook, the core's flags end it when the hook has returned.
+        if self._is_started and not self._is_current():
+            _call_in(self._hub, lambda: self._greenlet.kill(block=False))
 
     async def wait(self, timeout: float | None) -> bool:
-        if self._greenlet is None:  # never started
+        if not self._is_started:
             return True
-        if caller() is self._greenlet:
+        if self._is_current():
             return False
         await self._ended.wait(timeout)
         return self._ended.is_set
+
+    def _is_current(self) -> bool:
+        return self._greenlet is not None and caller() is self._greenlet
 
 
 class GeventBackend:
@@ -234,13 +301,17 @@ class GeventBackend:
     name = "gevent"
     blocking = True
 
+    def __init__(self) -> None:
+        # Of the thread that makes the client.
+        self._hub = _hub()
+
     def place(self) -> object:
         """Return None: a client of greenlets is used from any thread.
 
         Raises:
             BackendError: threads are greenlets here, and the sockets would stop them all.
         """
-        if monkey.is_module_patched("threading") and not monkey.is_module_patched("socket"):
+        if _is_patched() and not monkey.is_module_patched("socket"):
             raise BackendError(
                 'backend="gevent": gevent has patched the threads of this process and not its sockets; '
                 "patch both, by gevent.monkey.patch_all(), or neither"
@@ -260,11 +331,16 @@ class GeventBackend:
         from heksher.backends._http import BlockingTransport
 
         transport = BlockingTransport(options)
-        return transport if monkey.is_module_patched("socket") else _OffHubTransport(transport)
+        if monkey.is_module_patched("socket"):
+            return _InHubTransport(transport, self._hub or gevent.get_hub())
+        return _OffHubTransport(transport)
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
-        """Return a task that will run *main* in a greenlet of this thread."""
-        return ThreadTask(main) if _hub() is None else _GreenletTask(main)
+        """Return a task that will run *main* in a greenlet, where there are any."""
+        hub = _hub()
+        if hub is None:
+            return ThreadTask(main)
+        return _GreenletTask(main, (_is_patched() and self._hub) or hub)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call *function* in a native thread."""
