@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -53,17 +53,19 @@ class QueryCache:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._guard = threading.Lock()
-        self._revision: int | None = None
+        self._revision: Hashable | None = None
         self._answers = OrderedDict[Question, Answer]()
         self._bytes = 0
-        self._being_made: dict[tuple[int, Question], Future[Answer]] = {}
+        self._being_made: dict[tuple[Hashable, Question], Future[Answer]] = {}
 
-    def get(self, question: Question, revision: int) -> Answer | None:
+    def get(self, question: Question, revision: Hashable) -> Answer | None:
         """The answer that is kept. *revision* is the database's, read after the query arrived."""
         with self._guard:
             return self._kept(question, revision)
 
-    def get_or_make(self, question: Question, revision: int, make: Callable[[], Answer]) -> Answer:
+    def get_or_make(
+        self, question: Question, revision: Hashable, make: Callable[[], Answer]
+    ) -> Answer:
         """The answer that is kept, or else a new one; many who want the same one make it once.
 
         Args:
@@ -96,7 +98,7 @@ class QueryCache:
             with self._guard:
                 del self._being_made[revision, question]
 
-    def _kept(self, question: Question, revision: int) -> Answer | None:
+    def _kept(self, question: Question, revision: Hashable) -> Answer | None:
         if revision != self._revision:
             self._revision = revision
             self._answers.clear()
@@ -107,7 +109,7 @@ class QueryCache:
             self._answers.move_to_end(question)
         return answer
 
-    def _keep(self, question: Question, revision: int, answer: Answer) -> None:
+    def _keep(self, question: Question, revision: Hashable, answer: Answer) -> None:
         size = _size(question, answer)
         with self._guard:
             # Meanwhile others may have seen a later revision.

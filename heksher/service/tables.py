@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Dialect,
     ForeignKey,
@@ -179,10 +178,3 @@ alembic_version = Table(
 _own = MetaData()
 
 heksher_version = Table("heksher_version", _own, Column("version_num", String(32)))
-
-heksher_revision = Table(
-    "heksher_revision",
-    _own,
-    Column("slot", Integer, primary_key=True),
-    Column("changes", BigInteger, nullable=False),
-)

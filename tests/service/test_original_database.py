@@ -322,7 +322,7 @@ def test_every_write_of_anybody_gives_another_revision(
         with storage.writing() as writer:
             writer.put_features(["theme", "user", "environment"])
         seen.append(storage.revision())
-        assert seen == sorted(set(seen))
+        assert len(seen) == len(set(seen))
         with storage.reading() as reader:
             reader.features()
         connection.execute("BEGIN")
@@ -350,7 +350,7 @@ def test_writers_of_the_original_do_not_wait_for_each_other(
             for connection in (third, one, other):
                 connection.execute("COMMIT")
                 seen.append(storage.revision())
-        assert seen == sorted(set(seen))
+        assert len(seen) == len(set(seen))
         # As many rows as there were writers at the same time.
         assert one.execute("SELECT count(*) FROM heksher_revision").fetchone() == (3,)
 
@@ -372,7 +372,7 @@ def test_other_levels_of_isolation_meet_no_error_of_ours(
         between = storage.revision()
         one.execute("INSERT INTO rules (setting, value) VALUES ('limits', '{}')")
         one.execute("COMMIT")
-        assert before < between < storage.revision()
+        assert len({before, between, storage.revision()}) == 3
 
 
 def test_a_writer_without_rights_on_our_tables_is_counted(
@@ -386,7 +386,7 @@ def test_a_writer_without_rights_on_our_tables_is_counted(
         connection.execute("CREATE ROLE clerk; GRANT INSERT ON settings TO clerk; SET ROLE clerk")
         connection.execute("SET search_path = pg_catalog")
         connection.execute("INSERT INTO public.settings VALUES ('s', 'int', '1', '1.0')")
-        assert storage.revision() > before
+        assert storage.revision() != before
         connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
 
 

@@ -6,9 +6,10 @@ import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import httpx
@@ -24,6 +25,9 @@ from heksher.service.query_cache import Answer, QueryCache, Question
 from heksher.service.records import SettingRecord
 from heksher.service.routes.query import Query
 from heksher.service.storage import Reader, Storage, open_storage
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 # --- the cache alone --------------------------------------------------------------------------------
 
@@ -150,6 +154,17 @@ def test_the_cache_is_bounded_in_bytes() -> None:
     assert cache.get(long, 1) == answer()
 
 
+def test_a_cache_is_bounded_without_being_told() -> None:
+    cache = QueryCache()
+    for number in range(1_001):
+        cache.get_or_make(question(str(number)), 1, answer)
+    assert [cache.get(question(str(number)), 1) for number in (0, 1)] == [None, answer()]
+    big = answer("x" * 2**24)
+    for name in "abcd":
+        cache.get_or_make(question(name), 1, lambda: big)
+    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["b", "c", "d"]
+
+
 # --- with a database --------------------------------------------------------------------------------
 
 DATABASES = ["memory", "SQLite", "PostgreSQL"]
@@ -157,19 +172,25 @@ DATABASES = ["memory", "SQLite", "PostgreSQL"]
 
 @pytest.fixture
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    """The database that the test names, with settings ``a`` and ``b``, and one rule of each."""
+    """The database that the test names, `filled`."""
     if request.param == "PostgreSQL":
         url = kept_on_postgresql(request.getfixturevalue("postgres_server")).url
     else:
         url = "memory" if request.param == "memory" else str(tmp_path / "heksher.db")
+    opened = filled(url)
+    yield opened
+    opened.close()
+
+
+def filled(url: str) -> Storage:
+    """A database with settings ``a`` and ``b``, and one rule of each."""
     opened = open_storage(url, ["user", "theme"])
     with opened.writing() as writer:
         for name in ("a", "b"):
             record = SettingRecord(name, "int", "0", "1.0", ("user", "theme"), {}, ())
             writer.add_setting(record)
             writer.add_rule(name, "1", {"user": "x"}, {})
-    yield opened
-    opened.close()
+    return opened
 
 
 def asked(tag: str | None = None, **parameters: str) -> Request:
@@ -333,6 +354,66 @@ def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
     else:
         assert values(bytes(second.body))[1] == 2
     assert values(bytes(ask(query, asked(settings="a")).body)) == {1: 2}
+
+
+# What a restore leaves: a count from before, other tables or the same ones emptied, triggers made last.
+_RESTORES = {
+    "tables made anew": """
+        ALTER TABLE heksher_revision RENAME TO former;
+        CREATE TABLE heksher_revision (LIKE former INCLUDING ALL);
+        INSERT INTO heksher_revision (changes) SELECT changes FROM former;
+        DROP TABLE former;
+    """,
+    "tables emptied": """
+        CREATE TABLE former AS SELECT changes FROM heksher_revision;
+        TRUNCATE heksher_revision;
+        INSERT INTO heksher_revision (changes) SELECT changes FROM former;
+        DROP TABLE former;
+    """,
+    "triggers made anew": """
+        DROP TRIGGER heksher_count_change ON settings;
+        CREATE TRIGGER heksher_count_change
+        AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON settings
+        FOR EACH STATEMENT EXECUTE FUNCTION heksher_count_change();
+    """,
+    "no triggers yet": "DROP TRIGGER heksher_count_change ON settings;",
+}
+_COUNT = "SELECT sum(changes) FROM heksher_revision"
+_UNCOUNTED = "SET session_replication_role = replica; UPDATE rules SET value = '{}'"
+
+
+@pytest.mark.parametrize("restore", _RESTORES.values(), ids=_RESTORES)
+def test_a_restored_database_with_a_count_from_before(
+    postgres_server: PostgresServer, restore: str
+) -> None:
+    database = kept_on_postgresql(postgres_server)
+    with closing(filled(database.url)) as storage:
+        query = Query(storage)
+        assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
+        count = database.rows(_COUNT)
+        database.rows(f"BEGIN; {_UNCOUNTED.format(2)}; {restore} COMMIT")
+        assert database.rows(_COUNT) == count
+        assert values(bytes(ask(query, asked()).body)) == {1: 2, 2: 2}
+        if "CREATE" not in restore:
+            database.rows(_UNCOUNTED.format(3))
+            assert values(bytes(ask(query, asked()).body)) == {1: 3, 2: 3}
+
+
+def test_another_server_with_the_same_count(postgres_server: PostgresServer) -> None:
+    """As one that was a copy and lacked the last commits, or that runs on restored files."""
+    with type(postgres_server)() as server:
+        database = kept_on_postgresql(server)
+        with closing(filled(database.url)) as storage:
+            query = Query(storage)
+            assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
+            count = database.rows(_COUNT)
+            database.rows(_UNCOUNTED.format(2))
+            server.stop()
+            server.start()
+            assert database.rows(_COUNT) == count
+            with suppress(DatabaseUnavailable):  # of a connection that was cut
+                storage.revision()
+            assert values(bytes(ask(query, asked()).body)) == {1: 2, 2: 2}
 
 
 class Register:

@@ -27,7 +27,7 @@ from heksher.service.storage.engines import MEMORY, Database, database_of
 from heksher.service.storage.file import File
 from heksher.service.storage.outages import Outage
 from heksher.service.storage.reader import Reader
-from heksher.service.storage.revision import Revision, revision_of
+from heksher.service.storage.revision import Mark, Revision, revision_of
 from heksher.service.storage.writer import Writer
 
 __all__ = ["MEMORY", "Reader", "Storage", "Writer", "open_storage"]
@@ -75,12 +75,12 @@ class Storage:
                 yield Writer(connection)
             self._revision.committed()
 
-    def revision(self) -> int:
-        """A number that is another one after every commit; see the module ``revision``."""
+    def revision(self) -> Mark:
+        """A mark that is another one after every commit; see the module ``revision``."""
         with self._in_place(), self._noting(self._reads):
             return self._revision.read()
 
-    def revision_at_once(self) -> int | None:
+    def revision_at_once(self) -> Mark | None:
         """`revision` for an event loop, which must not wait; None where it takes a worker thread."""
         if self._file is not None and not self._file.is_in_place():
             return None

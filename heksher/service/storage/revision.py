@@ -1,4 +1,4 @@
-"""A number that is another one after every commit: by it a reader sees whether anything changed.
+"""A mark that is another one after every commit: by it a reader sees whether anything changed.
 
 Whoever keeps what it read reads the revision first, and keeps the data under that one. Data may then
 be newer than the revision that they are kept under, which costs a look more, and never older.
@@ -8,6 +8,9 @@ be newer than the revision that they are kept under, which costs a look more, an
   sees those of this process and of any other.
 - In PostgreSQL triggers count, so that the original service's writes, or anybody's, count too. The
   count is the sum over the rows of ``heksher_revision``, and seen in the same snapshot as the data.
+  A restored database brings a former count with it, and so does another server that takes over and
+  lacks the last commits: so the mark also has which files the count is in, which trigger counts, and
+  since when the server runs.
 
 Why more than one row in PostgreSQL: a transaction that changed the row keeps all others from changing
 it until it ends. Writers of the original would wait for each other; worse, it holds one transaction
@@ -23,21 +26,22 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import sqlalchemy as sa
 
-from heksher.service import tables as t
 from heksher.service.errors import DatabaseUnavailable
 from heksher.service.storage.engines import Database
 
+Mark: TypeAlias = int | str
+
 
 class Revision(Protocol):
-    """Where the number comes from."""
+    """Where the mark comes from."""
 
-    def read(self) -> int: ...
+    def read(self) -> Mark: ...
 
-    def at_once(self) -> int | None:
+    def at_once(self) -> Mark | None:
         """The same for an event loop: None where it takes a wait."""
 
     def committed(self) -> None:
@@ -118,16 +122,34 @@ class _OfFile:
         self._connection.close()
 
 
+# One text, as more columns take longer. A restore makes the triggers last. While there is none, nothing
+# counts: then no mark is like another.
+_MARK = sa.text("""
+SELECT concat_ws(
+    ' ',
+    sum(changes),
+    pg_relation_filenode('heksher_revision'::regclass),
+    pg_postmaster_start_time(),
+    coalesce(
+        (
+            SELECT oid::text FROM pg_trigger
+            WHERE tgrelid = 'settings'::regclass AND tgname = 'heksher_count_change'
+        ),
+        clock_timestamp()::text
+    )
+) FROM heksher_revision
+""")
+
+
 class _OfTable:
-    """The sum of what triggers counted."""
+    """What triggers counted, and where."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._statement = sa.select(sa.func.sum(t.heksher_revision.c.changes))
 
-    def read(self) -> int:
+    def read(self) -> str:
         with self._engine.connect() as connection:
-            return int(connection.scalar(self._statement) or 0)
+            return str(connection.scalar(_MARK))
 
     def at_once(self) -> None:
         return None
