@@ -434,6 +434,10 @@ class Core:
         with self._lock:
             if self._state is ClientState.CLOSED:
                 raise ClientClosedError("the client was closed while it started")
+            if self._run is not run:
+                raise ClientNotStartedError(
+                    "the process was forked while the client started; start it again in this one"
+                )
             # A client that cannot be made is no outage: waiting mends nothing.
             raises = self._options.raise_at_start or isinstance(error, InvalidArgumentError)
             if error is not None and raises:
@@ -464,6 +468,8 @@ class Core:
 
     async def _take_start_back(self, run: _Run, former: registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
+        if self._run is not run:
+            return  # in a forked child, `revive` has done that
         ended = False
         try:
             registry.replace_main(self, former)

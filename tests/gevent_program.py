@@ -155,6 +155,26 @@ def forks() -> None:
     say(f"{who}: {loops()} loops")
 
 
+def forks_early() -> None:
+    """Fork while a greenlet starts the client."""
+    client = make_client()
+    client.modification_lock.acquire()
+    starting = spawn(outcome, client.set_as_main)
+    beat()
+    pid = fork()
+    who = "parent" if pid else "child"
+    client.modification_lock.release()
+    say(f"{who}: the start: {starting.get()}")
+    client.set_as_main()
+    client.reload()
+    say(f"{who}: {loops()} loop, get answers {ttl.get(user='jim')}")
+    while pid and is_alive(pid):
+        gevent.sleep(0.01)
+    client.close()
+    gevent.sleep(0)
+    say(f"{who}: {loops()} loops")
+
+
 def preload() -> None:
     """Start in a process of threads, and patch a child of it, as gunicorn does with `preload_app`."""
     say(choose_blocking("auto").name)

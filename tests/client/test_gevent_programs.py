@@ -82,6 +82,19 @@ def test_a_fork_keeps_greenlets_and_makes_a_loop_of_the_childs_own(
     assert "child: the new rule arrived" in said
 
 
+@pytest.mark.parametrize("patch", ["first", "never"])
+def test_a_start_that_a_fork_cut_in_two_ends_in_the_parent_alone(
+    service: LiveService, patch: str
+) -> None:
+    said = run(service, patch, "forks_early")
+    for who, start in (("parent", "done"), ("child", "ClientNotStartedError")):
+        assert [line for line in said if line.startswith(who)] == [
+            f"{who}: the start: {start}",
+            f"{who}: 1 loop, get answers 1",
+            f"{who}: 0 loops",
+        ]
+
+
 def test_a_child_that_is_patched_goes_on_with_a_client_of_threads(service: LiveService) -> None:
     assert run(service, "never", "preload") == [
         "thread",

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from harness import AnyClient, Harness, ThreadHarness
+from harness import AnyClient, GeventHarness, Harness, ThreadHarness
 from scenes import INTERVAL, Scene
 from scripted import unreachable
 
@@ -201,10 +201,11 @@ def test_hooks_can_be_overridden(scene: Scene) -> None:
     assert seen == ["ok", error]
 
 
-def test_a_hook_in_the_clients_own_thread_can_close_it_and_cannot_wait_for_it(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("harness", [ThreadHarness, GeventHarness])
+def test_a_hook_in_the_clients_own_thread_or_greenlet_can_close_it_and_cannot_wait_for_it(
+    harness: type[Harness], caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene = Scene(ThreadHarness())
+    scene = Scene(harness())
     ttl = Setting("ttl", int, ["user"], 60)
 
     async def body() -> None:
