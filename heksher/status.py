@@ -166,6 +166,11 @@ class ClientStatus:
     snapshot: SnapshotStatus | None = None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether rules are in force, of the service or of a snapshot; it stays so during outages."""
+        return self.source is not DataSource.DEFAULTS
+
+    @property
     def settings(self) -> dict[DeclarationState, tuple[str, ...]]:
         """The names of settings by the outcome of their declaration; outcomes of none are left out."""
         names: dict[DeclarationState, list[str]] = {}
@@ -198,6 +203,7 @@ class ClientStatus:
         return {
             "state": str(self.state),
             "source": str(self.source),
+            "is_ready": self.is_ready,
             "staleness": self.staleness,
             "last_success": self.last_success,
             "last_failure": self.last_failure,

@@ -9,6 +9,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
@@ -44,7 +45,8 @@ def test_settings(service: LiveService) -> None:
     prints(at(service.url, program("settings.md")), "setting ", "dropped: ", "coerced: ")
 
 
-def test_clients(service: LiveService) -> None:
+def test_clients(service: LiveService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where it has a snapshot
     service.declare("cache_ttl", "int", 60, ["environment", "user"])
     service.add_rule("cache_ttl", 5, environment="dev", user="jim")
     prints(at(service.url, program("clients.md")))
@@ -128,4 +130,10 @@ def test_the_differences_of_the_service_are_those_that_are_listed() -> None:
 
 def test_no_page_is_forgotten() -> None:
     with_programs = {page.name for page in DOCS.glob("*.md") if blocks(page, "python")}
-    assert with_programs == {"settings.md", "clients.md", "testing.md", "service.md"}
+    assert with_programs == {
+        "settings.md",
+        "clients.md",
+        "health.md",
+        "testing.md",
+        "service.md",
+    }

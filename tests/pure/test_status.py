@@ -135,6 +135,7 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
     assert json.loads(json.dumps(status.as_dict())) == {
         "state": "running",
         "source": "service",
+        "is_ready": True,
         "staleness": 2.5,
         "last_success": 1e9,
         "last_failure": 2e9,

@@ -1,0 +1,89 @@
+"""Each health page of docs/health.md, run as it stands there: with the service, and without."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from doc_examples import ADDRESS, DOCS, at, blocks, examples, run_python
+
+from heksher.testing.service import LiveService
+
+EXAMPLES = examples(DOCS / "health.md")
+
+ASGI = """
+from starlette.testclient import TestClient
+with TestClient(app) as browser:
+    answer = browser.get("/ready")
+    print(answer.status_code, answer.json()["source"])
+"""
+
+#: What stands before an example, and how its page is asked for by the means of the framework.
+AROUND = {
+    "flask": (
+        "",
+        """
+answer = app.test_client().get("/ready")
+print(answer.status_code, answer.json["source"])
+""",
+    ),
+    "django": (
+        """
+import django
+from django.conf import settings
+settings.configure(ROOT_URLCONF="__main__", ALLOWED_HOSTS=["*"])
+django.setup()
+""",
+        """
+from django.test import Client
+answer = Client().get("/ready")
+print(answer.status_code, answer.json()["source"])
+""",
+    ),
+    "fastapi": ("", ASGI),
+    "starlette": ("", ASGI),
+    "litestar": ("", ASGI.replace("starlette.testclient", "litestar.testing")),
+    "quart-trio": (
+        "",
+        """
+import trio
+async def ask() -> None:
+    async with app.test_app() as running:
+        answer = await running.test_client().get("/ready")
+        print(answer.status_code, (await answer.json)["source"])
+trio.run(ask)
+""",
+    ),
+}
+
+
+def test_each_example_has_a_name_and_a_test() -> None:
+    assert list(EXAMPLES) == list(AROUND)
+    assert list(EXAMPLES.values()) == blocks(DOCS / "health.md", "python")
+
+
+def nobody() -> str:
+    """Return an address at which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_page_says_whether_there_are_rules(name: str) -> None:
+    before, after = AROUND[name]
+    source = before + EXAMPLES[name] + after
+    assert ADDRESS in source
+    features = ["environment", "user", "theme"]
+    # Litestar has a logger of its own at INFO.
+    logs = ("updates from ", "Service Unavailable: ", "INFO - ", "ERROR - ")
+    with (
+        LiveService(features, in_process=True, proxy=False) as service,
+        ThreadPoolExecutor() as side_by_side,
+    ):
+        there, away = (
+            side_by_side.submit(run_python, at(url, source), *logs)
+            for url in (service.url, nobody())
+        )
+        assert (there.result(), away.result()) == (["200 service"], ["503 defaults"])
