@@ -363,10 +363,9 @@ def test_no_password_is_shown_by_the_command() -> None:
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_an_encoding_that_lacks_characters(postgres_server: PostgresServer, encoding: str) -> None:
     name = f"in_{encoding.lower()}"
+    statement = f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
     with postgres_server.connect() as connection:
-        connection.execute(
-            f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
-        )
+        connection.execute(statement.encode())
     message = f"the database {name} has the encoding {encoding}, and UTF8 is needed: make it by"
     with pytest.raises(CannotStartError, match=message):
         open_storage(postgres_server.url(name))
