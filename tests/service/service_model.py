@@ -298,14 +298,39 @@ class Model:
             for name, setting in sorted(self.settings.items())
         ]
 
+    def one(self, name: str) -> dict[str, Any] | None:
+        """The setting that *name* leads to."""
+        found = self.canonical(name)
+        return next((each for each in self.listed() if each["name"] == found), None)
+
+    def rule(self, id_: int) -> dict[str, Any] | None:
+        """The rule with this id."""
+        rule = self.rules.get(id_)
+        return rule and {
+            "setting": rule.setting,
+            "value": rule.value,
+            "feature_values": self._pairs(rule),
+            "metadata": rule.metadata,
+        }
+
+    def _pairs(self, rule: Rule) -> list[list[str]]:
+        return [
+            [feature, rule.conditions[feature]] for feature in self.in_order({*rule.conditions})
+        ]
+
     def queried(
-        self, names: Sequence[str] | None, listed: Mapping[str, Sequence[str] | None] | None
+        self,
+        names: Sequence[str] | None,
+        listed: Mapping[str, Sequence[str] | None] | None,
+        *,
+        with_metadata: bool,
     ) -> dict[str, Any] | None:
         """The answer to a query; None if a name leads nowhere.
 
         Args:
             names: the settings asked for, None being all.
             listed: the filter: values by feature, None being all; None lets every rule pass.
+            with_metadata: whether the rules' metadata is asked for.
         """
         found = {self.canonical(name) for name in (self.settings if names is None else names)}
         if None in found:
@@ -316,13 +341,10 @@ class Model:
                 "rules": [
                     {
                         "value": rule.value,
-                        "context_features": [
-                            [feature, rule.conditions[feature]]
-                            for feature in self.in_order({*rule.conditions})
-                        ],
+                        "context_features": self._pairs(rule),
                         "rule_id": id_,
-                        "metadata": rule.metadata,
                     }
+                    | ({"metadata": rule.metadata} if with_metadata else {})
                     for id_, rule in sorted(self.rules_of(name).items())
                     if listed is None or _passes(rule, listed)
                 ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 from databases import Database
 from hypothesis import HealthCheck, settings
@@ -17,22 +18,25 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from service_model import MetadataChange, Model, Rule, Setting, Version, spelled
+from service_model import MetadataChange, Model, Rule, Setting, Version, fits, spelled
 from transcript_replay import Answer, Request, call
 
-# Few of each, so that they meet.
-_NAMES = st.sampled_from(["a", "b", "c"])
+_Listed: TypeAlias = dict[str, tuple[str, ...] | None]
+
+# Few of each, so that they meet. From the start "c" is an alias of "a", and "d" leads nowhere.
+_NAMES = st.sampled_from(["a", "b", "c", "d"])
 _FEATURES = st.sampled_from(["user", "my_theme", "x2"])
 _VALUES = st.sampled_from([0, 1, 0.5, "t"])
-_TYPES = st.sampled_from(["int", "float", "str"])
-# How a version differs from the one that is stored, in its major and in its minor number.
-_STEPS = st.sampled_from([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)])
+_TYPES = st.sampled_from(["int", "int", "float", "str"])  # "int" is narrower than "float"
+# How a version differs from the one that is stored, in its major and in its minor number. Most are
+# higher: the others are refused nearly everywhere, and after that nothing is new.
+_STEPS = st.sampled_from([(0, 1), (1, 0), (0, 1), (1, 0), (0, 0), (0, -1), (-1, 0)])
 _METADATA = st.dictionaries(st.sampled_from(["k", "l"]), st.integers(0, 2), max_size=2)
 _SETS_OF_FEATURES = st.sets(_FEATURES, min_size=1)
 _CONDITIONS = st.dictionaries(_FEATURES, st.sampled_from(["v", "w"]), min_size=1)
 _FILTERS = st.none() | st.dictionaries(
     _FEATURES | st.just("unknown"),
-    st.none() | st.lists(st.sampled_from(["v", "w"]), min_size=1, unique=True),
+    st.none() | st.sampled_from([("v",), ("w",), ("w", "v")]),
 )
 _CHANGES = st.builds(
     MetadataChange,
@@ -61,7 +65,29 @@ _BAD: list[tuple[str, str, Any, int]] = [
     ("GET", "/rules/search?setting=a", None, 422),
     ("DELETE", "/query", None, 405),
     ("GET", "/quer", None, 404),
+    *(("POST", path, None, 422) for path in ("/rules", "/settings/declare", "/context_features")),
 ]
+
+
+class _Question(NamedTuple):
+    """What a query asks for; None: all settings, all rules, and of a feature all values."""
+
+    names: tuple[str, ...] | None
+    listed: tuple[tuple[str, tuple[str, ...] | None], ...] | None
+    with_metadata: bool
+
+    @property
+    def path(self) -> str:
+        parameters = [f"include_metadata={self.with_metadata}"]
+        if self.names is not None:
+            parameters.append(f"settings={','.join(self.names)}")
+        if self.listed is not None:
+            items = (
+                f"{feature}:*" if values is None else f"{feature}:({','.join(values)})"
+                for feature, values in self.listed
+            )
+            parameters.append(f"context_filters={','.join(items)}")
+        return f"/query?{'&'.join(parameters)}"
 
 
 class ServiceMachine(RuleBasedStateMachine):
@@ -69,10 +95,10 @@ class ServiceMachine(RuleBasedStateMachine):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self.model = Model(["user", "my_theme"])
+        self.model = Model(["user", "my_theme", "x2"])
         self._app = database.fresh_app(self.model.features)
         self._last_id = 0
-        self._seen: dict[str, Answer] = {}
+        self._seen: dict[_Question, Answer] = {}
         self._loop = asyncio.Runner()
         self._life = self._app.router.lifespan_context(self._app)
         self._loop.run(self._life.__aenter__())
@@ -108,20 +134,36 @@ class ServiceMachine(RuleBasedStateMachine):
         ids = sorted(self.model.rules)
         return ids[place] if place < len(ids) else self._last_id + 1
 
+    def free_name(self) -> str:
+        """A name that leads nowhere, if there is one."""
+        return next((name for name in "dcba" if self.model.canonical(name) is None), "d")
+
+    def stored(self, name: str) -> Setting:
+        """The setting that *name* leads to; if there is none, what it could be."""
+        found = self.model.canonical(name)
+        return (
+            Setting("int", 0, (1, 0), {"user"}, {}) if found is None else self.model.settings[found]
+        )
+
     def version(self, name: str, step: tuple[int, int]) -> Version:
         """A version for the setting that *name* leads to."""
-        stored = self.model.settings.get(self.model.canonical(name) or "")
-        major, minor = (1, 0) if stored is None else stored.version
+        major, minor = self.stored(name).version
+        if self.model.canonical(name) is None:  # where only 1.0 is taken
+            return (1, 0) if step != (1, 0) else (2, 0)
         return max(major + step[0], 0), max(minor + step[1], 0)
 
     @initialize()
     def begin(self) -> None:
         """Something is there, so that most calls are about something."""
-        self._declare("a", Setting("int", 0, (1, 0), {"user", "my_theme"}, {"k": 1}))
-        self._declare("b", Setting("float", 0.5, (1, 0), {"user"}, {}))
+        self._declare("c", Setting("int", 1, (1, 0), {"user", "my_theme"}, {"k": 1}))
+        self.rename("c", "a", (0, 0))
+        self._declare("b", Setting("float", 0, (1, 0), {"user", "x2"}, {}))
+        self.change_type(
+            "b", "float", (8, 9), declares=False
+        )  # 9.9, from which both numbers go to 10
         self._add_rule(Rule("a", {"user": "v"}, 1, {}))
         self._add_rule(Rule("a", {"my_theme": "w", "user": "v"}, 0, {"l": 2}))
-        self._add_rule(Rule("b", {"user": "w"}, 0, {}))
+        self._add_rule(Rule("b", {"user": "w"}, 0.5, {}))
 
     # --- context features ---
 
@@ -144,56 +186,36 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @rule(
         name=_NAMES,
-        type_=_TYPES,
-        default=_VALUES,
-        step=_STEPS,
-        features=_SETS_OF_FEATURES,
-        metadata=_METADATA,
+        takes_free_name=st.booleans(),
         alias=st.none() | _NAMES,
+        step=_STEPS,
+        type_=st.none() | _TYPES,
+        default=st.none() | _VALUES,
+        features=st.none() | _SETS_OF_FEATURES,
+        metadata=st.none() | _METADATA,
     )
     def declare(
         self,
         name: str,
-        type_: str,
-        default: Any,
-        step: tuple[int, int],
-        features: set[str],
-        metadata: dict[str, int],
+        takes_free_name: bool,
         alias: str | None,
-    ) -> None:
-        version = self.version(name if alias is None else alias, step)
-        self._declare(name, Setting(type_, default, version, features, metadata), alias)
-
-    @rule(name=_NAMES, type_=_TYPES, features=_SETS_OF_FEATURES)
-    def declare_first(self, name: str, type_: str, features: set[str]) -> None:
-        """Most declarations at random are refused."""
-        default = "t" if type_ == "str" else 0
-        self._declare(name, Setting(type_, default, (1, 0), features & {*self.model.features}, {}))
-
-    @rule(
-        name=_NAMES,
-        step=_STEPS,
-        features=st.none() | _SETS_OF_FEATURES,
-        metadata=_METADATA,
-        type_=st.none() | _TYPES,
-        alias=st.none() | _NAMES,
-    )
-    def declare_again(
-        self,
-        name: str,
         step: tuple[int, int],
-        features: set[str] | None,
-        metadata: dict[str, int],
         type_: str | None,
-        alias: str | None,
+        default: Any,
+        features: set[str] | None,
+        metadata: dict[str, int] | None,
     ) -> None:
-        """Close to what is there."""
-        found = self.model.settings.get(self.model.canonical(alias or name) or "")
-        if found is not None:
-            wanted = features or found.features
-            version = self.version(alias or name, step)
-            again = Setting(type_ or found.type, found.default, version, wanted, metadata)
-            self._declare(name, again, alias)
+        """What is None is as it is there: most that is wholly random is refused."""
+        if takes_free_name:
+            name = self.free_name()
+        like = self.stored(alias or name)
+        type_ = type_ or like.type
+        if default is None:
+            default = next(value for value in (like.default, 0, "t") if fits(value, type_))
+        version = self.version(alias or name, step)
+        features = features or like.features
+        metadata = like.metadata if metadata is None else metadata
+        self._declare(name, Setting(type_, default, version, features, metadata), alias)
 
     def _declare(self, name: str, declared: Setting, alias: str | None = None) -> None:
         body = {
@@ -205,9 +227,6 @@ class ServiceMachine(RuleBasedStateMachine):
             "metadata": declared.metadata,
             "alias": alias,
         }
-        if not declared.features:
-            self.change(422, "POST", "/settings/declare", **body)
-            return
         status, outcome, levels = self.model.declare(name, declared, alias)
         answer = self.change(status, "POST", "/settings/declare", **body)
         if outcome is not None:
@@ -225,15 +244,29 @@ class ServiceMachine(RuleBasedStateMachine):
         status = self.model.rename(name, new, version)
         self.change(status, "PUT", f"/settings/{name}/name", name=new, version=spelled(version))
 
-    @rule(name=_NAMES, type_=_TYPES, step=_STEPS)
-    def change_type(self, name: str, type_: str, step: tuple[int, int]) -> None:
-        version = self.version(name, step)
+    @rule(name=_NAMES, type_=st.none() | _TYPES, step=_STEPS, declares=st.booleans())
+    def change_type(
+        self, name: str, type_: str | None, step: tuple[int, int], declares: bool
+    ) -> None:
+        """At its own route, or by a declaration that changes nothing else."""
+        version, like = self.version(name, step), self.stored(name)
+        type_ = type_ or like.type
+        if declares:
+            self._declare(name, replace(like, type=type_, version=version))
+            return
         status = self.model.change_type(name, type_, version)
         self.change(status, "PUT", f"/settings/{name}/type", type=type_, version=spelled(version))
 
-    @rule(name=_NAMES, features=_SETS_OF_FEATURES, step=_STEPS)
-    def change_features(self, name: str, features: set[str], step: tuple[int, int]) -> None:
-        version = self.version(name, step)
+    @rule(name=_NAMES, features=st.none() | _SETS_OF_FEATURES, step=_STEPS, declares=st.booleans())
+    def change_features(
+        self, name: str, features: set[str] | None, step: tuple[int, int], declares: bool
+    ) -> None:
+        """The same for features."""
+        version, like = self.version(name, step), self.stored(name)
+        features = features or like.features
+        if declares:
+            self._declare(name, replace(like, features=features, version=version))
+            return
         status = self.model.change_features(name, features, version)
         path = f"/settings/{name}/configurable_features"
         wanted = {"configurable_features": sorted(features), "version": spelled(version)}
@@ -248,19 +281,34 @@ class ServiceMachine(RuleBasedStateMachine):
 
     # --- rules ---
 
-    @rule(new=st.builds(Rule, _NAMES, _CONDITIONS, _VALUES, _METADATA))
-    def add_rule(self, new: Rule) -> None:
-        self._add_rule(new)
-
-    @rule(name=_NAMES, conditions=_CONDITIONS, metadata=_METADATA)
-    def add_rule_that_fits(
-        self, name: str, conditions: dict[str, str], metadata: dict[str, int]
+    @rule(
+        name=_NAMES,
+        conditions=_CONDITIONS,
+        is_within=st.booleans(),
+        value=st.none() | _VALUES,
+        metadata=_METADATA,
+    )
+    def add_rule(
+        self,
+        name: str,
+        conditions: dict[str, str],
+        is_within: bool,
+        value: Any,
+        metadata: dict[str, int],
     ) -> None:
-        """Most rules at random are refused."""
-        setting = self.model.settings.get(self.model.canonical(name) or "")
-        if setting is not None:
-            met = {each: conditions.get(each, "v") for each in setting.features}
-            self._add_rule(Rule(name, met, setting.default, metadata))
+        """On features that the setting has, or on any; its default value fits."""
+        setting = self.stored(name)
+        if is_within:
+            within = {each: conditions.get(each, "v") for each in sorted(setting.features)}
+            conditions = {each: within[each] for each in within if each in conditions} or within
+        value = setting.default if value is None else value
+        self._add_rule(Rule(name, conditions, value, metadata))
+
+    @rule(place=_PLACES, name=_NAMES, left_out=st.none() | _FEATURES, added=st.none() | _FEATURES)
+    def add_rule_like(self, place: int, name: str, left_out: str | None, added: str | None) -> None:
+        """On the conditions of one that is there, or nearly."""
+        conditions = self.conditions_like(place, left_out, added)
+        self._add_rule(Rule(name, conditions, self.stored(name).default, {}))
 
     def _add_rule(self, new: Rule) -> None:
         status = self.model.may_add_rule(new)
@@ -279,6 +327,17 @@ class ServiceMachine(RuleBasedStateMachine):
             assert id_ == self._last_id + 1
             self._last_id = id_
             self.model.add_rule(id_, new)
+
+    def conditions_like(
+        self, place: int, left_out: str | None, added: str | None
+    ) -> Mapping[str, str]:
+        """The conditions of a rule, one of them left out and one added."""
+        like = self.model.rules.get(self.id_at(place))
+        conditions = dict(like.conditions) if like is not None else {}
+        conditions.pop(left_out or "", None)
+        if added is not None:
+            conditions.setdefault(added, "v")
+        return conditions or {"user": "v"}
 
     @rule(place=_PLACES, value=_VALUES, method=st.sampled_from(["PATCH", "PUT"]))
     def change_rule(self, place: int, value: Any, method: str) -> None:
@@ -304,47 +363,69 @@ class ServiceMachine(RuleBasedStateMachine):
         method, path, body, status = bad
         assert self.send(method, path, body).status == status
 
-    @rule(path=st.sampled_from(["/rules", "/settings/declare", "/context_features"]))
-    def send_what_is_no_json(self, path: str) -> None:
-        assert self.send("POST", path, None).status == 422
-
     # --- what is there ---
 
-    @rule(name=_NAMES, conditions=_CONDITIONS)
-    def search(self, name: str, conditions: dict[str, str]) -> None:
-        id_ = self.model.rule_on(name, conditions)
+    @rule(place=_PLACES, left_out=st.none() | _FEATURES, added=st.none() | _FEATURES)
+    def search(self, place: int, left_out: str | None, added: str | None) -> None:
+        """Under every name."""
+        conditions = self.conditions_like(place, left_out, added)
         pairs = ",".join(f"{feature}:{value}" for feature, value in conditions.items())
-        answer = self.send("GET", f"/rules/search?setting={name}&feature_values={pairs}")
-        assert answer.status == (404 if id_ is None else 200)
-        assert id_ is None or json.loads(answer.body) == {"rule_id": id_}
+        for name in "abcd":
+            id_ = self.model.rule_on(name, conditions)
+            path = f"/rules/search?setting={name}&feature_values={pairs}"
+            self.look(path, None if id_ is None else {"rule_id": id_})
 
-    @rule(names=st.none() | st.lists(_NAMES, max_size=3), listed=_FILTERS)
+    @rule(name=_NAMES, place=_PLACES, feature=_FEATURES)
+    def look_at_one_of_each(self, name: str, place: int, feature: str) -> None:
+        setting = self.model.one(name)
+        self.look(f"/settings/{name}", setting)
+        self.look(f"/settings/{name}/metadata", setting and {"metadata": setting["metadata"]})
+        found = self.model.rule(self.id_at(place))
+        self.look(f"/rules/{self.id_at(place)}", found)
+        self.look(f"/rules/{self.id_at(place)}/metadata", found and {"metadata": found["metadata"]})
+        order = self.model.features
+        index = {"index": order.index(feature)} if feature in order else None
+        self.look(f"/context_features/{feature}", index)
+
+    def look(self, path: str, expected: dict[str, Any] | None) -> None:
+        """Get what is there, or 404 for None."""
+        answer = self.send("GET", path)
+        assert answer.status == (404 if expected is None else 200)
+        assert expected is None or json.loads(answer.body) == expected
+
+    @rule(
+        names=st.none() | st.lists(_NAMES, max_size=3).map(tuple),
+        listed=_FILTERS,
+        with_metadata=st.booleans(),
+        place=st.integers(0, 7),
+    )
     def query(
-        self, names: Sequence[str] | None, listed: Mapping[str, Sequence[str] | None] | None
+        self,
+        names: tuple[str, ...] | None,
+        listed: _Listed | None,
+        with_metadata: bool,
+        place: int,
     ) -> None:
-        parameters = ["include_metadata=true"]
-        if names is not None:
-            parameters.append(f"settings={','.join(names)}")
-        if listed is not None:
-            items = (
-                f"{feature}:*" if values is None else f"{feature}:({','.join(values)})"
-                for feature, values in listed.items()
-            )
-            parameters.append(f"context_filters={','.join(items)}")
-        expected = self.model.queried(names, listed)
-        self._query(f"/query?{'&'.join(parameters)}", expected)
+        """Something, and once more what was asked before."""
+        if self._seen:
+            self.ask([*self._seen][place % len(self._seen)])
+        self.ask(_Question(names, None if listed is None else (*listed.items(),), with_metadata))
 
     @invariant()
     def all_is_as_in_the_model(self) -> None:
         assert self.get("/context_features") == {"context_features": self.model.features}
         listed = self.get("/settings?include_additional_data=true")["settings"]
         assert listed == self.model.listed()
-        self._query("/query?include_metadata=true", self.model.queried(None, None))
+        self.ask(_Question(None, None, True))
 
-    def _query(self, path: str, expected: dict[str, Any] | None) -> None:
-        """Ask with the last tag, if it was asked before."""
-        last = self._seen.get(path)
-        answer = self.send("GET", path, tag=None if last is None else last.headers["etag"])
+    def ask(self, question: _Question) -> None:
+        """Query, with the last tag if this was asked before."""
+        names, listed, with_metadata = question
+        expected = self.model.queried(
+            names, None if listed is None else dict(listed), with_metadata=with_metadata
+        )
+        last = self._seen.get(question)
+        answer = self.send("GET", question.path, tag=None if last is None else last.headers["etag"])
         if expected is None:
             assert answer.status == 404
             return
@@ -355,7 +436,7 @@ class ServiceMachine(RuleBasedStateMachine):
         else:
             assert answer.status == 200
             assert last is None or last.body != answer.body
-            self._seen[path] = answer
+            self._seen[question] = answer
         assert json.loads(answer.body)["settings"] == expected
 
 
