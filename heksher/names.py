@@ -5,11 +5,17 @@ Pure: text in, yes or no out. Whoever asks words the error.
 
 import re
 
+# Regular expressions for the whole of a text, in what JSON Schema and Python have in common.
+SETTING_NAME = "[a-zA-Z0-9_.]+"
+WORD = "[a-zA-Z0-9_]+"
+METADATA_KEY = "[a-zA-Z0-9_-]+"
+VERSION = "[0-9]+[.][0-9]+"
+
 # \Z and not $: "$" lets one line feed at the end pass.
-_SETTING_NAME = re.compile(r"[a-zA-Z0-9_.]+\Z", re.ASCII)
-_WORD = re.compile(r"[a-zA-Z0-9_]+\Z", re.ASCII)
-_METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]+\Z", re.ASCII)
-_VERSION = re.compile(r"[0-9]+\.[0-9]+\Z", re.ASCII)
+_SETTING_NAME = re.compile(rf"{SETTING_NAME}\Z", re.ASCII)
+_WORD = re.compile(rf"{WORD}\Z", re.ASCII)
+_METADATA_KEY = re.compile(rf"{METADATA_KEY}\Z", re.ASCII)
+_VERSION = re.compile(rf"{VERSION}\Z", re.ASCII)
 
 SETTING_NAME_RULE = "ASCII letters, digits, underscores and dots"
 WORD_RULE = "ASCII letters, digits and underscores"

@@ -12,20 +12,30 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from heksher.names import METADATA_KEY_RULE, SETTING_NAME_RULE, WORD_RULE
+from heksher.names import (
+    METADATA_KEY,
+    METADATA_KEY_RULE,
+    SETTING_NAME,
+    SETTING_NAME_RULE,
+    VERSION,
+    WORD,
+    WORD_RULE,
+)
+
+FIRST_VERSION = "1.0"
 
 SettingName: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[a-zA-Z0-9_.]+$", description=f"a setting's name: {SETTING_NAME_RULE}")
+    str, Meta(pattern=f"^{SETTING_NAME}$", description=f"a setting's name: {SETTING_NAME_RULE}")
 ]
 FeatureName: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[a-zA-Z0-9_]+$", description=f"a context feature: {WORD_RULE}")
+    str, Meta(pattern=f"^{WORD}$", description=f"a context feature: {WORD_RULE}")
 ]
 ConditionValue: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[a-zA-Z0-9_]+$", description=f"what the feature must be: {WORD_RULE}")
+    str, Meta(pattern=f"^{WORD}$", description=f"what the feature must be: {WORD_RULE}")
 ]
 MetadataKey: TypeAlias = Annotated[
     str,
-    Meta(pattern=r"^[a-zA-Z0-9_-]+$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
+    Meta(pattern=f"^{METADATA_KEY}$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
 ]
 # Of any length to Python, since not every tool reads what JSON Schema has for tuples.
 Condition: TypeAlias = Annotated[
@@ -34,7 +44,7 @@ Condition: TypeAlias = Annotated[
 ]
 Version: TypeAlias = Annotated[
     str,
-    Meta(pattern=r"^[0-9]+\.[0-9]+$", description="major and minor number, compared as numbers"),
+    Meta(pattern=f"^{VERSION}$", description="major and minor number, compared as numbers"),
 ]
 SettingType: TypeAlias = Annotated[
     str,
@@ -135,7 +145,7 @@ class Declaration(Struct, omit_defaults=True):
     default_value: Value
     metadata: NewMetadata = {}
     alias: SettingName | None = None
-    version: Version = "1.0"
+    version: Version = FIRST_VERSION
 
 
 # How much a difference changes.

@@ -19,8 +19,8 @@ from heksher.names import (
     is_version,
 )
 from heksher.service import wire_json, wire_types
-from heksher.service.api_types import Refused
-from heksher.service.declaration import FIRST_VERSION, Declaration
+from heksher.service.api_types import FIRST_VERSION, Refused
+from heksher.service.declaration import Declaration
 from heksher.service.errors import Refusal, malformed
 from heksher.service.wire_json import Json
 from heksher.service.wire_types import WireType

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from heksher.service import wire_json, wire_types
 from heksher.service.api_types import (
+    FIRST_VERSION,
     Compared,
     Difference,
     Level,
@@ -28,9 +29,6 @@ from heksher.service.wire_json import Json
 from heksher.service.wire_types import WireType
 
 Version: TypeAlias = tuple[int, int]
-
-FIRST_VERSION = "1.0"
-
 
 # The order in which differences are listed.
 _LEVELS: Sequence[Level] = ("minor", "major", "mismatch")

@@ -111,20 +111,7 @@ class Located(Generic[_Body_co]):
 
 
 class Tagged(Response, Generic[_Body_co]):
-    """200, with the bytes that the body was encoded to before, or 304; with an ETag."""
-
-    def __init__(self, encoded: bytes, tag: str, *, is_known: bool) -> None:
-        """
-        Args:
-            encoded: the body.
-            tag: its ETag.
-            is_known: whether the client has it.
-        """
-        headers = {"ETag": tag}
-        if is_known:
-            super().__init__(status_code=304, headers=headers)
-        else:
-            super().__init__(encoded, headers=headers, media_type="application/json")
+    """200, with a body that was encoded before, or 304, which has none; with an ETag."""
 
 
 # What a handler returns; None: there is nothing to say, 204.

@@ -9,17 +9,18 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from msgspec import structs
 from service_process import DEADLINE, ServiceProcess
 from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 
-from heksher.service import create_app
+from heksher.service import bodies, create_app
 from heksher.service.http import answers
 from heksher.service.openapi import OPERATIONS, document
 
@@ -149,6 +150,87 @@ def test_it_tells_all_recorded_answers_and_tells_of_no_others() -> None:
         if status != 500  # a database that is away was recorded nowhere
     }
     assert own <= seen.keys()
+
+
+# What the fields of bodies may hold once there are a setting "a" and a rule.
+_SAMPLES: dict[str, Any] = {
+    "alias": "b",
+    "configurable_features": ["user"],
+    "context_feature": "new",
+    "default_value": 1,
+    "feature_values": {"user": "x"},
+    "metadata": {"k": 1},
+    "name": "a",
+    "setting": "a",
+    "to_after": "user",
+    "to_before": "user",
+    "type": "int",
+    "value": 2,
+    "version": "1.0",
+}
+
+
+class _Watched(dict[str, Any]):
+    """The fields of a body; *asked* gets the names of those that are asked for."""
+
+    def __init__(self, fields: dict[str, Any], asked: set[str]) -> None:
+        super().__init__(fields)
+        self._asked = asked
+
+    def __contains__(self, name: object) -> bool:
+        self._asked.add(str(name))
+        return super().__contains__(name)
+
+    def __getitem__(self, name: str) -> Any:
+        self._asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._asked.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_bodies_are_read_as_they_are_described(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All fields are asked for, and no others; without those that are required nothing is done."""
+    read_object = bodies.read_object
+    asked = set[str]()
+
+    def watched(*args: Any, **options: Any) -> dict[str, Any]:
+        return _Watched(read_object(*args, **options), asked)
+
+    monkeypatch.setattr(bodies, "read_object", watched)
+    described = [structs.fields(kind) for kind in OPERATIONS[operation].body]
+    app = create_app(features=["user", "theme"])
+
+    async def send(operation: str, names: Iterable[str]) -> Answer:
+        method, _, path = operation.partition(" ")
+        path = path.format(name="a" if "settings" in path else "theme", id=1, key="k")
+        query = "setting=a&feature_values=user:x" if path.endswith("search") else None
+        content = json.dumps({name: _SAMPLES[name] for name in names}).encode()
+        return await call(app, Request(method, path, query, [], content))
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            await send("POST /api/v1/settings/declare", _SAMPLES.keys() - {"alias"})
+            await send("POST /api/v1/rules", _SAMPLES)
+            asked.clear()
+            for fields in described:
+                names = {field.encode_name for field in fields}
+                required = {field.encode_name for field in fields if field.required}
+                for sent in (names, required):
+                    assert (await send(operation, sent)).status != 422
+                for missing in required:
+                    answer = await send(operation, names - {missing})
+                    assert answer.status == 422
+                    assert missing in answer.body.decode()
+            if not described:
+                assert (await send(operation, [])).status < 300
+
+    asyncio.run(main())
+    assert asked == {field.encode_name for fields in described for field in fields}
 
 
 @pytest.fixture

@@ -103,7 +103,10 @@ def _known_question(query_string: bytes) -> Question:
 
 
 def _response(answer: Answer, if_none_match: Sequence[str]) -> Tagged[types.QueryAnswer]:
-    return Tagged(answer.body, answer.tag, is_known=_names_tag(if_none_match, answer.tag))
+    headers = {"ETag": answer.tag}
+    if _names_tag(if_none_match, answer.tag):
+        return Tagged(status_code=304, headers=headers)
+    return Tagged(answer.body, headers=headers, media_type="application/json")
 
 
 def _canonical(reader: Reader, names: Sequence[str]) -> list[str]:
