@@ -67,10 +67,15 @@ def connect(proxy: FaultProxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", int(proxy.url.rpartition(":")[2])), DEADLINE)
 
 
+def threads() -> set[threading.Thread]:
+    """The proxies' own; the service that runs in this process has some, too."""
+    return {each for each in threading.enumerate() if each.name.startswith("fault proxy")}
+
+
 def census() -> Counter[str]:
     """The threads and the sockets that there are."""
     census: Counter[str] = Counter()
-    census["threads"] = threading.active_count()
+    census["threads"] = len(threads())
     for number in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the one that lists them
             census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
@@ -534,7 +539,7 @@ def test_it_ends_whatever_goes_on(upstream: LiveService, kind: Callable[[], f.Fa
 
 
 def test_it_ends_while_the_service_says_nothing() -> None:
-    before = set(threading.enumerate())
+    before = threads()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with FaultProxy(f"http://127.0.0.1:{silent.getsockname()[1]}") as proxy:
             busy = connect(proxy)
@@ -543,18 +548,18 @@ def test_it_ends_while_the_service_says_nothing() -> None:
             assert asked.recv(4) == b"GET "
         with busy, asked:
             assert busy.recv(1) == b""
-    assert set(threading.enumerate()) - before == set()
+    assert threads() - before == set()
 
 
 def test_it_ends_while_nobody_shakes_hands(upstream: LiveService) -> None:
-    before = set(threading.enumerate())
+    before = threads()
     with FaultProxy(upstream.url, tls=True) as proxy, connect(proxy) as silent:
         proxy.faults.add(f.Certificate("host"), nth=2)  # once it is there
         with connect(proxy) as another:
             proxy.close()
             assert another.recv(1) == b""
         assert silent.recv(1) == b""
-    assert set(threading.enumerate()) - before == set()
+    assert threads() - before == set()
 
 
 def leave(connection: socket.socket) -> None:
@@ -597,13 +602,13 @@ def test_nobody_waits_for_a_client_that_left(
     upstream: LiveService, behave: Callable[[socket.socket], None]
 ) -> None:
     with FaultProxy(upstream.url) as proxy:
-        before = set(threading.enumerate())
+        before = threads()
         rule = proxy.faults.add(f.Delay())
         connection = connect(proxy)
         connection.sendall(REQUEST)
         while not rule.hits:
             pass
-        (waiting,) = set(threading.enumerate()) - before
+        (waiting,) = threads() - before
         behave(connection)
         waiting.join(DEADLINE)
         assert not waiting.is_alive()
@@ -636,8 +641,8 @@ def test_files_of_any_number(upstream: LiveService) -> None:
 
 
 def test_closing_leaves_no_thread(upstream: LiveService) -> None:
-    before = set(threading.enumerate())
+    before = threads()
     with FaultProxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
         assert client.get(f"{proxy.url}{QUERY}").status_code == 200
-        assert set(threading.enumerate()) - before
-    assert set(threading.enumerate()) - before == set()
+        assert threads() - before
+    assert threads() - before == set()

@@ -241,7 +241,9 @@ class FaultProxy:
         except OSError:
             return  # it was gone again
         connection = _Connection(self, accepted)
-        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+        thread = threading.Thread(
+            target=self._serve, args=(connection,), name="fault proxy connection", daemon=True
+        )
         with self._lock:
             self._connections.add(connection)
         thread.start()
