@@ -72,6 +72,13 @@ class Health(Answer):
     """The version of the service."""
 
     version: str
+    last_write: (
+        Annotated[
+            Literal["failed"],
+            Meta(description="there while the database took no write when it was last given one"),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Unhealthy(Answer):

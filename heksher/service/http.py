@@ -128,13 +128,18 @@ class Resource:
     Args:
         handlers: by method.
         at_once: what is asked before the handler of a method, if there is something.
+        too_late: what answers when a handler takes longer than anybody waits; else that is 503.
     """
 
     def __init__(
-        self, handlers: Mapping[str, Handler], at_once: Mapping[str, AtOnce] | None = None
+        self,
+        handlers: Mapping[str, Handler],
+        at_once: Mapping[str, AtOnce] | None = None,
+        too_late: Handler | None = None,
     ) -> None:
         self.handlers = dict(handlers)
         self._at_once = dict(at_once or {})
+        self._too_late = too_late
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -158,7 +163,7 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        response = await _answer_in_thread(handler, call)
+        response = await _answer_in_thread(handler, call, self._too_late)
         if "location" in response.headers:  # of what this application has, below its own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
@@ -196,14 +201,14 @@ def _by_status(kind: Any) -> dict[int, type[Answer] | None]:
     return {kind.status: kind}
 
 
-async def _answer_in_thread(handler: Handler, call: Call) -> Response:
+async def _answer_in_thread(handler: Handler, call: Call, too_late: Handler | None) -> Response:
     def answer(call: Call) -> Response:
         return _response(handler(call))
 
     with anyio.move_on_after(_PATIENCE):
         # Who is left in the thread goes on alone, and nobody learns what came of it.
         return await anyio.to_thread.run_sync(_response_of, answer, call, abandon_on_cancel=True)
-    return _unavailable()
+    return _unavailable() if too_late is None else _response(too_late(call))
 
 
 def _response_of(

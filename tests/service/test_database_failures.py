@@ -21,6 +21,7 @@ from databases import KeptDatabase, kept_on_postgresql
 from service_process import DEADLINE, ServiceProcess
 from starlette.testclient import TestClient
 
+from heksher import __version__
 from heksher.service import create_app, http
 from heksher.service.errors import CannotStartError, DatabaseUnavailable
 from heksher.service.storage import Storage, engines, open_storage
@@ -56,6 +57,11 @@ def _declare(client: TestClient, name: str, **more: Any) -> Any:
     return answer.json()["outcome"]
 
 
+def _health(client: TestClient) -> tuple[int, Any]:
+    answer = client.get("/api/health")
+    return answer.status_code, answer.json()
+
+
 def _database_name(database: KeptDatabase) -> str:
     return str(database.rows("SELECT current_database()")[0][0])
 
@@ -79,9 +85,10 @@ def test_another_writer_that_does_not_end(
             sent = [pool.submit(_declare, client, "a") for _ in range(5)]
             assert [outcome.result(DEADLINE) for outcome in sent] == [2] * 5
         assert client.get("/api/v1/settings").json() == {"settings": []}
-        assert client.get("/api/health").status_code == 200
+        assert _health(client) == (200, {"version": __version__, "last_write": "failed"})
         connection.execute("COMMIT")
         assert _declare(client, "a") == "created"
+        assert _health(client) == (200, {"version": __version__})
     messages = [record.message for record in caplog.records if record.name == "heksher.service"]
     assert "the database takes no writes: " in messages[0]
     assert messages[1:] == ["the database takes writes again"]
@@ -109,7 +116,7 @@ def test_a_database_that_stands_still(
 ) -> None:
     """It keeps its connections, and says nothing."""
     begun, ended = list[Any](), list[Any]()
-    answer = getattr(http, "_answer")  # noqa: B009
+    answer = getattr(http, "_response_of")  # noqa: B009
 
     def counted(*arguments: Any) -> Any:
         begun.append(arguments)
@@ -118,14 +125,14 @@ def test_a_database_that_stands_still(
         finally:
             ended.append(arguments)
 
-    monkeypatch.setattr(http, "_answer", counted)
+    monkeypatch.setattr(http, "_response_of", counted)
     with _served(on_postgresql) as client:
         _declare(client, "a")
         with monkeypatch.context() as impatient, postgres_server.standing_still():
             impatient.setattr(http, "_PATIENCE", 0.3)
             assert _declare(client, "b") == 2
             assert client.get("/api/v1/query").status_code == 503
-            assert client.get("/api/health").status_code in (500, 503)
+            assert client.get("/api/health").status_code == 500
         _wait_until(lambda: len(ended) == len(begun) > 3)  # those in threads that nobody waits for
         assert _declare(client, "c") == "created"
         assert client.get("/api/health").status_code == 200
@@ -196,7 +203,10 @@ def test_a_database_that_can_only_be_read(
             )
             assert _declare(client, "a") == outcome
             assert client.get("/api/v1/query").status_code == 200
-            assert client.get("/api/health").status_code == 200
+            assert _health(client) == (
+                200,
+                {"version": __version__} | ({"last_write": "failed"} if outcome == 2 else {}),
+            )
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

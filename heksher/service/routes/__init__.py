@@ -84,6 +84,6 @@ def routes(storage: Storage, version: str) -> list[Route]:
     return [
         # The first one that fits is taken, and this one is asked for most.
         Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_at_once})),
-        Route(HEALTH_PATH, Resource({"GET": health.get})),
+        Route(HEALTH_PATH, Resource({"GET": health.get}, too_late=health.unhealthy)),
         *(Route(BASE + path, Resource(handlers)) for path, handlers in table.items()),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from heksher.service import api_types as types
 from heksher.service.http import Call
 from heksher.service.storage import Storage
@@ -15,6 +17,16 @@ class Health:
         self._version = version
 
     def get(self, _call: Call) -> types.Health | types.Unhealthy:
-        """The version, with 500 when the database does not answer."""
-        answer = types.Health if self._storage.answers() else types.Unhealthy
-        return answer(self._version)
+        """The version, with 500 when the database does not answer.
+
+        A database that takes no writes is no reason to send queries elsewhere.
+        """
+        if not self._storage.answers():
+            return types.Unhealthy(self._version)
+        return types.Health(
+            self._version, last_write="failed" if self._storage.last_write_failed() else UNSET
+        )
+
+    def unhealthy(self, _call: Call) -> types.Unhealthy:
+        """The version, with 500: the database says nothing at all."""
+        return types.Unhealthy(self._version)
