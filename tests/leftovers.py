@@ -35,14 +35,8 @@ def _census() -> Counter[str]:
     census: Counter[str] = Counter()
     # The threads of the tests' own are not the client's.
     census["threads"] = sum(t.name.startswith("heksher") for t in threading.enumerate())
-    gevent: Any = sys.modules.get("gevent")
-    if gevent is not None:
-        census["greenlets"] = sum(
-            each.name.startswith("heksher") and not each.dead
-            for each in gc.get_objects()
-            if isinstance(each, gevent.Greenlet)
-        )
     library = running_library()
+    gevent: Any = sys.modules.get("gevent")
     if library == "asyncio":
         census["tasks"] = sum("heksher" in task.get_name() for task in asyncio.all_tasks())
     elif library == "trio":
@@ -50,6 +44,13 @@ def _census() -> Counter[str]:
         assert root is not None
         system = [task for nursery in root.child_nurseries for task in nursery.child_tasks]
         census["tasks"] = sum("heksher" in task.name for task in system)
+    elif gevent is not None:
+        # Not where an event loop runs: to look at all objects takes its time.
+        census["greenlets"] = sum(
+            each.name.startswith("heksher") and not each.dead
+            for each in gc.get_objects()
+            if type(each) is gevent.Greenlet
+        )
     for number in os.listdir("/proc/self/fd"):
         try:
             census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
