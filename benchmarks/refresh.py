@@ -24,15 +24,17 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import trio
 from answers import CONFIGURABLE, FEATURES, Answers, rule
 from ratio_table import Ratios, Row
 
-from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
 
 #: Seconds for which the heartbeat is watched beside a busy thread.
 WATCHED = 0.3
@@ -102,6 +104,36 @@ def measure_an_update_of_one_setting(ratios: Ratios) -> None:
             one.append(milliseconds(client.reload))
     title = f"update, 1 of {settings:,} settings changed (floor: all changed)"
     ratios.add(title, one, everything, unit="ms", at_most=None if ratios.quick else 0.1)
+
+
+def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:
+    rules = 1_000 if ratios.quick else 100_000
+    answers = Answers(1, rules)
+
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody there", request=request)
+
+    def start(**options: Any) -> float:
+        testing.reset()  # so that the client serves no other settings
+        gc.collect()
+        settings = declared(answers)
+        options = {**answers.options, "snapshot": tmp_path / "rules", **options}
+        client = ThreadHeksherClient("http://memory", 1e6, FEATURES, **options)
+        client.set_defaults(environment="dev")
+        took = milliseconds(client.set_as_main)
+        assert settings[0].get(user="user1") == 1
+        client.close()
+        return took
+
+    without = {"http_client_args": {"transport": httpx.MockTransport(away)}}
+    start()
+    ours: list[float] = []
+    floor: list[float] = []
+    for _ in range(2 if ratios.quick else 9):
+        floor.append(start(snapshot=None))
+        ours.append(start(**without))
+    title = f"start from a snapshot of {rules:,} rules (floor: from a service in memory)"
+    ratios.add(title, ours, floor, unit="ms", at_most=None if ratios.quick else 1.3)
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class SnapshotStatus:
 
     Attributes:
         path: the file.
-        is_loaded: whether this client has taken rules from it.
+        is_loaded: whether this client has read it at its start.
         written: when what stands there was written, by whichever process, in seconds since the epoch
             as `time.time` has them; None if that is not known.
         refused: why it was not used at the start, or None. A file that is not there is not refused.
@@ -258,10 +258,11 @@ class ClientStatus:
             parts.append(f"deleted on the service: {', '.join(deleted)}")
         if count := len(self.rejected_rules):
             parts.append(f"{count} rule{'s' if count > 1 else ''} not used")
-        if self.snapshot is not None and self.snapshot.refused is not None:
-            parts.append(f"snapshot not used: {self.snapshot.refused}")
-        if self.snapshot is not None and self.snapshot.error is not None:
-            parts.append(f"snapshot not written: {self.snapshot.error}")
+        if (snapshot := self.snapshot) is not None:
+            if snapshot.refused is not None and self.source is not DataSource.SERVICE:
+                parts.append(f"snapshot not used: {snapshot.refused}")
+            if snapshot.error is not None:
+                parts.append(f"snapshot not written: {snapshot.error}")
         return ", ".join(parts)
 
 

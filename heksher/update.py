@@ -311,12 +311,13 @@ class Updater:
             HeksherError: the client was closed.
         """
         snapshot = self._snapshot
-        tracking, added = self._served.reading()
-        if snapshot is None or added == self._loaded_for:
+        reading = self._served.reading()
+        if snapshot is None or reading == self._loaded_for:
             return
         if self._served.source is DataSource.SERVICE:
             return
-        self._loaded_for = added  # what is defined later is looked for, too
+        self._loaded_for = reading  # what is defined or tracked later is looked for, too
+        tracking, _ = reading
         told = await self._backend.in_thread(lambda: snapshot.load(tracking))
         sections = {} if told is None else self._served.saved(told.sections)
         if told is not None and sections:
