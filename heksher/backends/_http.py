@@ -736,10 +736,13 @@ class _Sockets:
 
 
 def _said(error: BaseException) -> str:
-    """Return the text of *error*. Under trio it may be empty, and one that led to it says what is."""
+    """Return the text of *error*. Under trio it may be empty, and one that led to it says what is.
+
+    But for a cancellation, which speaks of scopes and not of what took too long.
+    """
     each: BaseException | None = error
     while each is not None:
-        if said := str(each):
+        if isinstance(each, Exception) and (said := str(each)):
             return said
         each = each.__cause__ or each.__context__
     return type(error).__name__
