@@ -14,9 +14,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from harness import PATIENCE, AnyClient, Background, Harness
@@ -30,8 +32,8 @@ INTERVAL = 0.05
 FEATURES = ["environment", "user"]
 #: The name of the service's machine, where a case is about names.
 HOST = "settings.test"
-#: Where a machine is that takes no packet, and where the service moves to.
-SILENT, ELSEWHERE = "127.0.0.3", "127.0.0.2"
+#: Where the service is, where it moves to, and where a machine is that takes no packet.
+HERE, ELSEWHERE, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Reader:
 
     Attributes:
         written: the newest state that is being written; nothing newer can be right.
-        may: by the place of a read, the rules that may answer.
+        answers: by the place of a read, the rule that answers once all is settled; None: whichever.
+        may: by the place of a read, the rules that may answer meanwhile.
         free: the places of reads whose values may go back, to an older state or to none.
         calls: how many were made.
         wrong: what was not right, or was raised.
@@ -62,6 +65,7 @@ class Reader:
 
     reads: Sequence[Read]
     written: int = 0
+    answers: dict[int, int | None] = field(default_factory=dict[int, int | None])
     may: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
     free: set[int] = field(default_factory=set[int])
     calls: int = 0
@@ -72,6 +76,7 @@ class Reader:
     _floors: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
+        self.answers = {place: read.rule or None for place, read in enumerate(self.reads)}
         self.may = {place: {read.rule} for place, read in enumerate(self.reads)}
 
     def end(self) -> None:
@@ -109,11 +114,10 @@ class Reader:
             self.wrong.append(what)
 
     def has_all(self, state: int) -> bool:
-        """Whether *state* is in force, everywhere where the service has a rule for it."""
+        """Whether *state* is in force."""
         return all(
-            told_by(read.call()) == (state, max(self.may[place]))
-            for place, read in enumerate(self.reads)
-            if read.rule
+            rule is None or told_by(self.reads[place].call()) == (state, rule)
+            for place, rule in self.answers.items()
         )
 
 
@@ -150,13 +154,15 @@ class Names:
     Attributes:
         address: the address; None: there is no such name.
         asked: how often it was looked up.
+        waiting: how many look-ups had to wait.
         hangs: whether look-ups wait.
         over: lets those go on that wait.
     """
 
     def __init__(self) -> None:
-        self.address: str | None = "127.0.0.1"
+        self.address: str | None = HERE
         self.asked = 0
+        self.waiting = 0
         self.hangs = False
         self.over = threading.Event()
         self._look_up = socket.getaddrinfo
@@ -165,8 +171,12 @@ class Names:
         """In the place of the function of that name in `socket`."""
         if (host.decode() if isinstance(host, bytes) else host) != HOST:
             return self._look_up(host, *args, **options)
+        flags = options.get("flags", args[4] if len(args) > 4 else 0)
+        if flags & socket.AI_NUMERICHOST:  # trio asks this before, and nobody is asked elsewhere
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         self.asked += 1
         if self.hangs:
+            self.waiting += 1
             self.over.wait(PATIENCE)
         if self.address is None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -185,7 +195,13 @@ class Scene:
         ended: the updates that ended.
         client: the newest client.
         names: what look-ups of `HOST` find.
-        rules: the rules of the service by number.
+        features: the context features that clients list.
+        rules: the rules of the service that change with each state, by number.
+        let_go: a rule that does so no more.
+        has_newer_default: whether another application declares newer default values.
+        folder: for files.
+        stack: what ends with the cell.
+        meanwhile: what ends with the fault.
     """
 
     def __init__(
@@ -194,6 +210,8 @@ class Scene:
         service: LiveService,
         proxy: FaultProxy,
         options: dict[str, Any],
+        folder: Path,
+        stack: ExitStack,
     ) -> None:
         self.backend = backend
         self.service = service
@@ -201,6 +219,12 @@ class Scene:
         self.url = proxy.url
         self.options = options
         self.names = Names()
+        self.folder = folder
+        self.stack = stack
+        self.meanwhile = stack.enter_context(ExitStack())
+        self.features = [*FEATURES]
+        self.has_newer_default = False
+        self.let_go = 0
         self.ended: list[Ended] = []
         self.clients: list[AnyClient] = []
         self.starts = 0
@@ -229,6 +253,16 @@ class Scene:
         """The port that clients find it at."""
         return int(self.url.rpartition(":")[2])
 
+    def by_name(self) -> None:
+        """Have clients look for the service by the name of its machine."""
+        self.url = f"http://{HOST}:{self.port}"
+        self.stack.enter_context(mock.patch("socket.getaddrinfo", self.names.getaddrinfo))
+
+    def drop_connections(self) -> None:
+        """End all connections of clients; others are taken at once."""
+        self.proxy.pause()
+        self.proxy.resume()
+
     def create_rules(self) -> None:
         """Give a service its settings and rules, in the next state."""
         self.reader.written += 1
@@ -246,6 +280,8 @@ class Scene:
         self.reader.written += 1
         for rule, number in self.rules.items():
             self.service.change_rule(number, self.value(rule))
+        if self.has_newer_default:
+            self.service.set_value("touched", self.value(6))
 
     def value(self, rule: int) -> Any:
         """The value of a rule in the newest state."""
@@ -268,11 +304,14 @@ class Scene:
 
     @property
     def client(self) -> AnyClient:
+        """The newest."""
         return self.clients[-1]
 
     def add_client(self, **options: Any) -> AnyClient:
         """Make a client; from now on it is the newest."""
-        client = self.backend.client(self.url, INTERVAL, FEATURES, **{**self.options, **options})
+        client = self.backend.client(
+            self.url, INTERVAL, self.features, **{**self.options, **options}
+        )
         client.set_defaults(environment="dev")
         self.clients.append(client)
 
@@ -366,8 +405,17 @@ class ClientLeftovers(Leftovers):
                     census["sockets"] += not self._is_theirs(*_ports(number))
             except OSError:
                 continue  # it was closed meanwhile, as is the one that lists them
-            census["files"] += target.startswith("/") and not target.startswith(("/dev/", "/proc/"))
+            census["files"] += _is_file(target)
         return census
+
+
+def _is_file(target: str) -> bool:
+    """Whether it is a file, other than the database of a service in this process."""
+    return (
+        target.startswith("/")
+        and not target.startswith(("/dev/", "/proc/"))
+        and ".sqlite" not in target
+    )
 
 
 def _ports(number: int) -> tuple[int, int]:
