@@ -382,6 +382,19 @@ def test_an_encoding_that_lacks_characters(postgres_server: PostgresServer, enco
     postgres_server.drop_database(name)
 
 
+def test_a_host_that_goes_away_is_noticed_unless_the_url_says_otherwise(
+    on_postgresql: KeptDatabase,
+) -> None:
+    """Also when nothing is left to be sent to it, so that only its answer is missing."""
+    for more, idle in (("", "10"), ("&keepalives_idle=77", "77")):
+        engine = engines.database_of(on_postgresql.url + more).engine
+        with closing(engine.raw_connection()) as connection:
+            known: Any = connection.driver_connection
+            found = known.info.get_parameters()
+        engine.dispose()
+        assert (found["keepalives_idle"], found["keepalives_interval"]) == (idle, "10")
+
+
 def test_a_driver_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(CannotStartError, match=r"pip install 'heksher\[postgres\]'"):

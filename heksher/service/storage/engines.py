@@ -133,6 +133,9 @@ def _postgresql(url: sa.URL) -> Database:
         "application_name": "heksher",
         "connect_timeout": max(round(PATIENCE), 2),  # of a host; less is taken for 2
         "tcp_user_timeout": _milliseconds(PATIENCE),
+        # A host that went away owing an answer: else the system waits for hours.
+        "keepalives_idle": max(round(PATIENCE), 1),
+        "keepalives_interval": max(round(PATIENCE), 1),
         "autocommit": True,
     }
     try:
