@@ -497,8 +497,12 @@ class Core:
         """Held while the process forks, so that a child finds them free, and what they guard whole."""
         return self._lock, self._served.lock, self.publishing.guard
 
-    def revive(self) -> None:
-        """In a forked child: go on with a loop and connections of its own; the parent keeps its own."""
+    def revive(self, is_stale: bool = False) -> None:
+        """In a forked child: go on with a loop and connections of its own; the parent keeps its own.
+
+        Args:
+            is_stale: whether the parent rested, so that the first update is due at once.
+        """
         self._served.catch_up()
         run, backend = self._run, self._backend
         if backend is None:
@@ -525,7 +529,8 @@ class Core:
         self._run = self._create_run(backend)
         self._run.is_ready = True
         # Not at once: a server forks all its workers at one moment, and some forks end in an exec.
-        self._due = self._clock.now() + schedule.first_delay(self._options.interval, self._chance())
+        delay = schedule.first_delay(self._options.interval, self._chance())
+        self._due = self._clock.now() + (0.0 if is_stale else delay)
         try:
             run_blocking(self._run.task.start())
         except BaseException:
@@ -735,8 +740,8 @@ class Core:
 
     async def _wait_for_work(self, run: _Run, clock: Clock) -> None:
         while not run.stopping and not run.urgent:
-            left = self._due - clock.now()
-            if left <= 0:
+            left = None if forking.is_mould() else self._due - clock.now()
+            if left is not None and left <= 0:
                 return
             await clock.wait(run.wake, left)
             run.wake.clear()

@@ -31,8 +31,12 @@ class Forkable(Protocol):
         """The client's locks, in the order in which they are taken everywhere."""
         ...
 
-    def revive(self) -> None:
-        """In the child, which holds them: go on with a loop and connections of its own."""
+    def revive(self, is_stale: bool) -> None:
+        """In the child, which holds them: go on with a loop and connections of its own.
+
+        Args:
+            is_stale: whether the parent rested, so that the first update is due at once.
+        """
 
 
 #: Held around what must be done as a whole before a process forks: the locks that other libraries
@@ -76,16 +80,32 @@ def _in_parent() -> None:
         lock.release()
 
 
-def _in_child() -> None:
+def _in_child(is_stale: bool = False) -> None:
     global _process
     _process = os.getpid()
     for client in _held:
         try:
-            client.revive()
+            client.revive(is_stale)
         except Exception:
             # An error would reach nobody, and keep the other clients from living on.
             _logger.exception("a client could not be started again after the fork")
     _in_parent()
+
+
+# --- uWSGI, which forks in C ----------------------------------------------------------------------
+
+
+def is_mould() -> bool:
+    """Whether workers are cast from this process past Python's hooks, and it does nothing else.
+
+    That is uWSGI's master. A thread that has the interpreter's lock while uWSGI forks has it in the
+    worker as well, where it does not exist: then the worker hangs. So clients rest here.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI
+    if uwsgi is None or uwsgi.masterpid() != os.getpid():
+        return False
+    # With this option uWSGI asks for the lock before it forks, and calls Python's hooks.
+    return not {"py-call-uwsgi-fork-hooks", b"py-call-uwsgi-fork-hooks"} & set(uwsgi.opt)
 
 
 def _in_child_of_c() -> None:
@@ -96,7 +116,7 @@ def _in_child_of_c() -> None:
     for lock in locks:
         lock._at_fork_reinit()  # its holder may not be here; the standard library does it to its own
     _before()
-    _in_child()
+    _in_child(is_stale=True)
 
 
 class _UwsgiHook:
@@ -113,7 +133,7 @@ class _UwsgiHook:
 
 def _hook_into_uwsgi() -> None:
     """See that uWSGI tells of the workers that it forks; elsewhere, do nothing."""
-    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI
+    uwsgi: Any = sys.modules.get("uwsgi")
     former = getattr(uwsgi, "post_fork_hook", None)
     # Looked at for each client: whoever imports uwsgidecorators replaces what was there.
     if uwsgi is not None and not isinstance(former, _UwsgiHook):

@@ -1,7 +1,7 @@
 """A program that is forked as uWSGI forks: in C, so that Python's hooks are not called, only uWSGI's own.
 
 ``python forking_in_c_program.py URL`` says what it sees, a line for each thing. Who runs it changes
-the rule to 2 when the child is there.
+the rule to 2 when it has started, and writes a line to its input then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from forking_program import DEADLINE, FEATURES, say, ttl, wait_for
 from heksher import ThreadHeksherClient, registry
 
 uwsgi: Any = ModuleType("uwsgi")
+uwsgi.masterpid = os.getpid
+uwsgi.opt = {"master": True}
 
 
 def hold_locks(client: Any, held: threading.Event, done: threading.Event) -> None:
@@ -35,9 +37,9 @@ def hold_locks(client: Any, held: threading.Event, done: threading.Event) -> Non
 
 def child(client: ThreadHeksherClient) -> None:
     """Use, in a child, the client that the parent started."""
+    uwsgi.masterpid = os.getppid
     uwsgi.post_fork_hook()
-    say(f"child: get answers {ttl.get(user='jim')}")
-    wait_for(2)
+    wait_for(2)  # at once: the parent's rules may be old
     say("child: new rule arrived")
     client.reload()
     client.close()
@@ -49,8 +51,10 @@ def main(url: str) -> None:
     signal.alarm(3 * DEADLINE)
     sys.modules["uwsgi"] = uwsgi
     uwsgi.post_fork_hook = lambda: say("the application's own hook")
-    client = ThreadHeksherClient(url, 0.1, FEATURES, startup="raise")
+    client = ThreadHeksherClient(url, 1000, FEATURES, startup="raise")
     client.set_as_main()
+    say(f"parent: get answers {ttl.get(user='jim')}")
+    sys.stdin.readline()
     held, done = threading.Event(), threading.Event()
     thread = threading.Thread(target=hold_locks, args=[client, held, done])
     thread.start()
@@ -70,8 +74,6 @@ def main(url: str) -> None:
     thread.join()
     _, status = os.waitpid(pid, 0)
     say(f"child ended with {os.waitstatus_to_exitcode(status)}")
-    uwsgi.post_fork_hook()  # as uWSGI calls it in the first worker, if there is no master
-    wait_for(2)
     client.close()
     say("parent: closed")
 

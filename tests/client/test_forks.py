@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from harness import PATIENCE
 from misbehaving import MisbehavingServer, http, silence
+from scripted import ManualClock
 
 from heksher import ThreadHeksherClient
+from heksher.backends import Event
 from heksher.testing.service import LiveService
 
 pytestmark = [
@@ -60,24 +64,47 @@ def test_a_child_that_uwsgi_forks_in_c_inherits_no_lock_locked() -> None:
         with subprocess.Popen(
             [sys.executable, "-W", "error", str(program), service.url],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line.rstrip())
-                if line.startswith("child: get answers"):
-                    service.change_rule(rule, 2)
+            assert process.stdin is not None and process.stdout is not None
+            lines.append(process.stdout.readline())
+            service.change_rule(rule, 2)
+            lines += process.communicate("go on\n")[0].splitlines(keepends=True)
     assert lines == [
-        "the application's own hook",
-        "child: get answers 1",
-        "child: new rule arrived",
-        "child: closed",
-        "child ended with 0",
-        "the application's own hook",
-        "parent: closed",
+        "parent: get answers 1\n",
+        "the application's own hook\n",
+        "child: new rule arrived\n",
+        "child: closed\n",
+        "child ended with 0\n",
+        "parent: closed\n",
     ]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "rests"),
+    [({"master": True}, True), ({b"py-call-uwsgi-fork-hooks": True}, False)],
+    ids=["past Python's hooks", "with Python's hooks"],
+)
+def test_a_client_rests_where_uwsgi_forks_past_pythons_hooks(
+    options: dict[str | bytes, bool], rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uwsgi: Any = SimpleNamespace(masterpid=os.getpid, opt=options)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    asked: queue.Queue[float | None] = queue.Queue()
+
+    class WatchedClock(ManualClock):
+        async def wait(self, event: Event, timeout: float | None) -> None:
+            if threading.current_thread().name == "heksher-client":
+                asked.put(timeout)
+            await super().wait(event, timeout)
+
+    with MisbehavingServer(http(b'{"context_features":[],"settings":[]}')) as server:
+        client = ThreadHeksherClient(server.url, 60, [], clock=WatchedClock(), random=lambda: 0.5)
+        with client:
+            assert asked.get(timeout=PATIENCE) == (None if rests else 30)
 
 
 class SlowHeaders(dict[str, str]):

@@ -24,6 +24,16 @@ APPS = Path(__file__).parent / "apps"
 _AT_ONCE = 4
 
 
+def environment(url: str) -> dict[str, str]:
+    """Return the environment of a program that finds its modules, and the service at *url*.
+
+    Coverage is not measured there: its own lock, if a thread holds it, is held for ever in a child.
+    """
+    ours = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE_")}
+    path = os.pathsep.join([str(APPS), *sys.path])
+    return {**ours, "HEKSHER_URL": url, "PYTHONPATH": path}
+
+
 class Served:
     """A server's process and its workers; as a context manager all of them end with the block.
 
@@ -42,12 +52,7 @@ class Served:
                 [sys.executable, *(part.format(fd=fd) for part in command)],
                 cwd=folder,
                 # Of warnings in other people's programs only those about us are ours.
-                env={
-                    **os.environ,
-                    "HEKSHER_URL": url,
-                    "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]),
-                    "PYTHONWARNINGS": "default",
-                },
+                env={**environment(url), "PYTHONWARNINGS": "default"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from misbehaving import MisbehavingServer, http
-from serving import APPS
+from serving import APPS, environment
 
 from heksher.testing.service import LiveService
 
@@ -28,11 +28,7 @@ def _running(
     command += ["-W", "ignore:This process:DeprecationWarning", str(APPS / program), *arguments]
     with subprocess.Popen(
         command,
-        env={
-            **os.environ,
-            "HEKSHER_URL": url,
-            "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]),
-        },
+        env=environment(url),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

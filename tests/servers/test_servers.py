@@ -6,6 +6,7 @@ One table, `ROWS`; the steps of the test are the same for all.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,3 +123,13 @@ def test_a_server_that_ends_with_a_killed_worker_leaves_nothing(
         os.kill(min(workers), signal.SIGKILL)
         server.wait_until_gone()
     assert "Traceback" not in server.log
+
+
+def test_the_table_in_the_documentation_has_all_rows_and_no_other() -> None:
+    page = Path(__file__).parents[2] / "docs" / "servers.md"
+    table = page.read_text("utf-8").partition("| server | tried with | what to know |")[2]
+    lines = re.findall(r"^\| ([\w ,-]+) \| ([\w ,-]+) \|", table, re.MULTILINE)
+    documented = [
+        f"{server}, {framework}" for server, all_ in lines for framework in all_.split(", ")
+    ]
+    assert sorted(documented) == sorted(ROWS)
