@@ -155,14 +155,12 @@ class ServiceMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Something is there, so that most calls are about something."""
-        self._declare("c", Setting("int", 1, (1, 0), {"user", "my_theme"}, {"k": 1}))
+        self._declare("c", Setting("float", 1, (1, 0), {"user", "my_theme"}, {"k": 1}))
         self.rename("c", "a", (0, 0))
         self._declare("b", Setting("float", 0, (1, 0), {"user", "x2"}, {}))
-        self.change_type(
-            "b", "float", (8, 9), declares=False
-        )  # 9.9, from which both numbers go to 10
+        self.change_type("b", "float", (8, 9), declares_first=False)  # to 9.9; 10 comes after 9
         self._add_rule(Rule("a", {"user": "v"}, 1, {}))
-        self._add_rule(Rule("a", {"my_theme": "w", "user": "v"}, 0, {"l": 2}))
+        self._add_rule(Rule("a", {"my_theme": "w", "user": "v"}, 0.5, {"l": 2}))
         self._add_rule(Rule("b", {"user": "w"}, 0.5, {}))
 
     # --- context features ---
@@ -238,39 +236,52 @@ class ServiceMachine(RuleBasedStateMachine):
     def delete_setting(self, name: str) -> None:
         self.change(self.model.delete_setting(name), "DELETE", f"/settings/{name}")
 
-    @rule(name=_NAMES, new=_NAMES, step=_STEPS)
+    @rule(name=_NAMES, names=st.lists(_NAMES, min_size=1, max_size=3, unique=True), step=_STEPS)
+    def rename_again_and_again(self, name: str, names: list[str], step: tuple[int, int]) -> None:
+        for new in names:
+            self.rename(name, new, step)
+
     def rename(self, name: str, new: str, step: tuple[int, int]) -> None:
         version = self.version(name, step)
         status = self.model.rename(name, new, version)
         self.change(status, "PUT", f"/settings/{name}/name", name=new, version=spelled(version))
 
-    @rule(name=_NAMES, type_=st.none() | _TYPES, step=_STEPS, declares=st.booleans())
+    @rule(name=_NAMES, type_=st.none() | _TYPES, step=_STEPS, declares_first=st.booleans())
     def change_type(
-        self, name: str, type_: str | None, step: tuple[int, int], declares: bool
+        self, name: str, type_: str | None, step: tuple[int, int], declares_first: bool
     ) -> None:
-        """At its own route, or by a declaration that changes nothing else."""
+        """At its own route, and by a declaration that wants nothing else."""
         version, like = self.version(name, step), self.stored(name)
         type_ = type_ or like.type
-        if declares:
-            self._declare(name, replace(like, type=type_, version=version))
-            return
+        declared = replace(like, type=type_, version=version)
+        if declares_first:
+            self._declare(name, declared)
         status = self.model.change_type(name, type_, version)
         self.change(status, "PUT", f"/settings/{name}/type", type=type_, version=spelled(version))
+        if not declares_first:
+            self._declare(name, declared)
 
-    @rule(name=_NAMES, features=st.none() | _SETS_OF_FEATURES, step=_STEPS, declares=st.booleans())
+    @rule(
+        name=_NAMES,
+        features=st.none() | _SETS_OF_FEATURES,
+        step=_STEPS,
+        declares_first=st.booleans(),
+    )
     def change_features(
-        self, name: str, features: set[str] | None, step: tuple[int, int], declares: bool
+        self, name: str, features: set[str] | None, step: tuple[int, int], declares_first: bool
     ) -> None:
         """The same for features."""
         version, like = self.version(name, step), self.stored(name)
         features = features or like.features
-        if declares:
-            self._declare(name, replace(like, features=features, version=version))
-            return
+        declared = replace(like, features=features, version=version)
+        if declares_first:
+            self._declare(name, declared)
         status = self.model.change_features(name, features, version)
         path = f"/settings/{name}/configurable_features"
         wanted = {"configurable_features": sorted(features), "version": spelled(version)}
         self.change(status, "PUT", path, **wanted)
+        if not declares_first:
+            self._declare(name, declared)
 
     @rule(name=_NAMES, step=_STEPS, change=_CHANGES)
     def change_metadata(self, name: str, step: tuple[int, int], change: MetadataChange) -> None:
