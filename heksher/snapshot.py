@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -239,7 +239,7 @@ class SnapshotFile:
             # One that is empty, or filled with zeros, is what a crash of the system can leave.
             may_be_replaced = not data.strip(b"\0")
             raise _Refused("it is no snapshot of heksher", may_be_replaced=may_be_replaced)
-        number, _, checksum = line.removeprefix(_MAGIC).partition(b" ")
+        number, _, stated = line.removeprefix(_MAGIC).partition(b" ")
         if not number.isdigit():
             raise _Refused("it is damaged: its first line is")
         if number != b"%d" % _FORMAT:
@@ -249,7 +249,7 @@ class SnapshotFile:
         if len(data) > self._limit:
             raise _Refused(f"it is larger than max_response_bytes={self._limit}")
         rest = data[len(line) + 1 :]
-        if _checksum(rest) != checksum:
+        if checksum(rest) != stated:
             raise _Refused("it is damaged: its checksum is another one")
         try:
             return msgspec.json.decode(rest, type=_Contents)
@@ -347,7 +347,7 @@ class SnapshotFile:
 
     def _encode(self, contents: _Contents) -> bytes:
         rest = msgspec.json.encode(contents)
-        data = b"%s%d %s\n%s" % (_MAGIC, _FORMAT, _checksum(rest), rest)
+        data = b"%s%d %s\n%s" % (_MAGIC, _FORMAT, checksum(rest), rest)
         if len(data) > self._limit:
             raise _Refused(
                 f"it would have {len(data)} bytes, more than max_response_bytes={self._limit}"
@@ -387,7 +387,7 @@ def checked_path(path: object) -> str:
         InvalidArgumentError: it is none.
     """
     if isinstance(path, (str, os.PathLike)):
-        text: object = os.fspath(path)
+        text = os.fspath(cast(AnyPath, path))
         if isinstance(text, str) and text and "\0" not in text:
             return os.path.abspath(text)
     raise InvalidArgumentError(f"snapshot={path!r}: the path of a file is wanted, or None")
@@ -409,7 +409,8 @@ def _check_safety(found: os.stat_result) -> None:
         raise _Refused("others than its owner can write to it")
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(data: bytes) -> bytes:
+    """Return what the first line says of the others: against accidents, and no proof of an origin."""
     return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 

@@ -6,16 +6,17 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import AnyClient, Harness
+from harness import PATIENCE, AnyClient, Harness
 from scenes import FEATURES, INTERVAL, Scene
 from scripted import unreachable
 
-from heksher import TRACK_ALL, Setting, snapshot
+from heksher import TRACK_ALL, Setting, core, snapshot
 from heksher.context import Tracking
 from heksher.exceptions import ServiceUnreachableError
 from heksher.protocol import Response
@@ -227,8 +228,7 @@ def _grow(path: Path) -> None:
 def _rewrite(**changes: Any) -> Callable[[Path], None]:
     def rewrite(path: Path) -> None:
         data = json.dumps({**contents(path), **changes}).encode()
-        checksum = snapshot._checksum(data)
-        path.write_bytes(b"heksher snapshot 1 %s\n%s" % (checksum, data))
+        path.write_bytes(b"heksher snapshot 1 %s\n%s" % (snapshot.checksum(data), data))
 
     return rewrite
 
@@ -616,3 +616,37 @@ def test_a_file_that_somebody_left_half_written_holds_nobody_off_for_long(
 
     scene.run(body)
     assert settings
+
+
+def test_nobody_waits_for_a_disk_that_hangs_but_who_closes_the_client_and_not_for_long(
+    scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ttl = ttl_setting()
+    begun, go_on, saved = (threading.Event() for _ in range(3))
+    save = snapshot.SnapshotFile.save
+
+    def hang(self: snapshot.SnapshotFile, told: snapshot.Told) -> bool:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        try:
+            return save(self, told)
+        finally:
+            saved.set()
+
+    monkeypatch.setattr(snapshot.SnapshotFile, "save", hang)
+    monkeypatch.setattr(core, "_SAVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(core, "_CLOSE_TIMEOUT", 0.01)
+
+    async def body() -> None:
+        scene.service.add_rule("cache_ttl", 10, user="jim")
+        client = scene.client(snapshot=path)
+        await client.set_as_main()
+        await scene.backend.until(begun.is_set, "the file is written")
+        assert ttl.get(environment="dev", user="jim") == 10
+        await client.close()
+        assert not is_there(path)
+        go_on.set()
+        await scene.backend.until(saved.is_set, "it ends by itself")
+        assert is_there(path)
+
+    scene.run(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -204,6 +205,26 @@ def test_startup_is_one_of_two_words(client: Client, startup: Any) -> None:
         client(URL, 60, ["user"], startup=startup)
     for part in (repr(startup), '"raise"', '"continue"'):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [b"rules", "", 5, True, "a\0b", ["rules"]], ids=repr)
+@on_both
+def test_a_snapshot_is_the_path_of_a_file(client: Client, path: Any) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        client(URL, 60, ["user"], snapshot=path)
+    assert str(caught.value) == f"snapshot={path!r}: the path of a file is wanted, or None"
+
+
+@on_both
+def test_a_snapshot_stays_where_it_was_when_the_process_goes_elsewhere(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in ("rules", Path("rules"), tmp_path / "x" / ".." / "rules"):
+        snapshot = client(URL, 60, ["user"], snapshot=given).status.snapshot
+        assert snapshot is not None
+        assert snapshot.path == str(tmp_path / "rules")
+    assert client(URL, 60, ["user"]).status.snapshot is None
 
 
 @on_both
