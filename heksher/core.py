@@ -535,7 +535,7 @@ class Core:
             run_blocking(self._run.task.start())
         except BaseException:
             # Whoever wants may start it again; nobody waits for a loop that is not there.
-            self._state = ClientState.NEW
+            self._state = self._at_rest = ClientState.INHERITED
             self._run = None
             raise
 
@@ -642,7 +642,7 @@ class Core:
             self._refuse_if_closed()
             if self._state is ClientState.INHERITED:
                 raise ClientNotStartedError(
-                    "the client ran in the process that forked, and its event loop is not here: "
+                    "the client ran in the process that forked, and nobody runs it in this one: "
                     "start it in this process, by set_as_main() or run(), before reload()"
                 )
             if self._state is ClientState.NEW:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import snapshot_program
 from harness import AnyClient, Harness
-from snapshot_program import FEATURES, SERVICE, snapshot_file
+from snapshot_program import FEATURES, SERVICE, snapshot_file, told
 
 from heksher import Setting
 from heksher.context import Tracking
@@ -39,10 +40,11 @@ def start(path: Path, name: str, times: int) -> subprocess.Popen[str]:
 def numbers(path: Path, url: str = SERVICE) -> dict[str, int]:
     """Return the default values that the file says, which must be whole."""
     file = snapshot_file(str(path), url)
-    told = file.load(Tracking())
-    assert told is not None, file.status
+    found = file.load(Tracking())
+    assert found is not None, file.status
     return {
-        name: json.loads(bytes(section))["default_value"] for name, section in told.sections.items()
+        name: json.loads(bytes(section))["default_value"]
+        for name, section in found.sections.items()
     }
 
 
@@ -67,6 +69,47 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(path: Path
         assert left <= {"rules.new"}
         for name in left:  # as a minute later
             os.utime(path.with_name(name), (0, 0))
+
+
+def test_one_that_was_so_slow_that_another_took_over_does_not_bring_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = path.with_name("rules.new")
+    fsync = os.fsync
+
+    def be_slow(descriptor: int) -> None:
+        fsync(descriptor)
+        half.unlink()
+        half.write_bytes(b"half of another process's")
+
+    monkeypatch.setattr(os, "fsync", be_slow)
+    file = snapshot_file(str(path))
+    assert file.save(told("a", 1)), "not to be told everything at once"
+    assert file.status.error is not None
+    assert "another process has taken the writing over" in file.status.error
+    assert os.listdir(path.parent) == [half.name]
+    assert half.read_bytes() == b"half of another process's"
+    # Two updates pass, then everything is asked for.
+    assert [file.wants_everything() for _ in range(3)] == [False, False, True]
+    monkeypatch.undo()
+    half.unlink()
+    assert file.save(told("a", 2))
+    assert numbers(path) == {"a": 2}
+
+
+def test_what_is_read_from_a_disk_that_fails_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot_file(str(path)).save(told("a", 1))
+
+    def fail(descriptor: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    file = snapshot_file(str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        assert file.load(Tracking()) is None
+    assert file.status.refused == "Input/output error"
 
 
 def test_a_real_service_that_is_away_at_the_start(backend: Harness, path: Path) -> None:
