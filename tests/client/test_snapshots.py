@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from harness import PATIENCE, AnyClient, Harness
+from harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
 from scenes import FEATURES, INTERVAL, Scene
 from scripted import unreachable
 
-from heksher import TRACK_ALL, Setting, core, snapshot
+from heksher import TRACK_ALL, AsyncHeksherClient, Setting, core, snapshot
 from heksher.context import Tracking
 from heksher.exceptions import ServiceUnreachableError
 from heksher.protocol import Response
@@ -123,6 +124,58 @@ def test_a_start_that_raises_raises_with_a_snapshot_too(scene: Scene, path: Path
             await client.set_as_main()
         assert source_of(client) is DataSource.DEFAULTS
         assert ttl.get(user="jim") == 60
+
+    scene.run(body)
+
+
+def test_the_file_is_read_before_the_service_is_asked_and_in_force_when_the_start_is_done(
+    scene: Scene, path: Path
+) -> None:
+    ttl = ttl_setting()
+    scene.service.add_rule("cache_ttl", 10, user="jim")
+
+    async def body() -> None:
+        await write_one(scene, path)
+        ttl.published = ttl_setting().published
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("context_features", arrived, go_on)
+        client = scene.client(snapshot=path, startup="continue")
+        starting = scene.backend.beside(client.set_as_main)
+        await arrived.wait()
+        assert client.status.snapshot is not None
+        assert client.status.snapshot.is_loaded
+        assert source_of(client) is DataSource.DEFAULTS
+        assert ttl.get(user="jim") == 60
+        await scene.settled()
+        scene.clock.advance(31)  # the service says nothing, as long as a start may take
+        await scene.backend.until(lambda: starting.ended, "the start returns")
+        assert starting.error is None
+        assert source_of(client) is DataSource.SNAPSHOT
+        assert ttl.get(environment="dev", user="jim") == 10
+        await client.close()
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness])
+def test_a_client_in_a_task_group_says_that_it_is_ready_without_the_service(
+    harness: type[Harness], path: Path
+) -> None:
+    scene = Scene(harness())
+    ttl = ttl_setting()
+    scene.service.add_rule("cache_ttl", 10, user="jim")
+
+    async def body() -> None:
+        await write_one(scene, path)
+        ttl.published = ttl_setting().published
+        scene.service.fault = unreachable()
+        client = scene.client(snapshot=path, startup="continue").client
+        assert isinstance(client, AsyncHeksherClient)
+        async with anyio.create_task_group() as group:
+            await group.start(client.run)
+            assert client.status.source is DataSource.SNAPSHOT
+            assert ttl.get(environment="dev", user="jim") == 10
+            await client.aclose()
 
     scene.run(body)
 
