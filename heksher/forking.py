@@ -101,8 +101,8 @@ def is_mould() -> bool:
     That is uWSGI's master. A thread that has the interpreter's lock while uWSGI forks has it in the
     worker as well, where it does not exist: then the worker hangs. So clients rest here.
     """
-    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI
-    if uwsgi is None or uwsgi.masterpid() != os.getpid():
+    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI, or a stub
+    if not hasattr(uwsgi, "masterpid") or uwsgi.masterpid() != os.getpid():
         return False
     # With this option uWSGI asks for the lock before it forks, and calls Python's hooks.
     return not {"py-call-uwsgi-fork-hooks", b"py-call-uwsgi-fork-hooks"} & set(uwsgi.opt)

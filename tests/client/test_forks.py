@@ -84,14 +84,18 @@ def test_a_child_that_uwsgi_forks_in_c_inherits_no_lock_locked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "rests"),
-    [({"master": True}, True), ({b"py-call-uwsgi-fork-hooks": True}, False)],
-    ids=["past Python's hooks", "with Python's hooks"],
+    ("uwsgi", "rests"),
+    [
+        (SimpleNamespace(masterpid=os.getpid, opt={"master": True}), True),
+        (SimpleNamespace(masterpid=os.getpid, opt={"py-call-uwsgi-fork-hooks": True}), False),
+        (SimpleNamespace(masterpid=os.getppid, opt={"master": True}), False),
+        (SimpleNamespace(), False),
+    ],
+    ids=["master", "master with Python's hooks", "worker", "somebody's stub"],
 )
 def test_a_client_rests_where_uwsgi_forks_past_pythons_hooks(
-    options: dict[str | bytes, bool], rests: bool, monkeypatch: pytest.MonkeyPatch
+    uwsgi: Any, rests: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uwsgi: Any = SimpleNamespace(masterpid=os.getpid, opt=options)
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     asked: queue.Queue[float | None] = queue.Queue()
 
