@@ -146,11 +146,11 @@ class _Event:
 
 
 class _Work(Generic[T]):
-    """A function that is called in another thread."""
+    """A function that is called in another thread or greenlet."""
 
     def __init__(self, function: Callable[[], T]) -> None:
-        context, owner = copy_context(), caller()
-        self._function: Callable[[], T] = lambda: context.run(lambda: work_for(owner, function))
+        context = copy_context()
+        self._function: Callable[[], T] = lambda: context.run(function)
         self._results: list[T] = []
         self._error: BaseException | None = None
         self.ended = _Event()
@@ -175,13 +175,18 @@ async def _off_hub(function: Callable[[], T]) -> T:
     hub = _hub()
     if hub is None:
         return function()
-    work = _Work(function)
+    owner = caller()
+    work = _Work(lambda: work_for(owner, function))
     if _is_patched():
         # No other thread is native.
         hub.threadpool.spawn(work.run)
     else:
         # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
-        threading.Thread(target=work.run, name="heksher-client-work", daemon=True).start()
+        thread = threading.Thread(target=work.run, name="heksher-client-work", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be had
+            return function()
     await work.ended.wait()
     return work.result()
 
@@ -249,7 +254,7 @@ class _InHubTransport(_WrappedTransport):
         await self._in_hub(lambda: run_blocking(self._transport.aclose()))
 
     async def _in_hub(self, function: Callable[[], T]) -> T:
-        if gevent.get_hub() is self._hub:
+        if get_hub_if_exists() is self._hub:
             return function()
         work = _Work(function)
         _call_in(self._hub, lambda: _spawn(work.run))

@@ -20,7 +20,7 @@ from scenes import FEATURES, Scene
 from heksher import Setting, ThreadHeksherClient
 from heksher.backends import Event, run_blocking
 from heksher.backends.base import LARGE
-from heksher.exceptions import ClientClosedError, HeksherError
+from heksher.exceptions import ClientClosedError, HeksherError, ServiceUnreachableError
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 from heksher.testing import faults
@@ -329,6 +329,21 @@ def test_nobody_waits_for_a_name_look_up(
     assert leftovers.found()["greenlets"] == 0
     found.set()
     run_blocking(leftovers.gone(backend))
+
+
+def test_a_process_that_can_have_no_more_threads_is_no_mystery(
+    service: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = client_of(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ServiceUnreachableError, match="can't start new thread"):
+            client.ping()
+    client.ping()
+    client.close()
 
 
 # --- events ---------------------------------------------------------------------------------------
