@@ -38,7 +38,10 @@ async def start_in_child(client: AsyncHeksherClient) -> None:
     try:
         await client.reload()
     except ClientNotStartedError as error:
-        say(f"child: {'start it in this process' in str(error)}")
+        # It has the clock of this event loop by now, and that may have begun at another number.
+        staleness = client.status.staleness
+        is_aging = staleness is not None and 0 < staleness < DEADLINE
+        say(f"child: {'start it in this process' in str(error)}, {is_aging}")
     async with client:
         staleness = client.status.staleness
         say(

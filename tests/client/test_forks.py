@@ -170,7 +170,7 @@ def test_a_child_says_that_nobody_refreshes_until_it_starts_the_client_itself(lo
         'child: inherited, service, {"state": "inherited",...',
         "child: True",
         "child: get still answers 60",
-        "child: True",
+        "child: True, True",
         "child: running, fresh: True",
         "child: get answers 2",
         "child: closed",

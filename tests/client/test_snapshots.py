@@ -230,6 +230,26 @@ def test_a_setting_that_is_defined_while_the_service_is_away_has_its_last_rules(
     scene.run(body)
 
 
+def test_nothing_of_the_file_takes_the_place_of_what_the_service_has_said(
+    scene: Scene, path: Path
+) -> None:
+    ttl = ttl_setting()
+    scene.service.add_rule("cache_ttl", 10, user="jim")
+
+    async def body() -> None:
+        async with scene.client(snapshot=path) as client:
+            await scene.settled()
+            stale = {"default_value": 60, "rules": []}
+            _rewrite(settings={"cache_ttl": stale, "late": stale})(path)
+            scene.service.fault = unreachable()
+            late = Setting("late", int, ["environment", "user"], 5)
+            await scene.backend.until(lambda: client.status.failures, "an update was tried")
+            assert ttl.get(environment="dev", user="jim") == 10
+            assert late.get(environment="dev", user="jim") == 5
+
+    scene.run(body)
+
+
 def test_a_setting_is_found_by_its_own_name_and_by_its_alias(scene: Scene, path: Path) -> None:
     async def body() -> None:
         settings = [ttl_setting()]
