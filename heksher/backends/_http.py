@@ -399,7 +399,7 @@ class AsyncTransport(_TransportBase):
             if self._client is None:
                 self._client, self._is_ours = self._make_client(httpx.AsyncClient)
             with anyio.fail_after(self._options.request_timeout):
-                built = self._build(self._client, request)
+                built = self._build(self._client, request, trace=_Opening().trace)
                 try:
                     answer = await self._client.send(built, **self._send_arguments())
                 except Exception as error:
@@ -459,6 +459,20 @@ class AsyncTransport(_TransportBase):
         if client is not None and self._is_ours:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await client.aclose()
+
+
+class _Opening:
+    """The connection that a request opens. httpcore leaves it open if its TLS handshake is cancelled."""
+
+    _stream: Any = None
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Close it then; httpcore's trace tells of it."""
+        if event.endswith("connect_tcp.complete"):
+            self._stream = info.get("return_value")
+        elif event.endswith("start_tls.failed") and self._stream is not None:
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._stream.aclose()
 
 
 class BlockingTransport(_TransportBase):
