@@ -239,7 +239,7 @@ def test_nothing_of_the_file_takes_the_place_of_what_the_service_has_said(
     async def body() -> None:
         async with scene.client(snapshot=path) as client:
             await scene.settled()
-            stale = {"default_value": 60, "rules": []}
+            stale: dict[str, Any] = {"default_value": 60, "rules": []}
             _rewrite(settings={"cache_ttl": stale, "late": stale})(path)
             scene.service.fault = unreachable()
             late = Setting("late", int, ["environment", "user"], 5)
