@@ -573,12 +573,9 @@ class ServedSettings:
         if len(readings) == 1:
             return readings[0].rejected, readings[0].coerced
         # They differ here by their own validators at most.
-        rejected: list[RejectedRule] = []
-        coerced: list[CoercedRule] = []
-        for reading in readings:
-            rejected += [each for each in reading.rejected if each not in rejected]
-            coerced += [each for each in reading.coerced if each not in coerced]
-        return tuple(rejected), tuple(coerced)
+        rejected = dict.fromkeys(each for reading in readings for each in reading.rejected)
+        coerced = dict.fromkeys(each for reading in readings for each in reading.coerced)
+        return (*rejected,), (*coerced,)
 
     def _note(
         self, entry: Entry, rejected: tuple[RejectedRule, ...], coerced: tuple[CoercedRule, ...]
