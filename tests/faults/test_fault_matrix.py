@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_cases import CASES, STARTUP_TIMEOUT, TIMEOUT, Case, Moment
+from fault_cases import CASES, GROUPS, STARTUP_TIMEOUT, TIMEOUT, Case, Moment
 from fault_scene import FEATURES, Scene, logged, transitions
 from harness import HARNESSES, PATIENCE, Harness
 
@@ -33,6 +33,8 @@ LONGEST_GET = 50_000_000  # nanoseconds
 
 #: Made once: making one takes longer than many a cell.
 TRUSTING_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+UPDATES = {True: "fail", False: "go on", None: "fail now and then"}
 
 #: How many updates may end without the newest state, once a fault is over: one that was under way,
 #: and one more. Each begins within an interval.
@@ -103,7 +105,12 @@ def test_a_fault_costs_freshness_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
     keep_result: Callable[[dict[str, Any]], None],
 ) -> None:
-    result: dict[str, Any] = {"fault": case.name, "backend": harness.name, "moment": str(moment)}
+    result: dict[str, Any] = {
+        "group": next(group for group, cases in GROUPS.items() if case in cases),
+        "fault": case.name,
+        "backend": harness.name,
+        "moment": str(moment),
+    }
     if moment is Moment.START and case.at_start is not None:
         case = case.at_start
     why_not = case.why_not(moment, harness.name)
@@ -127,6 +134,7 @@ def test_a_fault_costs_freshness_and_nothing_else(
     keep_result(
         {
             **result,
+            "updates": UPDATES[case.fails],
             "gets": scene.reader.calls,
             "get_cpu_us": round(scene.reader.cpu / 1e3, 1),
             "get_wall_ms": round(scene.reader.wall / 1e6, 2),
