@@ -131,15 +131,20 @@ def test_the_rule_that_is_added_by_curl(service: LiveService) -> None:
     assert response.status_code == 201
 
 
+def headings(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    }
+
+
 def test_links_lead_somewhere() -> None:
     for page in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
-        text = page.read_text()
-        headings = {
-            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-        }
-        for target in re.findall(r"\]\(([^)]+)\)", text):
-            if target.startswith("#"):
-                assert target[1:] in headings, f"{page.name}: {target}"
-            elif not target.startswith("https://"):
-                assert (page.parent / target).is_file(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            if target.startswith("https://"):
+                continue
+            name, _, heading = target.partition("#")
+            other = page.parent / name if name else page
+            assert other.is_file(), f"{page.name}: {target}"
+            assert not heading or heading in headings(other), f"{page.name}: {target}"
