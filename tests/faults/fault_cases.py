@@ -32,7 +32,6 @@ FEATURES_PATH = "/api/v1/context_features"
 TIMEOUT = 0.5
 STARTUP_TIMEOUT = 0.25
 
-
 #: The backends whose look-ups of names are made in threads of the client's.
 IN_THREADS = ("thread", "gevent")
 

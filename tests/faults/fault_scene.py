@@ -136,13 +136,11 @@ class Ended:
     """An update that ended.
 
     Attributes:
-        client: whose it was.
         start: which of the starts of all clients it followed.
         error: what went wrong, if anything did.
         is_newest: whether the newest state was in force then.
     """
 
-    client: AnyClient
     start: int
     error: Exception | None
     is_newest: bool
@@ -316,7 +314,7 @@ class Scene:
         self.clients.append(client)
 
         def note(error: Exception | None) -> None:
-            self.ended.append(Ended(client, self.starts, error, self.is_newest))
+            self.ended.append(Ended(self.starts, error, self.is_newest))
 
         client.client.on_update_ok = lambda: note(None)
         client.client.on_update_error = note
