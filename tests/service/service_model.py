@@ -306,7 +306,9 @@ class Model:
     def rule(self, id_: int) -> dict[str, Any] | None:
         """The rule with this id."""
         rule = self.rules.get(id_)
-        return rule and {
+        if rule is None:
+            return None
+        return {
             "setting": rule.setting,
             "value": rule.value,
             "feature_values": self._pairs(rule),
