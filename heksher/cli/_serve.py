@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 from heksher.cli import USAGE_ERROR, _options
 from heksher.service import MISSING_EXTRA, create_app
@@ -16,6 +19,9 @@ logger = logging.getLogger("heksher.service")
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Serve until a signal ends it; the exit status."""
+    # First of all: to a container's first process, signals that it does not handle do nothing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     options, variables = _options.values(parser, given, os.environ)
     logging.basicConfig(
         stream=sys.stderr,
@@ -67,6 +73,11 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except CannotStartError as error:
         listener.close()
         return _fail(str(error))
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End while it starts: no request is under way yet, and a transaction is undone."""
+    sys.exit(0)
 
 
 def _fail(reason: str) -> int:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -69,8 +70,16 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """All but a traceback for each request that the end cuts off; one line says how many there are."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+    """No traceback where nothing went wrong here.
+
+    Requests that the end cuts off: one line says how many there are. An answer that comes after the
+    one that uvicorn gave to a malformed body: any client could fill the log.
+    """
+    error = None if record.exc_info is None else record.exc_info[1]
+    if isinstance(error, h11.LocalProtocolError):
+        record.msg, record.args = "An answer was not sent: %s", (error,)
+        record.exc_info = None
+    return not isinstance(error, asyncio.CancelledError)
 
 
 def _url(listener: socket.socket) -> str:

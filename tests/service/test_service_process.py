@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sqlite3
@@ -148,6 +149,47 @@ def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None
         service.process.send_signal(number)
         service.process.send_signal(number)  # somebody is impatient
         assert service.process.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_signals_end_it_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
+    tokens = tmp_path / "tokens"
+    os.mkfifo(tokens)
+    environment = {**os.environ, "HEKSHER_API_TOKEN_FILE": str(tokens)}
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "heksher", "serve", "--port", "0"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        tokens.open("w"),  # once it reads, and goes on to do so
+    ):
+        process.send_signal(number)
+        output = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, output) == (0, ("", ""))
+
+
+def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "heksher", "serve", "--port", "0", "--api-token", "t"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = httpx.URL(process.stdout.readline().removeprefix("heksher service on ").rstrip())
+        assert url.port is not None
+        with socket.create_connection((url.host, url.port), DEADLINE) as client:
+            client.sendall(
+                b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+            )
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        process.terminate()
+        _, log = process.communicate(timeout=DEADLINE)
+    assert "An answer was not sent" in log
+    assert "Traceback" not in log
 
 
 def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
