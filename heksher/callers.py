@@ -37,6 +37,22 @@ def work_for(owner: object, function: Callable[[], T]) -> T:
         del _work.owner
 
 
+def pass_on(interrupt: KeyboardInterrupt) -> bool:
+    """Have *interrupt* raised in this thread's own greenlet, which is where a program waits for it.
+
+    Greenlets share the thread that signals go to, and Ctrl-C meets whichever runs.
+
+    Returns:
+        False if that is what calls.
+    """
+    library = sys.modules.get("gevent")
+    greenlet = caller()
+    if library is None or isinstance(greenlet, int):
+        return False
+    cast("Any", library).get_hub().handle_system_error(KeyboardInterrupt, interrupt)
+    return True
+
+
 def thread() -> int:
     """Return the number of the system's thread, also where greenlets pass for threads."""
     monkey: Any = sys.modules.get("gevent.monkey")

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from heksher import forking, protocol, registry, schedule
+from heksher import callers, forking, protocol, registry, schedule
 from heksher.backends.base import (
     LARGE,
     Backend,
@@ -31,7 +31,6 @@ from heksher.backends.base import (
     Transport,
     run_blocking,
 )
-from heksher.callers import caller
 from heksher.exceptions import (
     BackendError,
     ClientClosedError,
@@ -610,7 +609,7 @@ class Core:
     def _is_in_loop(self, run: _Run) -> bool:
         """Whether it is the update loop's own thread that asks: in a hook, or a validator."""
         is_blocking = self._backend is not None and self._backend.blocking
-        return is_blocking and run.caller == caller()
+        return is_blocking and run.caller == callers.caller()
 
     def _let_go(self, run: _Run) -> None:
         """Stop *run*, and tell everybody who waits for it that it will not come."""
@@ -723,7 +722,7 @@ class Core:
     async def _main(self, run: _Run) -> None:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
-        run.caller = caller()
+        run.caller = callers.caller()
         try:
             if run.is_ready:  # it goes on in a forked child
                 await self._wait_for_work(run, self._clock)
@@ -803,6 +802,10 @@ class Core:
         except Exception as failure:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
+        except KeyboardInterrupt as interrupt:
+            if not callers.pass_on(interrupt):
+                raise
+            error = HeksherError("the update was interrupted by Ctrl-C")
         if run.stopping:
             return  # what went wrong is that the client was closed; who waits is told so
         if run.updater.has_to_save:

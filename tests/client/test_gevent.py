@@ -308,6 +308,31 @@ def test_a_client_whose_loop_is_killed_is_closed(
     run_blocking(leftovers.gone(backend))
 
 
+def test_ctrl_c_that_meets_the_loop_is_raised_in_the_program_and_ends_no_loop(
+    scene: Scene, backend: GeventHarness
+) -> None:
+    ttl = Setting("cache_ttl", int, ["user"], 60)
+    strikes = ["Ctrl-C"]
+
+    def strike(value: int, rule: object, setting: object) -> int:
+        if strikes:
+            strikes.pop()
+            raise KeyboardInterrupt
+        return value
+
+    async def body() -> None:
+        async with scene.client() as client:
+            ttl.add_validator(strike)
+            scene.service.add_rule("cache_ttl", 5, user="jim")
+            with pytest.raises(KeyboardInterrupt):
+                await client.reload()
+            await client.reload()
+            assert ttl.get(user="jim") == 5
+            assert client.status.failures == 0
+
+    backend.run(body)
+
+
 def test_nobody_waits_for_a_name_look_up(
     backend: GeventHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
