@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import os
 import select
+import selectors
 import socket
 import ssl
 import struct
@@ -16,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import pairwise
+from typing import Any
 
 import httpx
 import pytest
@@ -638,6 +642,48 @@ def test_files_of_any_number(upstream: LiveService) -> None:
             stack.enter_context(some.dup())
         with FaultProxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
             assert client.get(f"{proxy.url}{QUERY}").status_code == 200
+
+
+def test_it_rests_while_it_can_accept_nobody(
+    upstream: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file descriptor is left, and then no thread: it watches nothing but its own wake."""
+    told: list[object] = []
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            told.append(len(self.get_map()))
+            return super().select(timeout)
+
+    def failing(
+        real: Callable[[Any], Any], error: Exception, is_meant: Callable[[Any], bool]
+    ) -> Any:
+        left = [error, error]
+
+        def fail(self: Any) -> Any:
+            if is_meant(self) and left:
+                told.append(error)
+                raise left.pop()
+            return real(self)
+
+        return fail
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+    with FaultProxy(upstream.url) as proxy, httpx.Client(trust_env=False) as client:
+        port = httpx.URL(proxy.url).port
+        full = OSError(errno.EMFILE, "Too many open files")
+        accept = failing(socket.socket.accept, full, lambda self: self.getsockname()[1] == port)
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        assert client.get(f"{proxy.url}{QUERY}").status_code == 200
+        many = RuntimeError("can't start new thread")
+        start = failing(
+            threading.Thread.start, many, lambda self: self.name == "fault proxy connection"
+        )
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with httpx.Client(base_url=proxy.url, trust_env=False) as another:
+            assert [outcome(another) for _ in range(3)][-1] == "200"
+    after = [then for what, then in pairwise(told) if isinstance(what, Exception)]
+    assert after == [1, 1, 1, 1]
 
 
 def test_closing_leaves_no_thread(upstream: LiveService) -> None:

@@ -34,6 +34,9 @@ _PATIENCE = 60.0
 # Seconds between two looks at whether who waits for an answer is still there.
 _LOOK = 0.25
 
+# Seconds until it accepts again, after it could not.
+_REST = 0.1
+
 _READ = 65536
 
 # What concerns one connection only, and is not handed on.
@@ -238,17 +241,33 @@ class FaultProxy:
     def _accept(self) -> None:
         try:
             accepted, _ = self._socket.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionError):
             return  # it was gone again
+        except OSError:
+            self._rest()  # no file descriptor is left, say
+            return
         connection = _Connection(self, accepted)
         thread = threading.Thread(
             target=self._serve, args=(connection,), name="fault proxy connection", daemon=True
         )
         with self._lock:
             self._connections.add(connection)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are as many as there may be
+            with self._lock:
+                self._connections.discard(connection)
+            accepted.close()
+            self._rest()
+            return
         # Kept to their very end, so that closing leaves none.
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+
+    def _rest(self) -> None:
+        """Let who waits to connect wait, instead of being told of it again and again."""
+        self._selector.unregister(self._socket)
+        self._selector.select(_REST)
+        self._selector.register(self._socket, selectors.EVENT_READ)
 
     def _serve(self, connection: _Connection) -> None:
         try:
