@@ -165,7 +165,7 @@ class LiveService:
         self._http = httpx.Client(
             base_url=self.direct_url, headers=self._headers, timeout=DEADLINE, trust_env=False
         )
-        if self._proxy is not None:
+        if self._proxy is not None and not self._proxy.is_closed:
             self._proxy.service_url = self.direct_url
             self._proxy.resume()
         elif self._has_proxy:
@@ -208,8 +208,7 @@ class LiveService:
 
     def _close_proxy(self) -> None:
         if self._proxy is not None:
-            self._proxy.close()
-            self._proxy = None
+            self._proxy.close()  # and kept: it still knows its address, and what came there
 
     def _new_proxy(self) -> FaultProxy:
         from heksher.testing.faults.proxy import FaultProxy

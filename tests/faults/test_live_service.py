@@ -136,6 +136,17 @@ def test_a_service_that_dies_resets_connections() -> None:
             client.get(f"{service.url}/api/health")
 
 
+def test_a_service_that_was_closed_still_tells_what_came(service: LiveService) -> None:
+    url = service.url
+    httpx.get(f"{url}/api/health", trust_env=False)
+    service.close()
+    assert service.url == url
+    assert [request.path for request in service.faults.requests] == ["/api/health"]
+    service.start()
+    assert service.url != url
+    assert httpx.get(f"{service.url}/api/health", trust_env=False).status_code == 200
+
+
 def test_renewing_leaves_old_clients_behind(service: LiveService) -> None:
     old = service.url
     service.declare("a")

@@ -61,8 +61,11 @@ def test_a_test_may_stop_the_service_for_good(run: Run) -> None:
             heksher_service.process.wait()
 
         def test_three(heksher_service):
+            heksher_service.close()
+
+        def test_four(heksher_service):
             assert heksher_service.get("/settings") == {"settings": []}
-    """).assert_outcomes(passed=3)
+    """).assert_outcomes(passed=4)
 
 
 def test_the_marker(run: Run) -> None:
