@@ -10,6 +10,7 @@ httpx2. That is imported nowhere: what is needed of it is reached from the objec
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import sys
 import threading
@@ -757,9 +758,26 @@ def _said(error: BaseException) -> str:
     each: BaseException | None = error
     while each is not None:
         if isinstance(each, Exception) and (said := str(each)):
-            return said
+            reason = _systems_reason(each)
+            return said if reason is None or reason in said else f"{said}: {reason}"
         each = each.__cause__ or each.__context__
     return type(error).__name__
+
+
+def _systems_reason(error: BaseException) -> str | None:
+    """Return the system's words for what led to *error*: of several attempts for the first one's end."""
+    reason: str | None = None
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, OSError) and each.errno is not None and each.errno > 0:
+            reason = os.strerror(each.errno)
+        causes = (
+            cast("BaseExceptionGroup[BaseException]", each).exceptions[:1]
+            if isinstance(each, BaseExceptionGroup)
+            else ()
+        )
+        each = causes[0] if causes else each.__cause__ or each.__context__
+    return reason
 
 
 def _shows_header(error: object) -> bool:
