@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from reprlib import Repr
 from typing import Any
 
 import msgspec
 
-from heksher.protocol import Declaration, DeclarationAnswer, Outcome, SettingData
+from heksher.protocol import (
+    Declaration,
+    DeclarationAnswer,
+    Difference,
+    Outcome,
+    SettingData,
+    one_line,
+)
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting
 
@@ -71,7 +79,8 @@ def plan(declaration: Declaration, catalogue: Catalogue) -> Plan:
     if stored is not None and stored.name != name:
         # Somebody renamed it. Declared under the old name, the service would refuse it, or rename
         # it back for everybody.
-        return Plan((), stored.name, DeclaredSetting(DeclarationState.RENAMED, stored.version))
+        version = one_line(stored.version)
+        return Plan((), stored.name, DeclaredSetting(DeclarationState.RENAMED, version))
     aliased = catalogue.find(declaration.alias)
     unknown_alias = declaration.alias is not None and aliased is None
     if unknown_alias:
@@ -101,7 +110,10 @@ def _equal(declaration: Declaration, stored: SettingData) -> bool:
 
 def _same_json(one: Any, other: Any) -> bool:
     """Compare as JSON texts compare: 1, 1.0 and true are three values."""
-    return _canonical(one) == _canonical(other)
+    try:
+        return _canonical(one) == _canonical(other)
+    except RecursionError:  # the service's is nested as deeply as can just be read
+        return False
 
 
 def _canonical(value: Any) -> bytes:
@@ -123,14 +135,8 @@ _PAST = {
 
 def judge(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
     """Say how a setting stands after an answer: each attribute, its value here and there, the mend."""
-    differences = tuple(
-        f"{difference.attribute} is {_shown(_value_here(declaration, difference.attribute))} here "
-        f"and {_shown(difference.latest_value)} on the service ({difference.level})"
-        if difference.attribute is not None
-        else f"{difference.message} ({difference.level})"
-        for difference in answer.differences
-    )
-    there = answer.service_version
+    differences = tuple(_told(declaration, difference) for difference in answer.differences)
+    there = answer.service_version and one_line(answer.service_version)
     refusal = None
     if not answer.accepted:
         mend = _MENDS[answer.outcome]
@@ -147,6 +153,16 @@ def judge(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSettin
     if answer.outcome in (Outcome.CREATED, Outcome.UPTODATE, Outcome.MISMATCH):
         there = declaration.version
     return DeclaredSetting(DeclarationState(answer.outcome.value), there, differences, refusal)
+
+
+def _told(declaration: Declaration, difference: Difference) -> str:
+    level, attribute = one_line(difference.level), difference.attribute
+    if attribute is None:
+        return f"{one_line(difference.message or '')} ({level})"
+    return (
+        f"{one_line(attribute)} is {_shown(_value_here(declaration, attribute))} here "
+        f"and {_shown(difference.latest_value)} on the service ({level})"
+    )
 
 
 def failed(declaration: Declaration, error: Exception) -> DeclaredSetting:
@@ -167,15 +183,21 @@ def lacking_features(lacking: Iterable[str], there: Iterable[str]) -> DeclaredSe
         refusal=(
             f"its configurable features are not all known to the service: "
             f"{', '.join(map(repr, sorted(lacking)))} is missing there, which has "
-            f"{', '.join(there) or 'none'}. Mend: add the feature to the service, "
+            f"{one_line(', '.join(there)) or 'none'}. Mend: add the feature to the service, "
             "or take it from the setting."
         ),
     )
 
 
+# What the service says may be megabytes long, and nested beyond what repr() can do.
+_repr = Repr()
+_repr.maxlevel = 10
+_repr.maxlist = _repr.maxdict = 100
+_repr.maxstring = _repr.maxlong = 500
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 500 else f"{text[:500]}…"
+    return one_line(_repr.repr(value))
 
 
 def _value_here(declaration: Declaration, attribute: str) -> Any:

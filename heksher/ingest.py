@@ -221,9 +221,9 @@ def _unusable(conditions: tuple[str, ...], configurable: set[str], known: set[st
     """Say why a rule with conditions on these features cannot be used, if it cannot."""
     for feature in conditions:
         if feature not in configurable:
-            return f"{feature!r} is no configurable feature of the setting here"
+            return f"{feature!r:.200} is no configurable feature of the setting here"
         if feature not in known:
-            return f"{feature!r} is not among the service's context features"
+            return f"{feature!r:.200} is not among the service's context features"
         if conditions.count(feature) > 1:
-            return f"it has two conditions on {feature!r}"
+            return f"it has two conditions on {feature!r:.200}"
     return None

@@ -100,11 +100,17 @@ _MENDS = {
 
 
 def excerpt(body: bytes, limit: int) -> str:
-    """Return the beginning of *body* as one line of text that does no harm to a log or a terminal."""
-    text = body[:limit].decode("utf-8", "replace")
-    return "".join(
-        character if character.isprintable() else "\ufffd" for character in " ".join(text.split())
+    """Return the beginning of *body* as `one_line` of text."""
+    return one_line(body[:limit].decode("utf-8", "replace"), limit)
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return the beginning of *text* as one line that does no harm to a log or a terminal."""
+    line = "".join(
+        character if character.isprintable() else "\ufffd"
+        for character in " ".join(text[:limit].split())
     )
+    return line if len(text) <= limit else f"{line}…"
 
 
 def retry_after(response: Response) -> float | None:
@@ -152,6 +158,10 @@ _MOST_PROBLEMS = 100
 # The shortest rule there is has 45 bytes, the shortest setting more; and so many parts do no harm.
 _LEAST_SIZE = 40
 _MANY = 10_000
+# Of what is bounded in number by itself: the list of context features.
+_LARGEST_LIST = 1_000_000
+# Of how many differences an answer to a declaration is believed to tell something.
+_MOST_DIFFERENCES = 100
 
 
 def _decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
@@ -217,7 +227,16 @@ def context_features() -> Exchange[tuple[str, ...]]:
     """Ask for the context features; answered in the order that ranks rules, lowest first."""
 
     def read(response: Response) -> tuple[str, ...]:
+        # Each is a bit in the ranks of rules, and compared with those here.
+        if len(response.body) > _LARGEST_LIST:
+            raise InvalidResponseError(
+                f"the list of context features: {len(response.body)} bytes make no sense"
+            )
         answer = _decode(response.body, _Features, "the list of context features")
+        if len(answer.context_features) > _MANY:
+            raise InvalidResponseError(
+                f"the list of context features: {len(answer.context_features)} make no sense"
+            )
         if len(set(answer.context_features)) != len(answer.context_features):
             raise InvalidResponseError("the list of context features names one twice")
         return tuple(answer.context_features)
@@ -379,10 +398,12 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
             outcome = Outcome(answer.outcome or "")
         except ValueError:
             raise InvalidResponseError(
-                f"{what} has the unknown outcome {answer.outcome!r}"
+                f"{what} has the unknown outcome {answer.outcome!r:.200}"
             ) from None
         return DeclarationAnswer(
-            outcome, tuple(answer.differences), answer.latest_version or answer.previous_version
+            outcome,
+            tuple(answer.differences[:_MOST_DIFFERENCES]),
+            answer.latest_version or answer.previous_version,
         )
 
     request = Request(

@@ -25,7 +25,7 @@ from heksher.exceptions import (
     ServiceError,
 )
 from heksher.ingest import Ingestion
-from heksher.protocol import Undecoded, open_section
+from heksher.protocol import Undecoded, one_line, open_section
 from heksher.registry import declared_alike
 from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
@@ -300,10 +300,10 @@ class ServedSettings:
                     is_back = stored.name == entry.name
                     entry.declared = DeclaredSetting(
                         DeclarationState.UPTODATE if is_back else DeclarationState.RENAMED,
-                        stored.version,
+                        one_line(stored.version),
                     )
                     _logger.warning(
-                        "setting %r was renamed to %r on the service; its rules keep arriving",
+                        "setting %r was renamed to %.200r on the service; its rules keep arriving",
                         entry.name,
                         stored.name,
                     )
@@ -335,7 +335,7 @@ class ServedSettings:
         unknown = [feature for feature in here if feature not in there]
         remarks: list[str] = []
         if missing:
-            remarks.append(f"{', '.join(missing)} is missing here")
+            remarks.append(f"{one_line(', '.join(missing))} is missing here")
         if unknown:
             remarks.append(f"{', '.join(unknown)} is unknown to the service")
         if [f for f in here if f in there] != [f for f in there if f in here]:
@@ -344,7 +344,7 @@ class ServedSettings:
             _logger.warning(
                 "the client's context features (%s) are not the service's (%s), whose order counts: %s",
                 ", ".join(here),
-                ", ".join(there),
+                one_line(", ".join(there)),
                 "; ".join(remarks),
             )
 

@@ -158,7 +158,7 @@ class Updater:
         if decision.declared is not None:
             if decision.declared.state is DeclarationState.RENAMED:
                 _logger.warning(
-                    "setting %r is called %r on the service, at version %s; it is not declared from "
+                    "setting %r is called %.200r on the service, at version %s; it is not declared from "
                     "here, and its rules arrive under that name",
                     entry.name,
                     decision.current_name,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import linecache
 import socket
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType
+from typing import Any
 
+import msgspec
 import pytest
 from harness import Harness
 from misbehaving import MisbehavingServer, hang_up, http
 from scenes import Scene
+from scripted import ScriptedService
 
 from heksher import Setting, testing
 from heksher.exceptions import HeksherError, InvalidSettingError
+from heksher.protocol import Response
 
 CANARY = "canary"
 
@@ -111,6 +117,84 @@ def test_no_name_of_the_applications_is_taken_that_is_no_plain_one() -> None:
         else:
             with pytest.raises(InvalidSettingError, match="no name of a context feature"):
                 Setting("cache_ttl", int, [name], 60)
+
+
+# --- its words in logs and in the status ----------------------------------------------------------
+
+
+# Would make lines of its own in a log, take over a terminal, and fill a disk.
+_EVIL = f"{CANARY}\nERROR root: \x1b[2J\u202e{'x' * 300_000}"
+_DIFFERENCES = [
+    {"level": _EVIL, "attribute": _EVIL, "latest_value": _EVIL},
+    {"level": "minor", "message": _EVIL},
+    *({"level": "minor", "message": "x" * 20} for _ in range(20_000)),
+]
+
+
+def _declared(status: int, **body: Any) -> Callable[[ScriptedService], None]:
+    answer = Response(status, {}, msgspec.json.encode(body))
+    return lambda service: service.answers.update(cache_ttl=answer)
+
+
+_RENAMED = {
+    "name": _EVIL,
+    "aliases": ["cache_ttl"],
+    "type": _EVIL,
+    "version": _EVIL,
+    "default_value": 1,
+}
+_SAYINGS: dict[str, Callable[[ScriptedService], object]] = {
+    "features": lambda service: service.features.append(_EVIL),
+    "features-lack": lambda service: service.features.__setitem__(slice(None), [_EVIL]),
+    "outdated": _declared(200, outcome="outdated", latest_version=_EVIL, differences=_DIFFERENCES),
+    "rejected": _declared(409, outcome="rejected", latest_version=_EVIL, differences=_DIFFERENCES),
+    "outcome": _declared(200, outcome=_EVIL),
+    "refused": lambda service: service.answers.update(cache_ttl=Response(422, {}, _EVIL.encode())),
+    "renamed": lambda service: service.settings.update({_EVIL: _RENAMED}),
+    "rule": lambda service: [
+        service.add_rule("cache_ttl", _EVIL, user="jim"),
+        service.add_rule("cache_ttl", 1, **{_EVIL: "jim"}),
+    ],
+    "retry": lambda service: setattr(
+        service, "fault", Response(503, {"retry-after": _EVIL, "location": _EVIL}, _EVIL.encode())
+    ),
+}
+
+
+@pytest.mark.parametrize("saying", _SAYINGS)
+def test_what_it_says_is_told_in_short_lines(
+    scene: Scene, saying: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "heksher")
+    setting = Setting("cache_ttl", int, ["user"], 60)
+    shown: list[str] = []
+
+    def strings(of: Any) -> Iterator[str]:
+        if isinstance(of, str):
+            yield of
+        elif isinstance(of, dict):
+            yield from strings([*of.keys(), *of.values()])
+        elif isinstance(of, list):
+            for each in of:
+                yield from strings(each)
+
+    async def body() -> None:
+        _SAYINGS[saying](scene.service)
+        client = scene.client(startup="continue")
+        await client.set_as_main()
+        with contextlib.suppress(HeksherError):
+            await client.reload()
+        assert setting.get(user="jim") in (60, 1)
+        shown.extend(strings(json.loads(json.dumps(client.status.as_dict()))))
+        shown.append(str(client.status))
+        await client.close()
+
+    scene.run(body)
+    messages = [record.getMessage() for record in caplog.records]
+    assert "unforeseen" not in "".join(messages)
+    for text in (*shown, *messages):
+        assert text.isprintable(), text[:200]
+        assert len(text) < 200_000, text[:200]
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -127,6 +127,17 @@ def test_any_difference_is_declared(change: dict[str, Any]) -> None:
     assert plan(declaration, Catalogue([STORED])) == Plan((declaration,), "ttl")
 
 
+def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
+    deep: Any = None
+    for _ in range(100_000):
+        deep = [deep]
+    assert plan(TTL, Catalogue([replace(STORED, default_value=deep)])) == Plan((TTL,), "ttl")
+    different = (Difference("minor", "default_value", deep),)
+    (told,) = judge(TTL, DeclarationAnswer(Outcome.OUTDATED, different, "1.1")).differences
+    assert told.startswith("default_value is 60 here and [[[")
+    assert len(told) < 1000
+
+
 @pytest.mark.parametrize(
     ("here", "there", "is_equal"),
     [

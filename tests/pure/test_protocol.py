@@ -131,6 +131,14 @@ def test_features_keep_the_services_order() -> None:
     assert context_features().read(answer({"context_features": []})) == ()
 
 
+@pytest.mark.parametrize(
+    "features", [[f"f{i}" for i in range(20_000)], ["x" * 1_000_000]], ids=["many", "long"]
+)
+def test_a_list_of_features_beyond_all_sense_is_refused(features: list[str]) -> None:
+    with pytest.raises(InvalidResponseError, match="make no sense"):
+        context_features().read(answer({"context_features": features}))
+
+
 def test_a_settings_data_reads_like_any_dataclass() -> None:
     data = SettingData("a", "int", 1, "1.0", ["user"], {"k": 1}, ["b"])
     assert dataclasses.asdict(data) == {
