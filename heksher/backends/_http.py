@@ -18,9 +18,11 @@ import time
 import weakref
 import zlib
 from dataclasses import replace
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from heksher import forking
@@ -32,7 +34,7 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Request, Response, unexpected_status
+from heksher.protocol import Request, Response, one_line, unexpected_status
 
 # How long saying goodbye to a connection may take.
 _CLOSE_TIMEOUT = 2.0
@@ -45,6 +47,14 @@ _PUBLIC_HEADERS = frozenset(
         *("content-type", "host", "if-none-match", "transfer-encoding", "user-agent"),
     )
 )
+
+# What is kept of the cookies that the service sets, and sent with each request: what a proxy or a
+# session needs, and no more than servers take.
+_MOST_COOKIES = 20
+_LONGEST_COOKIE = 4096
+
+# How many pieces of a body are read before an event loop's other tasks have their turn.
+_PIECES = 100
 
 # Shorter ones hide nothing, and would cut holes into other words.
 _SHORTEST_SECRET = 4
@@ -162,6 +172,23 @@ class _TooSlow(_Ended):
     """The bound in time was reached."""
 
 
+class _FewCookies(DefaultCookiePolicy):
+    """Takes what cookies a service may need, and not one after another for ever."""
+
+    def __init__(self, jar: CookieJar) -> None:
+        super().__init__()
+        self._jar = jar
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        """Whether *cookie*, which an answer sets, is kept."""
+        here = {(each.domain, each.path, each.name) for each in self._jar}
+        return (
+            super().set_ok(cookie, request)
+            and len(cookie.name) + len(cookie.path) + len(cookie.value or "") <= _LONGEST_COOKIE
+            and (len(here) < _MOST_COOKIES or (cookie.domain, cookie.path, cookie.name) in here)
+        )
+
+
 class _TransportBase:
     #: The HTTP library that the client in use is of, as far as it is known.
     _library: Any = None
@@ -231,7 +258,7 @@ class _TransportBase:
         try:
             # It reads certificates, and OpenSSL has locks of its own.
             with forking.whole:
-                return default(**{"timeout": timeout, **arguments})
+                client = default(**{"timeout": timeout, **arguments})
         except Exception as error:
             # Its text may show an argument's value, and that may be a password.
             said = str(error)
@@ -245,6 +272,10 @@ class _TransportBase:
                 else f"httpx.{default.__name__} cannot be made: {reason}; it goes by the environment's "
                 "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from None
+        jar = client.cookies.jar
+        if jar is not arguments.get("cookies"):  # else what it takes is the application's to say
+            jar.set_policy(_FewCookies(jar))
+        return client
 
     def _build(self, client: Any, request: Request, **extensions: Any) -> Any:
         built = client.build_request(
@@ -273,7 +304,7 @@ class _TransportBase:
     def _unreachable(self, request: Request, error: Exception) -> HttpUnreachableError:
         library = self._library or _library_of(error) or httpx
         url = self._options.base_url + request.target
-        reason = _said(error)
+        reason = one_line(_said(error))
         if _shows_header(error):
             reason = "a header cannot be sent; does its value hold a line break?"
         try:
@@ -299,6 +330,10 @@ class _Body:
     @property
     def too_large(self) -> bool:
         return self._size > self._limit
+
+    @property
+    def pieces(self) -> int:
+        return len(self._chunks)
 
     def add(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -432,6 +467,9 @@ class AsyncTransport(_TransportBase):
         try:
             async for chunk in answer.aiter_raw():
                 body.add(chunk)
+                if body.pieces % _PIECES == 0:
+                    # They may be of a byte each, and a thousand of them come at once.
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
                 if body.too_large:
                     # And read on, from a closed connection: the error is what ends the generators
                     # inside httpx in order. One that is left alone is complained of by trio.

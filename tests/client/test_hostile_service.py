@@ -9,8 +9,9 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -173,9 +174,10 @@ def test_what_it_says_is_told_in_short_lines(
         if isinstance(of, str):
             yield of
         elif isinstance(of, dict):
-            yield from strings([*of.keys(), *of.values()])
+            members = cast("dict[str, Any]", of)
+            yield from strings([*members, *members.values()])
         elif isinstance(of, list):
-            for each in of:
+            for each in cast("list[Any]", of):
                 yield from strings(each)
 
     async def body() -> None:
@@ -195,6 +197,71 @@ def test_what_it_says_is_told_in_short_lines(
     for text in (*shown, *messages):
         assert text.isprintable(), text[:200]
         assert len(text) < 200_000, text[:200]
+
+
+def test_no_answer_is_shown_whole_because_it_is_none(backend: Harness) -> None:
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b"\x1b[2J" + b"x" * 50_000 + b"\r\n\r\n")
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"])
+        with pytest.raises(HeksherError, match="no answer") as caught:
+            await client.ping()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+
+
+# --- cookies --------------------------------------------------------------------------------------
+
+
+def test_few_of_its_cookies_are_kept(backend: Harness) -> None:
+    """What a proxy or a session needs is sent back, and what comes without end is not."""
+    answers = 0
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        nonlocal answers
+        answers += 1
+        names = [f"c{answers}_{number}={'x' * 20}" for number in range(30)]
+        cookies = [f"turn={answers}", f"long={'x' * 10_000}", *names]
+        head = "".join(f"set-cookie: {each}\r\n" for each in cookies)
+        http(b'{"version": "1"}', b"HTTP/1.1 200 OK\r\n" + head.encode())(connection, stop)
+
+    async def body() -> None:
+        client = backend.client(
+            server.url, 60, ["user"], http_client_args={"cookies": {"session": CANARY}}
+        )
+        for _ in range(5):
+            await client.ping()
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+    (sent,) = (
+        line.partition(b": ")[2].split(b"; ")
+        for line in server.requests[-1].split(b"\r\n")
+        if line.lower().startswith(b"cookie: ")
+    )
+    assert {b"session=canary", b"turn=4"} <= set(sent)
+    assert 10 < len(sent) < 30
+    assert max(map(len, sent)) < 100
+
+
+def test_whose_cookie_jar_is_handed_in_says_what_it_takes(backend: Harness) -> None:
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"], http_client_args={"cookies": jar})
+        await client.ping()
+        await client.close()
+
+    cookies = b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\n"
+    with MisbehavingServer(http(b'{"version": "1"}', cookies)) as server:
+        backend.run(body)
+    assert [*jar] == []
 
 
 # --- secrets --------------------------------------------------------------------------------------

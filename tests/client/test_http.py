@@ -7,12 +7,13 @@ import gzip
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio.lowlevel
 import httpx
 import pytest
-from harness import PATIENCE, AnyClient, Harness
+from harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
 from leftovers import Leftovers
 from misbehaving import (
     OK,
@@ -128,6 +129,41 @@ def test_an_answer_is_bounded_in_size(backend: Harness, answer: Answer, text: st
 
     with MisbehavingServer(answer) as server:
         backend.run(body)
+
+
+@pytest.mark.parametrize("harness", [AsyncioHarness(), TrioHarness()], ids=["asyncio", "trio"])
+def test_a_body_in_many_pieces_lets_other_tasks_have_their_turn(harness: Harness) -> None:
+    """They can be of a byte each, and a thousand of them come at once."""
+    turns: list[int] = []
+
+    class Pieces(httpx.AsyncByteStream):
+        read = 0
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(2000):
+                self.read += 1
+                yield b" "
+            yield HEALTHY
+
+    pieces = Pieces()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=pieces))
+
+    async def take_turns() -> None:
+        while pieces.read < 2000:
+            turns.append(pieces.read)
+            await anyio.lowlevel.checkpoint()
+
+    async def body() -> None:
+        client = make_client(
+            harness, "http://service.test", http_client_args={"transport": transport}
+        )
+        others = harness.beside(take_turns)
+        await client.ping()
+        await harness.until(lambda: others.ended)
+        await client.close()
+
+    harness.run(body)
+    assert len(set(turns)) > 10
 
 
 def test_a_compressed_answer_is_read(backend: Harness) -> None:

@@ -73,6 +73,7 @@ FOR_TYPES = {
 #: The library's modules that may import these; no other one does.
 ONLY_IN = {
     "httpx": {"heksher.backends._http"},
+    "http": {"heksher.backends._http"},
     "anyio": {"heksher.backends._http", "heksher.backends._anyio"},
     "trio": {"heksher.backends._anyio"},
     "asyncio": {"heksher.backends._anyio"},
@@ -96,7 +97,12 @@ ONLY_IN = {
         "heksher.backends._thread",
         "heksher.backends._gevent",
     },
-    "os": {"heksher.forking", "heksher.backends._gevent", "heksher.snapshot"},
+    "os": {
+        "heksher.forking",
+        "heksher.backends._gevent",
+        "heksher.backends._http",
+        "heksher.snapshot",
+    },
     "random": {"heksher.clients._face"},
     "importlib": {"heksher", "heksher.backends"},
     "msgspec": {
@@ -112,7 +118,6 @@ NOWHERE = {
     "concurrent",
     "ctypes",
     "datetime",
-    "http",
     "marshal",
     "multiprocessing",
     "pickle",
