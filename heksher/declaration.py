@@ -16,9 +16,11 @@ from heksher.protocol import (
     Declaration,
     DeclarationAnswer,
     Difference,
+    Exchange,
     Outcome,
     SettingData,
     one_line,
+    settings,
 )
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting
@@ -40,6 +42,12 @@ class Catalogue:
     def find(self, name: str | None) -> SettingData | None:
         """Return the setting that *name* leads to, or None."""
         return None if name is None else self._by_any_name.get(name)
+
+
+def catalogue() -> Exchange[Catalogue]:
+    """Ask for all settings of the service; what is large is sorted where it is read."""
+    asked = settings()
+    return Exchange(asked.request, lambda response: Catalogue(asked.read(response).values()))
 
 
 @dataclass(frozen=True, slots=True)

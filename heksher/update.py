@@ -16,8 +16,8 @@ from heksher import protocol
 from heksher.backends.base import LARGE, Backend
 from heksher.context import Tracking
 from heksher.declaration import (
-    Catalogue,
     Plan,
+    catalogue,
     declaration_of,
     failed,
     judge,
@@ -127,12 +127,12 @@ class Updater:
         pending = self._served.pending(features)
         if not pending:
             return None
-        catalogue = Catalogue((await self._exchange(protocol.settings())).values())
+        there = await self._exchange(catalogue())
         failure: ServiceError | None = None
         for entry, setting in pending:
-            decision = plan(declaration_of(setting), catalogue)
+            decision = plan(declaration_of(setting), there)
             entry.current_name = decision.current_name
-            entry.on_service = catalogue.find(decision.current_name) is not None
+            entry.on_service = there.find(decision.current_name) is not None
             entry.lacking = frozenset(setting.configurable_features).difference(features)
             if decision.declarations and entry.lacking:
                 # Known without asking, and worth asking again as soon as the service has them.
@@ -224,7 +224,7 @@ class Updater:
         fetched = await self._query(names, filters, etags)
         if fetched is None or not fetched.answered.issuperset(names):
             # Somebody deleted or renamed a setting.
-            self._served.reconcile(Catalogue((await self._exchange(protocol.settings())).values()))
+            self._served.reconcile(await self._exchange(catalogue()))
             failure = await self._declare_pending(features)
             names = self._served.known_names()
             fetched = await self._query(names, filters, {}, may_be_unknown=False)

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import CodeType
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -174,10 +174,11 @@ def test_what_it_says_is_told_in_short_lines(
         if isinstance(of, str):
             yield of
         elif isinstance(of, dict):
-            members = cast("dict[str, Any]", of)
+            members: dict[str, Any] = of
             yield from strings([*members, *members.values()])
         elif isinstance(of, list):
-            for each in cast("list[Any]", of):
+            elements: list[Any] = of
+            for each in elements:
                 yield from strings(each)
 
     async def body() -> None:

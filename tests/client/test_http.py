@@ -229,7 +229,7 @@ def test_what_goes_wrong_is_named_and_can_be_caught_as_both_families(
 def test_nobody_listening_is_an_error_of_both_families(backend: Harness) -> None:
     async def body() -> None:
         client = make_client(backend, "http://127.0.0.1:9")
-        with pytest.raises(ServiceUnreachableError, match="[Cc]onnection refused") as caught:
+        with pytest.raises(ServiceUnreachableError, match=r"[Cc]onnection refused") as caught:
             await client.ping()
         assert isinstance(caught.value, httpx.TransportError)
         await client.close()

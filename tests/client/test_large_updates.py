@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from harness import AnyClient, Harness
 from leftovers import Leftovers
 from scenes import INTERVAL, Scene
 
-from heksher import TRACK_ALL, Setting, served
+from heksher import TRACK_ALL, Setting, declaration, served
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import (
@@ -22,7 +22,7 @@ from heksher.exceptions import (
     StartupTimeoutError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Response
+from heksher.protocol import Response, SettingData
 from heksher.served import prepare
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
@@ -300,6 +300,33 @@ def test_large_answers_are_read_where_no_event_loop_waits(scene: Scene, is_large
                 assert (threading.get_ident() in threads) != is_large
 
     scene.run(body)
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_many_settings_are_sorted_where_no_event_loop_waits(
+    scene: Scene, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = large_setting()
+    threads: list[int] = []
+
+    class Noting(declaration.Catalogue):
+        def __init__(self, settings: Iterable[SettingData]) -> None:
+            threads.append(threading.get_ident())
+            super().__init__(settings)
+
+    monkeypatch.setattr(declaration, "Catalogue", Noting)
+    aliases = [f"{'alias' * 10}{number}" for number in range(LARGE // 50)] if is_large else []
+    data = {"name": "other", "type": "int", "default_value": 1, "version": "1.0"}
+    scene.service.settings["other"] = {**data, "aliases": aliases}
+
+    async def body() -> None:
+        async with scene.client():
+            assert setting.get(environment="dev", user="jim") == 60
+            if scene.backend.name != "thread":
+                assert [threading.get_ident() != each for each in threads] == [is_large]
+
+    scene.run(body)
+    assert len(threads) == 1
 
 
 def test_what_goes_wrong_in_a_large_answer_is_told_as_ever(scene: Scene) -> None:
