@@ -5,6 +5,7 @@ Pure. Every refusal is a ``Refusal`` with the status that the protocol gives it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from heksher.names import (
@@ -79,6 +80,8 @@ def _text(value: Json, what: str) -> str:
     """A text; numbers and booleans become one."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise malformed(f"{what}: NaN and infinities are no JSON numbers")
     if isinstance(value, bool | int | float):
         try:
             return str(value)

@@ -164,7 +164,7 @@ def test_fields_that_are_given_twice(
 # --- what no field takes ----------------------------------------------------------------------------
 
 _LONG = "".join(random.Random(0).choices(string.ascii_letters + string.digits, k=2651))
-_NO_TEXTS = [None, [], ["a"], {}, {"a": "b"}]
+_NO_TEXTS = [None, [], ["a"], {}, {"a": "b"}, math.nan, math.inf]
 _NO_WORDS = [*_NO_TEXTS, "", "a b", "a\n", "é", "a\0", "\0", "\ud800", "a:b"]
 _NO_PAIRS: list[Any] = [["a"], [1], [[]], [["a"]], [["a", 1, 2]], [[None, 1]]]
 _NO_OBJECTS = [None, 1, True, "a", "\ud800", *_NO_PAIRS]
