@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -170,15 +170,14 @@ def test_what_it_says_is_told_in_short_lines(
     setting = Setting("cache_ttl", int, ["user"], 60)
     shown: list[str] = []
 
-    def strings(of: Any) -> Iterator[str]:
+    def strings(of: object) -> Iterator[str]:
         if isinstance(of, str):
             yield of
         elif isinstance(of, dict):
-            members: dict[str, Any] = of
+            members = cast("dict[str, object]", of)
             yield from strings([*members, *members.values()])
         elif isinstance(of, list):
-            elements: list[Any] = of
-            for each in elements:
+            for each in cast("list[object]", of):
                 yield from strings(each)
 
     async def body() -> None:
