@@ -9,6 +9,7 @@ httpx2. That is imported nowhere: what is needed of it is reached from the objec
 
 from __future__ import annotations
 
+import base64
 import inspect
 import os
 import socket
@@ -378,10 +379,23 @@ def _without_secrets(body: bytes, answer: Any) -> bytes:
     """
     for name, value in answer.request.headers.items():
         if name.lower() not in _PUBLIC_HEADERS:
-            secret = value.rpartition(" ")[2]  # after the scheme: Bearer, Basic
-            if len(secret) >= _SHORTEST_SECRET:
-                body = body.replace(secret.encode("utf-8", "replace"), b"[secret]")
+            for secret in sorted(_secrets_in(value), key=len, reverse=True):
+                if len(secret) >= _SHORTEST_SECRET:
+                    body = body.replace(secret.encode("utf-8", "replace"), b"[secret]")
     return body
+
+
+def _secrets_in(value: str) -> set[str]:
+    """Return what of a header's value may be one: all, what follows a scheme, cookies, a password."""
+    secrets = {value, value.rpartition(" ")[2]}
+    secrets.update(cookie.partition("=")[2].strip() for cookie in value.split(";"))
+    scheme, _, coded = value.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            secrets.add(base64.b64decode(coded).decode().partition(":")[2])
+        except ValueError:
+            pass  # it is none of ours
+    return secrets
 
 
 def _headers(answer: Any) -> dict[str, str]:
