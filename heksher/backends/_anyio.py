@@ -164,7 +164,7 @@ class _LoopBackend(ABC):
         """Return a transport over an asynchronous HTTP client."""
         from heksher.backends._http import AsyncTransport
 
-        return AsyncTransport(options)
+        return AsyncTransport(options, self.in_thread)
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _LoopTask:
         """Return a task that will run *main* in the running event loop."""

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 import zlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, TypeVar, cast
@@ -56,6 +57,10 @@ _LONGEST_COOKIE = 4096
 
 # How many pieces of a body are read before an event loop's other tasks have their turn.
 _PIECES = 100
+
+# Of a coded body. It may become a thousand times as large, which takes a thread to find out, and more
+# than starting one.
+_LARGE_CODED = 4096
 
 # Shorter ones hide nothing, and would cut holes into other words.
 _SHORTEST_SECRET = 4
@@ -326,18 +331,19 @@ class _Body:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._chunks: list[bytes] = []
-        self._size = 0
+        #: Bytes that came.
+        self.size = 0
 
     @property
     def too_large(self) -> bool:
-        return self._size > self._limit
+        return self.size > self._limit
 
     @property
     def pieces(self) -> int:
         return len(self._chunks)
 
     def add(self, chunk: bytes) -> None:
-        self._size += len(chunk)
+        self.size += len(chunk)
         if not self.too_large:
             self._chunks.append(chunk)
 
@@ -425,8 +431,13 @@ class AsyncTransport(_TransportBase):
     _is_ours = False
     _closed = False
 
-    def __init__(self, options: HttpOptions) -> None:
+    def __init__(
+        self,
+        options: HttpOptions,
+        in_thread: Callable[[Callable[[], Response]], Awaitable[Response]],
+    ) -> None:
         super().__init__(options)
+        self._in_thread = in_thread
         # Requests that are under way, and what is set when there are none any more.
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
@@ -465,7 +476,9 @@ class AsyncTransport(_TransportBase):
                         await self._read(answer, body)
                 finally:
                     await answer.aclose()
-                return body.response(answer, is_decoded=is_decoded)
+                if body.size < _LARGE_CODED or "content-encoding" not in answer.headers:
+                    return body.response(answer, is_decoded=is_decoded)
+                return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
         except TimeoutError:
             raise self._unreachable(request, _TooSlow(self._too_slow())) from None
         except _Ended as error:

@@ -7,6 +7,7 @@ import gzip
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -174,6 +175,30 @@ def test_a_compressed_answer_is_read(backend: Harness) -> None:
 
     with MisbehavingServer(http(gzip.compress(HEALTHY), GZIP)) as server:
         backend.run(body)
+
+
+def test_a_large_compressed_answer_is_unpacked_where_no_event_loop_waits(
+    backend: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpack = zlib.decompressobj
+    threads: list[int] = []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        return unpack(*args, **options)
+
+    monkeypatch.setattr(zlib, "decompressobj", watched)
+
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        await client.ping()
+        await client.close()
+        is_here = threads == [threading.get_ident()]
+        assert is_here is (backend.name == "thread")
+
+    with MisbehavingServer(http(gzip.compress(HEALTHY + b" " * 10_000_000), GZIP)) as server:
+        backend.run(body)
+    assert len(threads) == 1
 
 
 @pytest.mark.parametrize(
