@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # The first is there anyway where heksher is installed.
 pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 
-#: The folders whose tests are about programs and a service: what they find depends little on the
-#: Python, and they take long, so that tox runs them on one Python only.
-INTEGRATION = {"cli", "docs", "servers", "service"}
+#: The folders whose tests are about programs, a service and its faults: what they find depends little
+#: on the Python, and they take long, so that tox runs them on one Python only.
+INTEGRATION = {"cli", "docs", "faults", "servers", "service"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

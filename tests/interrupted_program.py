@@ -8,6 +8,7 @@ and waits for a line on stdin before the moment.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 
@@ -74,4 +75,6 @@ def main(backend: str, moment: str, url: str) -> None:
 
 
 if __name__ == "__main__":
+    # Who runs the tests in the background of a shell hands down that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])

@@ -156,6 +156,7 @@ def test_the_introduction_in_a_task_group_of_the_callers(loop: str, service: Liv
     anyio.run(body, backend=loop)
 
 
+@pytest.mark.integration
 def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
     backend: Harness, service: LiveService
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_service_that_goes_away_costs_freshness_and_nothing_else(
     backend.run(body)
 
 
+@pytest.mark.integration
 def test_a_wrong_token_is_refused_and_named(backend: Harness, service: LiveService) -> None:
     async def body() -> None:
         client = backend.client(service.url, INTERVAL, FEATURES)
@@ -187,6 +189,7 @@ def test_a_wrong_token_is_refused_and_named(backend: Harness, service: LiveServi
     backend.run(body)
 
 
+@pytest.mark.integration
 def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
     backend: Harness, service: LiveService
 ) -> None:
@@ -218,6 +221,7 @@ def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
     backend.run(body)
 
 
+@pytest.mark.integration
 def test_an_operator_reorders_the_features(backend: Harness, service: LiveService) -> None:
     color = Setting("color", str, ["user", "theme"], "white")
 
@@ -234,6 +238,7 @@ def test_an_operator_reorders_the_features(backend: Harness, service: LiveServic
     backend.run(body)
 
 
+@pytest.mark.integration
 def test_a_feature_name_that_the_service_misreads_is_tracked_all_the_same(
     backend: Harness, service: LiveService
 ) -> None:
@@ -258,6 +263,7 @@ def test_a_feature_name_that_the_service_misreads_is_tracked_all_the_same(
     backend.run(body)
 
 
+@pytest.mark.integration
 def test_a_setting_that_needs_a_feature_the_service_lacks_is_refused_by_name(
     backend: Harness, service: LiveService
 ) -> None:

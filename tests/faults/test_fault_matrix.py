@@ -94,7 +94,6 @@ def keep_result(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, 
         saved.write_text("".join(json.dumps(result) + "\n" for result in results.values()))
 
 
-@pytest.mark.integration
 def test_a_fault_costs_freshness_and_nothing_else(
     case: Case,
     harness: type[Harness],

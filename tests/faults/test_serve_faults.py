@@ -14,8 +14,6 @@ import pytest
 
 from heksher.testing.service import DEADLINE
 
-pytestmark = pytest.mark.integration
-
 
 @contextmanager
 def serving(faults: str, *more: str) -> Generator[tuple[str, subprocess.Popen[str]]]:

@@ -25,6 +25,8 @@ from heksher import Setting, registry
 from heksher.exceptions import HeksherError
 from heksher.protocol import Request, Response
 
+pytestmark = pytest.mark.integration
+
 FEATURES_PATH = "api/v1/context_features"
 SETTINGS_PATH = "api/v1/settings"
 DECLARE_PATH = "api/v1/settings/declare"

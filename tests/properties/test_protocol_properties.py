@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from property_helpers import modest
@@ -14,6 +15,8 @@ from reading import read_section
 from heksher import protocol
 from heksher.exceptions import HeksherError, InvalidResponseError
 from heksher.protocol import MAX_QUERY_LENGTH, Declaration, Exchange, Request, Response
+
+pytestmark = pytest.mark.integration
 
 # --- bodies ---------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from heksher.exceptions import MissingFeatureError
 from heksher.rules import Rule as TableRule
 from heksher.rules import RuleTable
 
+pytestmark = pytest.mark.integration
+
 DEFAULT = -1
 
 contexts = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, "other", ""]))

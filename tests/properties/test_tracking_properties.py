@@ -6,12 +6,15 @@ import itertools
 import re
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from property_helpers import modest
 
 from heksher import TRACK_ALL
 from heksher.context import Tracking
+
+pytestmark = pytest.mark.integration
 
 #: Some of these names the service misreads in a filter.
 NAMES = ("user", "theme", "my_user", "user2", "Theme", "_")

@@ -20,7 +20,7 @@ from heksher.context import Defaults
 from heksher.rules import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
-SETTINGS, READERS, PUBLISHES = 3, 2, 1200
+SETTINGS, READERS, PUBLISHES = 3, 2, 400
 
 #: What no whole state answers to the calls that are made here.
 MIXED = -1
