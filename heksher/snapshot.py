@@ -220,25 +220,28 @@ class SnapshotFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if os.path.islink(self._path):
-                raise _Refused("it is a symbolic link", may_be_replaced=False) from None
-            raise _Refused(_said(error)) from None
+            # Nobody knows what it holds, or whether it is a file: it might be a socket.
+            reason = "it is a symbolic link" if os.path.islink(self._path) else _said(error)
+            raise _Refused(reason, may_be_replaced=False) from None
         try:
-            _check_safety(os.fstat(descriptor))
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise _Refused("it is no file", may_be_replaced=False)
             with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(self._limit + 1)
         except OSError as error:
             raise _Refused(_said(error)) from None
         finally:
             os.close(descriptor)
+        if not data.startswith(_MAGIC):
+            # One that is empty, or filled with zeros, is what a crash of the system can leave.
+            may_be_replaced = not data.strip(b"\0")
+            raise _Refused("it is no snapshot of heksher", may_be_replaced=may_be_replaced)
+        _check_safety(found)
         return self._decode(data)
 
     def _decode(self, data: bytes) -> _Contents:
         line, _, rest = data[:_FIRST_LINE].partition(b"\n")
-        if not line.startswith(_MAGIC):
-            # One that is empty, or filled with zeros, is what a crash of the system can leave.
-            may_be_replaced = not data.strip(b"\0")
-            raise _Refused("it is no snapshot of heksher", may_be_replaced=may_be_replaced)
         number, _, stated = line.removeprefix(_MAGIC).partition(b" ")
         if not number.isdigit():
             raise _Refused("it is damaged: its first line is")
@@ -295,6 +298,8 @@ class SnapshotFile:
         mine = os.fstat(descriptor)
         try:
             with open(descriptor, "wb") as file:
+                if hasattr(os, "fchmod"):  # the umask may take from the owner as well
+                    os.fchmod(descriptor, _OWNER_ONLY)
                 # Nobody else writes any more.
                 if self._identity() != seen:
                     wanted = self._wanted(told, self._standing(told.tracking))
@@ -394,13 +399,11 @@ def checked_path(path: object) -> str:
 
 
 def _check_safety(found: os.stat_result) -> None:
-    """See that what was opened is a file that nobody else can write to.
+    """See that nobody else can write to a file.
 
     Raises:
-        _Refused: it is not.
+        _Refused: somebody can.
     """
-    if not stat.S_ISREG(found.st_mode):
-        raise _Refused("it is no file", may_be_replaced=False)
     if not hasattr(os, "geteuid"):  # on Windows modes say nothing
         return
     if found.st_uid not in (os.geteuid(), 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -373,6 +374,17 @@ def _another_file(path: Path) -> None:
     path.write_text("[section]\nkey = value\n")
 
 
+def _another_file_that_others_may_write_to(path: Path) -> None:
+    _another_file(path)
+    path.chmod(0o664)
+
+
+def _another_users(path: Path) -> None:
+    _another_file(path)
+    if os.geteuid() == 0:
+        os.chown(path, 1, -1)
+
+
 def _link(path: Path) -> None:
     target = path.with_name("target")
     target.write_text("precious")
@@ -387,13 +399,20 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def _socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (_another_file, "it is no snapshot of heksher"),
+        (_another_file_that_others_may_write_to, "it is no snapshot of heksher"),
+        (_another_users, "it is no snapshot of heksher"),
         (_link, "it is a symbolic link"),
         (_folder, "it is no file"),
         (_pipe, "it is no file"),
+        (_socket, "No such device or address"),
     ],
 )
 def test_what_is_no_snapshot_is_neither_read_nor_written_over(
@@ -417,6 +436,26 @@ def test_what_is_no_snapshot_is_neither_read_nor_written_over(
         assert os.listdir(path.parent).count("rules.snapshot.new") == 0
 
     scene.run(body)
+
+
+def test_what_cannot_be_opened_may_be_anything_and_is_not_written_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text("precious")
+    open_ = os.open
+
+    def refuse(name: str, flags: int, mode: int = 0o777) -> int:
+        if name == str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return open_(name, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    file = snapshot.SnapshotFile(str(path), "http://service.test/", FEATURES, 10**6)
+    assert file.load(Tracking()) is None
+    assert file.save(snapshot.Told({}, FEATURES, Tracking()))
+    assert (file.status.refused, file.status.error) == ("Permission denied", "Permission denied")
+    assert os.listdir(path.parent) == [path.name]
+    assert path.stat().st_size == len("precious")
 
 
 def test_a_file_of_another_user_is_refused(
@@ -469,13 +508,14 @@ def test_a_file_is_written_when_rules_change_and_only_then(scene: Scene, path: P
     assert settings
 
 
+@pytest.mark.parametrize("umask", [0, 0o777])
 def test_a_file_is_the_owners_alone_whatever_the_process_lets_others_do(
-    scene: Scene, path: Path
+    scene: Scene, path: Path, umask: int
 ) -> None:
     settings = [ttl_setting()]
 
     async def body() -> None:
-        before = os.umask(0)
+        before = os.umask(umask)
         try:
             await write_one(scene, path)
         finally:
