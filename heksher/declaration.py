@@ -5,10 +5,10 @@ Pure decisions; the core carries them out. Facts: sections 4 and 15 of the proto
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from reprlib import Repr
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -116,16 +116,31 @@ def _equal(declaration: Declaration, stored: SettingData) -> bool:
     )
 
 
-def _same_json(one: Any, other: Any) -> bool:
-    """Compare as JSON texts compare: 1, 1.0 and true are three values."""
+def _same_json(here: Any, there: Any) -> bool:
+    """Compare as JSON texts compare: 1, 1.0 and true are three values.
+
+    What is here is what an application wrote down. What is there may be megabytes, and an event loop
+    waits: it is looked at no further than to the first difference.
+    """
     try:
-        return _canonical(one) == _canonical(other)
-    except RecursionError:  # the service's is nested as deeply as can just be read
+        return _same(msgspec.json.decode(msgspec.json.encode(here)), there)
+    except RecursionError:
         return False
 
 
-def _canonical(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
+def _same(here: Any, there: Any) -> bool:
+    if type(here) is not type(there):
+        return False
+    if isinstance(here, dict):
+        members = cast("Mapping[str, Any]", here)
+        return members.keys() == there.keys() and all(
+            _same(member, there[key]) for key, member in members.items()
+        )
+    if isinstance(here, list):
+        parts = cast("Sequence[Any]", here)
+        return len(parts) == len(there) and all(map(_same, parts, there))
+    # As text, in which 0.0 and -0.0 are two.
+    return bool(here == there) and (not isinstance(here, float) or repr(here) == repr(there))
 
 
 _MENDS = {

@@ -162,13 +162,56 @@ _MANY = 10_000
 _LARGEST_LIST = 1_000_000
 # Of how many differences an answer to a declaration is believed to tell something.
 _MOST_DIFFERENCES = 100
+# Of what is decoded in one go, a rule or a setting. The interpreter lock is held for that long, and
+# sixty megabytes of empty lists would stop every thread for seconds.
+_LARGEST_PART = 4 * 1024 * 1024
+# A type can be nested in two hundred others, and the JSON library reads some more levels than these.
+_DEEPEST = 500
 
 
 def _decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
     try:
-        return msgspec.json.decode(body, type=type_)
+        try:
+            return msgspec.json.decode(body, type=type_)
+        except RecursionError:
+            if len(body) > _LARGEST_PART:
+                raise
+            # It skips nothing that is nested so deeply. One such value harms no other.
+            return msgspec.json.decode(_flattened(bytes(body)), type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidResponseError(f"{what}: {error}") from error
+
+
+_find_marks = re.compile(rb'\\.|"|[\[{]+|[\]}]', re.DOTALL).finditer
+
+
+def _flattened(body: bytes) -> bytes:
+    """Return JSON with null, which is a value of no type, for all that is nested more than *_DEEPEST*."""
+    kept: list[bytes] = []
+    begin = depth = 0
+    is_text = False
+    for mark in _find_marks(body):
+        sign = mark[0]
+        if sign == b'"':
+            is_text = not is_text
+        elif is_text:
+            pass
+        elif sign[0] in b"[{":
+            if depth <= _DEEPEST < depth + len(sign):
+                kept += (body[begin : mark.start() + _DEEPEST - depth], b"null")
+            depth += len(sign)
+        elif sign[0] in b"]}":
+            depth -= 1
+            if depth == _DEEPEST:
+                begin = mark.end()
+    return b"".join((*kept, body[begin:]))
+
+
+def _check_size(part: bytes | Undecoded, what: str) -> None:
+    if len(part) > _LARGEST_PART:
+        raise InvalidResponseError(
+            f"{what}: {len(part)} bytes, and {_LARGEST_PART} are read at most"
+        )
 
 
 def _decode_each(
@@ -180,10 +223,12 @@ def _decode_each(
     untold = 0
     for raw in raws:
         try:
-            decoded.append(_decode(bytes(raw), type_, "one"))
+            _check_size(raw, "it is too large")
+            decoded.append(_decode(raw, type_, "one"))
         except InvalidResponseError as error:
             if len(problems) < most:
-                problems.append(f"{error.__cause__}: {excerpt(bytes(raw), 200)}")
+                reason = error.__cause__ or error
+                problems.append(f"{reason}: {excerpt(bytes(memoryview(raw)[:200]), 200)}")
             else:
                 untold += 1
     if untold:
@@ -390,6 +435,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         text = excerpt(response.body, 1000)
         if response.status not in (200, 409):
             return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP {response.status}: {text}")
+        _check_size(response.body, what)
         answer = _decode(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:
             # An alias that belongs to another setting has a body of another kind.
@@ -449,12 +495,19 @@ class Section:
     problems: tuple[str, ...] = ()
 
 
-# How many rules are decoded at once. The interpreter lock is held for that long, so that other
-# threads would wait for all of a large section, and for the end of all its objects.
+# How many rules are decoded at once, and of how many bytes. The interpreter lock is held for that long,
+# so that other threads would wait for all of a large section, and for the end of all its objects.
 _BATCH = 500
+_LARGEST_BATCH = 256 * 1024
 
 
-class UnreadSection(msgspec.Struct, frozen=True):
+class _Section(msgspec.Struct):
+    rules: list[msgspec.Raw]
+    default_value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadSection:
     """One setting's part of the answer to a query, its rules undecoded.
 
     Attributes:
@@ -462,15 +515,16 @@ class UnreadSection(msgspec.Struct, frozen=True):
         default_value: as JSON says it; null where the service has no usable one.
     """
 
-    rules: list[msgspec.Raw]
+    rules: Sequence[Undecoded]
     default_value: Any = None
 
     def read(self) -> Iterator[Section]:
         """Decode the rules, a few at a time."""
         room = _MOST_PROBLEMS
-        for start in range(0, len(self.rules), _BATCH):
-            batch = self.rules[start : start + _BATCH]
+        for batch in _batches(self.rules):
             try:
+                if len(batch) == 1:
+                    _check_size(batch[0], "the rule")
                 rules = _decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
                 problems: list[str] = []
             except InvalidResponseError:
@@ -480,15 +534,28 @@ class UnreadSection(msgspec.Struct, frozen=True):
             yield Section(tuple(rules), self.default_value, tuple(problems))
 
 
+def _batches(parts: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:
+    """Split *parts*; a large one stands alone."""
+    begin = size = 0
+    for index, part in enumerate(parts):
+        if index > begin and (index == begin + _BATCH or size + len(part) > _LARGEST_BATCH):
+            yield parts[begin:index]
+            begin, size = index, 0
+        size += len(part)
+    if parts:
+        yield parts[begin:]
+
+
 def open_section(raw: bytes | Undecoded) -> UnreadSection:
     """Decode one setting's section of an answer but for its rules.
 
     Raises:
         InvalidResponseError: it is no section.
     """
-    section = _decode(raw, UnreadSection, "the section")
-    _check_number(section.rules, len(memoryview(raw)), "the section")
-    return section
+    section = _decode(raw, _Section, "the section")
+    _check_number(section.rules, len(raw), "the section")
+    _check_size(section.default_value, "the default value")
+    return UnreadSection(section.rules, _decode(section.default_value, object, "the default value"))
 
 
 @dataclass(frozen=True, slots=True)

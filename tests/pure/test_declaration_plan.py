@@ -152,6 +152,10 @@ def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
         ({"a": [1]}, {"a": [1.0]}, False),
         (1e300, 1e300, True),
         (2**64, 2**64, True),
+        ((1, 2), [1, 2], True),
+        ([1], [1, 2], False),
+        ([{"a": 0.0}], [{"a": -0.0}], False),
+        ({"a": 1}, {"b": 1}, False),
     ],
     ids=repr,
 )

@@ -402,6 +402,88 @@ def test_as_many_of_the_shortest_rules_as_fit_are_read() -> None:
     assert len(read_section(b'{"rules":[%s]}' % rules).rules) == 20_000
 
 
+DEEP = b"[" * 10_000 + b"]" * 10_000
+GOOD_RULE = b'{"value": 2, "context_features": [["user", "jim"]], "rule_id": 7}'
+
+
+def rule_of(value: bytes) -> bytes:
+    return b'{"value": %s, "context_features": [["user", "ann"]], "rule_id": 8}' % value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        DEEP,
+        b'"]]]]", ' + DEEP,
+        b'"\\"[[[", "\\\\", ' + DEEP + b', {"a": ' + DEEP + b"}",
+        b'{"a":' * 10_000 + b"[]" + b"}" * 10_000,
+        b"[1, " * 10_000 + b"[]" + b"]" * 10_000,
+    ],
+    ids=["lists", "text", "two", "objects", "ones"],
+)
+def test_what_is_nested_beyond_all_sense_harms_nothing_else(value: bytes) -> None:
+    body = b'{"settings": {"a": {"default_value": 1, "rules": [%s, %s]}, "b": {"rules": []}}}'
+    read = query(["a", "b"], None, None).read(
+        Response(200, {}, body % (rule_of(b"[%s]" % value), GOOD_RULE))
+    )
+    assert isinstance(read, QueryAnswer)
+    assert sorted(read.sections) == ["a", "b"]
+    section = read_section(read.sections["a"])
+    assert section.default_value == 1
+    assert [data.rule_id for data in section.rules] == [8, 7]
+    assert section.rules[1].value == 2
+
+
+def test_what_is_nested_beyond_all_sense_is_null_from_some_depth_on() -> None:
+    text = rb'"\"[[\\"'
+    (rule,) = read_section(
+        b'{"rules": [%s]}' % rule_of(b"[%s, %s, 5, %s, 6]" % (text, DEEP, DEEP))
+    ).rules
+    first, deep, five, again, six = rule.value
+    assert (first, five, six) == (json.loads(text), 5, 6)
+    assert deep == again
+    depth = 0
+    while deep is not None:
+        (deep,) = deep
+        depth += 1
+    assert 200 < depth < 900
+
+
+def test_a_setting_with_metadata_beyond_all_sense_hides_no_other() -> None:
+    setting = b'{"name": "%s", "type": "int", "default_value": 1, "version": "1.0", "metadata": %s}'
+    body = b'{"settings": [%s, %s]}' % (
+        setting % (b"a", b'{"k": %s}' % DEEP),
+        setting % (b"b", b"{}"),
+    )
+    assert list(settings().read(Response(200, {}, body))) == ["a", "b"]
+
+
+def test_what_is_open_and_never_closed_is_no_json_at_any_depth() -> None:
+    for body in (DEEP[:10_000], DEEP[:15_000], b'{"settings": ' + DEEP[:-1], DEEP + b'"'):
+        with pytest.raises(InvalidResponseError):
+            query(["a"], None, None).read(Response(200, {}, body))
+
+
+def test_a_rule_or_a_default_that_would_take_seconds_to_decode_is_refused() -> None:
+    """The interpreter lock is held meanwhile."""
+    large = b'"%s"' % (b"x" * 2**22)
+    section = read_section(b'{"rules": [%s, %s, %s]}' % (GOOD_RULE, rule_of(large), GOOD_RULE))
+    assert [data.rule_id for data in section.rules] == [7, 7]
+    (problem,) = section.problems
+    assert "4194304 are read at most" in problem
+    assert len(problem) < 500
+    with pytest.raises(InvalidResponseError, match="the default value: 4194306 bytes"):
+        open_section(b'{"rules": [], "default_value": %s}' % large)
+    with pytest.raises(InvalidResponseError, match=r"cache_ttl'.* are read at most"):
+        declare(TTL).read(Response(200, {}, b'{"outcome": "created", "x": %s}' % large))
+
+
+def test_large_rules_are_decoded_one_by_one_and_all_are_read() -> None:
+    rules = b",".join([rule_of(b'"%s"' % (b"x" * 2**20)), GOOD_RULE] * 3)
+    batches = list(open_section(b'{"rules": [%s]}' % rules).read())
+    assert [[data.rule_id for data in batch.rules] for batch in batches] == [[8], [7]] * 3
+
+
 def test_an_etag_that_is_too_long_to_be_sent_back_is_not_kept() -> None:
     body = b'{"settings": {}}'
     for tag, kept in (("x" * 1_000, "x" * 1_000), ("x" * 1_001, None)):
