@@ -335,7 +335,7 @@ class GeventBackend:
         """Return a transport over a blocking HTTP client, which stops no hub."""
         from heksher.backends._http import BlockingTransport
 
-        transport = BlockingTransport(options)
+        transport = BlockingTransport(options, self.in_thread)
         if monkey.is_module_patched("socket"):
             return _InHubTransport(transport, self._hub or gevent.get_hub())
         return _OffHubTransport(transport)

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -70,6 +70,9 @@ _OF_THE_CODED_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 E = TypeVar("E", bound=HeksherError)
+
+# Calls a function where no event loop waits for it.
+InThread: TypeAlias = Callable[[Callable[[], Response]], Awaitable[Response]]
 
 
 class HttpUnreachableError(ServiceUnreachableError, httpx.TransportError):
@@ -199,8 +202,9 @@ class _TransportBase:
     #: The HTTP library that the client in use is of, as far as it is known.
     _library: Any = None
 
-    def __init__(self, options: HttpOptions) -> None:
+    def __init__(self, options: HttpOptions, in_thread: InThread | None = None) -> None:
         self._options = options
+        self._in_thread = in_thread
         self._is_ready = options.has_ready_client
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
@@ -321,6 +325,16 @@ class _TransportBase:
         message = f"{request.method} {url.partition('?')[0]} got no answer: {reason}"
         return kind(message, as_request)
 
+    async def _response(self, body: _Body, answer: Any, *, is_decoded: bool) -> Response:
+        """Return the answer, whose body was added to its end; a large one is unpacked aside."""
+        if (
+            self._in_thread is None
+            or body.size < _LARGE_CODED
+            or "content-encoding" not in answer.headers
+        ):
+            return body.response(answer, is_decoded=is_decoded)
+        return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
+
     def _too_slow(self) -> str:
         return f"it took longer than {self._options.request_timeout:g} seconds"
 
@@ -431,13 +445,8 @@ class AsyncTransport(_TransportBase):
     _is_ours = False
     _closed = False
 
-    def __init__(
-        self,
-        options: HttpOptions,
-        in_thread: Callable[[Callable[[], Response]], Awaitable[Response]],
-    ) -> None:
-        super().__init__(options)
-        self._in_thread = in_thread
+    def __init__(self, options: HttpOptions, in_thread: InThread) -> None:
+        super().__init__(options, in_thread)
         # Requests that are under way, and what is set when there are none any more.
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
@@ -476,9 +485,7 @@ class AsyncTransport(_TransportBase):
                         await self._read(answer, body)
                 finally:
                     await answer.aclose()
-                if body.size < _LARGE_CODED or "content-encoding" not in answer.headers:
-                    return body.response(answer, is_decoded=is_decoded)
-                return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
+                return await self._response(body, answer, is_decoded=is_decoded)
         except TimeoutError:
             raise self._unreachable(request, _TooSlow(self._too_slow())) from None
         except _Ended as error:
@@ -549,10 +556,14 @@ class BlockingTransport(_TransportBase):
     socket that is, each HTTP client of ours carries one request at a time, and another is made when
     two threads ask at once. Where there can be just one client, or one transport below all clients,
     any of the sockets that were opened may be the one, and all are shut down.
+
+    Args:
+        options: how to reach the service.
+        in_thread: where large answers are unpacked; None: where they are read.
     """
 
-    def __init__(self, options: HttpOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: HttpOptions, in_thread: InThread | None = None) -> None:
+        super().__init__(options, in_thread)
         self._lock = threading.Lock()
         self._idle: list[_Line] = []
         self._busy: set[_Line] = set()
@@ -578,7 +589,7 @@ class BlockingTransport(_TransportBase):
             self._give_back(line)
             raise self._unreachable(request, error) from error
         try:
-            return self._exchange(line, request, deadline)
+            return await self._exchange(line, request, deadline)
         except Exception as error:
             if line.ended is not None:
                 raise self._unreachable(request, line.ended) from None
@@ -592,7 +603,7 @@ class BlockingTransport(_TransportBase):
             self._watch.end(line)
             self._give_back(line)
 
-    def _exchange(self, line: _Line, request: Request, deadline: float) -> Response:
+    async def _exchange(self, line: _Line, request: Request, deadline: float) -> Response:
         built = self._build(line.client, request, trace=line.trace)
         try:
             answer = line.client.send(built, **self._send_arguments())
@@ -614,7 +625,7 @@ class BlockingTransport(_TransportBase):
                     raise _TooSlow(self._too_slow())
         finally:
             answer.close()
-        return body.response(answer, is_decoded=is_decoded)
+        return await self._response(body, answer, is_decoded=is_decoded)
 
     def _take(self) -> _Line:
         with self._lock:

@@ -14,7 +14,14 @@ from typing import Any
 import anyio.lowlevel
 import httpx
 import pytest
-from harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
+from harness import (
+    PATIENCE,
+    AnyClient,
+    AsyncioHarness,
+    GeventHarness,
+    Harness,
+    TrioHarness,
+)
 from leftovers import Leftovers
 from misbehaving import (
     OK,
@@ -177,9 +184,8 @@ def test_a_compressed_answer_is_read(backend: Harness) -> None:
         backend.run(body)
 
 
-def test_a_large_compressed_answer_is_unpacked_where_no_event_loop_waits(
-    backend: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def unpacked_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that will hold the thread in which each answer is unpacked."""
     unpack = zlib.decompressobj
     threads: list[int] = []
 
@@ -188,17 +194,42 @@ def test_a_large_compressed_answer_is_unpacked_where_no_event_loop_waits(
         return unpack(*args, **options)
 
     monkeypatch.setattr(zlib, "decompressobj", watched)
+    return threads
 
+
+def ping_for_a_large_compressed_answer(backend: Harness) -> None:
     async def body() -> None:
         client = make_client(backend, server.url)
         await client.ping()
         await client.close()
-        is_here = threads == [threading.get_ident()]
-        assert is_here is (backend.name == "thread")
 
     with MisbehavingServer(http(gzip.compress(HEALTHY + b" " * 10_000_000), GZIP)) as server:
         backend.run(body)
-    assert len(threads) == 1
+
+
+def test_a_large_compressed_answer_is_unpacked_where_no_event_loop_waits(
+    backend: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = unpacked_in(monkeypatch)
+    ping_for_a_large_compressed_answer(backend)
+    (thread,) = threads
+    assert (thread == threading.get_ident()) is (backend.name == "thread")
+
+
+def test_a_large_compressed_answer_over_patched_sockets_is_unpacked_outside_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = GeventHarness()
+    from gevent import monkey
+
+    def is_module_patched(module: str) -> bool:
+        return module == "socket"
+
+    monkeypatch.setattr(monkey, "is_module_patched", is_module_patched)
+    threads = unpacked_in(monkeypatch)
+    ping_for_a_large_compressed_answer(harness)
+    (thread,) = threads
+    assert thread != threading.get_ident()
 
 
 @pytest.mark.parametrize(
