@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,8 +28,12 @@ from truth import DEFAULT, FEATURES, VALUES, State, values_of
 from heksher.testing import faults as f
 from heksher.testing.service import DEADLINE, LiveService
 
+FOLDER = Path(__file__).parent
 BACKENDS = ("asyncio", "trio", "thread", "gevent")
 MOST_RULES = 20
+
+#: Seconds between the bursts of a reader.
+NAP = 0.02
 
 #: Blocks of memory that a client may have more at the end than after warming up: what one update,
 #: or one outage, holds more than another.
@@ -62,16 +67,17 @@ def fault(random: Random) -> f.Fault:
 class Worker:
     """A process with a client, and what it told."""
 
-    def __init__(self, backend: str, url: str, truth: Path) -> None:
+    def __init__(self, backend: str, url: str, truth: Path, nap: float) -> None:
         self.backend = backend
         self.told: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).parent / "soak_worker.py", backend, url, truth],
+            [sys.executable, FOLDER / "soak_worker.py", backend, url, truth, str(nap)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports what lies beside it
         )
         self._threads = [
             threading.Thread(target=read, daemon=True)
@@ -82,12 +88,14 @@ class Worker:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.told.append(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                self.told.append(json.loads(line))
 
     def _listen_to_log(self) -> None:
         assert self.process.stderr is not None
-        self.errors.extend(self.process.stderr)
+        with self.process.stderr as lines:
+            self.errors.extend(lines)
 
     def end(self) -> None:
         """Let it end by itself."""
@@ -100,7 +108,7 @@ class Worker:
     def find(self, newest: State) -> list[str]:
         """What is wrong with it; call it after the end."""
         found: list[str] = []
-        if self.process.returncode != 0 or self.told[-1]["what"] != "ended":
+        if self.process.returncode != 0 or not self.told or self.told[-1]["what"] != "ended":
             return [f"it ended with {self.process.returncode}: {''.join(self.errors[-20:])}"]
         before, ended = self.told[0], self.told[-1]
         running = [told for told in self.told if told["what"] == "running"]
@@ -122,10 +130,10 @@ class Worker:
             return 0.0
         return linear_regression(range(len(counts)), counts).slope * len(counts)
 
-    @property
-    def values(self) -> list[int] | None:
-        """What it read last."""
-        return self.told[-1]["values"] if self.told else None
+    def lags_behind(self, values: list[int]) -> bool:
+        """Whether it runs, and read something else last."""
+        running = self.process.poll() is None
+        return running and not (self.told and self.told[-1]["values"] == values)
 
 
 class Director:
@@ -220,8 +228,11 @@ class Director:
         self.service.start()
 
 
-def soak(minutes: float, seed: int) -> list[str]:
-    """Run it, print what was found, and return what is wrong."""
+def soak(minutes: float, seed: int, nap: float = NAP) -> list[str]:
+    """Run it, print what was found, and return what is wrong.
+
+    With a longer *nap* the readers read less, and leave more of the processors to others.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         truth = folder / "truth"
@@ -229,14 +240,14 @@ def soak(minutes: float, seed: int) -> list[str]:
         service.declare("soak", "int", DEFAULT, FEATURES)
         director = Director(service, truth, seed)
         stack.callback(director.close)
-        workers = [Worker(backend, service.url, truth) for backend in BACKENDS]
+        workers = [Worker(backend, service.url, truth, nap) for backend in BACKENDS]
         for worker in workers:
             stack.callback(worker.process.kill)
         director.go_on(60 * minutes)
         director.change()
         deadline = time.monotonic() + DEADLINE
         wanted = values_of(director.state)
-        while time.monotonic() < deadline and any(each.values != wanted for each in workers):
+        while time.monotonic() < deadline and any(each.lags_behind(wanted) for each in workers):
             time.sleep(0.05)
         for worker in workers:
             worker.end()
@@ -248,20 +259,21 @@ def soak(minutes: float, seed: int) -> list[str]:
     for worker in workers:
         found = worker.find(director.state)
         wrong += [f"{worker.backend}: {each}" for each in found]
-        report(worker, found)
+        print(f"{worker.backend:8} {figures(worker)}{found or 'well'}")
     return wrong
 
 
-def report(worker: Worker, found: list[str]) -> None:
-    """Print a line of figures, and what is wrong."""
+def figures(worker: Worker) -> str:
+    """What it told, in a line; nothing if it told nothing."""
     running = [told for told in worker.told if told["what"] == "running"]
+    if not running:
+        return ""
     last = worker.told[-1]
     kept = worker.growth(running)
     resident = worker.growth(running, "resident") / 1024
-    print(
-        f"{worker.backend:8} {last['reads']:>10,} reads, longest {last['longest_cpu_us']:.0f} us of "
-        f"processor time, {last['longest_wall_us'] / 1000:.1f} ms in all; {kept:+.0f} blocks, "
-        f"{resident:+.0f} KiB; {found or 'well'}"
+    return (
+        f"{last['reads']:>10,} reads, longest {last['longest_cpu_us']:.0f} us of processor time, "
+        f"{last['longest_wall_us'] / 1000:.1f} ms in all; {kept:+.0f} blocks, {resident:+.0f} KiB; "
     )
 
 

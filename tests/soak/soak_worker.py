@@ -1,8 +1,8 @@
 """One process of the soak: a client on one backend, eight readers, and the books.
 
-``python soak_worker.py BACKEND URL TRUTH`` tells on stdout, one JSON object a line: ``ready``; once a
-second what it has; and ``ended``, after a line on stdin told it to. The client's interval is short, so
-that it polls as often in minutes as others in days.
+``python soak_worker.py BACKEND URL TRUTH NAP`` tells on stdout, one JSON object a line: what it has
+``before``; the same once a second while ``running``; and when it has ``ended``, after stdin has. The
+client's interval is short, so that it polls as often in minutes as others in days.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
 
 INTERVAL = 0.2
 READERS = 8
-#: Calls of `get` in a row, and seconds between them: all the processes share two processors.
-BURST, NAP = 50, 0.02
+#: Calls of `get` in a row; then a reader naps, so that all the processes can share the processors.
+BURST = 50
 
 OPTIONS: dict[str, Any] = {"startup": "continue", "request_timeout": 1.0}
 
@@ -71,10 +71,10 @@ class Reader:
         return [self._get(**context) for context in CONTEXTS]
 
 
-def main(backend: str, url: str, truth: str) -> None:
+def main(backend: str, url: str, truth: str, nap: str) -> None:
     setting = Setting("soak", int, FEATURES, DEFAULT)
     readers = [Reader(setting, Path(truth)) for _ in range(READERS)]
-    books = Books(readers)
+    books = Books(readers, float(nap))
     run = {"asyncio": in_asyncio, "trio": in_trio, "thread": in_threads, "gevent": in_gevent}
     if backend == "gevent":
         import gevent
@@ -94,8 +94,9 @@ def say(what: str, **told: Any) -> None:
 class Books:
     """What the process has and what its readers found."""
 
-    def __init__(self, readers: list[Reader]) -> None:
+    def __init__(self, readers: list[Reader], nap: float) -> None:
         self.readers = readers
+        self.nap = nap
         self.over = threading.Event()
         self.client: AsyncHeksherClient | ThreadHeksherClient | None = None
         threading.Thread(target=self._wait_for_the_end, daemon=True).start()
@@ -149,12 +150,12 @@ async def in_event_loop(url: str, books: Books) -> None:
 async def read_in_loop(reader: Reader, books: Books) -> None:
     while not books.over.is_set():
         reader.burst()
-        await anyio.sleep(NAP)
+        await anyio.sleep(books.nap)
 
 
 def in_threads(url: str, books: Books) -> None:
     def read(reader: Reader) -> None:
-        while not books.over.wait(NAP):
+        while not books.over.wait(books.nap):
             reader.burst()
 
     with ThreadHeksherClient(url, INTERVAL, list(FEATURES), **OPTIONS) as books.client:
@@ -174,7 +175,7 @@ def in_gevent(url: str, books: Books) -> None:
     def read(reader: Reader) -> None:
         while not books.over.is_set():
             reader.burst()
-            gevent.sleep(NAP)
+            gevent.sleep(books.nap)
 
     with ThreadHeksherClient(
         url, INTERVAL, list(FEATURES), backend="gevent", **OPTIONS

@@ -8,4 +8,4 @@ from run_soak import soak
 
 @pytest.mark.integration
 def test_a_minute_of_changes_and_faults_harms_no_client() -> None:
-    assert soak(minutes=1, seed=1) == []
+    assert soak(minutes=1, seed=1, nap=0.2) == []
