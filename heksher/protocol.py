@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
+from calendar import timegm
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urljoin
@@ -77,8 +79,16 @@ class Exchange(Generic[T]):
 # --- errors ---------------------------------------------------------------------------------------
 
 
-def unexpected_status(request: Request, response: Response) -> UnexpectedStatusError:
-    """Return the error for an answer whose status is not among ``request.expected``."""
+def unexpected_status(
+    request: Request, response: Response, now: float | None = None
+) -> UnexpectedStatusError:
+    """Return the error for an answer whose status is not among ``request.expected``.
+
+    Args:
+        request: what was asked.
+        response: what came.
+        now: see `retry_after`.
+    """
     path = request.target.partition("?")[0]
     text = excerpt(response.body, 200)
     mend = None if path == "api/v1/query" else _MENDS.get(response.status)
@@ -87,7 +97,7 @@ def unexpected_status(request: Request, response: Response) -> UnexpectedStatusE
         + (f": {text}" if text else "")
         + (f" ({mend})" if mend else ""),
         response.status,
-        retry_after(response),
+        retry_after(response, now),
     )
 
 
@@ -113,10 +123,28 @@ def one_line(text: str, limit: int = 500) -> str:
     return line if len(text) <= limit else f"{line}…"
 
 
-def retry_after(response: Response) -> float | None:
-    """Return the seconds of a Retry-After header; a date or anything else counts as none."""
+def retry_after(response: Response, now: float | None = None) -> float | None:
+    """Return the seconds of a Retry-After header, which may be a date; anything else counts as none.
+
+    Args:
+        response: what came.
+        now: seconds since the epoch, for an answer that does not say when it was made. That comes
+            first, for clocks differ.
+    """
     text = response.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+    if text.isascii() and text.isdigit():
+        return float(text) if len(text) < 9 else None
+    until, made = _moment(text), _moment(response.headers.get("date", ""))
+    since = now if made is None else made
+    return None if until is None or since is None else max(0.0, until - since)
+
+
+def _moment(date: str) -> float | None:
+    """Return a date of HTTP, in any of its three forms, in seconds since the epoch."""
+    try:
+        return float(timegm(parsedate_to_datetime(date).utctimetuple()))
+    except (ValueError, TypeError, IndexError, OverflowError):  # whatever it makes of nonsense
+        return None
 
 
 _MOVED = frozenset((307, 308))

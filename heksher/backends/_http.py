@@ -224,7 +224,7 @@ class _TransportBase:
             content=response.body,
             request=as_request,
         )
-        error = unexpected_status(addressed, response)
+        error = unexpected_status(addressed, response, time.time())
         kind = _mixed(HttpStatusError, library.HTTPStatusError)
         return kind(error, as_request, as_response)
 

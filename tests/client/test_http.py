@@ -232,6 +232,20 @@ def test_a_large_compressed_answer_over_patched_sockets_is_unpacked_outside_of_t
     assert thread != threading.get_ident()
 
 
+def test_a_service_may_say_when_to_come_again_by_a_date_alone(backend: Harness) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        with pytest.raises(UnexpectedStatusError) as caught:
+            await client.ping()
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after + time.time() == pytest.approx(253402300799, abs=60)
+        await client.close()
+
+    head = b"HTTP/1.1 503 No\r\nretry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n"
+    with MisbehavingServer(http(b"{}", head)) as server:
+        backend.run(body)
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [

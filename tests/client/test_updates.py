@@ -162,15 +162,24 @@ def test_failures_back_off_exponentially_up_to_the_interval(scene: Scene) -> Non
     assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
 
 
+_TODAY = "Mon, 23 Nov 2026"
+
+
 def test_retry_after_is_honoured_up_to_the_interval(scene: Scene) -> None:
     async def body() -> None:
         async with scene.client():
             scene.service.fault = Response(503, {"retry-after": "40"})
             await scene.pass_time(INTERVAL)
             assert await scene.asked() == pytest.approx(40)
-            scene.service.fault = Response(429, {"retry-after": "4000"})
+            dates = {"retry-after": f"{_TODAY} 10:00:50 GMT", "date": f"{_TODAY} 10:00:00 GMT"}
+            scene.service.fault = Response(503, dates)
             await scene.pass_time(INTERVAL)
-            assert await scene.asked() == pytest.approx(INTERVAL)
+            assert await scene.asked() == pytest.approx(50)
+            for long in ("4000", "Fri, 31 Dec 9999 23:59:59 GMT"):
+                headers = {"retry-after": long, "date": f"{_TODAY} 10:00:00 GMT"}
+                scene.service.fault = Response(429, headers)
+                await scene.pass_time(INTERVAL)
+                assert await scene.asked() == pytest.approx(INTERVAL)
 
     scene.run(body)
 

@@ -536,12 +536,51 @@ def test_an_unexpected_status_without_words_is_told_as_well() -> None:
         ("\u00b2", None),
         ("\u0663", None),
         ("9" * 400, None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
     ],
     ids=lambda each: ascii(each)[:12],
 )
 def test_retry_after_is_a_number_of_seconds_or_nothing(text: str, seconds: float | None) -> None:
     assert retry_after(Response(503, {"retry-after": text})) == seconds
+
+
+_DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Thursday, 22-Oct-15 07:28:00 GMT", 86400.0),
+        ("Wed Oct 21 07:29:00 2015", 60.0),
+        (" wed, 21 oct 2015 07:28:01 gmt ", 1.0),
+        (_DATE, 0.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 251956888319.0),
+        ("Fri, 31 Dec 9999 23:59:59 -0100", None),
+        ("Wed, 31 Feb 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 77:28:00 GMT", None),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 " + "9" * 400, None),
+        ("Wed, 21 Oct 2015", None),
+        ("Wed,", None),
+        (",,, \x00", None),
+    ],
+    ids=lambda each: ascii(each)[:40],
+)
+def test_retry_after_may_be_a_date_which_counts_from_the_answers_own(
+    text: str, seconds: float | None
+) -> None:
+    # So neither this computer's clock nor a service's that goes wrong makes a wait longer.
+    response = Response(503, {"retry-after": text, "date": _DATE})
+    assert retry_after(response, now=0.0) == seconds
+
+
+@pytest.mark.parametrize("headers", [{}, {"date": ""}, {"date": "today"}])
+def test_a_date_counts_from_now_where_the_answer_has_none_itself(headers: dict[str, str]) -> None:
+    response = Response(503, {"retry-after": _DATE, **headers})
+    assert retry_after(response, now=1445412480.0 - 5) == 5
+    assert retry_after(response) is None
+    assert unexpected_status(health().request, response, 1445412480.0 - 7).retry_after == 7
 
 
 def test_without_retry_after_nothing_was_asked_for() -> None:
