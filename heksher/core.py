@@ -831,8 +831,10 @@ class Core:
             self._options.on_update(error)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:
+        except BaseException as raised:
             # Whatever it is: the error of a cancelled future would end the loop without a word.
+            if self._state is ClientState.CLOSED and not isinstance(raised, Exception):
+                return  # closing has ended it
             name = "on_update_ok" if error is None else "on_update_error"
             _logger.exception("%s raised an error; updates go on", name)
 

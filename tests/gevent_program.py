@@ -30,7 +30,7 @@ import gevent  # noqa: E402
 from gevent import monkey  # noqa: E402
 
 from heksher import Setting, ThreadHeksherClient  # noqa: E402
-from heksher.backends import choose_blocking  # noqa: E402
+from heksher.backends import choose_blocking, run_blocking  # noqa: E402
 from heksher.exceptions import BackendError  # noqa: E402
 
 # Seconds. A process that hangs is ended by the system after that.
@@ -97,6 +97,7 @@ def life() -> None:
     say(f"answers: {sorted(answers)}")
     reloads = [spawn(client.reload) for _ in range(100)]
     join(reloads)
+    say(f"beside a busy pool: {beside_busy_pool(aside)}")
     with client.modification_lock:
         say("change the rule")
         held = spawn(client.reload)
@@ -122,6 +123,28 @@ def beat() -> int:
 def in_native_thread(function: Callable[[], object]) -> None:
     """Call it in a thread of gevent's pool, and leave the hub to others meanwhile."""
     gevent.get_hub().threadpool.apply(function)
+
+
+def aside() -> str:
+    """Do what a client does with large answers."""
+    return run_blocking(choose_blocking("gevent").in_thread(lambda: "done"))
+
+
+def beside_busy_pool(function: Callable[[], str]) -> str:
+    """Call it while the application's work holds all threads of gevent's pool."""
+    pool = gevent.get_hub().threadpool
+    lock = monkey.get_original("_thread", "allocate_lock")()
+
+    def wait() -> None:
+        with lock:
+            pass
+
+    with lock:
+        works = [pool.spawn(wait) for _ in range(pool.maxsize)]
+        result = function()
+    for work in works:
+        work.get()
+    return result
 
 
 def forks() -> None:
@@ -205,12 +228,14 @@ def preload() -> None:
 
 def in_part() -> None:
     """Use a client where gevent has patched the threads or the sockets, and not both."""
-    client = ThreadHeksherClient(URL, 60, FEATURES, backend="gevent", startup="raise")
+    client = ThreadHeksherClient(URL, 60, FEATURES, startup="raise")
+    say(choose_blocking("auto").name)
     try:
         client.set_as_main()
         reloads = [spawn(client.reload) for _ in range(10)]
         join(reloads)
         in_native_thread(client.ping)
+        client.ping()
     except BackendError as error:
         say(str(error))
     else:

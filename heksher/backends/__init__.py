@@ -116,9 +116,12 @@ def choose_blocking(choice: str | Backend) -> Backend:
 
 
 def _is_patched() -> bool:
-    """Whether gevent has made this process's threads greenlets; if it has, it is loaded."""
+    """Whether gevent has replaced this process's threads or sockets; if it has, it is loaded.
+
+    Sockets alone, too: those that gevent has patched are of use in the thread alone that opened them.
+    """
     monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and all(map(monkey.is_module_patched, ("socket", "threading")))
+    return monkey is not None and any(map(monkey.is_module_patched, ("socket", "threading")))
 
 
 def _gevent_backend() -> Backend:

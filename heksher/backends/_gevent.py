@@ -58,15 +58,20 @@ def _hub() -> Any:
     return hub
 
 
-def _call_in(hub: Any, function: Callable[[], object]) -> None:
-    """Call *function* in the thread of *hub*: soon, if that is another one."""
+def _call_in(hub: Any, function: Callable[[], object]) -> bool:
+    """Call *function* in the thread of *hub*: soon, if that is another one.
+
+    Returns:
+        False if the hub is destroyed, and with it what ran in it.
+    """
     if get_hub_if_exists() is hub:
         function()
-        return
+        return True
     try:
         hub.loop.run_callback_threadsafe(function)
     except (AttributeError, ValueError):
-        pass  # it is destroyed, and with it what ran in it
+        return False
+    return True
 
 
 class _Waiter(Protocol):
@@ -170,6 +175,29 @@ class _Work(Generic[T]):
         return self._results[0]
 
 
+def _start_thread(function: Callable[[], None]) -> None:
+    """Call *function* in a native thread.
+
+    Raises:
+        RuntimeError: none can be had.
+    """
+    if _is_patched():
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                hub = get_hub_if_exists()
+                if hub is not None:  # it had to wait for a patched lock, such as that of a log
+                    hub.destroy(destroy_loop=True)
+
+        start: Any = monkey.get_original("_thread", "start_new_thread")
+        start(run, ())
+    else:
+        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
+        threading.Thread(target=function, name="heksher-client-work", daemon=True).start()
+
+
 async def _off_hub(function: Callable[[], T]) -> T:
     """Call *function* in a native thread, so that other greenlets go on; here, if there are none."""
     hub = _hub()
@@ -177,16 +205,10 @@ async def _off_hub(function: Callable[[], T]) -> T:
         return function()
     owner = caller()
     work = _Work(lambda: work_for(owner, function))
-    if _is_patched():
-        # No other thread is native.
-        hub.threadpool.spawn(work.run)
-    else:
-        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
-        thread = threading.Thread(target=work.run, name="heksher-client-work", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no thread can be had
-            return function()
+    try:
+        _start_thread(work.run)
+    except RuntimeError:  # no thread can be had
+        return function()
     await work.ended.wait()
     return work.result()
 
@@ -243,22 +265,33 @@ class _OffHubTransport(_WrappedTransport):
 class _InHubTransport(_WrappedTransport):
     """A blocking transport over patched sockets, used in one hub."""
 
-    def __init__(self, transport: Transport, hub: Any) -> None:
+    def __init__(self, transport: Transport, hub: Any, seconds: float) -> None:
         super().__init__(transport)
         self._hub = hub
+        # What bounds a request, and a little more: its own bound tells more of it.
+        self._patience = seconds + _CLOSE_TIMEOUT
 
     async def send(self, request: Request) -> Response:
-        return await self._in_hub(lambda: run_blocking(self._transport.send(request)))
+        return await self._in_hub(
+            lambda: run_blocking(self._transport.send(request)), self._patience
+        )
 
     async def aclose(self) -> None:
-        await self._in_hub(lambda: run_blocking(self._transport.aclose()))
+        try:
+            await self._in_hub(lambda: run_blocking(self._transport.aclose()), _CLOSE_TIMEOUT)
+        except BackendError:
+            pass  # nothing goes on there
 
-    async def _in_hub(self, function: Callable[[], T]) -> T:
+    async def _in_hub(self, function: Callable[[], T], timeout: float) -> T:
         if get_hub_if_exists() is self._hub:
             return function()
         work = _Work(function)
-        _call_in(self._hub, lambda: _spawn(work.run))
-        await work.ended.wait()
+        if _call_in(self._hub, lambda: _spawn(work.run)):
+            await work.ended.wait(timeout)
+        if not work.ended.is_set:
+            raise BackendError(
+                "the thread that made the client, where its connections are, serves no greenlets"
+            )
         return work.result()
 
 
@@ -286,7 +319,12 @@ class _GreenletTask:
     def cancel(self) -> None:
         # In a hook, the core's flags end it when the hook has returned.
         if self._is_started and not self._is_current():
-            _call_in(self._hub, lambda: self._greenlet.kill(block=False))
+            _call_in(self._hub, self._kill)
+
+    def _kill(self) -> None:
+        # Another thread may have started it just now: then it finds out by itself.
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
 
     async def wait(self, timeout: float | None) -> bool:
         if not self._is_started:
@@ -337,7 +375,8 @@ class GeventBackend:
 
         transport = BlockingTransport(options, self.in_thread)
         if monkey.is_module_patched("socket"):
-            return _InHubTransport(transport, self._hub or gevent.get_hub())
+            hub = gevent.get_hub() if self._hub is None else self._hub
+            return _InHubTransport(transport, hub, options.request_timeout)
         return _OffHubTransport(transport)
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
@@ -345,7 +384,8 @@ class GeventBackend:
         hub = _hub()
         if hub is None:
             return ThreadTask(main)
-        return _GreenletTask(main, (_is_patched() and self._hub) or hub)
+        # Not by its truth: a hub that has not run so far is false.
+        return _GreenletTask(main, self._hub if _is_patched() and self._hub is not None else hub)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call *function* in a native thread."""

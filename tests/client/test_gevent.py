@@ -17,10 +17,15 @@ from harness import PATIENCE, GeventHarness
 from leftovers import Leftovers
 from scenes import FEATURES, Scene
 
-from heksher import Setting, ThreadHeksherClient
-from heksher.backends import Event, run_blocking
+from heksher import Setting, ThreadHeksherClient, protocol
+from heksher.backends import Event, HttpOptions, run_blocking
 from heksher.backends.base import LARGE
-from heksher.exceptions import ClientClosedError, HeksherError, ServiceUnreachableError
+from heksher.exceptions import (
+    BackendError,
+    ClientClosedError,
+    HeksherError,
+    ServiceUnreachableError,
+)
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 from heksher.testing import faults
@@ -203,6 +208,49 @@ def test_a_client_moves_between_hubs(service: LiveService, backend: GeventHarnes
     assert ended == [None] * 30
 
 
+def test_a_loop_that_another_thread_has_just_started_can_be_ended(backend: GeventHarness) -> None:
+    async def main() -> None:
+        steps.append("ended by itself")
+
+    steps: list[str] = []
+    task = backend.backend.create_task(main)
+    thread = threading.Thread(target=lambda: run_blocking(task.start()))
+    thread.start()
+    thread.join()  # and not by the hub, which has to hear of the loop yet
+    task.cancel()
+    assert run_blocking(task.wait(PATIENCE))
+    assert steps == ["ended by itself"]
+
+
+@pytest.mark.parametrize("ending", ["destroyed", "left alone"])
+def test_nobody_waits_for_a_hub_that_runs_no_more(
+    ending: str, backend: GeventHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process whose sockets are patched: they are of use in one hub."""
+    made: list[Any] = []
+
+    def make() -> None:
+        hub = gevent.get_hub()
+        made.extend((backend.backend, hub))
+        if ending == "destroyed":
+            hub.destroy(destroy_loop=True)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    until(backend, lambda: not thread.is_alive())
+    monkeypatch.setattr("heksher.backends._gevent._CLOSE_TIMEOUT", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(gevent.monkey, "is_module_patched", lambda name: name == "socket")
+        transport = made[0].create_transport(
+            HttpOptions("http://heksher.test/", request_timeout=0.01)
+        )
+    with pytest.raises(BackendError, match="serves no greenlets"):
+        run_blocking(transport.send(protocol.health().request))
+    run_blocking(transport.aclose())
+    if ending == "left alone":
+        made[1].destroy(destroy_loop=True)
+
+
 def test_other_greenlets_of_the_hooks_thread_may_reload(service: LiveService) -> None:
     client = client_of(service)
     client.set_as_main()
@@ -306,6 +354,31 @@ def test_a_client_whose_loop_is_killed_is_closed(
         client.reload()
     client.close()
     run_blocking(leftovers.gone(backend))
+
+
+def test_a_hook_that_closing_ends_is_no_error(
+    scene: Scene, backend: GeventHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps: list[str] = []
+
+    def hook() -> None:
+        steps.append("begun")
+        try:
+            gevent.sleep(PATIENCE)
+        finally:
+            steps.append("ended")
+
+    async def body() -> None:
+        async with scene.client() as client:
+            client.client.on_update_ok = hook
+            reload = backend.beside(client.reload)
+            await backend.until(lambda: steps, "the hook is called")
+        await backend.until(lambda: reload.ended, "the reload is given up")
+        assert isinstance(reload.error, ClientClosedError)
+
+    backend.run(body)
+    assert steps == ["begun", "ended"]
+    assert "raised an error" not in caplog.text
 
 
 def test_ctrl_c_that_meets_the_loop_is_raised_in_the_program_and_ends_no_loop(

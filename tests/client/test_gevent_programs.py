@@ -58,6 +58,7 @@ def test_a_life_on_greenlets(service: LiveService, patch: str, found: str) -> No
         found,
         "1 loop",
         "answers: [('jim', 60, 1), ('joe', 60, 60)]",
+        "beside a busy pool: done",
         "change the rule",
         "while the lock is held: 1, gone on",
         "the new rule arrived",
@@ -115,5 +116,6 @@ def test_a_child_that_is_patched_goes_on_with_a_client_of_threads(service: LiveS
     ],
 )
 def test_what_is_patched_in_part(service: LiveService, patched: str, outcome: str) -> None:
-    (said,) = run(service, patched, "in_part")
+    backend, said = run(service, patched, "in_part")
+    assert backend == "gevent"
     assert outcome in said
