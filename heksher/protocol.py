@@ -133,7 +133,7 @@ def retry_after(response: Response, now: float | None = None) -> float | None:
     """
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text) if len(text) < 9 else None
+        return min(float(text), 1e9)  # many digits are an infinity, which nobody expects
     until, made = _moment(text), _moment(response.headers.get("date", ""))
     since = now if made is None else made
     return None if until is None or since is None else max(0.0, until - since)

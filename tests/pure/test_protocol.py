@@ -535,7 +535,9 @@ def test_an_unexpected_status_without_words_is_told_as_well() -> None:
         ("soon", None),
         ("\u00b2", None),
         ("\u0663", None),
-        ("9" * 400, None),
+        ("0" * 20 + "7", 7.0),
+        ("123456789", 123456789.0),
+        ("9" * 400, 1e9),
     ],
     ids=lambda each: ascii(each)[:12],
 )
