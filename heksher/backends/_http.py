@@ -19,6 +19,8 @@ import time
 import weakref
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
@@ -57,6 +59,11 @@ _LONGEST_COOKIE = 4096
 
 # How many pieces of a body are read before an event loop's other tasks have their turn.
 _PIECES = 100
+
+# What may be read of an answer's head: as much as HTTP libraries take for one, and here with all the
+# provisional answers before it, which they read for ever. And how much of it at once.
+_LARGEST_HEAD = 100 * 1024
+_PIECE_OF_HEAD = 16 * 1024
 
 # Of a coded body. It may become a thousand times as large, which takes a thread to find out, and more
 # than starting one.
@@ -314,7 +321,7 @@ class _TransportBase:
     def _unreachable(self, request: Request, error: Exception) -> HttpUnreachableError:
         library = self._library or _library_of(error) or httpx
         url = self._options.base_url + request.target
-        reason = one_line(_said(error))
+        reason = one_line(_told(error))
         if _shows_header(error):
             reason = "a header cannot be sent; does its value hold a line break?"
         try:
@@ -375,7 +382,7 @@ class _Body:
         else:
             raise _Ended(f"the answer is encoded as {coding!r}, which was not asked for")
         if not 200 <= answer.status_code < 300:
-            body = _without_secrets(body, answer)
+            body = _without_secrets(body, answer.request)
         return Response(answer.status_code, headers, body)
 
     def _decompress(self, body: bytes) -> bytes:
@@ -392,17 +399,21 @@ class _Body:
         return decompressed
 
 
-def _without_secrets(body: bytes, answer: Any) -> bytes:
-    """Return the body of a refusal without what the request's headers told.
+def _without_secrets(said: bytes, request: Any) -> bytes:
+    """Return what a service said without what the request's headers told.
 
     It becomes a part of messages, and some servers say back what they were told.
     """
-    for name, value in answer.request.headers.items():
+    for name, value in request.headers.items():
         if name.lower() not in _PUBLIC_HEADERS:
             for secret in sorted(_secrets_in(value), key=len, reverse=True):
                 if len(secret) >= _SHORTEST_SECRET:
-                    body = body.replace(secret.encode("utf-8", "replace"), b"[secret]")
-    return body
+                    plain = secret.encode("utf-8", "replace")
+                    # And as it stands in an HTTP library's message, which shows bytes.
+                    shown = repr(plain)[2:-1], repr(bytearray(plain))[len("bytearray(b'") : -2]
+                    for form in (plain, *map(str.encode, shown)):
+                        said = said.replace(form, b"[secret]")
+    return said
 
 
 def _secrets_in(value: str) -> set[str]:
@@ -494,7 +505,7 @@ class AsyncTransport(_TransportBase):
             raise
         except Exception as error:
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
-            raise self._unreachable(request, error) from None if _shows_header(error) else error
+            raise self._unreachable(request, error) from _cause(error)
 
     @staticmethod
     async def _read(answer: Any, body: _Body) -> None:
@@ -534,6 +545,63 @@ class AsyncTransport(_TransportBase):
                 await client.aclose()
 
 
+#: How much this task or thread may still read of an answer's head; None: what it reads is none.
+_head_left: ContextVar[int | None] = ContextVar("heksher_head_left", default=None)
+
+
+def _bound_heads(event: str, info: dict[str, Any]) -> None:
+    """Bound what is read of a head, as httpcore's trace tells when that is, and from which stream.
+
+    The streams of a client that was handed in also serve the application, which reads as before.
+    """
+    if event.startswith("http11.receive_response_headers."):
+        _head_left.set(_LARGEST_HEAD if event.endswith(".started") else None)
+    elif event.endswith(
+        ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+    ):
+        stream = info.get("return_value")
+        read = getattr(stream, "read", None)
+        if read is not None:
+            with suppress(AttributeError):  # of another library's, which takes no new attribute
+                cast("Any", stream).read = _bounded(read)
+
+
+def _bounded(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *read*, of a stream, so that it keeps to what is left of a head."""
+
+    def most(wanted: int) -> int:
+        left = _head_left.get()
+        if left is None:
+            return wanted
+        if left <= 0:
+            raise _Ended(f"the answer's head is larger than {_LARGEST_HEAD} bytes")
+        return min(wanted, _PIECE_OF_HEAD)
+
+    def count(data: bytes) -> bytes:
+        left = _head_left.get()
+        if left is not None:
+            _head_left.set(left - len(data))
+        return data
+
+    if inspect.iscoroutinefunction(read):
+
+        async def read_async(max_bytes: int, timeout: float | None = None) -> bytes:
+            return count(await read(most(max_bytes), timeout))
+
+        return read_async
+
+    def read_blocking(max_bytes: int, timeout: float | None = None) -> bytes:
+        _let_others_run()
+        return count(read(most(max_bytes), timeout))
+
+    return read_blocking
+
+
+def _let_others_run() -> None:
+    """Give other greenlets their turn: gevent leaves none to them while there is something to read."""
+    time.sleep(0)
+
+
 class _Opening:
     """The connection that a request opens. httpcore leaves it open if its TLS handshake is cancelled."""
 
@@ -541,6 +609,7 @@ class _Opening:
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Close it then; httpcore's trace tells of it."""
+        _bound_heads(event, info)
         if event.endswith("connect_tcp.complete"):
             self._stream = info.get("return_value")
         elif event.endswith("start_tls.failed") and self._stream is not None:
@@ -589,7 +658,10 @@ class BlockingTransport(_TransportBase):
             self._give_back(line)
             raise self._unreachable(request, error) from error
         try:
-            return await self._exchange(line, request, deadline)
+            response = await self._exchange(line, request, deadline)
+            if line.ended is not None:  # and a body that lasts as long as its connection with it
+                raise line.ended
+            return response
         except Exception as error:
             if line.ended is not None:
                 raise self._unreachable(request, line.ended) from None
@@ -598,7 +670,7 @@ class BlockingTransport(_TransportBase):
             if time.monotonic() >= deadline:  # a timeout of the HTTP client came before the watch
                 raise self._unreachable(request, _TooSlow(self._too_slow())) from None
             # Whatever class it has: an HTTP client that was handed in has errors of its own.
-            raise self._unreachable(request, error) from None if _shows_header(error) else error
+            raise self._unreachable(request, error) from _cause(error)
         finally:
             self._watch.end(line)
             self._give_back(line)
@@ -623,6 +695,8 @@ class BlockingTransport(_TransportBase):
                 # For one whose transport has no socket, or none that is known.
                 if time.monotonic() > deadline:
                     raise _TooSlow(self._too_slow())
+                if body.pieces % _PIECES == 0:
+                    _let_others_run()
         finally:
             answer.close()
         return await self._response(body, answer, is_decoded=is_decoded)
@@ -775,6 +849,7 @@ class _Line:
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take note of each socket that the HTTP client opens, as httpcore's trace tells of it."""
+        _bound_heads(event, info)
         if event.endswith(".complete"):
             self.take_note(info.get("return_value"))
 
@@ -854,6 +929,21 @@ def _systems_reason(error: BaseException) -> str | None:
         )
         each = causes[0] if causes else each.__cause__ or each.__context__
     return reason
+
+
+def _told(error: Exception) -> str:
+    """Return the text of *error*, which may show what came, without secrets."""
+    said = _said(error)
+    try:
+        request: Any = cast("Any", error).request
+    except (AttributeError, RuntimeError):  # it has none, or was not told
+        return said
+    return _without_secrets(said.encode("utf-8", "replace"), request).decode("utf-8", "replace")
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Return *error*, as the cause of one of ours, unless it shows a secret."""
+    return None if _shows_header(error) or _told(error) != _said(error) else error
 
 
 def _shows_header(error: object) -> bool:

@@ -15,12 +15,13 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from harness import Harness
+from harness import Harness, ThreadHarness
 from misbehaving import MisbehavingServer, hang_up, http
 from scenes import Scene
 from scripted import ScriptedService
 
 from heksher import Setting, testing
+from heksher.backends import _http
 from heksher.exceptions import HeksherError, InvalidSettingError
 from heksher.protocol import Response
 
@@ -215,6 +216,72 @@ def test_no_answer_is_shown_whole_because_it_is_none(backend: Harness) -> None:
         backend.run(body)
 
 
+# --- answers without end --------------------------------------------------------------------------
+
+
+def test_the_head_of_an_answer_is_bounded_with_all_that_is_provisional(backend: Harness) -> None:
+    """An HTTP library reads provisional answers for ever, and under gevent nothing else happens."""
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: %s\r\n\r\n" % (b"x" * 8_000)
+    head = early * 5 + b"HTTP/1.1 200 OK\r\nx: %s\r\n" % (b"x" * 30_000)
+    good = http(b'{"version": "1", "x": "%s"}' % (b"x" * 300_000), head)
+
+    def endless(connection: socket.socket, stop: threading.Event) -> None:
+        while True:
+            connection.sendall(early)
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"])
+        for _ in range(3):  # each head is counted anew
+            await client.ping()
+        server.answer_by("api/health", endless)
+        with pytest.raises(HeksherError, match="head is larger than 102400 bytes"):
+            await client.ping()
+        await client.close()
+
+    with MisbehavingServer(good) as server:
+        backend.run(body)
+
+
+def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sockets that gevent has patched wait only when there is nothing to read."""
+    turns: list[None] = []
+    monkeypatch.setattr(_http, "_let_others_run", lambda: turns.append(None))
+    chunks = b"1\r\n \r\n" * 5_000 + b"10\r\n" + b'{"version": "1"}' + b"\r\n0\r\n\r\n"
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunks)
+
+    harness = ThreadHarness()
+
+    async def body() -> None:
+        client = harness.client(server.url, 60, ["user"])
+        await client.ping()
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        harness.run(body)
+    assert len(turns) > 40
+
+
+def test_an_answer_that_the_bound_in_time_cuts_short_is_none(backend: Harness) -> None:
+    """It ends with its connection, which is ended here."""
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n{"version": "1"}')
+        stop.wait()
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"], request_timeout=0.2)
+        with pytest.raises(HeksherError, match="it took longer than"):
+            await client.ping()
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
+
+
 # --- cookies --------------------------------------------------------------------------------------
 
 
@@ -318,6 +385,38 @@ def test_a_secret_that_is_said_back_is_shown_nowhere(
     assert any(CANARY.encode() in request for request in server.requests)
     assert CANARY not in "".join(shown)
     assert CANARY not in caplog.text
+
+
+NO_ANSWERS = [
+    b"%s\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%s\r\n",
+    b"HTTP/1.1 307 Moved\r\nlocation: http://[%s]/\r\ncontent-length: 0\r\n\r\n",
+]
+
+
+def test_a_secret_in_what_is_no_answer_is_shown_nowhere(backend: Harness) -> None:
+    secret = f"{CANARY}'\\"
+    shown: list[str] = []
+
+    async def body() -> None:
+        client = backend.client(
+            server.url, 60, ["user"], http_client_args={"headers": {"x": secret}}
+        )
+        for no_answer in NO_ANSWERS:
+            said = no_answer % secret.encode()
+            server.answer_by(
+                "api/health", lambda connection, stop, said=said: connection.sendall(said)
+            )
+            with pytest.raises(HeksherError, match=r"\[secret]") as caught:
+                await client.ping()
+            shown.extend([*traceback.format_exception(caught.value), repr(caught.value)])
+        await client.close()
+
+    with MisbehavingServer(hang_up) as server:
+        backend.run(body)
+    assert len(server.requests) == len(NO_ANSWERS)
+    assert CANARY not in "".join(shown)
 
 
 def test_credentials_follow_no_redirect_to_another_origin(backend: Harness) -> None:
