@@ -559,15 +559,19 @@ def _bound_heads(event: str, info: dict[str, Any]) -> None:
     elif event.endswith(
         ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
     ):
-        stream = info.get("return_value")
-        read = getattr(stream, "read", None)
-        if read is not None:
-            with suppress(AttributeError):  # of another library's, which takes no new attribute
-                cast("Any", stream).read = _bounded(read)
+        stream: Any = info.get("return_value")
+        with suppress(AttributeError, TypeError):  # another library's may be otherwise
+            # By a weak reference, so that a stream dies as before.
+            stream.read = _bounded(weakref.WeakMethod(stream.read))
 
 
-def _bounded(read: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *read*, of a stream, so that it keeps to what is left of a head."""
+def _bounded(read: weakref.WeakMethod[Callable[..., Any]]) -> Callable[..., Any]:
+    """Return the method *read* of a stream so that it keeps to what is left of a head."""
+
+    def own() -> Callable[..., Any]:
+        method = read()
+        assert method is not None, "who reads has the stream"
+        return method
 
     def most(wanted: int) -> int:
         left = _head_left.get()
@@ -583,16 +587,16 @@ def _bounded(read: Callable[..., Any]) -> Callable[..., Any]:
             _head_left.set(left - len(data))
         return data
 
-    if inspect.iscoroutinefunction(read):
+    if inspect.iscoroutinefunction(own()):
 
         async def read_async(max_bytes: int, timeout: float | None = None) -> bytes:
-            return count(await read(most(max_bytes), timeout))
+            return count(await own()(most(max_bytes), timeout))
 
         return read_async
 
     def read_blocking(max_bytes: int, timeout: float | None = None) -> bytes:
         _let_others_run()
-        return count(read(most(max_bytes), timeout))
+        return count(own()(most(max_bytes), timeout))
 
     return read_blocking
 

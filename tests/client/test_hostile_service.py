@@ -8,6 +8,7 @@ import linecache
 import socket
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import CodeType
@@ -22,6 +23,7 @@ from scripted import ScriptedService
 
 from heksher import Setting, testing
 from heksher.backends import _http
+from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]
 from heksher.exceptions import HeksherError, InvalidSettingError
 from heksher.protocol import Response
 
@@ -240,6 +242,24 @@ def test_the_head_of_an_answer_is_bounded_with_all_that_is_provisional(backend: 
 
     with MisbehavingServer(good) as server:
         backend.run(body)
+
+
+def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
+    class Stream:
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return b"x" * max_bytes
+
+    stream = Stream()
+    alive = weakref.ref(stream)
+    line = _Line(object(), False)
+    line.trace("connection.connect_tcp.complete", {"return_value": stream})
+    assert len(stream.read(10**6)) == 10**6
+    line.trace("http11.receive_response_headers.started", {})
+    assert len(stream.read(10**6)) < 10**5
+    line.trace("http11.receive_response_headers.complete", {})
+    assert len(stream.read(10**6)) == 10**6
+    del stream
+    assert alive() is None
 
 
 def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
