@@ -18,12 +18,13 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from urllib.parse import unquote, unquote_plus
 
 import anyio
 import anyio.lowlevel
@@ -51,6 +52,9 @@ _PUBLIC_HEADERS = frozenset(
         *("content-type", "host", "if-none-match", "transfer-encoding", "user-agent"),
     )
 )
+
+# And what stands in its query, unless an application's HTTP client adds to that.
+_PUBLIC_PARAMETERS = frozenset(("settings", "context_filters", "include_additional_data"))
 
 # What is kept of the cookies that the service sets, and sent with each request: what a proxy or a
 # session needs, and no more than servers take.
@@ -400,20 +404,30 @@ class _Body:
 
 
 def _without_secrets(said: bytes, request: Any) -> bytes:
-    """Return what a service said without what the request's headers told.
+    """Return what a service said without what the request's headers and query told.
 
     It becomes a part of messages, and some servers say back what they were told.
     """
+    for told in _secrets_of(request):
+        for secret in sorted(told, key=len, reverse=True):
+            if len(secret) >= _SHORTEST_SECRET:
+                plain = secret.encode("utf-8", "replace")
+                # And as it stands in an HTTP library's message, which shows bytes.
+                shown = repr(plain)[2:-1], repr(bytearray(plain))[len("bytearray(b'") : -2]
+                for form in (plain, *map(str.encode, shown)):
+                    said = said.replace(form, b"[secret]")
+    return said
+
+
+def _secrets_of(request: Any) -> Iterator[set[str]]:
+    """Give what each header, and each part of the query, tells that may be a secret."""
     for name, value in request.headers.items():
         if name.lower() not in _PUBLIC_HEADERS:
-            for secret in sorted(_secrets_in(value), key=len, reverse=True):
-                if len(secret) >= _SHORTEST_SECRET:
-                    plain = secret.encode("utf-8", "replace")
-                    # And as it stands in an HTTP library's message, which shows bytes.
-                    shown = repr(plain)[2:-1], repr(bytearray(plain))[len("bytearray(b'") : -2]
-                    for form in (plain, *map(str.encode, shown)):
-                        said = said.replace(form, b"[secret]")
-    return said
+            yield _secrets_in(value)
+    for part in request.url.query.decode("ascii", "replace").split("&"):
+        name, _, value = part.partition("=")
+        if name not in _PUBLIC_PARAMETERS:
+            yield {value, unquote(value), unquote_plus(value)}
 
 
 def _secrets_in(value: str) -> set[str]:

@@ -407,6 +407,28 @@ def test_a_secret_that_is_said_back_is_shown_nowhere(
     assert CANARY not in caplog.text
 
 
+def test_a_secret_in_the_query_that_is_said_back_is_shown_nowhere(backend: Harness) -> None:
+    shown: list[str] = []
+
+    def say_it_back(connection: socket.socket, stop: threading.Event) -> None:
+        body = f"no such key: {CANARY} /?; user jim; ".encode() + server.requests[-1]
+        connection.sendall(b"HTTP/1.1 403 No\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def body() -> None:
+        parameters = {"key": f"{CANARY} /?"}
+        client = backend.client(server.url, 60, ["user"], http_client_args={"params": parameters})
+        for call in (client.ping, client.get_settings):
+            with pytest.raises(HeksherError, match=r"no such key: \[secret]; user jim") as caught:
+                await call()
+            shown.extend([*traceback.format_exception(caught.value), repr(caught.value)])
+        await client.close()
+
+    with MisbehavingServer(say_it_back) as server:
+        backend.run(body)
+    assert all(CANARY.encode() in request for request in server.requests)
+    assert CANARY not in "".join(shown)
+
+
 NO_ANSWERS = [
     b"%s\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n%s\r\n\r\n",
