@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import random as random_module
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -170,7 +171,8 @@ def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
     except ValueError as error:
         reason = str(error) if may_show else "are its user name and password percent-encoded?"
         raise InvalidArgumentError(f"the service's URL is no URL ({reason}); {wanted}") from None
-    shown = repr(url) if may_show else "one with a user name"
+    # What stands behind these may be a key.
+    shown = repr(re.split("[?#]", url)[0]) if may_show else "one with a user name"
     if parts.scheme not in ("http", "https") or not host or not host.isprintable() or " " in host:
         raise InvalidArgumentError(f"the service's URL is {shown}; {wanted}")
     if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:

@@ -86,6 +86,14 @@ def test_an_url_that_cannot_be_used_is_shown() -> None:
         ThreadHeksherClient("http://heksher:99999", 60, ["user"])
 
 
+@pytest.mark.parametrize("part", ["?token=hunter2", "#hunter2", "/base?x#hunter2"])
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_a_query_of_an_url_that_cannot_be_used_is_not_shown(scheme: str, part: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"'{scheme}://heksher[^?]*'") as caught:
+        ThreadHeksherClient(f"{scheme}://heksher{part}", 60, ["user"])
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "auth"),
     [
