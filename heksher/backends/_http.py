@@ -73,6 +73,9 @@ _PIECE_OF_HEAD = 16 * 1024
 # than starting one.
 _LARGE_CODED = 4096
 
+# What is kept of a refusal's body: it is searched for secrets, and all threads wait meanwhile.
+_LARGEST_REFUSAL = 4 * 1024 * 1024
+
 # Shorter ones hide nothing, and would cut holes into other words.
 _SHORTEST_SECRET = 4
 
@@ -386,7 +389,7 @@ class _Body:
         else:
             raise _Ended(f"the answer is encoded as {coding!r}, which was not asked for")
         if not 200 <= answer.status_code < 300:
-            body = _without_secrets(body, answer.request)
+            body = _without_secrets(body[:_LARGEST_REFUSAL], answer.request)
         return Response(answer.status_code, headers, body)
 
     def _decompress(self, body: bytes) -> bytes:
@@ -459,8 +462,8 @@ def _refused(error: Exception, request: Any) -> Response | None:
     if answer is None or getattr(error, "request", None) is not request:
         return None
     # The body was read if the hook did it, and else is lost: the connection is closed.
-    body: bytes = answer.content if _was_read(answer) else b""
-    return Response(answer.status_code, _headers(answer), body)
+    body: bytes = answer.content[:_LARGEST_REFUSAL] if _was_read(answer) else b""
+    return Response(answer.status_code, _headers(answer), _without_secrets(body, request))
 
 
 class AsyncTransport(_TransportBase):

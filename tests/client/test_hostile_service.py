@@ -14,6 +14,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import CodeType
 from typing import Any, cast
 
+import httpx
 import msgspec
 import pytest
 from harness import Harness, ThreadHarness
@@ -427,6 +428,47 @@ def test_a_secret_in_the_query_that_is_said_back_is_shown_nowhere(backend: Harne
         backend.run(body)
     assert all(CANARY.encode() in request for request in server.requests)
     assert CANARY not in "".join(shown)
+
+
+def test_a_refusal_is_searched_for_secrets_no_further_than_anybody_reads(backend: Harness) -> None:
+    """All threads wait for that, a second for sixty megabytes."""
+
+    async def body() -> None:
+        client = backend.client(
+            server.url, 60, ["user"], http_client_args={"headers": {"x": f"{'x' * 50}y"}}
+        )
+        with pytest.raises(httpx.HTTPStatusError, match=r"HTTP 500: x+") as caught:
+            await client.ping()
+        assert len(caught.value.response.content) == 4 * 2**20
+        await client.close()
+
+    with MisbehavingServer(http(b"x" * 5 * 2**20, b"HTTP/1.1 500 Oh\r\n")) as server:
+        backend.run(body)
+
+
+def test_a_secret_in_a_refusal_that_an_event_hook_has_read_is_shown_nowhere(
+    backend: Harness,
+) -> None:
+    def read_and_refuse(response: Any) -> None:
+        response.read()
+        response.raise_for_status()
+
+    async def read_and_refuse_async(response: Any) -> None:
+        await response.aread()
+        response.raise_for_status()
+
+    async def body() -> None:
+        hook = read_and_refuse if backend.is_blocking else read_and_refuse_async
+        arguments = {"headers": {"x": CANARY}, "event_hooks": {"response": [hook]}}
+        client = backend.client(server.url, 60, ["user"], http_client_args=arguments)
+        with pytest.raises(HeksherError, match=r"HTTP 500: you said \[secret]") as caught:
+            await client.ping()
+        assert CANARY not in "".join(traceback.format_exception(caught.value))
+        await client.close()
+
+    said = f"you said {CANARY}".encode()
+    with MisbehavingServer(http(said, b"HTTP/1.1 500 Oh\r\n")) as server:
+        backend.run(body)
 
 
 NO_ANSWERS = [
