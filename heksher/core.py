@@ -723,17 +723,23 @@ class Core:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
         run.caller = callers.caller()
+        is_due = not run.is_ready  # else it goes on in a forked child
         try:
-            if run.is_ready:  # it goes on in a forked child
-                await self._wait_for_work(run, self._clock)
             while not run.stopping:
-                await self._load(run)
-                await self._update(run)
-                if not run.is_ready:
-                    run.is_ready = True
-                    run.ready.set()
-                await self._save(run)
-                await self._wait_for_work(run, self._clock)
+                try:
+                    if is_due:
+                        await self._load(run)
+                        await self._update(run)
+                        if not run.is_ready:
+                            run.is_ready = True
+                            run.ready.set()
+                        await self._save(run)
+                    is_due = True
+                    await self._wait_for_work(run, self._clock)
+                except KeyboardInterrupt as interrupt:
+                    if not callers.pass_on(interrupt):
+                        raise
+                    self._end_round(run, HeksherError("the update was interrupted by Ctrl-C"))
         finally:
             await self._shut_down(run)
 
@@ -802,10 +808,6 @@ class Core:
         except Exception as failure:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
-        except KeyboardInterrupt as interrupt:
-            if not callers.pass_on(interrupt):
-                raise
-            error = HeksherError("the update was interrupted by Ctrl-C")
         if run.stopping:
             return  # what went wrong is that the client was closed; who waits is told so
         if run.updater.has_to_save:
@@ -819,6 +821,10 @@ class Core:
             run.unannounced = error is None and self._state is ClientState.STARTING
         if not run.unannounced:
             self._tell(error)
+        self._end_round(run, error)
+
+    def _end_round(self, run: _Run, error: Exception | None) -> None:
+        """Tell those who wait for the update under way how it ended."""
         with self._lock:
             round_, run.current_round = run.current_round, None
         if round_ is not None:

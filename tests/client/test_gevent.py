@@ -13,13 +13,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from harness import PATIENCE, GeventHarness
+from harness import PATIENCE, AnyClient, GeventHarness
 from leftovers import Leftovers
 from scenes import FEATURES, Scene
 
 from heksher import Setting, ThreadHeksherClient, protocol
 from heksher.backends import Event, HttpOptions, run_blocking
 from heksher.backends.base import LARGE
+from heksher.core import Core
 from heksher.exceptions import (
     BackendError,
     ClientClosedError,
@@ -402,6 +403,39 @@ def test_ctrl_c_that_meets_the_loop_is_raised_in_the_program_and_ends_no_loop(
             await client.reload()
             assert ttl.get(user="jim") == 5
             assert client.status.failures == 0
+
+    backend.run(body)
+
+
+@pytest.mark.parametrize("method", ["_load", "_schedule", "_save", "_wait_for_work"])
+def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
+    scene: Scene, backend: GeventHarness, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ttl = Setting("cache_ttl", int, ["user"], 60)
+    usual = getattr(Core, method)
+    strikes: list[str] = []
+
+    def strike(*args: Any) -> Any:
+        if strikes:
+            strikes.pop()
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    monkeypatch.setattr(Core, method, strike)
+
+    async def reload_and_rest(client: AnyClient) -> None:
+        await client.reload()
+        gevent.sleep(PATIENCE)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            await scene.settled()
+            scene.service.add_rule("cache_ttl", 5, user="jim")
+            strikes.append("Ctrl-C")
+            with pytest.raises(KeyboardInterrupt):
+                await reload_and_rest(client)
+            await client.reload()
+            assert ttl.get(user="jim") == 5
 
     backend.run(body)
 
