@@ -505,6 +505,7 @@ class AsyncTransport(_TransportBase):
                         return refused
                     raise
                 try:
+                    _refuse_leftovers(answer)
                     body = _Body(self._options.max_response_bytes)
                     is_decoded = _was_read(answer)
                     if is_decoded:
@@ -564,6 +565,8 @@ class AsyncTransport(_TransportBase):
 
 #: How much this task or thread may still read of an answer's head; None: what it reads is none.
 _head_left: ContextVar[int | None] = ContextVar("heksher_head_left", default=None)
+#: How much it has read of the last one.
+_head_size: ContextVar[int] = ContextVar("heksher_head_size", default=0)
 
 
 def _bound_heads(event: str, info: dict[str, Any]) -> None:
@@ -572,6 +575,7 @@ def _bound_heads(event: str, info: dict[str, Any]) -> None:
     The streams of a client that was handed in also serve the application, which reads as before.
     """
     if event.startswith("http11.receive_response_headers."):
+        _head_size.set(_LARGEST_HEAD - (_head_left.get() or 0))
         _head_left.set(_LARGEST_HEAD if event.endswith(".started") else None)
     elif event.endswith(
         ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
@@ -616,6 +620,17 @@ def _bounded(read: weakref.WeakMethod[Callable[..., Any]]) -> Callable[..., Any]
         return count(own()(most(max_bytes), timeout))
 
     return read_blocking
+
+
+def _refuse_leftovers(answer: Any) -> None:
+    """Refuse an answer that was there before it was asked for, behind the one before.
+
+    HTTP libraries take what is left over on a connection for the next answer.
+    """
+    stream = getattr(answer, "extensions", {}).get("network_stream")
+    read = getattr(stream, "read", None)
+    if getattr(read, "__module__", None) == __name__ and _head_size.get() == 0:
+        raise _Ended("more than one answer came to the request before")
 
 
 def _let_others_run() -> None:
@@ -705,6 +720,7 @@ class BlockingTransport(_TransportBase):
                 return refused
             raise
         try:
+            _refuse_leftovers(answer)
             # For a client that was handed in with a connection, which the trace doesn't tell of.
             line.take_note(getattr(answer, "extensions", {}).get("network_stream"))
             body = _Body(self._options.max_response_bytes)

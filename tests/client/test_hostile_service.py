@@ -25,7 +25,7 @@ from scripted import ScriptedService
 from heksher import Setting, testing
 from heksher.backends import _http
 from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]
-from heksher.exceptions import HeksherError, InvalidSettingError
+from heksher.exceptions import HeksherError, InvalidSettingError, ServiceUnreachableError
 from heksher.protocol import Response
 
 CANARY = "canary"
@@ -284,6 +284,24 @@ def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
     with MisbehavingServer(answer) as server:
         harness.run(body)
     assert len(turns) > 40
+
+
+def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one(backend: Harness) -> None:
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        head = b"HTTP/1.1 %s\r\ncontent-length: 16\r\n\r\n"
+        good, bad = head % b"200 OK" + b'{"version": "1"}', head % b"401 No" + b"X" * 16
+        connection.sendall(good + bad)
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"])
+        for _ in range(2):
+            await client.ping()
+            with pytest.raises(ServiceUnreachableError, match="more than one answer"):
+                await client.ping()
+        await client.close()
+
+    with MisbehavingServer(answer) as server:
+        backend.run(body)
 
 
 def test_an_answer_that_the_bound_in_time_cuts_short_is_none(backend: Harness) -> None:
