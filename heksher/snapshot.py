@@ -394,7 +394,13 @@ def checked_path(path: object) -> str:
     if isinstance(path, (str, os.PathLike)):
         text = os.fspath(cast(AnyPath, path))
         if isinstance(text, str) and text and "\0" not in text:
-            return os.path.abspath(text)
+            try:
+                return os.path.abspath(text)
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"snapshot={path!r}: the folder that the process is in is gone: {error.strerror}; "
+                    "give an absolute path"
+                ) from None
     raise InvalidArgumentError(f"snapshot={path!r}: the path of a file is wanted, or None")
 
 

@@ -224,6 +224,19 @@ def test_a_snapshot_is_the_path_of_a_file(client: Client, path: Any) -> None:
 
 
 @on_both
+def test_a_relative_path_from_a_folder_that_is_gone_is_refused(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(InvalidArgumentError, match="give an absolute path"):
+        client(URL, 60, ["user"], snapshot="rules")
+    assert client(URL, 60, ["user"], snapshot=tmp_path / "rules").status.snapshot is not None
+
+
+@on_both
 def test_a_snapshot_stays_where_it_was_when_the_process_goes_elsewhere(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
