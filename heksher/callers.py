@@ -20,8 +20,9 @@ def caller() -> object:
     owner: object = getattr(_work, "owner", None)
     if owner is not None:
         return owner
-    library = sys.modules.get("greenlet")
-    greenlet: Any = None if library is None else library.getcurrent()
+    # Without the function as long as another thread imports it.
+    current: Any = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+    greenlet: Any = None if current is None else current()
     # The first greenlet of a thread is the thread, whether or not that library is loaded by now.
     if greenlet is None or greenlet.parent is None:
         return threading.get_ident()
@@ -55,7 +56,8 @@ def pass_on(interrupt: KeyboardInterrupt) -> bool:
 
 def thread() -> int:
     """Return the number of the system's thread, also where greenlets pass for threads."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is None:
+    # Without the function as long as another thread imports it.
+    original: Any = getattr(sys.modules.get("gevent.monkey"), "get_original", None)
+    if original is None:
         return threading.get_ident()
-    return cast("int", monkey.get_original("_thread", "get_ident")())
+    return cast("int", original("_thread", "get_ident")())

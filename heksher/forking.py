@@ -112,6 +112,10 @@ def _in_child_of_c() -> None:
     """In a child that was forked in C: do what the hooks of Python's own forks do, if nobody has."""
     if os.getpid() == _process:
         return
+    # A hub of greenlets is the parent's until then. What forks in C calls none of gevent's hooks.
+    reinit: Any = getattr(sys.modules.get("gevent"), "reinit", None)
+    if reinit is not None:
+        reinit()
     locks: list[Any] = [*_own_locks, *(lock for client in _clients for lock in client.locks)]
     for lock in locks:
         lock._at_fork_reinit()  # its holder may not be here; the standard library does it to its own

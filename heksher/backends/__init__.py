@@ -120,8 +120,9 @@ def _is_patched() -> bool:
 
     Sockets alone, too: those that gevent has patched are of use in the thread alone that opened them.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and any(map(monkey.is_module_patched, ("socket", "threading")))
+    # Without the function as long as another thread imports it.
+    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    return is_patched is not None and any(map(is_patched, ("socket", "threading")))
 
 
 def _gevent_backend() -> Backend:

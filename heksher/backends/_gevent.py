@@ -338,6 +338,27 @@ class _GreenletTask:
         return self._greenlet is not None and caller() is self._greenlet
 
 
+class _ThreadTask(ThreadTask):
+    """A loop in a thread, whose end greenlets wait for: it may need their hub to come to it."""
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def run() -> None:
+            try:
+                await main()
+            finally:
+                self._ended.set()
+
+        super().__init__(run)
+        self._ended = _Event()
+
+    async def wait(self, timeout: float | None) -> bool:
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            await self._ended.wait(timeout)
+            if not self._ended.is_set:
+                return False
+        return await super().wait(timeout)
+
+
 class GeventBackend:
     """Greenlets, in a process that gevent has patched and in one that it has not."""
 
@@ -383,7 +404,7 @@ class GeventBackend:
         """Return a task that will run *main* in a greenlet, where there are any."""
         hub = _hub()
         if hub is None:
-            return ThreadTask(main)
+            return _ThreadTask(main)
         # Not by its truth: a hub that has not run so far is false.
         return _GreenletTask(main, self._hub if _is_patched() and self._hub is not None else hub)
 

@@ -7,18 +7,21 @@ All else is in the tests that run on every backend. Programs that are patched ar
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from harness import PATIENCE, AnyClient, GeventHarness
 from leftovers import Leftovers
 from scenes import FEATURES, Scene
 
-from heksher import Setting, ThreadHeksherClient, protocol
-from heksher.backends import Event, HttpOptions, run_blocking
+from heksher import Setting, ThreadHeksherClient, callers, forking, protocol
+from heksher.backends import Event, HttpOptions, choose_blocking, run_blocking
 from heksher.backends.base import LARGE
 from heksher.core import Core
 from heksher.exceptions import (
@@ -221,6 +224,49 @@ def test_a_loop_that_another_thread_has_just_started_can_be_ended(backend: Geven
     task.cancel()
     assert run_blocking(task.wait(PATIENCE))
     assert steps == ["ended by itself"]
+
+
+def test_greenlets_go_on_while_one_waits_for_the_end_of_a_thread(backend: GeventHarness) -> None:
+    async def main() -> None:
+        begun.set()
+        waited.append(beaten.wait(PATIENCE))
+
+    waited: list[bool] = []
+    begun, beaten = threading.Event(), threading.Event()
+    tasks: list[Any] = []
+
+    def start() -> None:
+        tasks.append(backend.backend.create_task(main))
+        run_blocking(tasks[0].start())
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    until(backend, begun.is_set)
+    waiting = gevent.spawn(lambda: run_blocking(tasks[0].wait(PATIENCE)))
+    beat()
+    beaten.set()
+    assert waiting.get(timeout=PATIENCE)
+    assert waited == [True]
+
+
+def test_a_library_that_another_thread_imports_just_now_is_not_there_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("greenlet", "gevent.monkey"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert callers.thread() == callers.caller() == threading.get_ident()
+    assert choose_blocking("auto").name == "thread"
+
+
+def test_a_child_that_is_forked_in_c_gets_a_hub_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(forking, "_process", 0)
+    monkeypatch.setattr(forking, "_clients", WeakSet[forking.Forkable]())
+    monkeypatch.setattr(gevent, "reinit", lambda: calls.append("reinit"))
+    forking._in_child_of_c()
+    assert calls == ["reinit"]
 
 
 @pytest.mark.parametrize("ending", ["destroyed", "left alone"])
