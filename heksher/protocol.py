@@ -563,15 +563,13 @@ class UnreadSection:
 
 
 def _batches(parts: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:
-    """Split *parts*; a large one stands alone."""
-    begin = size = 0
-    for index, part in enumerate(parts):
-        if index > begin and (index == begin + _BATCH or size + len(part) > _LARGEST_BATCH):
-            yield parts[begin:index]
-            begin, size = index, 0
-        size += len(part)
-    if parts:
-        yield parts[begin:]
+    """Split *parts*; where there are large ones, each stands alone."""
+    for start in range(0, len(parts), _BATCH):
+        batch = parts[start : start + _BATCH]
+        if sum(map(len, batch)) <= _LARGEST_BATCH:
+            yield batch
+        else:
+            yield from ([part] for part in batch)
 
 
 def open_section(raw: bytes | Undecoded) -> UnreadSection:
