@@ -262,11 +262,15 @@ def test_a_child_that_is_forked_in_c_gets_a_hub_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(forking, "_process", 0)
+    uwsgi: Any = ModuleType("uwsgi")
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     monkeypatch.setattr(forking, "_clients", WeakSet[forking.Forkable]())
+    client = ThreadHeksherClient("http://heksher.test", 3600, FEATURES)
+    monkeypatch.setattr(forking, "_process", 0)
     monkeypatch.setattr(gevent, "reinit", lambda: calls.append("reinit"))
-    forking._in_child_of_c()
+    uwsgi.post_fork_hook()
     assert calls == ["reinit"]
+    client.close()
 
 
 @pytest.mark.parametrize("ending", ["destroyed", "left alone"])
@@ -275,6 +279,9 @@ def test_nobody_waits_for_a_hub_that_runs_no_more(
 ) -> None:
     """As in a process whose sockets are patched: they are of use in one hub."""
     made: list[Any] = []
+
+    def is_patched(name: str) -> bool:
+        return name == "socket"
 
     def make() -> None:
         hub = gevent.get_hub()
@@ -287,7 +294,7 @@ def test_nobody_waits_for_a_hub_that_runs_no_more(
     until(backend, lambda: not thread.is_alive())
     monkeypatch.setattr("heksher.backends._gevent._CLOSE_TIMEOUT", 0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(gevent.monkey, "is_module_patched", lambda name: name == "socket")
+        patch.setattr(gevent.monkey, "is_module_patched", is_patched)
         transport = made[0].create_transport(
             HttpOptions("http://heksher.test/", request_timeout=0.01)
         )
