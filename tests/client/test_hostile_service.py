@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 from harness import Harness, ThreadHarness
-from misbehaving import MisbehavingServer, hang_up, http
+from misbehaving import Answer, MisbehavingServer, hang_up, http
 from scenes import Scene
 from scripted import ScriptedService
 
@@ -497,6 +497,10 @@ NO_ANSWERS = [
 ]
 
 
+def say(what: bytes) -> Answer:
+    return lambda connection, stop: connection.sendall(what)
+
+
 def test_a_secret_in_what_is_no_answer_is_shown_nowhere(backend: Harness) -> None:
     secret = f"{CANARY}'\\"
     shown: list[str] = []
@@ -506,10 +510,7 @@ def test_a_secret_in_what_is_no_answer_is_shown_nowhere(backend: Harness) -> Non
             server.url, 60, ["user"], http_client_args={"headers": {"x": secret}}
         )
         for no_answer in NO_ANSWERS:
-            said = no_answer % secret.encode()
-            server.answer_by(
-                "api/health", lambda connection, stop, said=said: connection.sendall(said)
-            )
+            server.answer_by("api/health", say(no_answer % secret.encode()))
             with pytest.raises(HeksherError, match=r"\[secret]") as caught:
                 await client.ping()
             shown.extend([*traceback.format_exception(caught.value), repr(caught.value)])
