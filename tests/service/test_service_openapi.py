@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 from heksher.service import bodies, create_app
 from heksher.service.http import answers
 from heksher.service.openapi import OPERATIONS, document
+from heksher.service.routes import routes
+from heksher.service.storage import MEMORY, open_storage
 
-_ANSWERS = answers(create_app().routes)
+with closing(open_storage(MEMORY)) as _storage:
+    _ANSWERS = answers(routes(_storage, "1.0"))
 _DOCUMENT = document("1.0", _ANSWERS)
 
 # Paths that could be another's parameter, and what they are then.
