@@ -27,7 +27,7 @@ pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 
 #: The folders whose tests are about programs, a service and its faults: what they find depends little
 #: on the Python, and they take long, so that tox runs them on one Python only.
-INTEGRATION = {"cli", "docs", "faults", "servers", "service"}
+INTEGRATION = {"cli", "docs", "faults", "servers", "service", "soak"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,7 +18,7 @@ QUERY = "/api/v1/query"
 NEVER = 3600.0
 #: For faults that end by nothing else. Small, since it is waited for; and a machine under load should
 #: answer within it where nothing is wrong.
-TIMEOUT = 1.0
+TIMEOUT = 0.7
 
 pytestmark = pytest.mark.heksher_service(in_process=True, features=FEATURES)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from run_soak import soak
 
 
-@pytest.mark.integration
 def test_a_minute_of_changes_and_faults_harms_no_client() -> None:
     assert soak(minutes=1, seed=1, nap=0.2) == []
