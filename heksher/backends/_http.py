@@ -582,17 +582,15 @@ def _bound_heads(event: str, info: dict[str, Any]) -> None:
     ):
         stream: Any = info.get("return_value")
         with suppress(AttributeError, TypeError):  # another library's may be otherwise
-            # By a weak reference, so that a stream dies as before.
-            stream.read = _bounded(weakref.WeakMethod(stream.read))
+            stream.read = _bounded(stream)
 
 
-def _bounded(read: weakref.WeakMethod[Callable[..., Any]]) -> Callable[..., Any]:
-    """Return the method *read* of a stream so that it keeps to what is left of a head."""
-
-    def own() -> Callable[..., Any]:
-        method = read()
-        assert method is not None, "who reads has the stream"
-        return method
+def _bounded(stream: Any) -> Callable[..., Any]:
+    """Return the method `read` of *stream* so that it keeps to what is left of a head."""
+    kind: Any = type(stream)
+    read: Callable[..., Any] = kind.read
+    # So that it dies as before; and no function is called then, in which a Ctrl-C would be lost.
+    alive: weakref.ref[Any] = weakref.ref(stream)
 
     def most(wanted: int) -> int:
         left = _head_left.get()
@@ -608,16 +606,16 @@ def _bounded(read: weakref.WeakMethod[Callable[..., Any]]) -> Callable[..., Any]
             _head_left.set(left - len(data))
         return data
 
-    if inspect.iscoroutinefunction(own()):
+    if inspect.iscoroutinefunction(read):
 
         async def read_async(max_bytes: int, timeout: float | None = None) -> bytes:
-            return count(await own()(most(max_bytes), timeout))
+            return count(await read(alive(), most(max_bytes), timeout))
 
         return read_async
 
     def read_blocking(max_bytes: int, timeout: float | None = None) -> bytes:
         _let_others_run()
-        return count(own()(most(max_bytes), timeout))
+        return count(read(alive(), most(max_bytes), timeout))
 
     return read_blocking
 
@@ -920,21 +918,25 @@ class _Sockets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._alive: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        # No weak set: when one of its sockets dies, it calls a function, in which a Ctrl-C would be lost.
+        self._opened: list[weakref.ref[socket.socket]] = []
 
     def add(self, opened: socket.socket) -> None:
         with self._lock:
-            self._alive.add(opened)
+            self._opened = [weakref.ref(each) for each in (*self._alive(), opened)]
+
+    def _alive(self) -> list[socket.socket]:
+        return [each for reference in self._opened if (each := reference()) is not None]
 
     def shut_down(self) -> None:
         with self._lock:
-            alive = list(self._alive)
+            alive = self._alive()
         for each in alive:
             _shut_down(each)
 
     def close(self) -> None:
         """Close them, without a lock, which nobody might be left to release."""
-        for each in list(self._alive):
+        for each in self._alive():
             each.close()
 
 

@@ -259,6 +259,8 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
     assert len(stream.read(10**6)) < 10**5
     line.trace("http11.receive_response_headers.complete", {})
     assert len(stream.read(10**6)) == 10**6
+    # A Ctrl-C that met a function which its death calls would be lost.
+    assert all(each.__callback__ is None for each in weakref.getweakrefs(stream))
     del stream
     assert alive() is None
 
