@@ -587,8 +587,7 @@ def _bound_heads(event: str, info: dict[str, Any]) -> None:
 
 def _bounded(stream: Any) -> Callable[..., Any]:
     """Return the method `read` of *stream* so that it keeps to what is left of a head."""
-    kind: Any = type(stream)
-    read: Callable[..., Any] = kind.read
+    read: Callable[..., Any] = stream.read.__func__
     # So that it dies as before; and no function is called then, in which a Ctrl-C would be lost.
     alive: weakref.ref[Any] = weakref.ref(stream)
 
