@@ -35,8 +35,7 @@ MOST_RULES = 20
 #: Seconds between the bursts of a reader.
 NAP = 0.02
 
-#: Blocks of memory that a client may have more at the end than after warming up: what one update,
-#: or one outage, holds more than another.
+#: Blocks of memory that a client may have more at the end than after warming up.
 MORE_BLOCKS = 3_000
 
 
@@ -124,11 +123,17 @@ class Worker:
 
     @staticmethod
     def growth(running: list[dict[str, Any]], kind: str = "blocks") -> float:
-        """How much more of something it had at the end than after warming up, by the line through all."""
+        """How much more of something it had at the end than after warming up.
+
+        By the line through the least of each quarter of that time: an update or an outage that is just
+        under way holds something, too.
+        """
         counts = [told[kind] for told in running[len(running) // 3 :]]
-        if len(counts) < 3:
+        width = len(counts) // 4
+        if width == 0:
             return 0.0
-        return linear_regression(range(len(counts)), counts).slope * len(counts)
+        least = [min(counts[begin : begin + width]) for begin in range(0, 4 * width, width)]
+        return linear_regression(range(4), least).slope * 4
 
     def lags_behind(self, values: list[int]) -> bool:
         """Whether it runs, and read something else last."""
