@@ -1,7 +1,7 @@
 """Draws the pictures of docs/performance.md: how rules become a function, and what a look-up takes.
 
 ``tox -e draw`` runs it with the version of matplotlib that the pictures in docs/images/ were drawn with;
-another version may write them in other words. What the first picture shows is what `heksher._compile`
+another version may write them in other words. The first picture shows what `heksher._rules.codegen`
 decides and writes for the page's example. The second one shows ``results/by_rules.json``, which
 `peers.py` saves.
 """
@@ -17,10 +17,10 @@ from types import BuiltinMethodType
 from typing import Any
 
 from heksher import Setting
-from heksher._compile import decide, emit
-from heksher._lookup import Published
-from heksher.context import Defaults
-from heksher.rules import Rule, RuleTable
+from heksher._rules.codegen import decide, emit
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 
 HERE = Path(__file__).parent
 BY_RULES = HERE / "results" / "by_rules.json"

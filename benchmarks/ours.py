@@ -11,10 +11,10 @@ from typing import Any
 from shapes import FEATURES, Shape
 
 from heksher import Setting
-from heksher._lookup import Published
-from heksher._rule_groups import grouped
-from heksher.context import Defaults
-from heksher.rules import Rule, RuleTable
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.groups import grouped
+from heksher._rules.table import Rule, RuleTable
 
 
 def setting_of(shape: Shape) -> Setting[Any]:

@@ -6,7 +6,7 @@ The clients come in when they are first named.
 
 from typing import TYPE_CHECKING, Any
 
-from heksher.context import TRACK_ALL
+from heksher._rules.contexts import TRACK_ALL
 from heksher.setting import Setting
 from heksher.setting_type import (
     HeksherEnum,

@@ -16,15 +16,16 @@ from typing import Any, Final, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from heksher import _compile, _lookup, names, registry
-from heksher.context import Defaults, checked_features
+from heksher import _names, _registry
+from heksher._rules import codegen, getter
+from heksher._rules.contexts import Defaults, checked_features
+from heksher._rules.table import RuleTable
 from heksher.exceptions import (
     InvalidArgumentError,
     InvalidDefaultError,
     InvalidSettingError,
     UnsupportedTypeError,
 )
-from heksher.rules import RuleTable
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
 
 T = TypeVar("T")
@@ -146,8 +147,8 @@ class Setting(Generic[T]):
     on_coerce: OnCoerce[T] | None
     #: What `add_validator` added, in the order of calls. Replaced, never changed.
     validators: tuple[Validator[T], ...]
-    _getter: _lookup.Getter[T]
-    _published: _lookup.Published[T]
+    _getter: getter.Getter[T]
+    _published: getter.Published[T]
     #: The module that made the setting, and the place in it, for messages.
     module: str
     declared_at: str
@@ -279,10 +280,10 @@ class Setting(Generic[T]):
             if alias == name:
                 raise InvalidSettingError(f"setting {name!r}: the alias is the name itself")
         self.alias = alias
-        if not isinstance(version, str) or not names.is_version(version):
+        if not isinstance(version, str) or not _names.is_version(version):
             raise InvalidSettingError(
                 f"setting {name!r}: the version is {version!r}; "
-                f"{names.VERSION_RULE}, like '1.0', is wanted"
+                f"{_names.VERSION_RULE}, like '1.0', is wanted"
             )
         self.version = version
         self.metadata = _checked_metadata(name, metadata)
@@ -309,21 +310,21 @@ class Setting(Generic[T]):
                 f"setting {name!r} of type {self.type.wire_name}: default value: {error}"
             ) from None
         self.module, self.declared_at = _caller(self)
-        self._getter = _lookup.make_getter(self)
-        self.published = _lookup.Published(RuleTable(self.default_value), Defaults(), started=False)
+        self._getter = getter.make_getter(self)
+        self.published = getter.Published(RuleTable(self.default_value), Defaults(), started=False)
         _set_get(self, self._getter.function)
-        registry.register(self)
+        _registry.register(self)
 
     @property
-    def published(self) -> _lookup.Published[T]:
+    def published(self) -> getter.Published[T]:
         """What `get` answers from. Clients replace it, nobody changes it."""
         return self._published
 
     @published.setter
-    def published(self, published: _lookup.Published[T]) -> None:
-        self.publish(published, _lookup.decide(self, published))
+    def published(self, published: getter.Published[T]) -> None:
+        self.publish(published, getter.decide(self, published))
 
-    def publish(self, published: _lookup.Published[T], plan: _compile.Plan) -> None:
+    def publish(self, published: getter.Published[T], plan: codegen.Plan) -> None:
         """Replace what `get` answers from, where what was decided of it is at hand. For clients."""
         self._getter.publish(plan)
         self._published = published
@@ -400,8 +401,8 @@ _NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _check_name(what: str, name: object) -> None:
-    if not isinstance(name, str) or not names.is_setting_name(name):
-        raise InvalidSettingError(f"{what} is {name!r}; it takes {names.SETTING_NAME_RULE}")
+    if not isinstance(name, str) or not _names.is_setting_name(name):
+        raise InvalidSettingError(f"{what} is {name!r}; it takes {_names.SETTING_NAME_RULE}")
 
 
 def _one_spelling(
@@ -426,10 +427,10 @@ def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[
         )
     checked = dict(metadata or {})
     for key in checked:
-        if not isinstance(key, str) or not names.is_metadata_key(key):
+        if not isinstance(key, str) or not _names.is_metadata_key(key):
             raise InvalidSettingError(
                 f"setting {name!r}: the metadata key {key!r} is none; "
-                f"a string of {names.METADATA_KEY_RULE} is wanted"
+                f"a string of {_names.METADATA_KEY_RULE} is wanted"
             )
     try:
         encoded = msgspec.json.encode(checked)

@@ -17,7 +17,7 @@ from typing import Any
 
 from forking_program import DEADLINE, FEATURES, say, ttl, wait_for
 
-from heksher import ThreadHeksherClient, registry
+from heksher import ThreadHeksherClient, _registry
 
 uwsgi: Any = ModuleType("uwsgi")
 uwsgi.masterpid = os.getpid
@@ -26,7 +26,7 @@ uwsgi.opt = {"master": True}
 
 def hold_locks(client: Any, held: threading.Event, done: threading.Event) -> None:
     """Hold what the child would wait for: in it this thread does not exist."""
-    with registry.lock:
+    with _registry.lock:
         for lock in client._core.locks:
             lock.acquire()
         held.set()

@@ -8,7 +8,7 @@ from typing import TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from heksher.rules import Rule
+from heksher._rules.table import Rule
 
 T = TypeVar("T")
 

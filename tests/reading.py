@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from heksher import Setting
-from heksher.context import Tracking
-from heksher.ingest import Ingested, Ingestion
+from heksher._client.reading import Ingested, Ingestion
+from heksher._rules.contexts import Tracking
 from heksher.protocol import Section, Undecoded, open_section
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ import sys
 
 import msgspec
 
-from heksher.context import Tracking
-from heksher.snapshot import SnapshotFile, Told
+from heksher._client.snapshot import SnapshotFile, Told
+from heksher._rules.contexts import Tracking
 
 SERVICE = "http://service.test/"
 FEATURES = ["environment", "user"]

@@ -30,7 +30,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from heksher import forking
+from heksher.backends._fork_lock import fork_lock
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
     HeksherError,
@@ -281,7 +281,7 @@ class _TransportBase:
         timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
         try:
             # It reads certificates, and OpenSSL has locks of its own.
-            with forking.whole:
+            with fork_lock:
                 client = default(**{"timeout": timeout, **arguments})
         except Exception as error:
             # Its text may show an argument's value, and that may be a password.

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from heksher._client.modification_lock import AsyncModificationLock
+from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_async
 from heksher.backends.base import Backend, Clock
-from heksher.clients._face import ClientFace, Startup
-from heksher.modification_lock import AsyncModificationLock
+from heksher.clients._base import ClientFace, Startup
 from heksher.protocol import SettingData
-from heksher.snapshot import AnyPath
 
 
 class _TaskStatus(Protocol):

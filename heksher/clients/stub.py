@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock, NonCallableMock
 
-from heksher import registry
-from heksher._lookup import Published
-from heksher.context import Defaults
+from heksher import _registry
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule as TableRule
+from heksher._rules.table import RuleTable
 from heksher.exceptions import InvalidArgumentError
-from heksher.rules import Rule as TableRule
-from heksher.rules import RuleTable
 from heksher.setting import Setting
 
 __all__ = ["AsyncStubHeksherClient", "Rule", "SyncStubHeksherClient"]
@@ -68,8 +68,8 @@ class _Stint:
     def __init__(self, state: _StubState) -> None:
         self.state = state
         self.ended = False
-        self.former: registry.MainClient | None = None
-        with registry.lock:
+        self.former: _registry.MainClient | None = None
+        with _registry.lock:
             _stints.add(self)
 
     def adopt(self, settings: Iterable[Setting[Any]]) -> None:
@@ -139,10 +139,10 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
         if stack is not None:
             setting.published = stack.base
             del _stacks[setting]
-            registry.resume(setting)
+            _registry.resume(setting)
         return
     if stack is None:
-        registry.suspend(setting)  # first, so that nobody else publishes any more
+        _registry.suspend(setting)  # first, so that nobody else publishes any more
         stack = _stacks[setting] = _Stack(setting.published)
     stack.top = layer
     state = layer.stint.state
@@ -156,7 +156,7 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
 
 def _take_back(setting: Setting[Any], layer: _Layer) -> None:
     """End *layer* with what its stub assigned on top of it; patches and other stubs stay in force."""
-    with registry.lock:
+    with _registry.lock:
         top = each = _top_of(setting)
         above: list[_Layer] = []
         while each is not None and each is not layer:
@@ -190,7 +190,7 @@ class _StubState:
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
         """Add defaults, also to the rules in force."""
-        with registry.lock:
+        with _registry.lock:
             self.defaults = self.defaults.adding(sources)
             for setting, stack in list(_stacks.items()):
                 _put_on_top(setting, stack.top)
@@ -199,34 +199,34 @@ class _StubState:
         self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
     ) -> _Layer:
         """Put these rules on top."""
-        with registry.lock:
+        with _registry.lock:
             layer = _Layer(_top_of(setting), self.stint, rules, is_patch)
             _put_on_top(setting, layer)
             return layer
 
     def take_place(self) -> None:
         """Become the main client, until `end`."""
-        with registry.lock:
-            former = registry.set_main(self.stint)
+        with _registry.lock:
+            former = _registry.set_main(self.stint)
             if former is not self.stint:
                 self.stint.leave_line()
                 self.stint.former = former
 
     def end(self) -> None:
         """Take all rules back, and give the main client's place to who had it before."""
-        with registry.lock:
+        with _registry.lock:
             stint, self.stint = self.stint, _Stint(self)
             stint.ended = True
             for setting, stack in list(_stacks.items()):
                 _put_on_top(setting, stack.top)
             stint.leave_line()
-            registry.replace_main(stint, stint.former)
-            registry.resign(stint)
+            _registry.replace_main(stint, stint.former)
+            _registry.resign(stint)
 
 
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
-    with registry.lock:
+    with _registry.lock:
         for stint in list(_stints):
             if not stint.ended:
                 stint.state.end()
@@ -382,7 +382,7 @@ class StubbedSetting(Generic[T]):
                 rules stand beside something else; or saved rules are another setting's. Nothing has
                 changed then.
         """
-        with registry.lock:
+        with _registry.lock:
             self._was_read = True
             return SavedRules(self._setting, _top_of(self._setting), self._state.stint)
 
@@ -392,7 +392,7 @@ class StubbedSetting(Generic[T]):
             self._restore(cast(SavedRules[T], given))
             return
         rules = _rules_from(self._setting, given)
-        with registry.lock:
+        with _registry.lock:
             layer = self._state.give(self._setting, rules, is_patch=False)
             if self._was_read:
                 self._begun.append(layer)
@@ -411,7 +411,7 @@ class StubbedSetting(Generic[T]):
                 f"setting {self._setting.name!r}: the saved rules are those of setting "
                 f"{saved.setting.name!r}"
             )
-        with registry.lock:
+        with _registry.lock:
             if not saved.stint.ended:
                 _put_on_top(self._setting, saved.layer)
 

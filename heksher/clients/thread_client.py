@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from heksher._client.modification_lock import ThreadModificationLock
+from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_blocking
 from heksher.backends.base import Backend, Clock, run_blocking
-from heksher.clients._face import ClientFace, Startup
-from heksher.modification_lock import ThreadModificationLock
+from heksher.clients._base import ClientFace, Startup
 from heksher.protocol import SettingData
-from heksher.snapshot import AnyPath
 
 
 class ThreadHeksherClient(ClientFace):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from heksher.names import (
+from heksher._names import (
     METADATA_KEY,
     METADATA_KEY_RULE,
     SETTING_NAME,

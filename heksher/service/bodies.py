@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from heksher.names import (
+from heksher._names import (
     METADATA_KEY_RULE,
     SETTING_NAME_RULE,
     VERSION_RULE,

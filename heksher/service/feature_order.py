@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from heksher.names import WORD_RULE, is_feature_name
+from heksher._names import WORD_RULE, is_feature_name
 from heksher.service.errors import CannotStartError
 
 

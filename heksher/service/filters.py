@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from heksher.names import is_condition_value, is_feature_name, is_setting_name
+from heksher._names import is_condition_value, is_feature_name, is_setting_name
 
 # item = feature ":" ( "*" | "(" value *("," value) ")" ), matched one after another.
 _ITEM = re.compile(r"([A-Za-z0-9_]+):(?:(\*)|\(([A-Za-z0-9_]+(?:,[A-Za-z0-9_]+)*)\))")

@@ -5,7 +5,7 @@ Stub clients are in `heksher.clients.stub`. Nothing that an application runs imp
 
 from __future__ import annotations
 
-from heksher import registry
+from heksher import _registry
 from heksher.clients import stub
 
 __all__ = ["reset"]
@@ -29,5 +29,5 @@ def reset() -> None:
       and can be stubbed as before. A suite whose settings live in modules that are imported once
       should therefore not call this between tests that start real clients.
     """
-    registry.reset()  # first, so that no client is handed what the stubs give back
+    _registry.reset()  # first, so that no client is handed what the stubs give back
     stub.end_all()

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import httpx
 
-from heksher.declaration import Catalogue, declaration_of, plan
+from heksher._client.declarations import Catalogue, declaration_of, plan
 from heksher.exceptions import InvalidArgumentError
 from heksher.protocol import declare
 from heksher.setting import Setting

@@ -19,7 +19,7 @@ from harness import AsyncioHarness, Harness, TrioHarness
 from leftovers import Leftovers
 from scenes import Scene
 
-from heksher import AsyncHeksherClient, Setting, registry
+from heksher import AsyncHeksherClient, Setting, _registry
 from heksher.status import ClientState
 from heksher.testing.service import LiveService
 
@@ -153,7 +153,7 @@ async def see_that_it_is_usable_or_closed(client: AsyncHeksherClient, ttl: Setti
         async with client.modification_lock:
             pass
     await client.aclose()
-    assert registry.main() is None
+    assert _registry.main() is None
     assert client.status.state is ClientState.CLOSED
 
 

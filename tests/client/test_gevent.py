@@ -20,10 +20,11 @@ from harness import PATIENCE, AnyClient, GeventHarness
 from leftovers import Leftovers
 from scenes import FEATURES, Scene
 
-from heksher import Setting, ThreadHeksherClient, callers, forking, protocol
-from heksher.backends import Event, HttpOptions, choose_blocking, run_blocking
+from heksher import Setting, ThreadHeksherClient, protocol
+from heksher._client import forking
+from heksher._client.core import Core
+from heksher.backends import Event, HttpOptions, _callers, choose_blocking, run_blocking
 from heksher.backends.base import LARGE
-from heksher.core import Core
 from heksher.exceptions import (
     BackendError,
     ClientClosedError,
@@ -254,7 +255,7 @@ def test_a_library_that_another_thread_imports_just_now_is_not_there_yet(
 ) -> None:
     for name in ("greenlet", "gevent.monkey"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    assert callers.thread() == callers.caller() == threading.get_ident()
+    assert _callers.thread() == _callers.caller() == threading.get_ident()
     assert choose_blocking("auto").name == "thread"
 
 

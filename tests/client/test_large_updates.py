@@ -13,7 +13,9 @@ from harness import AnyClient, Harness
 from leftovers import Leftovers
 from scenes import INTERVAL, Scene
 
-from heksher import TRACK_ALL, Setting, declaration, served
+from heksher import TRACK_ALL, Setting
+from heksher._client import declarations, settings
+from heksher._client.settings import prepare
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import (
@@ -23,7 +25,6 @@ from heksher.exceptions import (
     UnexpectedStatusError,
 )
 from heksher.protocol import Response, SettingData
-from heksher.served import prepare
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 
@@ -309,12 +310,12 @@ def test_many_settings_are_sorted_where_no_event_loop_waits(
     setting = large_setting()
     threads: list[int] = []
 
-    class Noting(declaration.Catalogue):
+    class Noting(declarations.Catalogue):
         def __init__(self, settings: Iterable[SettingData]) -> None:
             threads.append(threading.get_ident())
             super().__init__(settings)
 
-    monkeypatch.setattr(declaration, "Catalogue", Noting)
+    monkeypatch.setattr(declarations, "Catalogue", Noting)
     aliases = [f"{'alias' * 10}{number}" for number in range(LARGE // 50)] if is_large else []
     data = {"name": "other", "type": "int", "default_value": 1, "version": "1.0"}
     scene.service.settings["other"] = {**data, "aliases": aliases}
@@ -549,5 +550,5 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
             assert not thread.is_alive()
         return prepared
 
-    monkeypatch.setattr(served, "prepare", prepare_and_wait)
+    monkeypatch.setattr(settings, "prepare", prepare_and_wait)
     return functions

@@ -16,7 +16,8 @@ from leftovers import Leftovers
 from scenes import FEATURES, INTERVAL, Scene
 from scripted import ScriptedTransport, unreachable
 
-from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, core, registry
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, _registry
+from heksher._client import core
 from heksher.backends import Backend
 from heksher.exceptions import (
     BackendError,
@@ -59,7 +60,7 @@ def test_a_start_that_fails_raises_leaves_nothing_running_and_can_be_tried_again
         with pytest.raises(ServiceUnreachableError):
             await client.set_as_main()
         assert client.status.state == "new"
-        assert registry.main() is None
+        assert _registry.main() is None
         assert all(transport.closed for transport in scene.service.transports)
         await leftovers.gone(scene.backend)
         assert ttl.get() == 60, "it was never started, so that nothing is missing"
@@ -258,7 +259,7 @@ def test_closing_while_it_starts_ends_the_start(scene: Scene) -> None:
         await scene.backend.until(lambda: starting.ended)
         assert isinstance(starting.error, ClientClosedError)
         assert client.status.state is ClientState.CLOSED
-        assert registry.main() is None
+        assert _registry.main() is None
         await leftovers.gone(scene.backend)
 
     scene.run(body)
@@ -306,7 +307,7 @@ def test_a_second_main_client_takes_the_settings_over(
                 assert ttl.get(environment="dev", user="jim") == 60, "the former refreshes no more"
                 await latter.reload()
                 assert ttl.get(environment="dev", user="jim") == 10
-            assert registry.main() is None
+            assert _registry.main() is None
 
     scene.run(body)
     assert any("stops refreshing" in record.message for record in caplog.records)
@@ -458,7 +459,7 @@ def test_an_event_loop_that_ends_without_closing_ends_the_client(
 
     run_loop(loop, client.set_as_main)
     assert client.status.state is ClientState.CLOSED
-    assert registry.main() is None
+    assert _registry.main() is None
     run_loop("asyncio", client.aclose)
     run_loop("trio", client.aclose)
 
@@ -563,7 +564,7 @@ def test_a_client_that_was_closed_meanwhile_does_not_get_the_settings_back(scene
         go_on.set()
         await scene.backend.until(lambda: starting.ended)
         assert isinstance(starting.error, ServiceUnreachableError)
-        assert registry.main() is None
+        assert _registry.main() is None
 
     scene.run(body)
     assert ttl.name == "cache_ttl"

@@ -16,7 +16,7 @@ from harness import AnyClient, Harness
 from snapshot_program import FEATURES, SERVICE, snapshot_file, told
 
 from heksher import Setting
-from heksher.context import Tracking
+from heksher._rules.contexts import Tracking
 from heksher.status import DataSource
 from heksher.testing.service import LiveService
 

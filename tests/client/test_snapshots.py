@@ -18,8 +18,9 @@ from harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
 from scenes import FEATURES, INTERVAL, Scene
 from scripted import unreachable
 
-from heksher import TRACK_ALL, AsyncHeksherClient, Setting, core, snapshot
-from heksher.context import Tracking
+from heksher import TRACK_ALL, AsyncHeksherClient, Setting
+from heksher._client import core, snapshot
+from heksher._rules.contexts import Tracking
 from heksher.exceptions import ServiceUnreachableError
 from heksher.protocol import Response
 from heksher.setting import QueriedRule
@@ -56,7 +57,7 @@ def source_of(client: AnyClient) -> DataSource:
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what was logged of snapshots."""
-    return [each.getMessage() for each in caplog.records if each.name == "heksher.snapshot"]
+    return [each.getMessage() for each in caplog.records if each.name == "heksher._client.snapshot"]
 
 
 def state_of(path: Path) -> tuple[int, int]:
@@ -344,7 +345,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason_and_replaced(
     async def body() -> None:
         await write_one(scene, path)
         change(path)
-        with caplog.at_level(logging.WARNING, "heksher.snapshot"):
+        with caplog.at_level(logging.WARNING, "heksher._client.snapshot"):
             scene.service.fault = unreachable()
             options: dict[str, Any] = {"snapshot": path, "max_response_bytes": 5000}
             async with scene.client(**options, startup="continue") as client:
@@ -654,7 +655,7 @@ def test_a_disk_that_cannot_be_written_to_is_survived_and_tried_again(
     missing = path.parent / "missing" / "rules"
 
     async def body() -> None:
-        with caplog.at_level(logging.INFO, "heksher.snapshot"):
+        with caplog.at_level(logging.INFO, "heksher._client.snapshot"):
             async with scene.client(snapshot=missing) as client:
                 for value in (10, 20, 30):
                     scene.service.add_rule("cache_ttl", value, user="jim")

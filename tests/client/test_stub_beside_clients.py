@@ -9,7 +9,7 @@ import pytest
 from harness import Harness
 from scenes import Scene
 
-from heksher import Setting, registry, testing
+from heksher import Setting, _registry, testing
 from heksher.clients.stub import Rule, SyncStubHeksherClient
 
 JIM = {"environment": "dev", "user": "jim"}
@@ -30,7 +30,7 @@ def test_the_main_client_gets_place_and_settings_back_and_refreshes_them_at_once
 ) -> None:
     async def body() -> None:
         async with scene.client() as client:
-            place = registry.main()
+            place = _registry.main()
             scene.service.add_rule("cache_ttl", 10, user="jim")
             await client.reload()
             assert ttl.get(**JIM) == 10
@@ -40,7 +40,7 @@ def test_the_main_client_gets_place_and_settings_back_and_refreshes_them_at_once
                 await client.reload()
                 assert ttl.get(**JIM) == 5
                 made = Setting("made", int, ["user"], 1)
-            assert registry.main() is place
+            assert _registry.main() is place
             assert ttl.get(**JIM) == 10
             await scene.backend.until(lambda: ttl.get(**JIM) == 11, "the newer rule arrives")
             scene.service.add_rule("made", 2, user="jim")
@@ -113,19 +113,19 @@ def test_a_client_that_starts_on_top_of_a_stub_serves_what_has_no_rules(
         stub.set_as_main()
         stub[ttl].rules = 5
         async with scene.client() as client:
-            place = registry.main()
+            place = _registry.main()
             scene.service.add_rule("other", 20, user="jim")
             await client.reload()
             assert (ttl.get(**JIM), other.get(user="jim")) == (5, 20)
             stub.close()
-            assert registry.main() is place
+            assert _registry.main() is place
             await client.reload()
             scene.service.add_rule("cache_ttl", 10, user="jim")
             await client.reload()
             assert ttl.get(**JIM) == 10
 
     scene.run(body)
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_a_main_client_that_was_closed_meanwhile_does_not_come_back(
@@ -139,7 +139,7 @@ def test_a_main_client_that_was_closed_meanwhile_does_not_come_back(
             inner[ttl].rules = 6
             await client.close()
             assert ttl.get(**JIM) == 6
-        assert registry.main() is None
+        assert _registry.main() is None
         assert ttl.get(**JIM) == 60
 
     scene.run(body)
@@ -184,14 +184,14 @@ def test_reset_ends_stubs_and_forgets_settings_and_the_main_client(
             inner.set_as_main()
             patch = inner.patch(ttl, 6)
             testing.reset()
-            assert registry.main() is None
+            assert _registry.main() is None
             # What it has from a client, it keeps; but nobody refreshes it any more.
             assert ttl.get(**JIM) == 10
             inner.close.assert_not_called()
             patch.__exit__(None, None, None)
             outer.close()
             inner.close()
-            assert registry.main() is None
+            assert _registry.main() is None
             scene.service.add_rule("cache_ttl", 11, environment="dev", user="jim")
             await client.reload()
             assert ttl.get(**JIM) == 10
@@ -224,4 +224,4 @@ def test_reset_leaves_a_clients_own_settings_to_it(scene: Scene, ttl: Setting[in
 def test_reset_of_a_fresh_process_does_nothing() -> None:
     testing.reset()
     testing.reset()
-    assert registry.main() is None
+    assert _registry.main() is None

@@ -14,7 +14,7 @@ from scenes import FEATURES
 from scripted import ScriptedBackend, ScriptedService, unreachable
 from trio.testing import MockClock
 
-from heksher import AsyncHeksherClient, Setting, registry
+from heksher import AsyncHeksherClient, Setting, _registry
 from heksher.exceptions import ClientClosedError, StartupTimeoutError
 from heksher.status import ClientState
 
@@ -136,5 +136,5 @@ async def test_the_client_runs_in_a_nursery_of_the_callers(
         assert ttl.get(user="jim") == 5
         nursery.cancel_scope.cancel()
     assert client.status.state is ClientState.CLOSED
-    assert registry.main() is None
+    assert _registry.main() is None
     assert ttl.get(user="jim") == 5

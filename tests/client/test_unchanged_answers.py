@@ -13,7 +13,8 @@ from harness import Harness
 from scenes import FEATURES, Scene
 
 import heksher
-from heksher import Setting, _compile, _lookup
+from heksher import Setting
+from heksher._rules import getter
 from heksher.backends import run_blocking
 from heksher.exceptions import UnexpectedStatusError
 from heksher.protocol import MAX_QUERY_LENGTH, Request, Response
@@ -66,8 +67,8 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
 
     async def body() -> None:
         async with scene.client() as client:
-            note_calls(_lookup, "decide")
-            note_calls(_compile, "compile_source")
+            note_calls(getter, "decide")
+            note_calls(compile, "compile_source")
             calls.clear()
             before = [(each.published, each.get.__code__) for each in (setting, plain)]
             for _ in range(3):

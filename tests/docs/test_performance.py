@@ -15,9 +15,9 @@ import pytest
 from doc_examples import DOCS, PATIENCE, ROOT, blocks
 
 from heksher import Setting
-from heksher._lookup import Published
-from heksher.context import Defaults
-from heksher.rules import Rule, RuleTable
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 
 PAGE = DOCS / "performance.md"
 

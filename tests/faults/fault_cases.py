@@ -20,7 +20,7 @@ import httpx
 from fault_scene import ELSEWHERE, FEATURES, HERE, SILENT, Scene, silent_machine
 from harness import PATIENCE, Harness
 
-from heksher import core
+from heksher._client import core
 from heksher.testing import faults as f
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import LiveService

@@ -193,7 +193,7 @@ def test_tests_that_ask_for_nothing_pay_for_nothing(run: Run) -> None:
             assert not heavy & sys.modules.keys()
             mine = {name for name in sys.modules if name.startswith("heksher.")}
             assert "heksher.pytest_plugin" in mine
-            outside = ("heksher.testing", "heksher.service", "heksher.clients", "heksher.core")
+            outside = ("heksher.testing", "heksher.service", "heksher.clients", "heksher._client.core")
             assert not {name for name in mine if name.startswith(outside)}
     """).assert_outcomes(passed=1)
 

@@ -1,4 +1,4 @@
-"""Break `heksher/rules.py` in every small way, and see that a test fails each time.
+"""Break `heksher/_rules/table.py` in every small way, and see that a test fails each time.
 
 `tox -e mutation` runs this. It works on a copy, since cosmic-ray writes each mutant over the file.
 It ends with an error if a mutant survives that is not known to mean the same as the original, and
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MODULE = "heksher/rules.py"
+MODULE = "heksher/_rules/table.py"
 # The examples alone kill all mutants that can be killed, so that chance decides nothing.
 TESTS = ("tests/pure/test_rule_priority.py", "tests/properties/test_resolver_properties.py")
 

@@ -21,7 +21,7 @@ from property_helpers import modest
 from scenes import FEATURES, INTERVAL, Scene
 from scripted import ScriptedService
 
-from heksher import Setting, registry
+from heksher import Setting, _registry
 from heksher.exceptions import HeksherError
 from heksher.protocol import Request, Response
 
@@ -382,7 +382,7 @@ def test_no_answer_does_more_than_fail_one_update(
     @settings(modest, max_examples=examples)
     @given(lies)
     def check(lie: Lie) -> None:
-        registry.reset()
+        _registry.reset()
         stage = harness()
         stage.run(Play(lie, stage).run)
 

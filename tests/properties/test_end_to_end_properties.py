@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_helpers import modest
 
-from heksher import TRACK_ALL, Setting, registry
+from heksher import TRACK_ALL, Setting, _registry
+from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError
-from heksher.rules import Rule, RuleTable
 from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
@@ -345,7 +345,7 @@ class Performance:
         self._value = 100
 
     async def play(self) -> None:
-        registry.reset()
+        _registry.reset()
         self.clear_service()
         for number, plot in enumerate(self.story.plots):
             self.store(number, plot)

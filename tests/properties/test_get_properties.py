@@ -10,11 +10,11 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
-from heksher import Setting, registry
-from heksher._lookup import Published
-from heksher.context import Defaults
+from heksher import Setting, _registry
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
-from heksher.rules import Rule, RuleTable
 
 LOCAL, SERVICE = -1, -2
 
@@ -78,7 +78,7 @@ def test_get_answers_as_the_contract_says(
     form: str,
 ) -> None:
     features, rules, kinds, arguments = call
-    registry.reset()
+    _registry.reset()
     if form == "generic":  # one feature that cannot be a parameter, and that no rule asks for
         features, kinds, order = [*features, "class"], {**kinds, "class": "x"}, [*order, "class"]
     setting = Setting("ttl", int, features, LOCAL)
@@ -124,7 +124,7 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
 ) -> None:
     features, rules, _, arguments = call
     assume(unknown.keys().isdisjoint(features))
-    registry.reset()
+    _registry.reset()
     setting = Setting("ttl", int, features, LOCAL)
     if started:
         table = RuleTable(SERVICE, tuple(rules), FEATURES)
@@ -165,7 +165,7 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     calls_made: list[dict[str, str]],
     makes_values: bool,
 ) -> None:
-    registry.reset()
+    _registry.reset()
     setting = Setting("ttl", int, FEATURES, LOCAL)
     if makes_values:
         setting.add_validator(lambda value, rule, of: value)

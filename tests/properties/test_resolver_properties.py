@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
-from heksher.rules import Rule, RuleTable
+from heksher._rules.table import Rule, RuleTable
 
 contexts = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, "other", 5, None]))
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_helpers import modest
 
-from heksher.context import TRACK_ALL, Tracking
-from heksher.snapshot import SnapshotFile, Told
+from heksher._client.snapshot import SnapshotFile, Told
+from heksher._rules.contexts import TRACK_ALL, Tracking
 
 # They write a file each.
 few = settings(modest, max_examples=60)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from property_helpers import FEATURES, VALUES, modest
 
 from heksher import Setting, testing
+from heksher._rules.table import Rule as TableRule
+from heksher._rules.table import RuleTable
 from heksher.clients.stub import Rule, SyncStubHeksherClient
 from heksher.exceptions import MissingFeatureError
-from heksher.rules import Rule as TableRule
-from heksher.rules import RuleTable
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from heksher import Setting
-from heksher._compile import (
+from heksher._rules.codegen import (
     COMMON,
     MOST_SHAPES,
     Absent,
@@ -30,10 +30,10 @@ from heksher._compile import (
     emit,
     emit_forwarding,
 )
-from heksher._lookup import Published
-from heksher.context import Defaults
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError
-from heksher.rules import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
 

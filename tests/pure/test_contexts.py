@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from heksher import ThreadHeksherClient
+from heksher._rules.contexts import MISSING, TRACK_ALL, Defaults, Tracking, checked_features
 from heksher.clients.stub import SyncStubHeksherClient
-from heksher.context import MISSING, TRACK_ALL, Defaults, Tracking, checked_features
 from heksher.exceptions import InvalidArgumentError
 
 # --- defaults -------------------------------------------------------------------------------------

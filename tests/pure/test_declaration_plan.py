@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heksher import Setting
-from heksher.declaration import Catalogue, Plan, declaration_of, failed, judge, plan
+from heksher._client.declarations import Catalogue, Plan, declaration_of, failed, judge, plan
 from heksher.protocol import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
 from heksher.status import DeclarationState, DeclaredSetting
 

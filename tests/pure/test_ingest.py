@@ -9,12 +9,12 @@ import pytest
 from reading import ingest, read_section
 
 from heksher import TRACK_ALL, Setting
-from heksher._lookup import Published
-from heksher._rule_groups import GroupedRules
-from heksher.context import Defaults, Tracking
-from heksher.ingest import Ingested, Ingestion
+from heksher._client.reading import Ingested, Ingestion
+from heksher._rules.contexts import Defaults, Tracking
+from heksher._rules.getter import Published
+from heksher._rules.groups import GroupedRules
+from heksher._rules.table import Rule, RuleTable
 from heksher.protocol import RuleData, Section, open_section
-from heksher.rules import Rule, RuleTable
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType
 from heksher.status import CoercedRule, RejectedRule

@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from heksher import names
+from heksher import _names
 
 WORDS = ("a", "A9_", "_", "0", "x" * 5000)
 NO_WORDS = ("", " ", "a b", "a-b", "a,b", "a:b", "*", "é", "\u0663", "a\n", "\na", "a\x00")
 
 CASES: list[tuple[Callable[[str], bool], tuple[str, ...], tuple[str, ...]]] = [
-    (names.is_setting_name, (*WORDS, "a.b", "."), (*NO_WORDS, "a/b")),
-    (names.is_feature_name, WORDS, (*NO_WORDS, "a.b")),
-    (names.is_condition_value, WORDS, (*NO_WORDS, "a.b")),
-    (names.is_metadata_key, (*WORDS, "a-b", "-"), ("", "a b", "a.b", "é", "a-b\n")),
+    (_names.is_setting_name, (*WORDS, "a.b", "."), (*NO_WORDS, "a/b")),
+    (_names.is_feature_name, WORDS, (*NO_WORDS, "a.b")),
+    (_names.is_condition_value, WORDS, (*NO_WORDS, "a.b")),
+    (_names.is_metadata_key, (*WORDS, "a-b", "-"), ("", "a b", "a.b", "é", "a-b\n")),
     (
-        names.is_version,
+        _names.is_version,
         ("1.0", "0.0", "1.10", "10.1", "01.00"),
         (
             "",

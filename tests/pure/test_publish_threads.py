@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from heksher import Setting, _lookup
-from heksher._lookup import Published
-from heksher.context import Defaults
-from heksher.rules import Rule, RuleTable
+from heksher import Setting
+from heksher._rules import getter
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
 SETTINGS, READERS, PUBLISHES = 3, 2, 400
@@ -36,7 +37,7 @@ def make_setting(
     """Makes settings whose `get` is of one form."""
     form: str = request.param
     if form == "free-threaded":
-        monkeypatch.setattr(_lookup, "FREE_THREADED", True)
+        monkeypatch.setattr(getter, "FREE_THREADED", True)
 
     def make(name: str) -> Setting[int]:
         features = (*FEATURES, "class") if form == "generic" else FEATURES
@@ -189,7 +190,7 @@ def test_on_a_free_threaded_interpreter_no_code_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether the interpreter holds threads up just now or not."""
-    monkeypatch.setattr(_lookup, "FREE_THREADED", True)
+    monkeypatch.setattr(getter, "FREE_THREADED", True)
     setting = Setting("ttl", int, FEATURES, 0)
     code = setting.get.__code__
     for number in range(6):

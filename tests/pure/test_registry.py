@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heksher import Setting, ThreadHeksherClient, registry
+from heksher import Setting, ThreadHeksherClient, _registry
 from heksher.exceptions import DuplicateSettingError, InvalidSettingError
 
 
@@ -66,15 +66,15 @@ OTHER = "from heksher import Setting\n\nttl = Setting('ttl', int, ['user'], 90)\
 def test_settings_wait_for_the_main_client() -> None:
     kept = [setting_of("a"), setting_of("b")]
     client = Client()
-    assert registry.set_main(client) is None
-    assert registry.main() is client
+    assert _registry.set_main(client) is None
+    assert _registry.main() is client
     assert sorted(client.told) == ["+a", "+b"]
     assert set(client.served) == set(kept)
 
 
 def test_a_setting_made_later_is_handed_over_at_once() -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     setting = setting_of("a")
     assert client.told == ["+a"]
     assert set(client.served) == {setting}
@@ -85,15 +85,15 @@ def test_settings_are_held_weakly() -> None:
     gc.collect()
     assert watch() is None
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     assert client.told == []
 
 
 def test_a_second_main_client_takes_the_settings_over() -> None:
     setting = setting_of("a")
     first, second = Client(), Client()
-    registry.set_main(first)
-    assert registry.set_main(second) is first
+    _registry.set_main(first)
+    assert _registry.set_main(second) is first
     assert first.told == ["+a", "-*"]
     assert set(second.served) == {setting}
     later = setting_of("b")
@@ -104,19 +104,19 @@ def test_a_second_main_client_takes_the_settings_over() -> None:
 def test_setting_the_same_main_client_again_tells_it_nothing() -> None:
     _kept = setting_of("a")
     client = Client()
-    registry.set_main(client)
-    assert registry.set_main(client) is client
+    _registry.set_main(client)
+    assert _registry.set_main(client) is client
     assert client.told == ["+a"]
 
 
 def test_a_client_that_cannot_take_the_settings_over_leaves_them_where_they_are() -> None:
     kept = [setting_of("a"), setting_of("b"), setting_of("c")]
     first, second = Client(), Client()
-    registry.set_main(first)
+    _registry.set_main(first)
     second.refuses = {"b"}
     with pytest.raises(DuplicateSettingError):
-        registry.set_main(second)
-    assert registry.main() is first
+        _registry.set_main(second)
+    assert _registry.main() is first
     assert set(first.served) == set(kept)
     assert set(second.served) == set()
 
@@ -130,7 +130,7 @@ def test_a_client_that_could_not_take_the_settings_over_can_be_started_again() -
         with pytest.raises(DuplicateSettingError, match="'ttl'"):
             client.set_as_main()
         assert client.status.state == "new"
-        assert registry.main() is None
+        assert _registry.main() is None
     assert (mine.get(), other.get()) == (60, 90)
     client.close()
 
@@ -138,10 +138,10 @@ def test_a_client_that_could_not_take_the_settings_over_can_be_started_again() -
 def test_the_place_can_be_given_back() -> None:
     setting = setting_of("a")
     first, second = Client(), Client()
-    registry.set_main(first)
-    former = registry.set_main(second)
-    registry.replace_main(second, former)
-    assert registry.main() is first
+    _registry.set_main(first)
+    former = _registry.set_main(second)
+    _registry.replace_main(second, former)
+    assert _registry.main() is first
     assert set(first.served) == {setting}
     assert set(second.served) == set()
 
@@ -149,60 +149,60 @@ def test_the_place_can_be_given_back() -> None:
 def test_the_place_can_be_given_back_to_nobody() -> None:
     _kept = setting_of("a")
     client = Client()
-    registry.set_main(client)
-    registry.replace_main(client, None)
-    assert registry.main() is None
+    _registry.set_main(client)
+    _registry.replace_main(client, None)
+    assert _registry.main() is None
     assert client.told == ["+a", "-*"]
 
 
 def test_only_who_has_the_place_can_give_it_away() -> None:
     first, second = Client(), Client()
-    registry.set_main(first)
-    registry.replace_main(second, None)
-    registry.resign(second)
-    assert registry.main() is first
+    _registry.set_main(first)
+    _registry.replace_main(second, None)
+    _registry.resign(second)
+    assert _registry.main() is first
     assert first.told == []
 
 
 def test_after_the_main_client_has_resigned_new_settings_wait_for_the_next_one() -> None:
     first, second = Client(), Client()
-    registry.set_main(first)
-    registry.resign(first)
-    assert registry.main() is None
+    _registry.set_main(first)
+    _registry.resign(first)
+    assert _registry.main() is None
     setting = setting_of("a")
     assert first.told == []
-    registry.set_main(second)
+    _registry.set_main(second)
     assert set(second.served) == {setting}
 
 
 def test_a_setting_of_a_client_of_its_own_is_not_the_main_clients() -> None:
     mine, others = setting_of("mine"), setting_of("others")
     main, own = Client(), Client()
-    registry.set_main(main)
-    registry.withdraw(mine, own)
+    _registry.set_main(main)
+    _registry.withdraw(mine, own)
     assert set(main.served) == {others}
     assert "-mine" in main.told
     later = Client()
-    registry.set_main(later)
+    _registry.set_main(later)
     assert set(later.served) == {others}
 
 
 def test_of_two_equal_settings_only_the_withdrawn_one_leaves_the_main_client() -> None:
     mine, others = setting_of("ttl"), setting_of("ttl")
     main, own = Client(), Client()
-    registry.set_main(main)
-    registry.withdraw(mine, own)
+    _registry.set_main(main)
+    _registry.withdraw(mine, own)
     assert set(main.served) == {others}
     later = Client()
-    registry.set_main(later)
+    _registry.set_main(later)
     assert set(later.served) == {others}
 
 
 def test_the_main_client_may_keep_a_setting_as_its_own() -> None:
     setting = setting_of("a")
     client = Client()
-    registry.set_main(client)
-    registry.withdraw(setting, client)
+    _registry.set_main(client)
+    _registry.withdraw(setting, client)
     assert set(client.served) == {setting}
     assert client.told == ["+a"]
 
@@ -210,16 +210,16 @@ def test_the_main_client_may_keep_a_setting_as_its_own() -> None:
 def test_reset_goes_back_to_the_state_of_an_import() -> None:
     old = setting_of("a")
     client = Client()
-    registry.set_main(client)
-    registry.reset()
-    assert registry.main() is None
+    _registry.set_main(client)
+    _registry.reset()
+    assert _registry.main() is None
     assert client.told == ["+a", "-*"]
     # The name is free, for any module.
     again = module_with(
         "elsewhere", "from heksher import Setting\na = Setting('a', str, ['x'], '')"
     )
     fresh = Client()
-    registry.set_main(fresh)
+    _registry.set_main(fresh)
     assert set(fresh.served) == {again.a}
     assert old.get() == 1
 
@@ -231,9 +231,9 @@ def test_names_of_settings_that_are_gone_are_forgotten() -> None:
     gc.collect()
     for number in range(200):  # makes the registry sweep
         setting_of(f"more_{number}")
-    assert len(registry._settings) < 500  # pyright: ignore[reportPrivateUsage]
+    assert len(_registry._settings) < 500  # pyright: ignore[reportPrivateUsage]
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     assert set(kept) <= set(client.served)
 
 
@@ -242,7 +242,7 @@ def test_names_of_settings_that_are_gone_are_forgotten() -> None:
 
 def test_equal_settings_of_one_name_are_all_served() -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     modules = [module_with("one", ONE), module_with("other", ONE)]
     assert set(client.served) == {module.ttl for module in modules}
     assert client.told == ["+ttl", "+ttl"]
@@ -276,7 +276,7 @@ def test_settings_are_equal_if_they_declare_the_same(source: str, is_equal: bool
     one = module_with("one", start + "Setting('ttl', int, ['user', 'theme'], 60)")
     if is_equal:
         other = module_with("other", start + source)
-        assert registry.declared_alike(one.ttl, other.ttl)
+        assert _registry.declared_alike(one.ttl, other.ttl)
     else:
         with pytest.raises(DuplicateSettingError):
             module_with("other", start + source)
@@ -284,7 +284,7 @@ def test_settings_are_equal_if_they_declare_the_same(source: str, is_equal: bool
 
 def test_differing_settings_of_two_modules_are_an_error_that_names_both_places() -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     one = module_with("one", ONE)
     with pytest.raises(DuplicateSettingError) as caught:
         module_with("other", OTHER)
@@ -314,10 +314,10 @@ def test_a_differing_setting_of_the_same_module_takes_the_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     module = module_with("one", ONE)
     first = module.ttl
-    with caplog.at_level(logging.WARNING, "heksher.registry"):
+    with caplog.at_level(logging.WARNING, "heksher._registry"):
         run_in(module, compile(OTHER, "/app/one.py", "exec"))
     assert module.ttl is not first
     assert set(client.served) == {module.ttl}
@@ -328,7 +328,7 @@ def test_a_differing_setting_of_the_same_module_takes_the_place(
         assert part in record.getMessage()
     # For good: the next main client gets the newer one only.
     later = Client()
-    registry.set_main(later)
+    _registry.set_main(later)
     assert set(later.served) == {module.ttl}
     assert first.get() == 60
 
@@ -342,13 +342,13 @@ def test_running_the_same_module_again_is_no_matter_to_warn_of(
         run_in(module, compile(ONE, "/app/one.py", "exec"))
     assert caplog.records == []
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     assert set(client.served) == {first, module.ttl}
 
 
 def test_an_unusable_setting_is_not_registered() -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     wrong: Any = "60"
     with pytest.raises(InvalidSettingError):
         Setting("ttl", int, ["user"], wrong)
@@ -397,7 +397,7 @@ def test_a_refused_setting_leaves_nothing_behind() -> None:
     with pytest.raises(InvalidSettingError):
         Setting("new", int, ["user"], 60, alias="old")
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     assert client.told == ["+old"]
     other = Setting("other", int, ["user"], 60, alias="new")
     assert client.told == ["+old", "+other"]

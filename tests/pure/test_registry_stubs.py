@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from heksher import Setting, registry
+from heksher import Setting, _registry
 from heksher.clients.stub import SyncStubHeksherClient
 
 
@@ -29,7 +29,7 @@ def setting_of(name: str) -> Setting[int]:
 def test_the_main_client_is_told_once_to_stop_and_once_to_go_on() -> None:
     setting, _other = setting_of("a"), setting_of("b")
     client, stub = Client(), SyncStubHeksherClient()
-    registry.set_main(client)
+    _registry.set_main(client)
     client.told.clear()
     with stub.patch(setting, 5), stub.patch(setting, 6):
         stub[setting].rules = 7
@@ -40,8 +40,8 @@ def test_the_main_client_is_told_once_to_stop_and_once_to_go_on() -> None:
 def test_whoever_has_a_setting_as_its_own_is_told_and_the_main_client_is_not() -> None:
     setting = setting_of("a")
     main, owner = Client(), Client()
-    registry.set_main(main)
-    registry.withdraw(setting, owner)
+    _registry.set_main(main)
+    _registry.withdraw(setting, owner)
     main.told.clear()
     with SyncStubHeksherClient().patch(setting, 5):
         assert owner.told == ["-a"]
@@ -52,8 +52,8 @@ def test_whoever_has_a_setting_as_its_own_is_told_and_the_main_client_is_not() -
 def test_the_main_client_is_told_once_of_its_own_setting() -> None:
     setting = setting_of("a")
     main = Client()
-    registry.set_main(main)
-    registry.withdraw(setting, main)
+    _registry.set_main(main)
+    _registry.withdraw(setting, main)
     main.told.clear()
     with SyncStubHeksherClient().patch(setting, 5):
         assert main.told == ["-a"]
@@ -64,7 +64,7 @@ def test_a_client_that_becomes_the_main_one_gets_the_setting_when_it_is_free() -
     setting, _other = setting_of("a"), setting_of("b")
     client = Client()
     with SyncStubHeksherClient().patch(setting, 5):
-        registry.set_main(client)
+        _registry.set_main(client)
         assert client.told == ["+b"]
     assert client.told == ["+b", "+a"]
 
@@ -73,28 +73,28 @@ def test_a_setting_that_was_forgotten_is_given_to_nobody() -> None:
     setting = setting_of("a")
     client = Client()
     with SyncStubHeksherClient().patch(setting, 5):
-        registry.reset()
-        registry.set_main(client)
+        _registry.reset()
+        _registry.set_main(client)
     assert client.told == []
     assert setting.get() == 1
 
 
 def test_a_client_that_resigned_gets_the_place_back_only_if_it_took_it_again() -> None:
     client = Client()
-    registry.set_main(client)
+    _registry.set_main(client)
     with SyncStubHeksherClient():
-        registry.resign(client)
-    assert registry.main() is None
-    registry.set_main(client)
+        _registry.resign(client)
+    assert _registry.main() is None
+    _registry.set_main(client)
     with SyncStubHeksherClient():
         pass
-    assert registry.main() is client
+    assert _registry.main() is client
 
 
 def test_a_stub_that_ended_meanwhile_does_not_get_the_place_back() -> None:
     stub, client = SyncStubHeksherClient(), Client()
     stub.set_as_main()
-    former = registry.set_main(client)
+    former = _registry.set_main(client)
     stub.close()
-    registry.replace_main(client, former)  # its start failed
-    assert registry.main() is None
+    _registry.replace_main(client, former)  # its start failed
+    assert _registry.main() is None

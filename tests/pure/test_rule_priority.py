@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import pytest
 
-from heksher.rules import Rule, RuleTable
+from heksher._rules.table import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
 

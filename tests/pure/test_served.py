@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from heksher import Setting, served
-from heksher._lookup import Published
-from heksher.context import Defaults
+from heksher import Setting
+from heksher._client import settings
+from heksher._client.settings import ServedSettings, prepare
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import DuplicateSettingError
-from heksher.rules import Rule, RuleTable
-from heksher.served import ServedSettings, prepare
 
 FEATURES = ("environment", "user")
 
@@ -47,7 +48,7 @@ def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
             functions.pop()()
         return prepared
 
-    monkeypatch.setattr(served, "prepare", prepare_and_more)
+    monkeypatch.setattr(settings, "prepare", prepare_and_more)
     return functions
 
 

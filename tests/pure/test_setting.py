@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from heksher import Setting
-from heksher._lookup import Published
-from heksher.context import Defaults
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import (
     HeksherError,
     InvalidArgumentError,
@@ -25,7 +26,6 @@ from heksher.exceptions import (
     UnknownFeatureError,
     UnsupportedTypeError,
 )
-from heksher.rules import Rule, RuleTable
 from heksher.setting_type import setting_type
 
 

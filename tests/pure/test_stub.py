@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 from harness import AsyncioHarness, Harness, TrioHarness
 
-from heksher import Setting, registry
+from heksher import Setting, _registry
 from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError
 
@@ -498,7 +498,7 @@ def test_leaving_by_an_error_restores_as_well(ttl: Setting[int]) -> None:
     with pytest.raises(KeyError), client:
         raise KeyError
     assert ttl.get() == 60
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_closing_restores_and_can_be_repeated(ttl: Setting[int]) -> None:
@@ -507,7 +507,7 @@ def test_closing_restores_and_can_be_repeated(ttl: Setting[int]) -> None:
     client[ttl].rules = 5
     client.close()
     assert ttl.get() == 60
-    assert registry.main() is None
+    assert _registry.main() is None
     client.close()
     assert client.close.call_count == 2
     assert ttl.get() == 60
@@ -525,7 +525,7 @@ def test_a_stub_that_a_test_gave_another_close_is_left_all_the_same(ttl: Setting
     with pytest.raises(OSError, match="it hangs"), client:
         assert ttl.get(**EVE) == 5
     assert ttl.get() == 60
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_rules_may_come_before_the_stub_is_the_main_client(ttl: Setting[int]) -> None:
@@ -547,7 +547,7 @@ def test_a_stub_can_be_used_again(ttl: Setting[int]) -> None:
             client[ttl].rules = value
             assert ttl.get(theme="dark") == value
         assert ttl.get() == 60
-        assert registry.main() is None
+        assert _registry.main() is None
     client[ttl].rules = 7
     assert ttl.get(theme="dark") == 7
     client.close()
@@ -558,9 +558,9 @@ def test_nested_stubs_restore_in_order(ttl: Setting[int]) -> None:
     with SyncStubHeksherClient() as outer:
         outer.set_defaults(user="eve", theme="dark")
         outer[ttl].rules = 5
-        first = registry.main()
+        first = _registry.main()
         with SyncStubHeksherClient() as inner:
-            assert registry.main() is not first
+            assert _registry.main() is not first
             assert ttl.get() == 5
             inner[ttl].rules = 6
             assert strict(ttl)
@@ -569,10 +569,10 @@ def test_nested_stubs_restore_in_order(ttl: Setting[int]) -> None:
             assert ttl.get() == 7
             inner[ttl].rules = 8
         assert ttl.get() == 7
-        assert registry.main() is first
+        assert _registry.main() is first
     assert ttl.get() == 60
     assert ttl.published.started is False
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_stubs_closed_in_another_order(ttl: Setting[int]) -> None:
@@ -580,48 +580,48 @@ def test_stubs_closed_in_another_order(ttl: Setting[int]) -> None:
     for value, client in enumerate((first, second, third)):
         client.set_as_main()
         client[ttl].rules = value
-    place = registry.main()
+    place = _registry.main()
     second.close()
     first.close()
     assert ttl.get(**EVE) == 2
-    assert registry.main() is place
+    assert _registry.main() is place
     third.close()
     assert ttl.get() == 60
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_a_stub_that_is_closed_in_between_leaves_the_line(ttl: Setting[int]) -> None:
     with SyncStubHeksherClient():
-        place = registry.main()
+        place = _registry.main()
         one, other = SyncStubHeksherClient(), SyncStubHeksherClient()
         one.set_as_main()
         other.set_as_main()
         one.close()
         other.close()
-        assert registry.main() is place
+        assert _registry.main() is place
 
         one.set_as_main()
         other.set_as_main()
         one.set_as_main()
         one.close()
         other.close()
-        assert registry.main() is place
+        assert _registry.main() is place
 
 
 def test_a_stub_that_becomes_main_again_stands_in_line_once(ttl: Setting[int]) -> None:
     one, other = SyncStubHeksherClient(), SyncStubHeksherClient()
     one.set_as_main()
-    place_of_one = registry.main()
+    place_of_one = _registry.main()
     other.set_as_main()
-    place_of_other = registry.main()
+    place_of_other = _registry.main()
     one.set_as_main()
-    assert registry.main() is place_of_one
+    assert _registry.main() is place_of_one
     one.close()
-    assert registry.main() is place_of_other
+    assert _registry.main() is place_of_other
     one.set_as_main()
     other.close()
     one.close()
-    assert registry.main() is None
+    assert _registry.main() is None
 
 
 def test_nothing_comes_back_after_the_end(ttl: Setting[int]) -> None:
@@ -746,7 +746,7 @@ def test_an_async_stub(ttl: Setting[int], harness: type[Harness]) -> None:
             await client.reload()
             await client.ping()
             client.aclose.assert_not_awaited()
-        assert registry.main() is None
+        assert _registry.main() is None
         assert ttl.get() == 60
         client.reload.assert_awaited_once_with()
         client.ping.assert_awaited_once_with()

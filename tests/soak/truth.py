@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from heksher.rules import Rule, RuleTable
+from heksher._rules.table import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
 VALUES: Mapping[str, Sequence[str]] = {

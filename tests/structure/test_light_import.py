@@ -72,12 +72,12 @@ def test_settings_load_neither_an_http_client_nor_an_event_loop(code: str) -> No
     loaded = loaded_by(code)
     assert "heksher.setting" in loaded
     assert roots(loaded) & HEAVY == set()
-    assert not {"heksher.core", "heksher.clients", "heksher.backends"} & loaded
+    assert not {"heksher._client.core", "heksher.clients", "heksher.backends"} & loaded
 
 
 def test_the_measure_sees_what_is_loaded() -> None:
     loaded = loaded_by("import heksher; heksher.AsyncHeksherClient; import asyncio, httpx")
-    assert {"asyncio", "httpx", "heksher.core"} <= loaded
+    assert {"asyncio", "httpx", "heksher._client.core"} <= loaded
 
 
 def test_a_client_of_threads_loads_no_event_loop_library() -> None:
@@ -91,4 +91,4 @@ def test_stubs_load_no_client_no_http_client_and_no_trio() -> None:
     loaded = loaded_by("import heksher.testing; from heksher.clients.stub import Rule")
     assert "heksher.clients.stub" in loaded
     assert not {"anyio", "httpx", "trio"} & roots(loaded)
-    assert not {"heksher.core", "heksher.backends"} & loaded
+    assert not {"heksher._client.core", "heksher.backends"} & loaded

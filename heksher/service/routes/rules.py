@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heksher.names import is_setting_name
+from heksher._names import is_setting_name
 from heksher.service import api_types as types
 from heksher.service import bodies, filters, limits, wire_json, wire_types
 from heksher.service.errors import Refusal, malformed

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
-from heksher.rules import Rule
+from heksher._rules.table import Rule
 
 T = TypeVar("T")
 

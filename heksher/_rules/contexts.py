@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Final, cast
 
+from heksher._names import WORD_RULE, is_condition_value, is_feature_name
 from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
-from heksher.names import WORD_RULE, is_condition_value, is_feature_name
 
 #: ``track_contexts(user=TRACK_ALL)`` tracks every value of the feature. No rule can ask for this value.
 TRACK_ALL: Final = "*"

@@ -24,10 +24,10 @@ from operator import itemgetter
 from types import CodeType
 from typing import Any, Final
 
-from heksher._rule_groups import RuleGroup, grouped
-from heksher.context import MISSING, Defaults
+from heksher._rules.contexts import MISSING, Defaults
+from heksher._rules.groups import RuleGroup, grouped
+from heksher._rules.table import RuleTable
 from heksher.exceptions import MissingFeatureError
-from heksher.rules import RuleTable
 
 
 class Absent:

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from heksher._client.core import Core, CoreOptions
+from heksher._client.snapshot import AnyPath, checked_path
+from heksher._rules.contexts import checked_features
 from heksher.backends.base import Backend, Clock, HttpOptions
-from heksher.context import checked_features
-from heksher.core import Core, CoreOptions
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
-from heksher.snapshot import AnyPath, checked_path
 from heksher.status import ClientStatus
 
 Startup = Literal["raise", "continue"]

@@ -2,7 +2,7 @@
 
 A setting's `get` is one callable for the setting's whole life, so that a kept ``ttl = cache_ttl.get``
 sees every later update. A publish is one assignment, so that a reader sees the state before or the
-state after and never a mixture. What a call does in between is decided in `_compile.py`.
+state after and never a mixture. What a call does in between is decided in `compile.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from inspect import CO_NESTED
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from heksher import _compile
-from heksher.context import MISSING, Defaults
+from heksher._rules import codegen
+from heksher._rules.contexts import MISSING, Defaults
+from heksher._rules.table import RuleTable
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
-from heksher.rules import RuleTable
 
 if TYPE_CHECKING:
     from heksher.setting import Setting
@@ -57,21 +57,21 @@ class Getter(Protocol[T_co]):
     @property
     def function(self) -> Callable[..., T_co]: ...
 
-    def publish(self, plan: _compile.Plan) -> None:
+    def publish(self, plan: codegen.Plan) -> None:
         """Answer as planned, from one moment to the next."""
         ...
 
 
-def decide(setting: Setting[Any], published: Published[Any]) -> _compile.Plan:
+def decide(setting: Setting[Any], published: Published[Any]) -> codegen.Plan:
     """Decide what a call has to do once *published* is in force. With many rules this takes its time."""
-    return _compile.decide(
+    return codegen.decide(
         setting.configurable_features, published.table, published.defaults, published.started
     )
 
 
 def make_getter(setting: Setting[T]) -> Getter[T]:
     """Return the getter of *setting*, which answers nothing before the first publish."""
-    if _compile.can_compile(setting.configurable_features):
+    if codegen.can_compile(setting.configurable_features):
         return _CompiledGetter(setting)
     return _GenericGetter(setting)
 
@@ -117,14 +117,14 @@ class _CompiledGetter(Generic[T]):
     def __init__(self, setting: Setting[T]) -> None:
         self._setting = setting
         features = setting.configurable_features
-        absent = {name: _compile.Absent(setting.name, name) for name in features}
-        self._absent = {_compile.absent_name(name): each for name, each in absent.items()}
+        absent = {name: codegen.Absent(setting.name, name) for name in features}
+        self._absent = {codegen.absent_name(name): each for name, each in absent.items()}
         self._globals: dict[str, Any] = {
-            **_compile.COMMON,
+            **codegen.COMMON,
             **self._absent,
             "setting·": setting,
         }
-        self._forwarding = _compile.compile_source(_compile.emit_forwarding(features), {})
+        self._forwarding = codegen.compile_source(codegen.emit_forwarding(features), {})
         function = FunctionType(self._forwarding, self._globals, "get")
         function.__kwdefaults__ = absent
         function.__annotations__ = dict.fromkeys(features, str)
@@ -132,11 +132,11 @@ class _CompiledGetter(Generic[T]):
         self.function = function
         self._is_forwarding = FREE_THREADED
 
-    def publish(self, plan: _compile.Plan) -> None:
+    def publish(self, plan: codegen.Plan) -> None:
         if self._setting.makes_values:
             self._is_forwarding = True
-        source = _compile.emit(plan, inline=not self._is_forwarding)
-        code = _compile.compile_source(source, self._absent)
+        source = codegen.emit(plan, inline=not self._is_forwarding)
+        code = codegen.compile_source(source, self._absent)
         if not self._is_forwarding:
             self.function.__code__ = code
             return
@@ -159,7 +159,7 @@ class _GenericGetter(Generic[T]):
         features = setting.configurable_features
         known = frozenset(features)
         self._setting = setting
-        self._state: tuple[_compile.Plan, Defaults] | None = None
+        self._state: tuple[codegen.Plan, Defaults] | None = None
 
         def get(**contexts: str) -> T:
             assert self._state is not None
@@ -179,5 +179,5 @@ class _GenericGetter(Generic[T]):
         _describe(get, setting)
         self.function: Callable[..., T] = get
 
-    def publish(self, plan: _compile.Plan) -> None:
+    def publish(self, plan: codegen.Plan) -> None:
         self._state = plan, Defaults(plan.sources)

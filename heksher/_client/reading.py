@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from heksher._rule_groups import GroupedRules
-from heksher.context import Tracking
+from heksher._rules.contexts import Tracking
+from heksher._rules.groups import GroupedRules
+from heksher._rules.table import RuleTable
 from heksher.protocol import RuleData, Section
-from heksher.rules import RuleTable
 from heksher.setting import QueriedRule, Setting
 from heksher.status import CoercedRule, RejectedRule, named, without_frames
 

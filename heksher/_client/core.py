@@ -19,7 +19,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from heksher import callers, forking, protocol, registry, schedule
+from heksher import _registry, protocol
+from heksher._client import forking, schedule
+from heksher._client.modification_lock import LockQueue, Ticket
+from heksher._client.settings import ServedSettings
+from heksher._client.snapshot import SnapshotFile
+from heksher._client.update import Updater
+from heksher.backends import _callers
 from heksher.backends.base import (
     LARGE,
     Backend,
@@ -45,12 +51,8 @@ from heksher.exceptions import (
     UnexpectedStatusError,
     WrongEventLoopError,
 )
-from heksher.modification_lock import LockQueue, Ticket
-from heksher.served import ServedSettings
 from heksher.setting import Setting
-from heksher.snapshot import SnapshotFile
 from heksher.status import ClientState, ClientStatus, DataSource, without_frames
-from heksher.update import Updater
 
 _logger = logging.getLogger(__name__)
 
@@ -213,7 +215,7 @@ class Core:
                 raise InvalidArgumentError(f"add_settings: {setting!r} is no heksher.Setting")
         self._served.adopt(added, own=True)
         for setting in added:
-            registry.withdraw(setting, self)
+            _registry.withdraw(setting, self)
         self._hurry()
 
     def adopt(self, settings: Iterable[Setting[Any]]) -> None:
@@ -312,10 +314,10 @@ class Core:
             await self._take_start_back(run, former)
             raise failure
 
-    def _take_place(self) -> registry.MainClient | None:
+    def _take_place(self) -> _registry.MainClient | None:
         """Become the main client, and return the one before; if that cannot be, nothing was started."""
         try:
-            return registry.set_main(self)
+            return _registry.set_main(self)
         except BaseException:
             with self._lock:
                 if self._state is not ClientState.CLOSED:
@@ -354,7 +356,7 @@ class Core:
 
     def _prepare_start(self, backend: Backend) -> _Run | None:
         """Return what to start, or None if the client runs already."""
-        former = registry.main()
+        former = _registry.main()
         with self._lock:
             self._refuse_if_closed()
             if self._state is ClientState.RUNNING:
@@ -400,7 +402,7 @@ class Core:
         run.task = backend.create_task(lambda: self._main(run))
         return run
 
-    def _check_handover(self, former: registry.MainClient | None) -> None:
+    def _check_handover(self, former: _registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
             return
         theirs, ours = former._options.features, self._options.features
@@ -465,16 +467,16 @@ class Core:
             await clock.wait(run.ready, left)
         return run.is_ready
 
-    async def _take_start_back(self, run: _Run, former: registry.MainClient | None) -> None:
+    async def _take_start_back(self, run: _Run, former: _registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
         if self._run is not run:
             return  # in a forked child, `revive` has done that
         ended = False
         try:
-            registry.replace_main(self, former)
+            _registry.replace_main(self, former)
             if isinstance(former, Core) and former._state not in _ALIVE:
                 # It was closed meanwhile. Closing sets the state first and resigns then.
-                registry.resign(former)
+                _registry.resign(former)
         finally:
             try:
                 ended = await self._end(run)
@@ -521,7 +523,7 @@ class Core:
             # The thread that starts it is not here. It can be started again.
             self._state = ClientState.NEW
             self._run = None
-            registry.replace_main(self, None)
+            _registry.replace_main(self, None)
         if self._state is not ClientState.RUNNING or run is None:
             return
         assert self._clock is not None
@@ -556,7 +558,7 @@ class Core:
             self._state = self._at_rest = ClientState.INHERITED
         elif self._state is ClientState.STARTING:
             self._state = ClientState.NEW
-            registry.replace_main(self, None)
+            _registry.replace_main(self, None)
 
     # --- close ------------------------------------------------------------------------------------
 
@@ -567,7 +569,7 @@ class Core:
             run, transport = self._run, self._transport
             if run is not None:
                 run.stopping = True
-        registry.resign(self)
+        _registry.resign(self)
         self._served.close()
         if self._is_elsewhere():
             # Its event loop is another one, or has ended. What can be told across is told.
@@ -609,7 +611,7 @@ class Core:
     def _is_in_loop(self, run: _Run) -> bool:
         """Whether it is the update loop's own thread that asks: in a hook, or a validator."""
         is_blocking = self._backend is not None and self._backend.blocking
-        return is_blocking and run.caller == callers.caller()
+        return is_blocking and run.caller == _callers.caller()
 
     def _let_go(self, run: _Run) -> None:
         """Stop *run*, and tell everybody who waits for it that it will not come."""
@@ -722,7 +724,7 @@ class Core:
     async def _main(self, run: _Run) -> None:
         """Update once, then time and again, until the client is closed. Runs as the task."""
         assert self._clock is not None
-        run.caller = callers.caller()
+        run.caller = _callers.caller()
         is_due = not run.is_ready  # else it goes on in a forked child
         try:
             while not run.stopping:
@@ -737,7 +739,7 @@ class Core:
                     is_due = True
                     await self._wait_for_work(run, self._clock)
                 except KeyboardInterrupt as interrupt:
-                    if not callers.pass_on(interrupt):
+                    if not _callers.pass_on(interrupt):
                         raise
                     self._end_round(run, HeksherError("the update was interrupted by Ctrl-C"))
         finally:
@@ -764,7 +766,7 @@ class Core:
         self._let_go(run)
         if is_closed:
             self._served.close()
-            registry.resign(self)
+            _registry.resign(self)
         if transport is not None:
             await transport.aclose()
 

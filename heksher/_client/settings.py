@@ -14,20 +14,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from heksher import _lookup
-from heksher._compile import Plan
-from heksher.context import Defaults, Tracking
-from heksher.declaration import Catalogue
+from heksher._client.declarations import Catalogue
+from heksher._client.reading import Ingestion
+from heksher._registry import declared_alike
+from heksher._rules import getter
+from heksher._rules.codegen import Plan
+from heksher._rules.contexts import Defaults, Tracking
+from heksher._rules.table import RuleTable
 from heksher.exceptions import (
     ClientClosedError,
     DuplicateSettingError,
     InvalidResponseError,
     ServiceError,
 )
-from heksher.ingest import Ingestion
 from heksher.protocol import Undecoded, one_line, open_section
-from heksher.registry import declared_alike
-from heksher.rules import RuleTable
 from heksher.setting import Setting, Validator
 from heksher.status import (
     CoercedRule,
@@ -150,14 +150,14 @@ class _Reported:
 class Prepared:
     """What is to be published, and what was decided of it."""
 
-    published: _lookup.Published[Any]
+    published: getter.Published[Any]
     plan: Plan
 
 
 def prepare(setting: Setting[Any], table: RuleTable[Any], defaults: Defaults) -> Prepared:
     """Prepare a publish of *setting*. With many rules this takes its time, and needs no lock."""
-    published = _lookup.Published(table, defaults, started=True)
-    return Prepared(published, _lookup.decide(setting, published))
+    published = getter.Published(table, defaults, started=True)
+    return Prepared(published, getter.decide(setting, published))
 
 
 class ServedSettings:

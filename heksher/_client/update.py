@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from heksher import protocol
-from heksher.backends.base import LARGE, Backend
-from heksher.context import Tracking
-from heksher.declaration import (
+from heksher._client.declarations import (
     Plan,
     catalogue,
     declaration_of,
@@ -24,9 +22,11 @@ from heksher.declaration import (
     lacking_features,
     plan,
 )
+from heksher._client.settings import Entry, Publication, ServedSettings
+from heksher._client.snapshot import SnapshotFile, Told
+from heksher._rules.contexts import Tracking
+from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.served import Entry, Publication, ServedSettings
-from heksher.snapshot import SnapshotFile, Told
 from heksher.status import DataSource, DeclarationState
 
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
-from heksher import callers
+from heksher.backends import _callers
 from heksher.backends.base import Event, run_blocking
 
 
@@ -31,7 +31,7 @@ class Ticket:
 
     event: Event
     granted: bool = False
-    thread: int = field(default_factory=callers.thread)
+    thread: int = field(default_factory=_callers.thread)
 
 
 class LockQueue:
@@ -85,7 +85,7 @@ class LockQueue:
 
     def forget_other_threads(self) -> None:
         """In a forked child, with `guard` held: only this thread, or its greenlets, hold it or wait."""
-        here = callers.thread()
+        here = _callers.thread()
         self._waiting = deque(ticket for ticket in self._waiting if ticket.thread == here)
         if self._holder is not None and self._holder.thread != here:
             self._holder = None

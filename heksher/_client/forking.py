@@ -18,7 +18,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from heksher import registry
+from heksher import _registry
+from heksher.backends._fork_lock import fork_lock
 
 _logger = logging.getLogger(__name__)
 
@@ -39,16 +40,12 @@ class Forkable(Protocol):
         """
 
 
-#: Held around what must be done as a whole before a process forks: the locks that other libraries
-#: take meanwhile would never be given back in the child. Nobody takes it who holds one of those that
-#: a fork takes.
-whole = threading.RLock()
 # Reentrant, since the garbage collector may run anything while it is held.
 _lock = threading.RLock()
 _clients: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _held: list[Forkable] = []
 # Taken in this order everywhere, and before a client's own.
-_own_locks = (whole, registry.lock, _lock)
+_own_locks = (fork_lock, _registry.lock, _lock)
 
 #: The process whose clients live. In any other one they were copied past Python's hooks.
 _process = os.getpid()

@@ -23,7 +23,7 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from heksher.context import Tracking
+from heksher._rules.contexts import Tracking
 from heksher.exceptions import InvalidArgumentError
 from heksher.protocol import Undecoded, excerpt
 from heksher.status import SnapshotStatus
