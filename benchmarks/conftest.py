@@ -2,4 +2,4 @@
 another one of its name in tests/.
 """
 
-pytest_plugins = ["ratio_table"]
+pytest_plugins = ["machinery.ratio_table"]

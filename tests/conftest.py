@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from databases import (
+from support.databases import (
     SQLITE,
     Database,
     KeptDatabase,
@@ -15,12 +15,12 @@ from databases import (
     kept_on_sqlite,
     on_postgresql,
 )
-from harness import HARNESSES, Harness
+from support.harness import HARNESSES, Harness
 
 from heksher import testing
 
 if TYPE_CHECKING:
-    from postgres import PostgresServer
+    from support.postgres import PostgresServer
 
 # The first is there anyway where heksher is installed.
 pytest_plugins = ["heksher.pytest_plugin", "pytester"]
@@ -66,7 +66,7 @@ def backend(request: pytest.FixtureRequest) -> Harness:
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this run's own; a test makes its database by `create_database`."""
     pytest.importorskip("psycopg", reason="heksher[postgres] is not installed")
-    import postgres
+    from support import postgres
 
     if postgres.binaries() is None:
         pytest.skip("PostgreSQL's server is not installed")

@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from harness import AsyncioHarness, Harness, TrioHarness
-from leftovers import Leftovers
-from scenes import Scene
+from support.harness import AsyncioHarness, Harness, TrioHarness
+from support.leftovers import Leftovers
+from support.scenes import Scene
 
 from heksher import AsyncHeksherClient, Setting, _registry
 from heksher.status import ClientState

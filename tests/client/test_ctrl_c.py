@@ -5,16 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from harness import PATIENCE, Harness, ThreadHarness
+from programs import PROGRAMS
+from support.harness import PATIENCE, Harness, ThreadHarness
 
 from heksher.backends import run_blocking
 from heksher.testing import faults
 from heksher.testing.service import LiveService
 
-PROGRAM = Path(__file__).parent.parent / "interrupted_program.py"
+PROGRAM = PROGRAMS / "interrupted_program.py"
 
 pytestmark = [
     pytest.mark.integration,

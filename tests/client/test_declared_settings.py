@@ -7,9 +7,9 @@ import logging
 from typing import Any
 
 import pytest
-from harness import AnyClient, Harness
-from scenes import INTERVAL, Scene
-from scripted import unreachable
+from support.harness import AnyClient, Harness
+from support.scenes import INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import Setting
 from heksher.exceptions import DeclarationRejected, ServiceError

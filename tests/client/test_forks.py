@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import PATIENCE
-from misbehaving import MisbehavingServer, http, silence
-from scripted import ManualClock
+from programs import PROGRAMS
+from support.harness import PATIENCE
+from support.misbehaving import MisbehavingServer, http, silence
+from support.scripted import ManualClock
 
 from heksher import ThreadHeksherClient
 from heksher.backends import Event
@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() -> None:
-    program = Path(__file__).parents[1] / "forking_early_program.py"
+    program = PROGRAMS / "forking_early_program.py"
     features = ["environment", "user", "theme"]
     with (
         LiveService(features, proxy=False) as service,
@@ -38,8 +38,8 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
         service.add_rule("ttl", 1, user="jim")
         ended = subprocess.run(
             [sys.executable, "-W", "error", str(program), service.url, silent.url],
-            # What it shares with another program stands beside it.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            # It imports another program.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,
             check=False,
@@ -56,14 +56,14 @@ def test_a_child_shares_no_connection_and_waits_for_no_thread_of_its_parent() ->
 
 
 def test_a_child_that_uwsgi_forks_in_c_inherits_no_lock_locked() -> None:
-    program = Path(__file__).parents[1] / "forking_in_c_program.py"
+    program = PROGRAMS / "forking_in_c_program.py"
     lines: list[str] = []
     with LiveService(["environment", "user", "theme"], proxy=False) as service:
         service.declare("ttl", "int", 60)
         rule = service.add_rule("ttl", 1, user="jim")
         with subprocess.Popen(
             [sys.executable, "-W", "error", str(program), service.url],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -147,12 +147,12 @@ def test_a_fork_waits_for_an_http_client_that_is_being_made() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_child_says_that_nobody_refreshes_until_it_starts_the_client_itself(loop: str) -> None:
-    program = Path(__file__).parents[1] / "forking_async_program.py"
+    program = PROGRAMS / "forking_async_program.py"
     with (
         LiveService(["environment", "user", "theme"], in_process=True, proxy=False) as service,
         subprocess.Popen(
             [sys.executable, "-W", "error", str(program), loop, service.url],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *sys.path])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,9 +16,9 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
-from harness import PATIENCE, AnyClient, GeventHarness
-from leftovers import Leftovers
-from scenes import FEATURES, Scene
+from support.harness import PATIENCE, AnyClient, GeventHarness
+from support.leftovers import Leftovers
+from support.scenes import FEATURES, Scene
 
 from heksher import Setting, ThreadHeksherClient, protocol
 from heksher._client import forking

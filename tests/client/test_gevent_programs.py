@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from scenes import FEATURES
+from programs import PROGRAMS
+from support.scenes import FEATURES
 
 from heksher.testing.service import LiveService
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 
-PROGRAM = Path(__file__).parents[1] / "gevent_program.py"
+PROGRAM = PROGRAMS / "gevent_program.py"
 
 
 @pytest.fixture(scope="module")

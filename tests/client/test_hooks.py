@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from harness import AnyClient, GeventHarness, Harness, ThreadHarness
-from scenes import INTERVAL, Scene
-from scripted import unreachable
+from support.harness import AnyClient, GeventHarness, Harness, ThreadHarness
+from support.scenes import INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
 from heksher.exceptions import (

@@ -17,10 +17,10 @@ from typing import Any, cast
 import httpx
 import msgspec
 import pytest
-from harness import Harness, ThreadHarness
-from misbehaving import Answer, MisbehavingServer, hang_up, http
-from scenes import Scene
-from scripted import ScriptedService
+from support.harness import Harness, ThreadHarness
+from support.misbehaving import Answer, MisbehavingServer, hang_up, http
+from support.scenes import Scene
+from support.scripted import ScriptedService
 
 from heksher import Setting, testing
 from heksher.backends import _http

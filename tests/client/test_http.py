@@ -14,7 +14,7 @@ from typing import Any
 import anyio.lowlevel
 import httpx
 import pytest
-from harness import (
+from support.harness import (
     PATIENCE,
     AnyClient,
     AsyncioHarness,
@@ -22,8 +22,8 @@ from harness import (
     Harness,
     TrioHarness,
 )
-from leftovers import Leftovers
-from misbehaving import (
+from support.leftovers import Leftovers
+from support.misbehaving import (
     OK,
     Answer,
     MisbehavingServer,

@@ -26,9 +26,18 @@ import httpx
 import httpx2
 import pytest
 import trustme
-from harness import AnyClient, Harness, ThreadHarness
-from leftovers import Leftovers
-from misbehaving import OK, Answer, MisbehavingServer, endless, hang_up, http, silence, trickle
+from support.harness import AnyClient, Harness, ThreadHarness
+from support.leftovers import Leftovers
+from support.misbehaving import (
+    OK,
+    Answer,
+    MisbehavingServer,
+    endless,
+    hang_up,
+    http,
+    silence,
+    trickle,
+)
 
 import heksher
 from heksher import ThreadHeksherClient

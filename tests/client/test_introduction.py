@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import AnyClient, Harness
-from leftovers import Leftovers
+from support.harness import AnyClient, Harness
+from support.leftovers import Leftovers
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher.exceptions import HeksherError, ServiceUnreachableError, UnexpectedStatusError

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from harness import AnyClient, Harness
-from leftovers import Leftovers
-from scenes import INTERVAL, Scene
+from support.harness import AnyClient, Harness
+from support.leftovers import Leftovers
+from support.scenes import INTERVAL, Scene
 
 from heksher import TRACK_ALL, Setting
 from heksher._client import declarations, settings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness import Harness
-from leftovers import Leftovers
-from misbehaving import MisbehavingServer, http
-from scenes import Scene
+from support.harness import Harness
+from support.leftovers import Leftovers
+from support.misbehaving import MisbehavingServer, http
+from support.scenes import Scene
 
 
 def test_the_task_thread_or_greenlet_of_a_running_client_is_found(backend: Harness) -> None:

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 import trio
-from harness import AnyClient, Background, Harness
-from leftovers import Leftovers
-from scenes import FEATURES, INTERVAL, Scene
-from scripted import ScriptedTransport, unreachable
+from support.harness import AnyClient, Background, Harness
+from support.leftovers import Leftovers
+from support.scenes import FEATURES, INTERVAL, Scene
+from support.scripted import ScriptedTransport, unreachable
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, _registry
 from heksher._client import core

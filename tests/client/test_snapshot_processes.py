@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import snapshot_program
-from harness import AnyClient, Harness
-from snapshot_program import FEATURES, SERVICE, snapshot_file, told
+from programs import snapshot_program
+from programs.snapshot_program import FEATURES, SERVICE, snapshot_file, told
+from support.harness import AnyClient, Harness
 
 from heksher import Setting
 from heksher._rules.contexts import Tracking

@@ -14,9 +14,9 @@ from typing import Any
 
 import anyio
 import pytest
-from harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
-from scenes import FEATURES, INTERVAL, Scene
-from scripted import unreachable
+from support.harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
+from support.scenes import FEATURES, INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher._client import core, snapshot

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio.lowlevel
 import pytest
-from harness import Harness
-from scenes import Scene
+from support.harness import Harness
+from support.scenes import Scene
 
 from heksher import Setting
 from heksher.exceptions import StartupTimeoutError

@@ -6,9 +6,9 @@ import gc
 import time
 
 import pytest
-from harness import Harness
-from scenes import INTERVAL, Scene
-from scripted import unreachable
+from support.harness import Harness
+from support.scenes import INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import Setting
 from heksher.protocol import Response

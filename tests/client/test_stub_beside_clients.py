@@ -6,8 +6,8 @@ import gc
 import weakref
 
 import pytest
-from harness import Harness
-from scenes import Scene
+from support.harness import Harness
+from support.scenes import Scene
 
 from heksher import Setting, _registry, testing
 from heksher.clients.stub import Rule, SyncStubHeksherClient

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from harness import TrioHarness
-from leftovers import Leftovers
-from scenes import FEATURES
-from scripted import ScriptedBackend, ScriptedService, unreachable
+from support.harness import TrioHarness
+from support.leftovers import Leftovers
+from support.scenes import FEATURES
+from support.scripted import ScriptedBackend, ScriptedService, unreachable
 from trio.testing import MockClock
 
 from heksher import AsyncHeksherClient, Setting, _registry

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import Harness
-from scenes import FEATURES, Scene
+from support.harness import Harness
+from support.scenes import FEATURES, Scene
 
 import heksher
 from heksher import Setting

@@ -7,9 +7,9 @@ import socket
 import pytest
 import trio
 import trio.testing
-from harness import Harness, TrioHarness
-from scenes import INTERVAL, Scene
-from scripted import unreachable
+from support.harness import Harness, TrioHarness
+from support.scenes import INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import Setting
 from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
-from harness import Harness
-from scenes import INTERVAL, Scene
-from scripted import unreachable
+from support.harness import Harness
+from support.scenes import INTERVAL, Scene
+from support.scripted import unreachable
 
 from heksher import TRACK_ALL, Setting
 from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnexpectedStatusError

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, ClassVar
 
 import httpx
 import pytest
-from harness import PATIENCE, AnyClient, Harness
-from leftovers import Leftovers
-from misreading import MisreadingService, misread
+from programs import PROGRAMS
+from support.harness import PATIENCE, AnyClient, Harness
+from support.leftovers import Leftovers
+from support.misreading import MisreadingService, misread
 
 from heksher import TRACK_ALL, Setting, _registry
 from heksher.exceptions import MissingFeatureError, ServiceUnreachableError
@@ -461,7 +461,7 @@ def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
     service.declare("ttl", "int", 60)
     rule = service.add_rule("ttl", 1, user="jim")
     answers = [f"child {number}: get answers 1" for number in (1, 2)]
-    program = Path(__file__).parents[1] / "forking_program.py"
+    program = PROGRAMS / "forking_program.py"
     with subprocess.Popen(
         [sys.executable, "-W", "error", str(program), service.url],
         stdout=subprocess.PIPE,

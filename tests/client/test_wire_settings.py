@@ -7,7 +7,7 @@ from enum import Enum, IntFlag, StrEnum
 from typing import Any, Literal, cast
 
 import pytest
-from harness import AnyClient, Harness
+from support.harness import AnyClient, Harness
 
 from heksher import Setting
 from heksher.exceptions import DeclarationRejected

@@ -19,7 +19,7 @@ BENCHMARKS = ROOT / "benchmarks"
 @pytest.fixture
 def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-    return importlib.import_module("peers")
+    return importlib.import_module("peers.compare")
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,9 @@ def test_a_library_that_cannot_be_installed_is_left_out(peers: Any, tmp_path: Pa
 def test_the_runner_asks_this_library_and_the_function_by_hand() -> None:
     environment = {name: each for name, each in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / "peer_runner.py", "ours", "look_ups"],
+        [sys.executable, "-m", "peers.runner", "ours", "look_ups"],
         env=environment,
+        cwd=BENCHMARKS,
         capture_output=True,
         text=True,
         timeout=PATIENCE,

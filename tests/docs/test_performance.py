@@ -6,6 +6,7 @@ import importlib
 import json
 import linecache
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,9 +44,8 @@ def test_the_benchmarks_run_and_end_with_one_table(tmp_path: Path) -> None:
 def run_benchmark(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a benchmark of one's own, with what makes the table."""
     (folder / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
-    (folder / "conftest.py").write_text('pytest_plugins = ["ratio_table"]\n')
-    for module in ("ratio_table.py", "interleaved.py"):
-        (folder / module).write_text((ROOT / "benchmarks" / module).read_text())
+    (folder / "conftest.py").write_text('pytest_plugins = ["machinery.ratio_table"]\n')
+    shutil.copytree(ROOT / "benchmarks" / "machinery", folder / "machinery")
     (folder / "look_up.py").write_text(source)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
@@ -120,6 +120,6 @@ def test_the_tables_on_the_page_are_those_of_the_saved_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    with_tables: Callable[[str], str] = importlib.import_module("write_page").with_tables
+    with_tables: Callable[[str], str] = importlib.import_module("pages.write_page").with_tables
     page = PAGE.read_text()
     assert with_tables(page) == page

@@ -26,7 +26,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("draw")
+    return importlib.import_module("pages.draw")
 
 
 def elements(picture: Path | ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:

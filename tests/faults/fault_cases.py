@@ -18,7 +18,7 @@ from unittest import mock
 
 import httpx
 from fault_scene import ELSEWHERE, FEATURES, HERE, SILENT, Scene, silent_machine
-from harness import PATIENCE, Harness
+from support.harness import PATIENCE, Harness
 
 from heksher._client import core
 from heksher.testing import faults as f

@@ -21,8 +21,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from harness import PATIENCE, AnyClient, Background, Harness
-from leftovers import Leftovers
+from support.harness import PATIENCE, AnyClient, Background, Harness
+from support.leftovers import Leftovers
 
 from heksher import Setting
 from heksher.testing.faults.proxy import FaultProxy

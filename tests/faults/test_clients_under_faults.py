@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import Harness
+from support.harness import Harness
 
 from heksher import Setting
 from heksher.exceptions import HeksherError

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from fault_cases import CASES, GROUPS, STARTUP_TIMEOUT, TIMEOUT, Case, Moment
 from fault_scene import FEATURES, Scene, logged, transitions
-from harness import HARNESSES, PATIENCE, Harness
+from support.harness import HARNESSES, PATIENCE, Harness
 
 from heksher.exceptions import HeksherError
 from heksher.status import ClientState

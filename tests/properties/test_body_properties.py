@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from property_helpers import modest
-from scenes import FEATURES, INTERVAL, Scene
-from scripted import ScriptedService
+from support.harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
+from support.property_helpers import modest
+from support.scenes import FEATURES, INTERVAL, Scene
+from support.scripted import ScriptedService
 
 from heksher import Setting, _registry
 from heksher.exceptions import HeksherError

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from property_helpers import modest
+from support.harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
+from support.property_helpers import modest
 
 from heksher import TRACK_ALL, Setting, _registry
 from heksher._rules.table import Rule, RuleTable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
+from support.property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
 from heksher import Setting, _registry
 from heksher._rules.contexts import Defaults

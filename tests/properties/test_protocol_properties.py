@@ -9,8 +9,8 @@ import httpx
 import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from property_helpers import modest
-from reading import read_section
+from support.property_helpers import modest
+from support.reading import read_section
 
 from heksher import protocol
 from heksher.exceptions import HeksherError, InvalidResponseError

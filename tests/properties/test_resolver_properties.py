@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
+from support.property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
 from heksher._rules.table import Rule, RuleTable
 

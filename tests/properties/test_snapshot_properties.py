@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from property_helpers import modest
+from support.property_helpers import modest
 
 from heksher._client.snapshot import SnapshotFile, Told
 from heksher._rules.contexts import TRACK_ALL, Tracking

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from property_helpers import FEATURES, VALUES, modest
+from support.property_helpers import FEATURES, VALUES, modest
 
 from heksher import Setting, testing
 from heksher._rules.table import Rule as TableRule

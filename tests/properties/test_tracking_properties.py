@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from property_helpers import modest
+from support.property_helpers import modest
 
 from heksher import TRACK_ALL
 from heksher._rules.contexts import Tracking

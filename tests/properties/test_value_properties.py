@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from property_helpers import modest
+from support.property_helpers import modest
 
 from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence
 from heksher.service import wire_json, wire_types

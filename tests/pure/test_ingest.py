@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from reading import ingest, read_section
+from support.reading import ingest, read_section
 
 from heksher import TRACK_ALL, Setting
 from heksher._client.reading import Ingested, Ingestion

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from reading import read_section
+from support.reading import read_section
 
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.protocol import (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote
 
-from reading import read_section
+from support.reading import read_section
 
 from heksher import protocol
 from heksher.exceptions import UnexpectedStatusError

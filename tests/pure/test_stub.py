@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
-from harness import AsyncioHarness, Harness, TrioHarness
+from support.harness import AsyncioHarness, Harness, TrioHarness
 
 from heksher import Setting, _registry
 from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient

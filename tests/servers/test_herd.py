@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
-from harness import TrioHarness
-from scripted import ScriptedBackend, ScriptedService, unreachable
+from support.harness import TrioHarness
+from support.scripted import ScriptedBackend, ScriptedService, unreachable
 from trio.testing import MockClock
 
 from heksher import AsyncHeksherClient, Setting

@@ -10,8 +10,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
-from misbehaving import MisbehavingServer, http
 from serving import APPS, environment
+from support.misbehaving import MisbehavingServer, http
 
 from heksher.testing.service import LiveService
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import httpx
-from databases import KeptDatabase
-from service_process import DEADLINE
+from support.databases import KeptDatabase
+from support.service_process import DEADLINE
 
 Request: TypeAlias = tuple[str, str, Any]
 """Method, path below the API, body."""

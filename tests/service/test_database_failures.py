@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from crowd import at_once, declaration, statuses
-from databases import KeptDatabase, kept_on_postgresql
-from service_process import DEADLINE, ServiceProcess
 from starlette.testclient import TestClient
+from support.databases import KeptDatabase, kept_on_postgresql
+from support.service_process import DEADLINE, ServiceProcess
 
 from heksher import __version__
 from heksher.service import create_app, http
@@ -27,7 +27,7 @@ from heksher.service.errors import CannotStartError, DatabaseUnavailable
 from heksher.service.storage import Storage, engines, open_storage
 
 if TYPE_CHECKING:
-    from postgres import PostgresServer
+    from support.postgres import PostgresServer
 
 
 @pytest.fixture

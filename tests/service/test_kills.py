@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from crowd import check_invariants, declaration, send
-from databases import kept_on_postgresql, kept_on_sqlite
-from service_process import DEADLINE, ServiceProcess
+from support.databases import kept_on_postgresql, kept_on_sqlite
+from support.service_process import DEADLINE, ServiceProcess
 
 if TYPE_CHECKING:
-    from postgres import PostgresServer
+    from support.postgres import PostgresServer
 
 _KILLS = 50
 _WRITERS = 4

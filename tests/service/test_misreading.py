@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from misreading import misread, misread_query
+from support.misreading import misread, misread_query
 from transcript_replay import (
     Answer,
     Difference,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from service_process import DEADLINE, ServiceProcess
+from support.service_process import DEADLINE, ServiceProcess
 from transcript_replay import Request, call
 
 from heksher.service import create_app
@@ -22,7 +22,7 @@ from heksher.service.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import psycopg
-    from postgres import PostgresServer
+    from support.postgres import PostgresServer
 
 _SCRIPT = (Path(__file__).parent / "original_schema.sql").read_text(encoding="utf-8")
 _PAGE = Path(__file__).parents[2] / "docs" / "service.md"

@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from databases import KeptDatabase, kept_on_postgresql
-from service_process import DEADLINE, ServiceProcess
 from starlette.requests import Request
 from starlette.responses import Response
+from support.databases import KeptDatabase, kept_on_postgresql
+from support.service_process import DEADLINE, ServiceProcess
 
 from heksher.service.errors import DatabaseUnavailable, Refusal
 from heksher.service.http import Call
@@ -27,7 +27,7 @@ from heksher.service.routes.query import Query
 from heksher.service.storage import Reader, Storage, open_storage
 
 if TYPE_CHECKING:
-    from postgres import PostgresServer
+    from support.postgres import PostgresServer
 
 # --- the cache alone --------------------------------------------------------------------------------
 

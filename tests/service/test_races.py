@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from crowd import Request, at_once, check_invariants, declaration, statuses
-from databases import KeptDatabase, kept_on_postgresql, kept_on_sqlite
-from service_process import ServiceProcess
+from support.databases import KeptDatabase, kept_on_postgresql, kept_on_sqlite
+from support.service_process import ServiceProcess
 
 
 class Services:

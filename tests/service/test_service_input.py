@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import pytest
-from databases import Database, KeptDatabase
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.databases import Database, KeptDatabase
 from transcript_replay import Answer, Request, call
 
 from heksher.service import create_app, tables

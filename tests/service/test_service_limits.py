@@ -10,8 +10,8 @@ import string
 from typing import Any
 
 import pytest
-from databases import Database
 from starlette.types import ASGIApp
+from support.databases import Database
 from transcript_replay import Answer, Request, call
 
 from heksher.service import limits

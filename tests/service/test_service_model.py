@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
-from databases import Database
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from service_model import MetadataChange, Model, Rule, Setting, Version, fits, spelled
+from support.databases import Database
 from transcript_replay import Answer, Request, call
 
 _Listed: TypeAlias = dict[str, tuple[str, ...] | None]

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 from msgspec import structs
-from service_process import DEADLINE, ServiceProcess
+from support.service_process import DEADLINE, ServiceProcess
 from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 
 from heksher.service import bodies, create_app

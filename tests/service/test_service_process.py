@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import DEADLINE, ServiceProcess
+from support.service_process import DEADLINE, ServiceProcess
 
 from heksher.service import server
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from databases import Database
+from support.databases import Database
 from transcript_replay import Answer, Request, call
 
 _DECLARED = {"name": "a", "configurable_features": ["user"], "type": "int", "default_value": 1}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import DEADLINE
+from support.service_process import DEADLINE
 
 TOKEN = {"api_token": "x"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import DEADLINE, ServiceProcess
+from support.service_process import DEADLINE, ServiceProcess
 
 CANARY = "c4n4ry"
 

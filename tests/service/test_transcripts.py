@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import anyio
 import httpx
 import pytest
-from databases import Database
-from service_process import DEADLINE, ServiceProcess
+from support.databases import Database
+from support.service_process import DEADLINE, ServiceProcess
 from transcript_replay import (
     Answer,
     Difference,

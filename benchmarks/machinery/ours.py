@@ -1,0 +1,50 @@
+"""Makes settings of this library from shapes.
+
+Rules are published as a client publishes them after an update, so that no service is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heksher import Setting
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.groups import grouped
+from heksher._rules.table import Rule, RuleTable
+from machinery.shapes import FEATURES, Shape
+
+
+def setting_of(shape: Shape) -> Setting[Any]:
+    """Return a setting that answers from the rules of *shape*."""
+    kind: type[Any] = int if isinstance(shape.default, int) else str
+    setting: Setting[Any] = Setting(shape.name, kind, shape.features, shape.default)
+    setting.published = published(shape)
+    return setting
+
+
+def published(shape: Shape, order: tuple[str, ...] = FEATURES) -> Published[Any]:
+    """Return what a client publishes for the rules of *shape*.
+
+    Args:
+        shape: the rules and the defaults.
+        order: the service's features.
+    """
+    rules = tuple(
+        Rule(value, tuple(conditions.items()), number)
+        for number, (conditions, value) in enumerate(shape.rules, 1)
+    )
+    # Clients hand rules over by group, as they read them.
+    table = RuleTable(shape.default, grouped(order, rules), order)
+    return Published(table, Defaults(shape.defaults), started=True)
+
+
+def checked(shape: Shape) -> dict[str, Any]:
+    """Return ``ours`` and ``floor`` of *shape* for statements, once both are seen to answer alike."""
+    names: Mapping[str, Any] = {"ours": setting_of(shape), "floor": shape.floor}
+    for call in ("ours.get", "floor"):
+        value = eval(f"{call}({shape.arguments})", dict(names))  # noqa: S307 - our own code
+        if value != shape.value:
+            raise AssertionError(f"{shape.title}: {call} returns {value!r}, not {shape.value!r}")
+    return dict(names)

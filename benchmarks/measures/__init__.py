@@ -1,0 +1,1 @@
+"""The benchmarks that `pytest benchmarks/` runs: one file for each question."""

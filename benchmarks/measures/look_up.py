@@ -1,0 +1,87 @@
+"""What does one ``get()`` cost, beside a function written by hand?
+
+Each shape is a setting with rules, called as ``setting.get(user='jim')``, as applications call it.
+Beside it runs the shape's floor, called as a plain name, ``floor(user='jim')``. The last column of the
+table divides by the same function reached as the attribute of an object, ``held.get(user='jim')``:
+what is left of the ratio then is what the generated code does more than the one by hand, and not the
+price of a dot. Names that are no identifiers, such as ``class``, cannot be parameters of a generated
+function; what such a setting costs is shown without a target.
+
+Conclude: a ratio near 1 means that there is nothing to gain by keeping a value instead of asking for
+it. Absolute times are below a tenth of a microsecond on most machines, and mean little elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from machinery.interleaved import nanoseconds
+from machinery.ours import checked, published
+from machinery.ratio_table import Ratios
+from machinery.shapes import BY_NUMBER_OF_FEATURES, INTRODUCTION, Shape
+
+from heksher import Setting
+
+
+@dataclass(slots=True)
+class Held:
+    """Something with a function for an attribute, in a slot, where a setting has its own."""
+
+    get: Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    "shape", [*INTRODUCTION, *BY_NUMBER_OF_FEATURES], ids=lambda shape: shape.title
+)
+def measure_a_call(shape: Shape, ratios: Ratios) -> None:
+    names = {**checked(shape), "held": Held(shape.floor)}
+    times = nanoseconds(
+        {name: f"{name}({shape.arguments})" for name in ("ours.get", "floor", "held.get")},
+        names,
+        rounds=ratios.rounds,
+    )
+    ratios.add(
+        shape.title,
+        times["ours.get"],
+        times["floor"],
+        at_most=shape.at_most,
+        by_attribute=times["held.get"],
+    )
+
+
+def measure_names_that_are_no_identifiers(ratios: Ratios) -> None:
+    table = {f"user{number}": number for number in range(10)}
+    features = ("class",)
+
+    def floor(**context: str) -> int:
+        return table.get(context["class"], 0)
+
+    rules = tuple(({"class": each}, number) for each, number in table.items())
+    shape = Shape("one feature named class", "generic", features, 0, rules, "", 0, floor, None)
+    setting = Setting("generic", int, features, 0)
+    setting.published = published(shape, features)
+    names = {"ours": setting, "floor": floor, "context": {"class": "user3"}}
+    times = nanoseconds(
+        {"ours": "ours.get(**context)", "floor": "floor(**context)"}, names, rounds=ratios.rounds
+    )
+    assert setting.get(**{"class": "user3"}) == 3
+    ratios.add(shape.title, times["ours"], times["floor"])
+
+
+def measure_values_that_the_application_makes(ratios: Ratios) -> None:
+    (shape,) = (each for each in BY_NUMBER_OF_FEATURES if each.features == ("user",))
+    setting = Setting(shape.name, int, shape.features, shape.default)
+    setting.add_validator(_unchanged)
+    setting.published = published(shape)
+    assert setting.get(user="user3") == 3
+    names = {"ours": setting, "floor": shape.floor}
+    statements = {"ours": f"ours.get({shape.arguments})", "floor": f"floor({shape.arguments})"}
+    times = nanoseconds(statements, names, rounds=ratios.rounds)
+    ratios.add(f"{shape.title}, with a validator", times["ours"], times["floor"])
+
+
+def _unchanged(value: int, _rule: object, _of: object) -> int:
+    return value

@@ -1,0 +1,295 @@
+"""What does an update cost, and who notices it?
+
+A client reloads answers that stand ready in memory, so that no network is measured: the HTTP client's
+transport is one that answers by itself. Everything else is as in an application: decoding, filtering,
+deciding what a call has to do, compiling, publishing. The floor of a large update is
+``json.loads`` of the same body. While it runs, something else wants to run each millisecond: a task of
+the same event loop, or a thread. Its longest gap is compared with the one beside a thread that does
+nothing but run Python.
+
+Conclude: an update costs about what parsing its JSON by the standard library does; where one setting of
+many changed, only that one is read; and others wait beside it some milliseconds longer than beside any
+busy thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import statistics
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trio
+from machinery.answers import CONFIGURABLE, FEATURES, Answers, rule
+from machinery.ratio_table import Ratios, Row
+
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
+
+#: Seconds for which the heartbeat is watched beside a busy thread.
+WATCHED = 0.3
+#: Milliseconds that an update may hold up others longer than a busy thread does.
+MOST_MILLISECONDS = 25.0
+MOST_BYTES = 200.0
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.getLogger("heksher").addHandler(logging.NullHandler())
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    yield
+    gc.unfreeze()
+
+
+def declared(answers: Answers) -> list[Setting[int]]:
+    """Return the settings as an application declares them."""
+    return [Setting(name, int, CONFIGURABLE, 60) for name in answers.names]
+
+
+@contextmanager
+def client_of(answers: Answers, **options: Any) -> Generator[ThreadHeksherClient]:
+    """Start a client of threads that updates when it is told to."""
+    settings = declared(answers)
+    options = {"startup": "raise", **answers.options, **options}
+    client = ThreadHeksherClient("http://memory", 1e6, FEATURES, **options)
+    client.set_defaults(environment="dev")
+    with client:
+        assert settings[0].get(user="user1") == 1
+        yield client
+
+
+def milliseconds(action: Callable[[], object]) -> float:
+    """Milliseconds that *action* takes."""
+    began = time.perf_counter()
+    action()
+    return 1e3 * (time.perf_counter() - began)
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def measure_a_large_update(ratios: Ratios) -> None:
+    rules = 1_000 if ratios.quick else 100_000
+    answers = Answers(1, rules)
+    ours: list[float] = []
+    floor: list[float] = []
+    with client_of(answers) as client:
+        for _ in range(2 if ratios.quick else 9):
+            answers.change()
+            floor.append(milliseconds(lambda: json.loads(answers.body)))
+            ours.append(milliseconds(client.reload))
+    ratios.add(f"update of {rules:,} rules (floor: json.loads)", ours, floor, unit="ms")
+
+
+def measure_an_update_of_one_setting(ratios: Ratios) -> None:
+    settings = 50 if ratios.quick else 1_000
+    answers = Answers(settings, 100)
+    one: list[float] = []
+    everything: list[float] = []
+    with client_of(answers) as client:
+        for _ in range(2 if ratios.quick else 9):
+            answers.change()
+            everything.append(milliseconds(client.reload))
+            answers.change(everything=False)
+            one.append(milliseconds(client.reload))
+    title = f"update, 1 of {settings:,} settings changed (floor: all changed)"
+    ratios.add(title, one, everything, unit="ms", at_most=None if ratios.quick else 0.1)
+
+
+def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:
+    rules = 1_000 if ratios.quick else 100_000
+    answers = Answers(1, rules)
+
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody there", request=request)
+
+    def start(**options: Any) -> float:
+        testing.reset()  # so that the client serves no other settings
+        gc.collect()
+        settings = declared(answers)
+        options = {**answers.options, "snapshot": tmp_path / "rules", **options}
+        client = ThreadHeksherClient("http://memory", 1e6, FEATURES, **options)
+        client.set_defaults(environment="dev")
+        took = milliseconds(client.set_as_main)
+        assert settings[0].get(user="user1") == 1
+        client.close()
+        return took
+
+    without = {"http_client_args": {"transport": httpx.MockTransport(away)}}
+    start()
+    ours: list[float] = []
+    floor: list[float] = []
+    for _ in range(2 if ratios.quick else 9):
+        floor.append(start(snapshot=None))
+        ours.append(start(**without))
+    title = f"start from a snapshot of {rules:,} rules (floor: from a service in memory)"
+    ratios.add(title, ours, floor, unit="ms", at_most=None if ratios.quick else 1.3)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rules", "mixed"), [(100_000, False), (100_000, True), (1_000_000, True)])
+def measure_what_a_rule_keeps(rules: int, mixed: bool, ratios: Ratios) -> None:
+    wanted = 1_000 if ratios.quick else rules
+    answers = Answers(1, 2, mixed=mixed)
+    told = (json.dumps(rule(number, mixed=mixed)) for number in range(wanted))
+    full = f'{{"settings":{{"s0":{{"default_value":60,"rules":[{",".join(told)}]}}}}}}'.encode()
+    with client_of(answers, max_response_bytes=2 * len(full)) as client:
+        client.reload()
+        answers.body = full
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        client.reload()
+        gc.collect()
+        kept = (tracemalloc.get_traced_memory()[0] - before) / wanted
+        tracemalloc.stop()
+    target = f"at most {MOST_BYTES:.0f} B"
+    title = (
+        f"kept for each of {rules:,} rules for users{', half with environment' if mixed else ''}"
+    )
+    met = None if ratios.quick else kept <= MOST_BYTES
+    ratios.rows.append(Row(title, f"{kept:.0f} B", "", None, target, met))
+
+
+# --- others that want to run ----------------------------------------------------------------------
+
+
+class Heartbeat:
+    """The longest time between two beats."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._last = time.perf_counter()
+
+    def beat(self) -> None:
+        now = time.perf_counter()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+
+    def since(self) -> float:
+        """Return the longest gap in milliseconds, and begin anew."""
+        longest, self.longest = self.longest, 0.0
+        return 1e3 * longest
+
+
+@contextmanager
+def busy_thread() -> Generator[None]:
+    """Have a thread run Python without a pause."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def gaps_of_a_loop(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
+    """Watch a task that beats beside updates of its own event loop, and beside a busy thread."""
+    heart = Heartbeat()
+    settings = declared(answers)
+    client = AsyncHeksherClient("http://memory", 1e6, FEATURES, **answers.options)
+    client.set_defaults(environment="dev")
+
+    async def beat() -> None:
+        while True:
+            await anyio.sleep(0.001)
+            heart.beat()
+
+    async def watched(action: Callable[[], Awaitable[None]]) -> float:
+        await anyio.sleep(0.02)
+        heart.since()
+        await action()
+        await anyio.sleep(0.01)
+        return heart.since()
+
+    async def nap() -> None:
+        await anyio.sleep(WATCHED)
+
+    ours: list[float] = []
+    floor: list[float] = []
+    async with client, anyio.create_task_group() as group:
+        group.start_soon(beat)
+        for _ in range(updates):
+            answers.change()
+            ours.append(await watched(client.reload))
+            with busy_thread():
+                floor.append(await watched(nap))
+        group.cancel_scope.cancel()
+    assert settings[0].get(user="user1") == 1
+    return ours, floor
+
+
+def gaps_of_a_thread(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
+    """Watch a thread that beats beside updates, and beside a busy thread."""
+    heart = Heartbeat()
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.is_set():
+            time.sleep(0.001)
+            heart.beat()
+
+    def watched(action: Callable[[], object]) -> float:
+        time.sleep(0.02)
+        heart.since()
+        action()
+        time.sleep(0.01)
+        return heart.since()
+
+    ours: list[float] = []
+    floor: list[float] = []
+    thread = threading.Thread(target=beat)
+    with client_of(answers) as client:
+        thread.start()
+        try:
+            for _ in range(updates):
+                answers.change()
+                ours.append(watched(client.reload))
+                with busy_thread():
+                    floor.append(watched(lambda: time.sleep(WATCHED)))
+        finally:
+            stop.set()
+            thread.join()
+    return ours, floor
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio", "thread"])
+def measure_who_waits_for_an_update(kind: str, ratios: Ratios) -> None:
+    rules, updates = (1_000, 2) if ratios.quick else (100_000, 10)
+    answers = Answers(1, rules)
+    if kind == "asyncio":
+        ours, floor = asyncio.run(gaps_of_a_loop(answers, updates))
+    elif kind == "trio":
+        ours, floor = trio.run(gaps_of_a_loop, answers, updates)
+    else:
+        ours, floor = gaps_of_a_thread(answers, updates)
+    gap, beside = statistics.median(ours), statistics.median(floor)
+    ratios.rows.append(
+        Row(
+            f"longest gap of a 1 ms heartbeat, {kind} (floor: beside a busy thread)",
+            f"{gap:.1f} ms",
+            f"{beside:.1f} ms",
+            gap / beside,
+            f"at most {MOST_MILLISECONDS:.0f} ms more",
+            None if ratios.quick else gap - beside <= MOST_MILLISECONDS,
+        )
+    )

@@ -1,0 +1,312 @@
+"""What does the embedded service take to answer a query?
+
+``heksher serve`` on a file of SQLite, and a Starlette application that has the same bytes in memory and
+sends them, or 304 for the same tag: both in processes of their own, run by the same server with the same
+options. wrk (``apt install wrk``) asks them in turn over eight connections, a second each. What they
+take of the processor stands beside it, as other programs disturb that least. Without wrk nothing is
+measured, and the run says so. ``--postgresql URL`` names an empty database: then queries on PostgreSQL
+are measured, too, where each asks the database for its revision.
+
+- Queries that match 121 rules of eleven settings: answers with a body, and with 304.
+- From 100 rules to 100,000: the same query when nothing changed, and the first one after a change; the
+  floor is a hundred rules. One connection, as what is asked for is time.
+
+Conclude: how much of what a web application of this kind can do goes into knowing that nothing changed;
+and that a fleet of clients whose tag is current costs the same however many rules there are.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from machinery.ratio_table import Ratios, Row
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from heksher.service.records import SettingRecord
+from heksher.service.server import listen, serve
+from heksher.service.storage import open_storage
+
+FEATURES = ["environment", "user", "theme"]
+SETTINGS = [f"setting_{number}" for number in range(11)]
+CONNECTIONS = 8
+LEAST_200 = 0.5
+LEAST_304 = 0.7
+
+_FILTERS = "environment:(dev),user:*,theme:*"
+QUERY = f"/api/v1/query?settings={','.join(SETTINGS)}&context_filters={_FILTERS}"
+
+_WRK = shutil.which("wrk")
+_SHOWN = {
+    "median": "median of latencies",
+    "slow": "99 % of latencies",
+    "processor": "the server's processor",
+}
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@pytest.fixture(autouse=True)
+def _needs_wrk() -> None:
+    if _WRK is None:
+        pytest.skip("wrk is not installed (apt install wrk)")
+
+
+class Measured:
+    """What a second of load showed.
+
+    Attributes:
+        per_second: requests that were answered.
+        median, slow: milliseconds of the median request, and of the slowest hundredth.
+        processor: microseconds of the server's processor for a request.
+    """
+
+    def __init__(self, report: str, processor_seconds: float) -> None:
+        assert "Non-2xx" not in report and "Socket errors" not in report, report
+        found = re.search(r"Requests/sec:\s+([\d.]+)", report)
+        requests = re.search(r"(\d+) requests in", report)
+        assert found is not None and requests is not None, report
+        self.per_second = float(found[1])
+        self.processor = 1e6 * processor_seconds / int(requests[1])
+        self.median = _milliseconds("50%", report)
+        self.slow = _milliseconds("99%", report)
+
+
+def _milliseconds(which: str, report: str) -> float:
+    found = re.search(rf"{which}\s+([\d.]+)(us|ms|s)", report)
+    assert found is not None, report
+    return float(found[1]) * _UNITS[found[2]]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: its process and where it is."""
+
+    process: int
+    url: str
+
+    def processor_seconds(self) -> float:
+        """What it took of the processor so far. Zero where there is no way to know."""
+        try:
+            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(server: Server, path: str, tag: str | None, *, connections: int = CONNECTIONS) -> Measured:
+    """Ask for *path* during a second."""
+    assert _WRK is not None
+    command = [_WRK, "--threads", "1", "--connections", str(connections), "--duration", "1s"]
+    if tag is not None:
+        command += ["--header", f"If-None-Match: {tag}"]
+    command += ["--latency", server.url + path]
+    before = server.processor_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return Measured(done.stdout, server.processor_seconds() - before)
+
+
+class Connection:
+    """A connection to a server that just started."""
+
+    def __init__(self, server: Server) -> None:
+        place = urlsplit(server.url)
+        assert place.hostname is not None
+        self._http = http.client.HTTPConnection(place.hostname, place.port)
+
+    def ask(self, method: str, path: str, body: str | None = None) -> tuple[bytes, str]:
+        """Body and tag of the answer, which must be a good one."""
+        self._http.request(method, path, body)
+        answer = self._http.getresponse()
+        content = answer.read()
+        assert answer.status < 300, content
+        return content, answer.headers.get("ETag", "")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
+
+@contextmanager
+def started(*command: str) -> Generator[Server]:
+    """Run a server of Python's. It finds what is found here, whatever the interpreter's options."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        with process.stdout:
+            yield Server(process.pid, process.stdout.readline().split()[-1])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def service(database: str) -> tuple[str, ...]:
+    """The command that serves *database*."""
+    return ("-m", "heksher", "serve", "--port", "0", "--database", database)
+
+
+# --- the floor ------------------------------------------------------------------------------------
+
+
+def main(body_file: str, tag: str) -> int:
+    """Serve what is in a file, or 304 to who has it."""
+    body = Path(body_file).read_bytes()
+    headers = {"ETag": tag}
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers, media_type="application/json")
+
+    app = Starlette(routes=[Route("/api/v1/query", answer)])
+    return serve(app, listen("127.0.0.1", 0), grace=1)
+
+
+# --- 121 rules ------------------------------------------------------------------------------------
+
+
+def fill(database: str) -> None:
+    """Eleven settings, each with eleven rules that pass, and as many that do not."""
+    with closing(open_storage(database, FEATURES)) as storage, storage.writing() as writer:
+        for name in SETTINGS:
+            record = SettingRecord(name, "int", "0", "1.0", tuple(FEATURES), {}, ())
+            writer.add_setting(record)
+            for environment in ("dev", "production"):
+                writer.add_rule(name, "1", {"environment": environment}, {})
+                for number in range(10):
+                    conditions = {"environment": environment, "user": f"user{number}"}
+                    writer.add_rule(name, str(number), conditions, {})
+
+
+def compare(database: str, shown: str, ratios: Ratios, targets: Sequence[float | None]) -> None:
+    """Ask a service on *database*, and the floor that answers the same."""
+    fill(database)
+    with tempfile.TemporaryDirectory() as folder, started(*service(database)) as ours:
+        with closing(Connection(ours)) as connection:
+            body, tag = connection.ask("GET", QUERY)
+        assert body.count(b'"rule_id"') == 121
+        file = Path(folder, "body")
+        file.write_bytes(body)
+        with started(__file__, str(file), tag) as floor:
+            for status, known, target in ((200, None, targets[0]), (304, tag, targets[1])):
+                some, others = _in_turn(ours, floor, known, ratios)
+                what = f"query of 121 rules on {shown}, {status}"
+                ratios.add(
+                    what,
+                    [each.per_second for each in some],
+                    [each.per_second for each in others],
+                    unit="per s",
+                    at_least=None if ratios.quick else target,
+                )
+                for which, unit in (("median", "ms"), ("slow", "ms"), ("processor", "us")):
+                    times, floors = (
+                        [getattr(each, which) for each in found] for found in (some, others)
+                    )
+                    if all(floors):
+                        ratios.add(f"{what}: {_SHOWN[which]}", times, floors, unit=unit)
+
+
+def _in_turn(
+    ours: Server, floor: Server, tag: str | None, ratios: Ratios
+) -> tuple[list[Measured], list[Measured]]:
+    found: dict[Server, list[Measured]] = {ours: [], floor: []}
+    order = [ours, floor]
+    for server in order:
+        load(server, QUERY, tag)  # the interpreter adapts code to what it meets
+    for _ in range(1 if ratios.quick else 11):
+        for server in order:
+            found[server].append(load(server, QUERY, tag))
+        order.reverse()
+    return found[ours], found[floor]
+
+
+def measure_queries_on_sqlite(ratios: Ratios, tmp_path: Path) -> None:
+    compare(str(tmp_path / "heksher.db"), "SQLite", ratios, (LEAST_200, LEAST_304))
+
+
+def measure_queries_on_postgresql(ratios: Ratios, pytestconfig: pytest.Config) -> None:
+    url = pytestconfig.getoption("--postgresql")
+    if url is None:
+        pytest.skip("needs --postgresql URL of an empty database")
+    compare(str(url), "PostgreSQL", ratios, (None, None))
+
+
+# --- growth ---------------------------------------------------------------------------------------
+
+
+def fill_with(path: Path, rules: int) -> None:
+    """One setting with that many rules, one for each user."""
+    open_storage(str(path), FEATURES).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO settings VALUES ('s', 'int', '0', '1.0')")
+        connection.execute("INSERT INTO configurable VALUES ('s', 'user')")
+        numbers = range(1, rules + 1)
+        connection.executemany(
+            "INSERT INTO rules VALUES (?, 's', ?)", [(each, str(each)) for each in numbers]
+        )
+        connection.executemany(
+            "INSERT INTO conditions VALUES (?, 'user', ?)",
+            [(each, f"user{each}") for each in numbers],
+        )
+
+
+def measure_growth(ratios: Ratios, tmp_path: Path) -> None:
+    path = "/api/v1/query"
+    found: dict[tuple[int, str], list[float]] = {}
+    sizes = (100, 1_000) if ratios.quick else (100, 1_000, 10_000, 100_000)
+    rounds = 1 if ratios.quick else 5
+    for rules in sizes:
+        database = tmp_path / f"{rules}.db"
+        fill_with(database, rules)
+        with started(*service(str(database))) as ours, closing(Connection(ours)) as connection:
+            first: list[float] = []
+            for number in range(rounds + 1):
+                connection.ask("PUT", "/api/v1/rules/1/value", f'{{"value": {number}}}')
+                first.append(_taken(lambda: connection.ask("GET", path)))
+            found[rules, "first after a change"] = first[1:]
+            _, tag = connection.ask("GET", path)
+            for what, known in (("304", tag), ("200", None)):
+                found[rules, what] = [
+                    load(ours, path, known, connections=1).median for _ in range(rounds)
+                ]
+    for what in ("304", "200", "first after a change"):
+        for rules in sizes:
+            _add_growth(ratios, f"query of {rules:,} rules, {what}", found, rules, what)
+
+
+def _add_growth(
+    ratios: Ratios, title: str, found: dict[tuple[int, str], list[float]], rules: int, what: str
+) -> None:
+    ours, floor = (statistics.median(found[size, what]) for size in (rules, 100))
+    ratios.rows.append(
+        Row(f"{title} (floor: 100)", f"{ours:.2f} ms", f"{floor:.2f} ms", ours / floor)
+    )
+
+
+def _taken(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return 1e3 * (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

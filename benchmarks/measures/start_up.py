@@ -1,0 +1,308 @@
+"""How long does a client take from its making to rules in force?
+
+A client starts and closes; on asyncio, on trio and in threads. The service is the embedded one, in a
+process of its own, reached over the loopback interface. The floor are requests made by httpx alone, one
+after another over one connection, by the kind of HTTP client that one would take there:
+``httpx.AsyncClient`` in an event loop, ``httpx.Client`` in threads.
+
+- The README's two settings, and 1,500, which the service has already: the floor repeats what the start
+  asks.
+- 300 settings that are new to the service: the floor declares as many that are new as well.
+- Half as many new ones, and a service in memory: what each of them takes, then and now.
+
+Conclude: a ratio of 1 would be the network's and the service's price alone. What is above it is the
+reading and compiling of what came, which 1,500 settings at once make felt; new settings cost their
+declarations and little else, and twice as many take twice as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import httpx
+import pytest
+import trio
+from machinery.answers import Answers
+from machinery.ratio_table import Ratios
+
+from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
+from heksher.cli._demo import FEATURES, Service
+from heksher.status import DeclarationState
+
+Backend: TypeAlias = Literal["asyncio", "trio", "threads"]
+BACKENDS: tuple[Backend, ...] = ("asyncio", "trio", "threads")
+#: A request: method, URL, and the body if it is a declaration.
+Asked: TypeAlias = tuple[str, str, dict[str, Any] | None]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    logging.getLogger("heksher").addHandler(logging.NullHandler())
+    with Service(tmp_path) as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    yield
+    testing.reset()
+
+
+# --- settings that the service has ----------------------------------------------------------------
+
+
+def measure_a_start(service: Service, ratios: Ratios) -> None:
+    settings: list[Setting[Any]] = [
+        Setting("cache_ttl", int, ["environment", "user"], 60),
+        Setting("background_color", str, ["environment", "theme"], "white"),
+    ]
+    compare_known("start and close", service, ratios, rounds=15)
+    assert settings  # which are forgotten once nobody holds them
+
+
+def measure_a_start_with_known_settings(service: Service, ratios: Ratios) -> None:
+    number = 20 if ratios.quick else 1_500
+    settings = new_settings(f"known{place}" for place in range(number))
+    compare_known(f"start with {number:,} settings known", service, ratios, rounds=9)
+    assert settings
+
+
+def compare_known(title: str, service: Service, ratios: Ratios, *, rounds: int) -> None:
+    """Compare starts on each backend with the requests that they consist of."""
+    asked = asked_by_a_start(service)
+    for backend in BACKENDS:
+        compare(
+            ratios,
+            f"{title}, {backend} (floor: its {len(asked)} requests)",
+            partial(start, backend, service),
+            partial(ask, backend, service, asked),
+            rounds=rounds,
+        )
+
+
+# --- settings that are new to it ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def measure_a_start_with_new_settings(backend: Backend, service: Service, ratios: Ratios) -> None:
+    number = 20 if ratios.quick else 300
+    ours, floor = New(service, backend, number), Declared(service, backend, number)
+    compare(
+        ratios,
+        f"start with {number} new settings, {backend} (floor: {number} posts)",
+        ours.start,
+        floor.post,
+        ours.prepare,
+        rounds=5,
+        at_most=1.3,
+    )
+
+
+def measure_whether_new_settings_add_up(ratios: Ratios) -> None:
+    number = 20 if ratios.quick else 300
+    everything, half = NewInMemory(number), NewInMemory(number // 2)
+    compare(
+        ratios,
+        f"start with {number} new settings in memory, for each of them (floor: with {number // 2})",
+        everything.start,
+        half.start,
+        everything.prepare,
+        half.prepare,
+        rounds=31,
+        at_most=1.2,
+        for_each=(number, number // 2),
+    )
+
+
+class New:
+    """Starts with settings that the service does not have: others each time."""
+
+    def __init__(self, service: Service, backend: Backend, number: int) -> None:
+        self._service = service
+        self._backend: Backend = backend
+        self._number = number
+        self._round = 0
+        self._settings: list[Setting[int]] = []
+
+    def prepare(self) -> None:
+        """Define the settings of the next start, and forget those of the last one."""
+        testing.reset()
+        self._round += 1
+        names = (f"ours{self._round}.{place}" for place in range(self._number))
+        self._settings = new_settings(names)
+
+    def start(self) -> None:
+        """Start a client and close it."""
+        declarations = start(self._backend, self._service)
+        assert declarations == {each.name: DeclarationState.CREATED for each in self._settings}
+
+
+class NewInMemory:
+    """Starts with settings that are new to a service in memory: what the client itself takes."""
+
+    def __init__(self, number: int) -> None:
+        self._answers = Answers(number, 0)
+        self._settings: list[Setting[int]] = []
+        self._declared = 0
+
+    def prepare(self) -> None:
+        """Define the settings of the next start, and forget those of the last one."""
+        testing.reset()
+        self._settings = new_settings(self._answers.names)
+
+    def start(self) -> None:
+        """Start a client and close it."""
+        self._declared = 0
+        options: dict[str, Any] = {"transport": httpx.MockTransport(self._answer)}
+        with ThreadHeksherClient(
+            "http://memory", 60, FEATURES, http_client_args=options, startup="raise"
+        ):
+            assert self._declared == len(self._settings)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/settings"):
+            return httpx.Response(200, json={"settings": []})
+        self._declared += request.method == "POST"
+        return self._answers.answer(request)
+
+
+class Declared:
+    """Declares settings that the service does not have: others each time."""
+
+    def __init__(self, service: Service, backend: Backend, number: int) -> None:
+        self._service = service
+        self._backend: Backend = backend
+        self._number = number
+        self._round = 0
+
+    def post(self) -> None:
+        """Declare as many settings as a start does."""
+        self._round += 1
+        url = f"{self._service.url}/api/v1/settings/declare"
+        names = [f"floor{self._round}.{index}" for index in range(self._number)]
+        ask(self._backend, self._service, [("POST", url, declaration(name)) for name in names])
+
+
+def new_settings(names: Iterable[str]) -> list[Setting[int]]:
+    return [Setting(name, int, ["environment", "user"], 60) for name in names]
+
+
+def declaration(name: str) -> dict[str, Any]:
+    """What a client says of one of `new_settings`."""
+    return {
+        "name": name,
+        "configurable_features": ["environment", "user"],
+        "type": "int",
+        "default_value": 60,
+        "metadata": {},
+        "version": "1.0",
+    }
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def compare(
+    ratios: Ratios,
+    title: str,
+    ours: Callable[[], object],
+    floor: Callable[[], object],
+    *prepare: Callable[[], None],
+    rounds: int,
+    at_most: float | None = None,
+    for_each: tuple[int, int] = (1, 1),
+) -> None:
+    """Measure two actions in turn, and add their ratio to the table.
+
+    Args:
+        ratios: the table.
+        title: what is measured.
+        ours: the one.
+        floor: the other.
+        prepare: what comes before *ours* and what before *floor*, and is not measured.
+        rounds: how often.
+        at_most: the target.
+        for_each: what the times are divided by.
+    """
+    before = dict(zip((ours, floor), prepare, strict=False))
+    shares = dict(zip((ours, floor), for_each, strict=True))
+    times: dict[Callable[[], object], list[float]] = {ours: [], floor: []}
+    order = [ours, floor]
+    for _ in range(1 if ratios.quick else rounds):
+        for action in order:
+            if (prepared := before.get(action)) is not None:
+                prepared()
+            gc.collect()
+            began = time.perf_counter()
+            action()
+            times[action].append(1e3 * (time.perf_counter() - began) / shares[action])
+        order.reverse()
+    target = None if ratios.quick else at_most
+    ratios.add(title, times[ours], times[floor], unit="ms", at_most=target)
+
+
+def start(backend: Backend, service: Service) -> dict[str, DeclarationState]:
+    """Start a client and close it; return what became of the declarations."""
+    arguments = (service.url, 60, FEATURES)
+    options: dict[str, Any] = {
+        "http_client_args": service.client_args,
+        "startup": "raise",
+        "startup_timeout": 300,
+    }
+
+    async def start_async() -> AsyncHeksherClient:
+        async with AsyncHeksherClient(*arguments, **options) as client:
+            return client
+
+    def start_threads() -> ThreadHeksherClient:
+        with ThreadHeksherClient(*arguments, **options) as client:
+            return client
+
+    client = start_threads() if backend == "threads" else run(backend, start_async)
+    return {name: each.state for name, each in client.status.declarations.items()}
+
+
+def ask(backend: Backend, service: Service, asked: list[Asked]) -> None:
+    """Make these requests one after another, by httpx alone."""
+
+    async def ask_async() -> None:
+        async with httpx.AsyncClient(**arguments) as client:
+            for method, url, body in asked:
+                (await client.request(method, url, json=body)).raise_for_status()
+
+    def ask_blocking() -> None:
+        with httpx.Client(**arguments) as client:
+            for method, url, body in asked:
+                client.request(method, url, json=body).raise_for_status()
+
+    arguments: dict[str, Any] = service.client_args
+    if backend == "threads":
+        ask_blocking()
+    else:
+        run(backend, ask_async)
+
+
+def run(backend: Backend, main: Callable[[], Any]) -> Any:
+    """Run *main* in an event loop of its own."""
+    return asyncio.run(main()) if backend == "asyncio" else trio.run(main)
+
+
+def asked_by_a_start(service: Service) -> list[Asked]:
+    """Return what a start asks if the service has the settings, which it has afterwards."""
+    start("threads", service)
+    asked: list[Asked] = []
+
+    def note(request: httpx.Request) -> None:
+        assert request.method == "GET"
+        asked.append((request.method, str(request.url), None))
+
+    options: dict[str, Any] = {**service.client_args, "event_hooks": {"request": [note]}}
+    with ThreadHeksherClient(service.url, 60, FEATURES, http_client_args=options, startup="raise"):
+        return asked

@@ -1,0 +1,1 @@
+"""Scripts that write the tables and draw the pictures of docs/performance.md from saved results."""

@@ -1,0 +1,69 @@
+"""A scripted service with a clock and clients: the stage of the tests on the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from support.harness import AnyClient, Harness
+from support.scripted import CountingEvent, ManualClock, ScriptedBackend, ScriptedService
+
+INTERVAL = 60.0
+FEATURES = ["environment", "user", "theme"]
+
+
+class Scene:
+    """A scripted service with its clock, and the clients that reach it."""
+
+    def __init__(self, backend: Harness) -> None:
+        self.backend = backend
+        self.service = ScriptedService(*FEATURES)
+        self.clock = ManualClock()
+        self.chance = 0.5
+        self.events: list[CountingEvent] = []
+
+    def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.backend.run(body)
+
+    def client(self, **options: Any) -> AnyClient:
+        return self.backend.client(
+            "http://service.test",
+            INTERVAL,
+            FEATURES,
+            backend=self.library_backend(),
+            clock=self.clock,
+            random=lambda: self.chance,
+            **options,
+        )
+
+    def library_backend(self) -> ScriptedBackend:
+        """Return a backend that reaches the scripted service."""
+        return ScriptedBackend(self.backend.backend, self.service, self.events)
+
+    @property
+    def polls(self) -> int:
+        """How often the rules were asked for."""
+        return self.service.count("GET v1/query")
+
+    async def settled(self) -> None:
+        """Return once the update loop waits for time to pass."""
+        await self.backend.until(lambda: self.clock.sleeping, "the loop waits")
+
+    async def asked(self) -> float | None:
+        """Return how many seconds the update loop waits for."""
+        await self.settled()
+        return self.clock.asked[-1]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass that makes an update due, and return once the loop waits again."""
+        await self.settled()
+        waits = len(self.clock.asked)
+        self.clock.advance(seconds)
+        await self.backend.until(
+            lambda: len(self.clock.asked) > waits and self.clock.sleeping, "the loop waits again"
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for an event of the core, other than the loop that waits for time."""
+        return sum(event.waiting for event in self.events) - self.clock.sleeping
