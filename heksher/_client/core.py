@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from heksher import _registry, protocol
+from heksher import _registry, _wire
 from heksher._client import forking, schedule
 from heksher._client.modification_lock import LockQueue, Ticket
 from heksher._client.settings import ServedSettings
@@ -375,7 +375,7 @@ class Core:
     def _create_run(self, backend: Backend) -> _Run:
         """Return what a loop needs, its task not yet started."""
 
-        async def exchange(asked: protocol.Exchange[T]) -> T:
+        async def exchange(asked: _wire.Exchange[T]) -> T:
             answer = await self._exchange(asked)
             if run.stopping:
                 raise ClientClosedError("the client was closed, or its start was given up")
@@ -669,19 +669,19 @@ class Core:
 
     async def ping(self) -> None:
         """Return if the service says that it is well."""
-        await self._ask(protocol.health())
+        await self._ask(_wire.health())
 
-    async def get_settings(self) -> dict[str, protocol.SettingData]:
+    async def get_settings(self) -> dict[str, _wire.SettingData]:
         """Return all settings of the service by name."""
-        return await self._ask(protocol.settings())
+        return await self._ask(_wire.settings())
 
-    async def _ask(self, exchange: protocol.Exchange[T]) -> T:
+    async def _ask(self, exchange: _wire.Exchange[T]) -> T:
         self._enter()
         with self._lock:
             self._refuse_if_closed()
         return await self._exchange(exchange)
 
-    async def _exchange(self, exchange: protocol.Exchange[T]) -> T:
+    async def _exchange(self, exchange: _wire.Exchange[T]) -> T:
         """Send a request, follow what may be followed, and read the answer."""
         with self._lock:
             self._refuse_if_closed()  # a transport that is made now would never be closed
@@ -701,7 +701,7 @@ class Core:
         response = await transport.send(request)
         received = len(response.body)
         for _ in range(_MAX_REDIRECTS):
-            moved = protocol.redirected(self._options.http.base_url, request, response)
+            moved = _wire.redirected(self._options.http.base_url, request, response)
             if moved is None:
                 break
             request = moved

@@ -12,14 +12,14 @@ from typing import Any, cast
 
 import msgspec
 
-from heksher.protocol import (
+from heksher._text import one_line
+from heksher._wire import (
     Declaration,
     DeclarationAnswer,
     Difference,
     Exchange,
     Outcome,
     SettingData,
-    one_line,
     settings,
 )
 from heksher.setting import Setting

@@ -21,13 +21,14 @@ from heksher._rules import getter
 from heksher._rules.codegen import Plan
 from heksher._rules.contexts import Defaults, Tracking
 from heksher._rules.table import RuleTable
+from heksher._text import one_line
+from heksher._wire import Undecoded, open_section
 from heksher.exceptions import (
     ClientClosedError,
     DuplicateSettingError,
     InvalidResponseError,
     ServiceError,
 )
-from heksher.protocol import Undecoded, one_line, open_section
 from heksher.setting import Setting, Validator
 from heksher.status import (
     CoercedRule,

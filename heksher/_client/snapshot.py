@@ -24,8 +24,9 @@ from typing import TypeAlias, cast
 import msgspec
 
 from heksher._rules.contexts import Tracking
+from heksher._text import excerpt
+from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError
-from heksher.protocol import Undecoded, excerpt
 from heksher.status import SnapshotStatus
 
 _logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from heksher import protocol
+from heksher import _wire
 from heksher._client.declarations import (
     Plan,
     catalogue,
@@ -36,13 +36,13 @@ T = TypeVar("T")
 _URI_TOO_LONG = 414
 
 # A longer filter is not sent; the answer is filtered here in any case.
-_MAX_FILTER_LENGTH = protocol.MAX_QUERY_LENGTH // 2
+_MAX_FILTER_LENGTH = _wire.MAX_QUERY_LENGTH // 2
 
 
 class ExchangeFunction(Protocol):
     """Sends a request and reads the answer."""
 
-    def __call__(self, exchange: protocol.Exchange[T], /) -> Awaitable[T]: ...
+    def __call__(self, exchange: _wire.Exchange[T], /) -> Awaitable[T]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Fetched:
         is_everything: whether no part was unchanged.
     """
 
-    sections: dict[str, protocol.Undecoded] = field(default_factory=dict[str, protocol.Undecoded])
+    sections: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
     answered: set[str] = field(default_factory=set[str])
     etags: dict[str, str] = field(default_factory=dict[str, str])
     is_everything: bool = True
@@ -107,7 +107,7 @@ class Updater:
         Raises:
             ServiceError: something failed and should be tried again; the rest was done nevertheless.
         """
-        features = await self._exchange(protocol.context_features())
+        features = await self._exchange(_wire.context_features())
         if features != self._features:
             self._features = features
             self._served.compare_features(features)
@@ -167,7 +167,7 @@ class Updater:
             self._served.note_declared(entry, decision.declared)
         for declaration in decision.declarations:
             try:
-                answer = await self._exchange(protocol.declare(declaration))
+                answer = await self._exchange(_wire.declare(declaration))
             except (UnexpectedStatusError, InvalidResponseError) as error:
                 self._served.note_declared(entry, failed(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
@@ -182,7 +182,7 @@ class Updater:
         return None
 
     @staticmethod
-    def _log_outcome(entry: Entry, declaration: protocol.Declaration) -> None:
+    def _log_outcome(entry: Entry, declaration: _wire.Declaration) -> None:
         declared = entry.declared
         differences = "; ".join(declared.differences)
         if declared.state is DeclarationState.OUTDATED:
@@ -232,7 +232,7 @@ class Updater:
             for name in sorted(set(names) - fetched.answered):
                 error = InvalidResponseError("the answer to the query tells nothing of it")
                 self._served.note_unusable(name, error)
-        usable: Mapping[str, protocol.Undecoded] = {}
+        usable: Mapping[str, _wire.Undecoded] = {}
         if fetched.sections:
             async with self._publishing():
                 usable = await self._publish(fetched.sections, features, tracking)
@@ -245,10 +245,10 @@ class Updater:
 
     async def _publish(
         self,
-        sections: Mapping[str, protocol.Undecoded],
+        sections: Mapping[str, _wire.Undecoded],
         features: tuple[str, ...],
         tracking: Tracking,
-    ) -> Mapping[str, protocol.Undecoded]:
+    ) -> Mapping[str, _wire.Undecoded]:
         """Have the settings read these sections, large ones where nobody waits for it.
 
         Returns:
@@ -274,12 +274,12 @@ class Updater:
     ) -> _Fetched | None:
         """Ask for the rules of *names*; None if one of them is unknown, and may be."""
         fetched = _Fetched()
-        for part in protocol.split_names(names, filters):
-            target = protocol.query_target(part, filters)
+        for part in _wire.split_names(names, filters):
+            target = _wire.query_target(part, filters)
             etag = etags.get(target)
             try:
                 answer = await self._exchange(
-                    protocol.query(part, filters, etag, may_be_unknown=may_be_unknown)
+                    _wire.query(part, filters, etag, may_be_unknown=may_be_unknown)
                 )
             except UnexpectedStatusError as error:
                 if error.status != _URI_TOO_LONG or len(part) != 1:
@@ -288,9 +288,9 @@ class Updater:
                 self._served.note_unusable(part[0], error)
                 fetched.answered.update(part)
                 continue
-            if isinstance(answer, protocol.UnknownNames):
+            if isinstance(answer, _wire.UnknownNames):
                 return None
-            if isinstance(answer, protocol.NotModified):
+            if isinstance(answer, _wire.NotModified):
                 fetched.is_everything = False
                 if etag is not None:
                     fetched.etags[target] = etag

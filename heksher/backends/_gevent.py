@@ -24,11 +24,11 @@ from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event as HubEvent
 
+from heksher._wire import Request, Response
 from heksher.backends._callers import caller, work_for
 from heksher.backends._thread import MonotonicClock, ThreadTask
 from heksher.backends.base import Clock, Event, HttpOptions, Task, Transport, run_blocking
 from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedStatusError
-from heksher.protocol import Request, Response
 
 T = TypeVar("T")
 

@@ -30,6 +30,8 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from heksher._text import one_line
+from heksher._wire import Request, Response, unexpected_status
 from heksher.backends._fork_lock import fork_lock
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
@@ -39,7 +41,6 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Request, Response, one_line, unexpected_status
 
 # How long saying goodbye to a connection may take.
 _CLOSE_TIMEOUT = 2.0

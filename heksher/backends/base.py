@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from heksher._wire import Request, Response
 from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedStatusError
-from heksher.protocol import Request, Response
 
 T = TypeVar("T")
 

@@ -23,8 +23,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import httpx
 
 from heksher._client.declarations import Catalogue, declaration_of, plan
+from heksher._wire import declare
 from heksher.exceptions import InvalidArgumentError
-from heksher.protocol import declare
 from heksher.setting import Setting
 
 if TYPE_CHECKING:

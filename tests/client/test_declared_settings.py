@@ -12,8 +12,8 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import Setting
+from heksher._wire import Response
 from heksher.exceptions import DeclarationRejected, ServiceError
-from heksher.protocol import Response
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence
 from heksher.status import DeclarationState, DeclaredSetting, RejectedRule

@@ -20,7 +20,7 @@ from support.harness import PATIENCE, AnyClient, GeventHarness
 from support.leftovers import Leftovers
 from support.scenes import FEATURES, Scene
 
-from heksher import Setting, ThreadHeksherClient, protocol
+from heksher import Setting, ThreadHeksherClient, _wire
 from heksher._client import forking
 from heksher._client.core import Core
 from heksher.backends import Event, HttpOptions, _callers, choose_blocking, run_blocking
@@ -300,7 +300,7 @@ def test_nobody_waits_for_a_hub_that_runs_no_more(
             HttpOptions("http://heksher.test/", request_timeout=0.01)
         )
     with pytest.raises(BackendError, match="serves no greenlets"):
-        run_blocking(transport.send(protocol.health().request))
+        run_blocking(transport.send(_wire.health().request))
     run_blocking(transport.aclose())
     if ending == "left alone":
         made[1].destroy(destroy_loop=True)

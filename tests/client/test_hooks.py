@@ -15,6 +15,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
+from heksher._wire import Response
 from heksher.exceptions import (
     BackendError,
     ClientClosedError,
@@ -22,7 +23,6 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     StartupTimeoutError,
 )
-from heksher.protocol import Response
 from heksher.status import ClientState
 
 

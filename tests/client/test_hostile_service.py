@@ -23,10 +23,10 @@ from support.scenes import Scene
 from support.scripted import ScriptedService
 
 from heksher import Setting, testing
+from heksher._wire import Response
 from heksher.backends import _http
 from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]
 from heksher.exceptions import HeksherError, InvalidSettingError, ServiceUnreachableError
-from heksher.protocol import Response
 
 CANARY = "canary"
 

@@ -41,6 +41,7 @@ from support.misbehaving import (
 
 import heksher
 from heksher import ThreadHeksherClient
+from heksher._wire import Request
 from heksher.backends import HttpOptions
 from heksher.backends._thread import ThreadBackend
 from heksher.exceptions import (
@@ -52,7 +53,6 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Request
 from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration

@@ -16,6 +16,7 @@ from support.scenes import INTERVAL, Scene
 from heksher import TRACK_ALL, Setting
 from heksher._client import declarations, settings
 from heksher._client.settings import prepare
+from heksher._wire import Response, SettingData
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import (
@@ -24,7 +25,6 @@ from heksher.exceptions import (
     StartupTimeoutError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Response, SettingData
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 

@@ -18,6 +18,7 @@ from support.scripted import ScriptedTransport, unreachable
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, _registry
 from heksher._client import core
+from heksher._wire import Response
 from heksher.backends import Backend
 from heksher.exceptions import (
     BackendError,
@@ -31,7 +32,6 @@ from heksher.exceptions import (
     StartupTimeoutError,
     WrongEventLoopError,
 )
-from heksher.protocol import Response
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 

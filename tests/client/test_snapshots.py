@@ -21,8 +21,8 @@ from support.scripted import unreachable
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher._client import core, snapshot
 from heksher._rules.contexts import Tracking
+from heksher._wire import Response
 from heksher.exceptions import ServiceUnreachableError
-from heksher.protocol import Response
 from heksher.setting import QueriedRule
 from heksher.status import DataSource
 

@@ -8,8 +8,8 @@ from support.harness import Harness
 from support.scenes import Scene
 
 from heksher import Setting
+from heksher._wire import Request, Response
 from heksher.exceptions import StartupTimeoutError
-from heksher.protocol import Request, Response
 
 
 @pytest.fixture

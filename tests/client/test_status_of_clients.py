@@ -11,7 +11,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import Setting
-from heksher.protocol import Response
+from heksher._wire import Response
 from heksher.status import DataSource
 
 

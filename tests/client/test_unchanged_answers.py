@@ -15,9 +15,9 @@ from support.scenes import FEATURES, Scene
 import heksher
 from heksher import Setting
 from heksher._rules import getter
+from heksher._wire import MAX_QUERY_LENGTH, Request, Response
 from heksher.backends import run_blocking
 from heksher.exceptions import UnexpectedStatusError
-from heksher.protocol import MAX_QUERY_LENGTH, Request, Response
 from heksher.setting import QueriedRule
 
 

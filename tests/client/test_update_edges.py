@@ -12,6 +12,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import Setting
+from heksher._wire import Response
 from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]
 from heksher.exceptions import (
     DeclarationRejected,
@@ -19,7 +20,6 @@ from heksher.exceptions import (
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
-from heksher.protocol import Response
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import TRACK_ALL, Setting
+from heksher._wire import Response
 from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnexpectedStatusError
-from heksher.protocol import Response
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from support.scenes import FEATURES, INTERVAL, Scene
 from support.scripted import ScriptedService
 
 from heksher import Setting, _registry
+from heksher._wire import Request, Response
 from heksher.exceptions import HeksherError
-from heksher.protocol import Request, Response
 
 pytestmark = pytest.mark.integration
 

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from support.property_helpers import modest
 from support.reading import read_section
 
-from heksher import protocol
+from heksher import _wire
+from heksher._wire import MAX_QUERY_LENGTH, Declaration, Exchange, Request, Response
 from heksher.exceptions import HeksherError, InvalidResponseError
-from heksher.protocol import MAX_QUERY_LENGTH, Declaration, Exchange, Request, Response
 
 pytestmark = pytest.mark.integration
 
 # --- bodies ---------------------------------------------------------------------------------------
 
 EXCHANGES: list[Exchange[Any]] = [
-    protocol.health(),
-    protocol.context_features(),
-    protocol.settings(),
-    protocol.declare(Declaration("a", "int", ("user",), 1)),
-    protocol.query(["a"], None, '"t"'),
+    _wire.health(),
+    _wire.context_features(),
+    _wire.settings(),
+    _wire.declare(Declaration("a", "int", ("user",), 1)),
+    _wire.query(["a"], None, '"t"'),
 ]
 #: The words of the protocol, so that some of the JSON comes close to it.
 KEYS = st.sampled_from(
@@ -101,7 +101,7 @@ def failure_of(exchange: Exchange[Any], response: Response) -> HeksherError | No
 @given(bodies, st.integers(100, 599), st.text(max_size=20))
 def test_every_unexpected_status_can_be_told(body: bytes, status: int, retry_after: str) -> None:
     response = Response(status, {"retry-after": retry_after}, body)
-    error = protocol.unexpected_status(EXCHANGES[0].request, response)
+    error = _wire.unexpected_status(EXCHANGES[0].request, response)
     assert error.status == status
     assert error.retry_after is None or error.retry_after >= 0
     assert len(str(error)) < 1000
@@ -133,7 +133,7 @@ def test_no_redirect_leads_out_of_the_services_address(
     base_url: str, location: str, status: int
 ) -> None:
     request = Request("GET", "api/v1/query?settings=a", (("authorization", "secret"),))
-    moved = protocol.redirected(base_url, request, Response(status, {"location": location}))
+    moved = _wire.redirected(base_url, request, Response(status, {"location": location}))
     if moved is None:
         event("not followed")
         return
@@ -166,11 +166,11 @@ long_names = st.integers(1, 8000).map("x".__mul__)
 def test_splitting_keeps_each_name_once_and_every_part_short(
     all_names: list[str], filters: str | None
 ) -> None:
-    parts = protocol.split_names(all_names, filters)
+    parts = _wire.split_names(all_names, filters)
     assert [name for part in parts for name in part] == all_names
     assert () not in parts
     for part in parts:
-        target = protocol.query_target(part, filters)
+        target = _wire.query_target(part, filters)
         assert len(target) <= MAX_QUERY_LENGTH or len(part) == 1
         assert target.isascii() and target.isprintable()
 
@@ -178,5 +178,5 @@ def test_splitting_keeps_each_name_once_and_every_part_short(
 @modest
 @given(st.lists(names, min_size=1, max_size=5), st.text("ab:*(), &=#é", max_size=20))
 def test_a_query_is_read_back_as_it_was_meant(all_names: list[str], filters: str) -> None:
-    read = httpx.URL("http://heksher/" + protocol.query_target(all_names, filters)).params
+    read = httpx.URL("http://heksher/" + _wire.query_target(all_names, filters)).params
     assert dict(read) == {"settings": ",".join(all_names), "context_filters": filters}

@@ -9,7 +9,7 @@ import pytest
 
 from heksher import Setting
 from heksher._client.declarations import Catalogue, Plan, declaration_of, failed, judge, plan
-from heksher.protocol import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
+from heksher._wire import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
 from heksher.status import DeclarationState, DeclaredSetting
 
 TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")

@@ -14,7 +14,7 @@ from heksher._rules.contexts import Defaults, Tracking
 from heksher._rules.getter import Published
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import Rule, RuleTable
-from heksher.protocol import RuleData, Section, open_section
+from heksher._wire import RuleData, Section, open_section
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType
 from heksher.status import CoercedRule, RejectedRule

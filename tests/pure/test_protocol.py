@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from support.reading import read_section
 
-from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.protocol import (
+from heksher._text import excerpt
+from heksher._wire import (
     MAX_QUERY_LENGTH,
     Declaration,
     Difference,
@@ -26,7 +26,6 @@ from heksher.protocol import (
     UnknownNames,
     context_features,
     declare,
-    excerpt,
     health,
     open_section,
     query,
@@ -37,6 +36,7 @@ from heksher.protocol import (
     split_names,
     unexpected_status,
 )
+from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 
 TTL = Declaration("cache_ttl", "int", ("user", "theme"), 60)
 

@@ -18,9 +18,8 @@ from urllib.parse import parse_qs, unquote
 
 from support.reading import read_section
 
-from heksher import protocol
-from heksher.exceptions import UnexpectedStatusError
-from heksher.protocol import (
+from heksher import _wire
+from heksher._wire import (
     Declaration,
     DeclarationAnswer,
     Exchange,
@@ -32,6 +31,7 @@ from heksher.protocol import (
     SettingData,
     UnknownNames,
 )
+from heksher.exceptions import UnexpectedStatusError
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ def read_or_error(step: Step, exchange: Exchange[T]) -> T | UnexpectedStatusErro
     """Do what the core does with an answer."""
     if step.response.status in exchange.request.expected:
         return exchange.read(step.response)
-    return protocol.unexpected_status(exchange.request, step.response)
+    return _wire.unexpected_status(exchange.request, step.response)
 
 
 def check_error(step: Step, error: object) -> None:
@@ -134,12 +134,12 @@ def check_error(step: Step, error: object) -> None:
 
 def test_answers_to_the_health_check() -> None:
     for step in of_kind("health"):
-        assert protocol.health().read(step.response) == step.answer["json"]["version"], step.where
+        assert _wire.health().read(step.response) == step.answer["json"]["version"], step.where
 
 
 def test_lists_of_context_features() -> None:
     for step in of_kind("context features"):
-        read = read_or_error(step, protocol.context_features())
+        read = read_or_error(step, _wire.context_features())
         if step.answer["status"] == 200:
             assert read == tuple(step.answer["json"]["context_features"]), step.where
         else:
@@ -148,7 +148,7 @@ def test_lists_of_context_features() -> None:
 
 def test_lists_of_settings() -> None:
     for step in of_kind("settings"):
-        read = read_or_error(step, protocol.settings())
+        read = read_or_error(step, _wire.settings())
         if step.answer["status"] != 200:
             check_error(step, read)
             continue
@@ -177,7 +177,7 @@ def check_setting(step: Step, setting: SettingData, recorded: dict[str, Any]) ->
 
 def test_answers_to_declarations() -> None:
     for step in of_kind("declaration"):
-        exchange = protocol.declare(Declaration("a", "int", ("user",), 1))
+        exchange = _wire.declare(Declaration("a", "int", ("user",), 1))
         read = read_or_error(step, exchange)
         if step.answer["status"] == 500:
             check_error(step, read)
@@ -210,7 +210,7 @@ def check_outcome(step: Step, read: DeclarationAnswer, recorded: dict[str, Any])
 def test_answers_to_queries() -> None:
     for step in of_kind("query"):
         tag = step.request.get("headers", {}).get("if-none-match")
-        read = read_or_error(step, protocol.query(["a"], None, tag))
+        read = read_or_error(step, _wire.query(["a"], None, tag))
         status = step.answer["status"]
         if status == 200:
             assert isinstance(read, QueryAnswer), step.where
@@ -250,7 +250,7 @@ def test_redirects() -> None:
         query = f"?{step.request['query']}" if "query" in step.request else ""
         asked = Request(step.request["method"], f"{step.request['path'][1:]}{query}", body=b"1")
         location = step.answer["headers"]["location"].format(base=base_url[:-1])
-        moved = protocol.redirected(base_url, asked, Response(307, {"location": location}))
+        moved = _wire.redirected(base_url, asked, Response(307, {"location": location}))
         # The same in all but the slashes at the end of the path.
         path = step.request["path"][1:].rstrip("/")
         assert moved == replace(asked, target=f"{path}{query}"), step.where
@@ -312,7 +312,7 @@ def recorded_query(step: Step) -> Exchange[Any] | None:
     ):
         return None
     filters = values[1] if len(values) == 2 else None
-    return protocol.query(values[0].split(","), filters, headers.get("if-none-match"))
+    return _wire.query(values[0].split(","), filters, headers.get("if-none-match"))
 
 
 def is_plain(step: Step) -> bool:
@@ -322,9 +322,9 @@ def is_plain(step: Step) -> bool:
 
 def plain_request(step: Step) -> Request | None:
     simple: dict[str | None, Exchange[Any]] = {
-        "health": protocol.health(),
-        "context features": protocol.context_features(),
-        "settings": protocol.settings(),
+        "health": _wire.health(),
+        "context features": _wire.context_features(),
+        "settings": _wire.settings(),
     }
     if step.kind not in simple or not step.request.keys() <= {"method", "path", "query"}:
         return None
@@ -358,7 +358,7 @@ def test_declarations_are_sent_as_they_were_recorded() -> None:
         declaration = recorded_declaration(step)
         if declaration is None:
             continue
-        request = protocol.declare(declaration).request
+        request = _wire.declare(declaration).request
         check_target(step, request)
         assert request.headers == (("content-type", "application/json"),), step.where
         # Fields that the recording leaves out have these values.
@@ -404,7 +404,7 @@ def test_so_many_answers_were_read() -> None:
 
 
 def test_so_many_declarations_had_this_outcome() -> None:
-    exchange = protocol.declare(Declaration("a", "int", ("user",), 1))
+    exchange = _wire.declare(Declaration("a", "int", ("user",), 1))
     outcomes = Counter(
         exchange.read(step.response).outcome
         for step in of_kind("declaration")

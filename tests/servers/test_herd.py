@@ -13,7 +13,7 @@ from support.scripted import ScriptedBackend, ScriptedService, unreachable
 from trio.testing import MockClock
 
 from heksher import AsyncHeksherClient, Setting
-from heksher.protocol import Request, Response
+from heksher._wire import Request, Response
 
 pytestmark = pytest.mark.trio
 

@@ -18,10 +18,10 @@ import pytest
 import trio
 
 from heksher import AsyncHeksherClient, ThreadHeksherClient
+from heksher._wire import SettingData
 from heksher.backends import Backend, Event, run_blocking
 from heksher.backends._anyio import AsyncioBackend, TrioBackend
 from heksher.backends._thread import ThreadBackend
-from heksher.protocol import SettingData
 from heksher.status import ClientStatus
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import TypeVar
 from heksher import Setting
 from heksher._client.reading import Ingested, Ingestion
 from heksher._rules.contexts import Tracking
-from heksher.protocol import Section, Undecoded, open_section
+from heksher._wire import Section, Undecoded, open_section
 
 T = TypeVar("T")
 

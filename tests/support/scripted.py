@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, unquote
 
 import anyio.lowlevel
 
+from heksher._wire import Request, Response, unexpected_status
 from heksher.backends import Backend, Clock, Event, HttpOptions, Task, Transport
 from heksher.exceptions import InvalidResponseError, ServiceUnreachableError, UnexpectedStatusError
-from heksher.protocol import Request, Response, unexpected_status
 
 T = TypeVar("T")
 
