@@ -40,9 +40,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from heksher.service.records import SettingRecord
-from heksher.service.server import listen, serve
+from heksher.service.domain.records import SettingRecord
 from heksher.service.storage import open_storage
+from heksher.service.web.server import listen, serve
 
 FEATURES = ["environment", "user", "theme"]
 SETTINGS = [f"setting_{number}" for number in range(11)]

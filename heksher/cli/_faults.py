@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from heksher.exceptions import InvalidArgumentError
-from heksher.service.errors import CannotStartError
+from heksher.service import CannotStartError
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.faults.text import read
 

@@ -11,8 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from heksher.cli import USAGE_ERROR, _options
-from heksher.service import MISSING_EXTRA, create_app
-from heksher.service.errors import CannotStartError
+from heksher.service import MISSING_EXTRA, CannotStartError, create_app
 
 logger = logging.getLogger("heksher.service")
 
@@ -31,7 +30,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     # What is migrated the service says itself, in words that say what it is for.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        from heksher.service import server
+        from heksher.service.web import server
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "heksher":
             raise

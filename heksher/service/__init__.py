@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from heksher.service.domain.errors import CannotStartError
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["create_app"]
+__all__ = ["CannotStartError", "create_app"]
 
 # Bytes. What any setting or rule needs is far below.
 BODY_LIMIT = 1024 * 1024
@@ -48,12 +50,12 @@ def create_app(
             path, status, milliseconds, bytes.
 
     Raises:
-        heksher.service.errors.CannotStartError: database or features cannot be used, or ``migrate``
+        CannotStartError: database or features cannot be used, or ``migrate``
             is needed.
         ModuleNotFoundError: the extra ``service`` is not installed.
     """
     try:
-        from heksher.service import app
+        from heksher.service.web import app
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "heksher":
             raise

@@ -547,7 +547,7 @@ class _Thread(_Host):
 
         # The application first: it says which extra is missing.
         app = create_app(self.database, features, api_token=self.api_token)
-        from heksher.service import server
+        from heksher.service.web import server
 
         listener = server.listen("127.0.0.1", self.port)
         ready = threading.Event()

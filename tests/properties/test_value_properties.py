@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.property_helpers import modest
 
 from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence
-from heksher.service import wire_json, wire_types
+from heksher.service.domain import json_values, setting_types
 from heksher.setting_type import SettingType, setting_type
 
 
@@ -158,7 +158,7 @@ def test_a_value_survives_the_way_to_the_service_and_back(drawn: tuple[Kind, Any
     kind, value = drawn
     type_: SettingType[Any] = setting_type(kind.spelling)
     text = msgspec.json.encode(type_.encode(value))
-    assert wire_types.parse(type_.wire_name).contains(json.loads(text))
+    assert setting_types.parse(type_.wire_name).contains(json.loads(text))
     coercions: list[str] = []
     back = type_.decode(msgspec.json.decode(text), coercions)
     assert coercions == []
@@ -188,7 +188,7 @@ def test_equal_types_have_one_name(one: Kind, other: Kind) -> None:
 @given(kinds)
 def test_the_name_is_the_normal_form_of_the_service(kind: Kind) -> None:
     name = setting_type(kind.spelling).wire_name
-    assert str(wire_types.parse(name)) == name
+    assert str(setting_types.parse(name)) == name
 
 
 @modest
@@ -208,7 +208,7 @@ def test_random_json_is_a_value_or_a_value_error(kind: Kind, raw: Any) -> None:
 @given(kinds, anything)
 def test_every_value_of_the_service_s_type_is_one_here(kind: Kind, raw: Any) -> None:
     type_ = setting_type(kind.spelling)
-    if is_storable(raw) and wire_types.parse(type_.wire_name).contains(raw):
+    if is_storable(raw) and setting_types.parse(type_.wire_name).contains(raw):
         coercions: list[str] = []
         type_.decode(raw, coercions)
         assert coercions == []
@@ -216,7 +216,7 @@ def test_every_value_of_the_service_s_type_is_one_here(kind: Kind, raw: Any) -> 
 
 def is_storable(raw: Any) -> bool:
     try:
-        wire_json.check_storable(raw)
-    except wire_json.Malformed:
+        json_values.check_storable(raw)
+    except json_values.Malformed:
         return False
     return True

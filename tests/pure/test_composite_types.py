@@ -17,7 +17,7 @@ import pytest
 
 from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence
 from heksher.exceptions import HeksherError, InvalidDefaultError, UnsupportedTypeError
-from heksher.service import wire_types
+from heksher.service.domain import setting_types
 from heksher.setting_type import SettingType, setting_type
 
 
@@ -151,7 +151,7 @@ INTS = HeksherSequence(int)
 )
 def test_is_spelled_in_the_normal_form_of_the_service(given: Any, name: str | None) -> None:
     type_ = setting_type(given)
-    assert type_.wire_name == str(wire_types.parse(type_.wire_name))
+    assert type_.wire_name == str(setting_types.parse(type_.wire_name))
     if name is not None:
         assert type_.wire_name == name
     assert type_.wire_name in repr(type_)
@@ -166,12 +166,12 @@ def test_one_and_a_float_of_the_same_are_one_option_to_the_service() -> None:
 
 
 def test_nests_as_deep_as_the_service_takes() -> None:
-    type_ = setting_type(deep(wire_types.MAX_DEPTH))
-    assert str(wire_types.parse(type_.wire_name)) == type_.wire_name
-    assert type_ == setting_type(deep(wire_types.MAX_DEPTH))
-    assert hash(type_) == hash(setting_type(deep(wire_types.MAX_DEPTH)))
+    type_ = setting_type(deep(setting_types.MAX_DEPTH))
+    assert str(setting_types.parse(type_.wire_name)) == type_.wire_name
+    assert type_ == setting_type(deep(setting_types.MAX_DEPTH))
+    assert hash(type_) == hash(setting_type(deep(setting_types.MAX_DEPTH)))
     value: Any = ()
-    for _ in range(wire_types.MAX_DEPTH - 1):
+    for _ in range(setting_types.MAX_DEPTH - 1):
         value = (value,)
     raw = type_.encode(value)
     assert type_.decode(raw, []) == value
@@ -265,7 +265,7 @@ def test_a_value_becomes_plain_json_and_comes_back(given: Any, value: Any, wire:
     type_: SettingType[Any] = setting_type(given)
     encoded = type_.encode(value)
     assert repr(encoded) == repr(wire)
-    assert wire_types.parse(type_.wire_name).contains(encoded)
+    assert setting_types.parse(type_.wire_name).contains(encoded)
     coercions: list[str] = []
     back = type_.decode(encoded, coercions)
     assert coercions == []

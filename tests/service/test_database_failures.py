@@ -22,9 +22,10 @@ from support.databases import KeptDatabase, kept_on_postgresql
 from support.service_process import DEADLINE, ServiceProcess
 
 from heksher import __version__
-from heksher.service import create_app, http
-from heksher.service.errors import CannotStartError, DatabaseUnavailable
+from heksher.service import create_app
+from heksher.service.domain.errors import CannotStartError, DatabaseUnavailable
 from heksher.service.storage import Storage, engines, open_storage
+from heksher.service.web import http
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer

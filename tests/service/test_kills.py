@@ -32,7 +32,8 @@ _WRITERS = 4
 
 def _serve(path: str, port: Connection) -> None:
     """A service, as ``heksher serve`` runs it, that tells on which port."""
-    from heksher.service import create_app, server
+    from heksher.service import create_app
+    from heksher.service.web import server
 
     listener = server.listen("127.0.0.1", 0)
     port.send(listener.getsockname()[1])
@@ -70,7 +71,7 @@ class _Acknowledged:
 def forkserver() -> ForkServerContext:
     """Processes that have imported everything already, so that many can be started, and killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["heksher.service.app", "heksher.service.server"])
+    context.set_forkserver_preload(["heksher.service.web.app", "heksher.service.web.server"])
     return context
 
 

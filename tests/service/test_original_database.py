@@ -17,7 +17,7 @@ from support.service_process import DEADLINE, ServiceProcess
 from transcript_replay import Request, call
 
 from heksher.service import create_app
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
 from heksher.service.storage import Storage, open_storage
 
 if TYPE_CHECKING:

@@ -19,12 +19,13 @@ from starlette.responses import Response
 from support.databases import KeptDatabase, kept_on_postgresql
 from support.service_process import DEADLINE, ServiceProcess
 
-from heksher.service.errors import DatabaseUnavailable, Refusal
-from heksher.service.http import Call
-from heksher.service.query_cache import Answer, QueryCache, Question
-from heksher.service.records import SettingRecord
-from heksher.service.routes.query import Query
+from heksher.service.domain.errors import DatabaseUnavailable
+from heksher.service.domain.records import SettingRecord
+from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage, open_storage
+from heksher.service.web.http import Call
+from heksher.service.web.query_cache import Answer, QueryCache, Question
+from heksher.service.web.routes.query import Query
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer

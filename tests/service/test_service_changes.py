@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from heksher.service import changes, wire_types
-from heksher.service.api_types import Conflicts
-from heksher.service.errors import Refusal
-from heksher.service.records import RuleRecord, SettingRecord
+from heksher.service.domain import changes, setting_types
+from heksher.service.domain.messages import Conflicts
+from heksher.service.domain.records import RuleRecord, SettingRecord
+from heksher.service.domain.refusals import Refusal
 
 _FEATURES = ["environment", "user", "theme"]
 _STORED = SettingRecord("a", "float", "1", "1.5", ("user", "theme"), {"k": 1}, ("old",))
@@ -27,7 +27,7 @@ def _stored(**fields: Any) -> SettingRecord:
 
 
 def _with_type(stored: SettingRecord, wanted: str, version: str) -> SettingRecord:
-    return changes.with_type(stored, wire_types.parse(wanted), version, _RULES)
+    return changes.with_type(stored, setting_types.parse(wanted), version, _RULES)
 
 
 def _with_features(wanted: str, version: str) -> SettingRecord:
@@ -112,14 +112,14 @@ def test_another_type() -> None:
     assert _with_type(_STORED, "Enum[3, 2.5,1]", "2.0") == _stored(
         type="Enum[1,2.5,3]", version="2.0"
     )
-    narrower = changes.with_type(_STORED, wire_types.INT, "1.6", _RULES[1:])
+    narrower = changes.with_type(_STORED, setting_types.INT, "1.6", _RULES[1:])
     assert narrower == _stored(type="int", version="1.6")
 
 
 def test_the_value_in_a_conflict_is_the_stored_text() -> None:
     stored = _stored(default_value='"é\\n"', type="str")
     with pytest.raises(Refusal) as info:
-        changes.with_type(stored, wire_types.INT, "2.0", [])
+        changes.with_type(stored, setting_types.INT, "2.0", [])
     assert isinstance(info.value.body, Conflicts)
     assert '"é\\n"' in info.value.body.conflicts[0]
 

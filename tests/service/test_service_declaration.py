@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from heksher.service import wire_types
-from heksher.service.declaration import (
+from heksher.service.domain import setting_types
+from heksher.service.domain.declarations import (
     Decision,
     Declaration,
     UnknownFeatures,
@@ -18,15 +18,15 @@ from heksher.service.declaration import (
     decide,
     renamed,
 )
-from heksher.service.records import RuleRecord, SettingRecord
+from heksher.service.domain.records import RuleRecord, SettingRecord
 
 _FEATURES = ["environment", "user", "theme"]
 
 
 def _declared(**changes: Any) -> Declaration:
-    declared = Declaration("a", ("user", "theme"), wire_types.FLOAT, 1, {"k": 1}, None, "1.5")
+    declared = Declaration("a", ("user", "theme"), setting_types.FLOAT, 1, {"k": 1}, None, "1.5")
     if "type" in changes:
-        changes["type"] = wire_types.parse(changes["type"])
+        changes["type"] = setting_types.parse(changes["type"])
     return dataclasses.replace(declared, **changes)
 
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from heksher.service.errors import CannotStartError
-from heksher.service.feature_order import merged, moved
+from heksher.service.domain.errors import CannotStartError
+from heksher.service.domain.feature_order import merged, moved
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heksher.service.filters import (
+from heksher.service.domain.filters import (
     Filter,
     Item,
     MalformedParameter,

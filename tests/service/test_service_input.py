@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from support.databases import Database, KeptDatabase
 from transcript_replay import Answer, Request, call
 
-from heksher.service import create_app, tables
+from heksher.service import create_app
+from heksher.service.storage import tables
 
 _VALUES = st.recursive(
     st.one_of(

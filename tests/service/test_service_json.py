@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heksher.service import wire_json
+from heksher.service.domain import json_values
 
 _JSON = st.recursive(
     st.one_of(
@@ -27,16 +27,16 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_what_is_written_is_read_again_number_by_number(value: Any) -> None:
-    wire_json.check_storable(value)
-    assert repr(wire_json.read(wire_json.write(value).encode())) == repr(value)
+    json_values.check_storable(value)
+    assert repr(json_values.read(json_values.write(value).encode())) == repr(value)
 
 
 @given(_JSON)
 def test_metadata_has_one_normal_form_that_is_equal_and_storable(value: Any) -> None:
-    normal = wire_json.normal_metadata(value)
-    wire_json.check_storable(normal)
-    assert wire_json.equal(normal, value)
-    assert repr(wire_json.normal_metadata(normal)) == repr(normal)
+    normal = json_values.normal_metadata(value)
+    json_values.check_storable(normal)
+    assert json_values.equal(normal, value)
+    assert repr(json_values.normal_metadata(normal)) == repr(normal)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_metadata_has_one_normal_form_that_is_equal_and_storable(value: Any) -> 
     ],
 )
 def test_numbers_of_metadata(value: Any, normal: Any) -> None:
-    assert repr(wire_json.normal_metadata(value)) == repr(normal)
+    assert repr(json_values.normal_metadata(value)) == repr(normal)
 
 
 @pytest.mark.parametrize(
@@ -71,21 +71,21 @@ def test_numbers_of_metadata(value: Any, normal: Any) -> None:
     ],
 )
 def test_what_cannot_be_kept(value: Any, path: str) -> None:
-    with pytest.raises(wire_json.Malformed) as info:
-        wire_json.check_storable(value)
+    with pytest.raises(json_values.Malformed) as info:
+        json_values.check_storable(value)
     assert info.value.path == path
 
 
 def test_nul_cannot_be_kept_in_metadata_only() -> None:
-    wire_json.check_storable({"\0": "\0"})
+    json_values.check_storable({"\0": "\0"})
     for value in ("\0", {"\0": 1}, ["\0"]):
-        with pytest.raises(wire_json.Malformed):
-            wire_json.check_storable(value, is_metadata=True)
+        with pytest.raises(json_values.Malformed):
+            json_values.check_storable(value, is_metadata=True)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_encodings(encoding: str) -> None:
-    assert wire_json.read('{"a": "é"}'.encode(encoding)) == {"a": "é"}
+    assert json_values.read('{"a": "é"}'.encode(encoding)) == {"a": "é"}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_encodings(encoding: str) -> None:
     ],
 )
 def test_unreadable(body: bytes) -> None:
-    with pytest.raises(wire_json.Unreadable):
-        wire_json.read(body)
+    with pytest.raises(json_values.Unreadable):
+        json_values.read(body)
 
 
 @pytest.mark.parametrize(
@@ -127,34 +127,34 @@ def test_unreadable(body: bytes) -> None:
     ],
 )
 def test_keys_that_are_to_be_unique(body: bytes, key: str, path: str) -> None:
-    assert wire_json.read(body) == json.loads(body)
-    with pytest.raises(wire_json.Malformed) as info:
-        wire_json.read(body, unique_keys=True)
+    assert json_values.read(body) == json.loads(body)
+    with pytest.raises(json_values.Malformed) as info:
+        json_values.read(body, unique_keys=True)
     assert (info.value.what, info.value.path) == (f"the key {key!r} is given twice", path)
 
 
 @given(_JSON)
 def test_where_no_key_is_given_twice_nothing_is_refused(value: Any) -> None:
-    body = wire_json.write(value).encode()
-    assert repr(wire_json.read(body, unique_keys=True)) == repr(value)
+    body = json_values.write(value).encode()
+    assert repr(json_values.read(body, unique_keys=True)) == repr(value)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"{'a': 1}", b"\0", b"01", b"{}{}"])
 def test_malformed(body: bytes) -> None:
-    with pytest.raises(wire_json.Malformed):
-        wire_json.read(body)
+    with pytest.raises(json_values.Malformed):
+        json_values.read(body)
 
 
 def test_brackets_in_strings_do_not_nest() -> None:
     text = "[" * 1000 + '\\"' + "{" * 1000
     body = json.dumps([text, ["["] * 1000]).encode()
-    assert wire_json.read(body) == [text, ["["] * 1000]
+    assert json_values.read(body) == [text, ["["] * 1000]
     for cut in (b'["' + b"[" * 1000, b'["' + b"[" * 1000 + b"\\", b'"' + b'\\"[' * 10_000):
-        with pytest.raises(wire_json.Malformed):
-            wire_json.read(cut)
+        with pytest.raises(json_values.Malformed):
+            json_values.read(cut)
 
 
 def test_as_deep_as_it_may_be() -> None:
-    value = wire_json.read(b"[" * 300 + b"]" * 300)
-    wire_json.check_storable(value)
-    assert json.loads(wire_json.write(wire_json.normal_metadata(value))) == value
+    value = json_values.read(b"[" * 300 + b"]" * 300)
+    json_values.check_storable(value)
+    assert json.loads(json_values.write(json_values.normal_metadata(value))) == value

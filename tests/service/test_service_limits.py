@@ -14,10 +14,10 @@ from starlette.types import ASGIApp
 from support.databases import Database
 from transcript_replay import Answer, Request, call
 
-from heksher.service import limits
-from heksher.service.api_types import Malformed
-from heksher.service.errors import Refusal
-from heksher.service.records import SettingRecord
+from heksher.service.domain import limits
+from heksher.service.domain.messages import Malformed
+from heksher.service.domain.records import SettingRecord
+from heksher.service.domain.refusals import Refusal
 
 _MOST = limits.MAX_INDEXED
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from heksher.service import create_app
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
 
 T = TypeVar("T")
 LIMIT = 1024 * 1024

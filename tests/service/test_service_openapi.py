@@ -21,11 +21,12 @@ from msgspec import structs
 from support.service_process import DEADLINE, ServiceProcess
 from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 
-from heksher.service import bodies, create_app
-from heksher.service.http import answers
-from heksher.service.openapi import OPERATIONS, document
-from heksher.service.routes import routes
+from heksher.service import create_app
 from heksher.service.storage import MEMORY, open_storage
+from heksher.service.web import bodies
+from heksher.service.web.http import answers
+from heksher.service.web.openapi import OPERATIONS, document
+from heksher.service.web.routes import routes
 
 with closing(open_storage(MEMORY)) as _storage:
     _ANSWERS = answers(routes(_storage, "1.0"))

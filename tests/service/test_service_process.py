@@ -16,7 +16,7 @@ import httpx
 import pytest
 from support.service_process import DEADLINE, ServiceProcess
 
-from heksher.service import server
+from heksher.service.web import server
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from starlette.types import ASGIApp
 from transcript_replay import Answer, Request, call
 
-from heksher.service import create_app, migrations, tables
-from heksher.service.errors import CannotStartError
-from heksher.service.storage import open_storage
+from heksher.service import create_app
+from heksher.service.domain.errors import CannotStartError
+from heksher.service.storage import migrations, open_storage, tables
 
 # Table, columns, primary key, and the names of unique constraints, indexes and foreign keys.
 _SCHEMA = """

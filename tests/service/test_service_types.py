@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heksher.service.wire_types import InvalidType, parse
+from heksher.service.domain.setting_types import InvalidType, parse
 
 _OPTIONS = st.lists(st.one_of(st.text(max_size=3), st.integers(-3, 3), st.booleans()), max_size=4)
 _LEAVES = st.one_of(

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
 from heksher.service import create_app
-from heksher.service.wire_json import is_list
+from heksher.service.domain.json_values import is_list
 
 FOLDER = Path(__file__).parent / "transcripts"
 DIFFERING = Path(__file__).parent / "differing_scenarios.txt"

@@ -302,21 +302,9 @@ def test_the_service_uses_nothing_of_the_package_but_its_version(module: str) ->
 
 #: Modules of the service that only decide: no web framework, no database, no I/O.
 PURE_SERVICE = [
-    f"heksher.service.{name}"
-    for name in (
-        "api_types",
-        "bodies",
-        "changes",
-        "declaration",
-        "errors",
-        "feature_order",
-        "filters",
-        "limits",
-        "openapi",
-        "records",
-        "wire_json",
-        "wire_types",
-    )
+    *(module for module in SERVICE if is_part(module, "heksher.service.domain")),
+    "heksher.service.web.bodies",
+    "heksher.service.web.openapi",
 ]
 
 

@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from heksher.service.errors import (
+from heksher.service.domain.errors import (
     CannotStartError,
     DatabaseUnavailable,
     MetAnotherTransaction,
 )
-from heksher.service.feature_order import merged
+from heksher.service.domain.feature_order import merged
 from heksher.service.storage import failures, opening
 from heksher.service.storage.engines import MEMORY, Database, database_of
 from heksher.service.storage.file import File

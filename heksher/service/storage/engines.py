@@ -17,8 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from heksher.service import tables as t
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
+from heksher.service.storage import tables as t
 
 MEMORY = "memory"
 

@@ -10,7 +10,7 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
-from heksher.service.errors import DatabaseUnavailable, MetAnotherTransaction
+from heksher.service.domain.errors import DatabaseUnavailable, MetAnotherTransaction
 
 # By the primary code: no disk, no room, no permission, or somebody else's lock for too long.
 _SQLITE_UNAVAILABLE = frozenset(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 
-from heksher.service.errors import DatabaseUnavailable
+from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.storage.outages import Outage
 
 _GONE = "its file was deleted or replaced"

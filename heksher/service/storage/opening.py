@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
-from heksher.service import tables as t
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
+from heksher.service.storage import tables as t
 
 _SHOWN = 5
 
@@ -67,7 +67,7 @@ def _check_own(connection: sa.Connection, found: Collection[str], *, migrate: bo
         current = connection.scalar(sa.select(t.heksher_version.c.version_num))
     if current == t.OWN_REVISION:
         return
-    from heksher.service import migrations  # and with it alembic, only now
+    from heksher.service.storage import migrations  # and with it alembic, only now
 
     steps = migrations.pending(current)
     if steps is None:
@@ -86,7 +86,7 @@ def _check_own(connection: sa.Connection, found: Collection[str], *, migrate: bo
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    from heksher.service import migrations
+    from heksher.service.storage import migrations
 
     migrations.upgrade(connection)
 

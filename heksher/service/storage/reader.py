@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from heksher.service import tables as t
-from heksher.service.records import RuleRecord, SettingRecord
-from heksher.service.wire_json import Json
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.records import RuleRecord, SettingRecord
+from heksher.service.storage import tables as t
 
 # Rule ids are 32-bit integers in the original's database.
 _MAX_RULE_ID = 2**31 - 1

@@ -30,7 +30,7 @@ from typing import Protocol, TypeAlias
 
 import sqlalchemy as sa
 
-from heksher.service.errors import DatabaseUnavailable
+from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.storage.engines import Database
 
 Mark: TypeAlias = int | str

@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from heksher.service import tables as t
-from heksher.service.records import SettingRecord
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.records import SettingRecord
+from heksher.service.storage import tables as t
 from heksher.service.storage.reader import Reader
-from heksher.service.wire_json import Json
 
 
 class Writer(Reader):

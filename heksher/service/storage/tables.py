@@ -1,7 +1,7 @@
 """The tables of a Heksher database, as SQLAlchemy Core describes them.
 
 Tables, columns, keys, indexes and their names are those of the original service, so that one
-database can serve either. What is ours beside them is made by ``heksher.service.migrations`` and
+database can serve either. What is ours beside them is made by ``heksher.service.storage.migrations`` and
 called ``heksher_…``; it stands here to be asked. Only schema: no queries, no connections.
 """
 
@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from heksher.service import wire_json
+from heksher.service.domain import json_values
 
 # What the last migration of the original service leaves in alembic_version.
 REVISION = "83f0f272313f"
@@ -59,10 +59,10 @@ class MetadataValue(TypeDecorator[Any]):
         return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "postgresql" else wire_json.write(value)
+        return value if dialect.name == "postgresql" else json_values.write(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "postgresql" else wire_json.read(value.encode())
+        return value if dialect.name == "postgresql" else json_values.read(value.encode())
 
 
 def read_jsonb(data: bytes | str) -> Any:
@@ -72,7 +72,7 @@ def read_jsonb(data: bytes | str) -> Any:
 
 def _read_integer(digits: str) -> int | float:
     value = int(digits)
-    return value if wire_json.is_storable_integer(value) else float(digits)
+    return value if json_values.is_storable_integer(value) else float(digits)
 
 
 def _of_setting() -> Column[str]:

@@ -11,13 +11,13 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from heksher.service import wire_types
-from heksher.service.api_types import Conflicts, Refused
-from heksher.service.declaration import renamed, rules_of_other_types, rules_on, version_of
-from heksher.service.errors import Refusal
-from heksher.service.records import RuleRecord, SettingRecord
-from heksher.service.wire_json import Json
-from heksher.service.wire_types import WireType
+from heksher.service.domain import setting_types
+from heksher.service.domain.declarations import renamed, rules_of_other_types, rules_on, version_of
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.messages import Conflicts, Refused
+from heksher.service.domain.records import RuleRecord, SettingRecord
+from heksher.service.domain.refusals import Refusal
+from heksher.service.domain.setting_types import WireType
 
 
 def with_name(
@@ -44,7 +44,7 @@ def with_type(
     stored: SettingRecord, wanted: WireType, version: str, rules: Sequence[RuleRecord]
 ) -> SettingRecord:
     """*stored* with another type. *rules* are all that the setting has."""
-    current = wire_types.parse(stored.type)
+    current = setting_types.parse(stored.type)
     if wanted == current:
         return _at(stored, version)
     _check_higher(stored, version)

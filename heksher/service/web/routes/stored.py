@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from heksher.service import limits
-from heksher.service.errors import Refusal
-from heksher.service.records import RuleRecord, SettingRecord
+from heksher.service.domain import limits
+from heksher.service.domain.records import RuleRecord, SettingRecord
+from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Writer
 
 

@@ -21,16 +21,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from heksher.service import bodies
-from heksher.service.api_types import Answer, Refused
-from heksher.service.errors import (
-    DatabaseUnavailable,
-    MetAnotherTransaction,
-    Refusal,
-    malformed,
-)
-from heksher.service.openapi import Answers
-from heksher.service.wire_json import Json
+from heksher.service.domain.errors import DatabaseUnavailable, MetAnotherTransaction
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.messages import Answer, Refused
+from heksher.service.domain.refusals import Refusal, malformed
+from heksher.service.web import bodies
+from heksher.service.web.openapi import Answers
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response", Response, Response | None)

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from heksher.service import wire_json
-from heksher.service.wire_json import Json, is_list, is_object
+from heksher.service.domain import json_values
+from heksher.service.domain.json_values import Json, is_list, is_object
 
 Option: TypeAlias = str | int | float | bool
 
@@ -192,8 +192,8 @@ def _parse_innermost(text: str) -> WireType:
         raise InvalidType(f"{text!r} is no type")
     try:
         options = json.loads(match[2], parse_int=_integer)
-        wire_json.check_storable(options)
-    except (ValueError, RecursionError, wire_json.Malformed) as error:
+        json_values.check_storable(options)
+    except (ValueError, RecursionError, json_values.Malformed) as error:
         raise InvalidType(f"the options of {text!r} are no JSON list that can be kept") from error
     unique: dict[_Key, None] = {}
     for option in options:
@@ -207,7 +207,7 @@ def _parse_innermost(text: str) -> WireType:
 def _integer(text: str) -> int | float:
     """An option beyond 64 bits counts as a float, as it does in the original service."""
     value = int(text)
-    return value if wire_json.is_storable_integer(value) else float(value)
+    return value if json_values.is_storable_integer(value) else float(value)
 
 
 def _key(option: Option) -> _Key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from heksher.service.tables import heksher_version
+from heksher.service.storage.tables import heksher_version
 
 context.configure(
     connection=context.config.attributes["connection"],

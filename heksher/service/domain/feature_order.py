@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from heksher._names import WORD_RULE, is_feature_name
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
 
 
 def merged(stored: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from heksher.service.filters import Item
+from heksher.service.domain.filters import Item
 
 # What is kept at most: answers, and bytes. The answer for 100,000 rules has about 9 million.
 _ANSWERS = 1_000

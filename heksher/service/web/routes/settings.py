@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from heksher.service import api_types as types
-from heksher.service import bodies, changes, limits
-from heksher.service import declaration as rules_of_declaration
-from heksher.service.declaration import Declaration, UnknownFeatures, WrongFirstVersion
-from heksher.service.errors import Refusal
-from heksher.service.http import Call
-from heksher.service.records import SettingRecord
-from heksher.service.routes.stored import existing_setting, put_setting, raw
+from heksher.service.domain import changes, limits
+from heksher.service.domain import declarations as rules_of_declaration
+from heksher.service.domain import messages as types
+from heksher.service.domain.declarations import Declaration, UnknownFeatures, WrongFirstVersion
+from heksher.service.domain.records import SettingRecord
+from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage
+from heksher.service.web import bodies
+from heksher.service.web.http import Call
+from heksher.service.web.routes.stored import existing_setting, put_setting, raw
 
 
 class Settings:

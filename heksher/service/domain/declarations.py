@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from heksher.service import wire_json, wire_types
-from heksher.service.api_types import (
+from heksher.service.domain import json_values, setting_types
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.messages import (
     FIRST_VERSION,
     Compared,
     Difference,
@@ -24,9 +25,8 @@ from heksher.service.api_types import (
     Upgraded,
     UpToDate,
 )
-from heksher.service.records import RuleRecord, SettingRecord
-from heksher.service.wire_json import Json
-from heksher.service.wire_types import WireType
+from heksher.service.domain.records import RuleRecord, SettingRecord
+from heksher.service.domain.setting_types import WireType
 
 Version: TypeAlias = tuple[int, int]
 
@@ -90,7 +90,7 @@ def create(declared: Declaration, features: Sequence[str]) -> SettingRecord:
     return SettingRecord(
         name=declared.name,
         type=str(declared.type),
-        default_value=wire_json.write(declared.default_value),
+        default_value=json_values.write(declared.default_value),
         version=declared.version,
         features=declared.features,
         metadata=declared.metadata,
@@ -148,24 +148,24 @@ def renamed(stored: SettingRecord, name: str, version: str) -> SettingRecord:
 
 def _upgraded(declared: Declaration, stored: SettingRecord) -> SettingRecord:
     """What an upgrade stores: what differs, loosely equal values as they were."""
-    same_default = wire_json.equal(declared.default_value, json.loads(stored.default_value))
+    same_default = json_values.equal(declared.default_value, json.loads(stored.default_value))
     return dataclasses.replace(
         renamed(stored, declared.name, declared.version),
         type=stored.type if _same_type(declared, stored) else str(declared.type),
         default_value=(
-            stored.default_value if same_default else wire_json.write(declared.default_value)
+            stored.default_value if same_default else json_values.write(declared.default_value)
         ),
         features=declared.features,
         metadata=(
             stored.metadata
-            if wire_json.equal(declared.metadata, stored.metadata)
+            if json_values.equal(declared.metadata, stored.metadata)
             else declared.metadata
         ),
     )
 
 
 def _same_type(declared: Declaration, stored: SettingRecord) -> bool:
-    return declared.type == wire_types.parse(stored.type)
+    return declared.type == setting_types.parse(stored.type)
 
 
 def _check_features(declared: Declaration, features: Sequence[str]) -> None:
@@ -213,7 +213,7 @@ def _features_forward(
 def _type_forward(
     declared: Declaration, stored: SettingRecord, rules: Sequence[RuleRecord]
 ) -> list[Difference]:
-    stored_type = wire_types.parse(stored.type)
+    stored_type = setting_types.parse(stored.type)
     if declared.type == stored_type:
         return []
     in_the_way = [rule.id for rule in rules_of_other_types(rules, declared.type)]
@@ -233,7 +233,7 @@ def _backward(declared: Declaration, stored: SettingRecord) -> list[Difference]:
         differences.append(Difference("minor", f"removal of configurable features {removed}"))
     elif wanted != present:
         differences.append(_attribute("major", "configurable_features", list(stored.features)))
-    stored_type = wire_types.parse(stored.type)
+    stored_type = setting_types.parse(stored.type)
     if declared.type != stored_type:
         narrower = stored_type.is_narrower_than(declared.type)
         differences.append(_attribute("minor" if narrower else "major", "type", stored.type))
@@ -246,9 +246,9 @@ def _rest(declared: Declaration, stored: SettingRecord) -> list[Difference]:
     if declared.name != stored.name:
         differences.append(_attribute("minor", "name", stored.name))
     default_value = json.loads(stored.default_value)
-    if not wire_json.equal(declared.default_value, default_value):
+    if not json_values.equal(declared.default_value, default_value):
         differences.append(_attribute("minor", "default_value", default_value))
-    if not wire_json.equal(declared.metadata, stored.metadata):
+    if not json_values.equal(declared.metadata, stored.metadata):
         differences.append(_attribute("minor", "metadata", dict(stored.metadata)))
     return differences
 

@@ -14,23 +14,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import heksher
-from heksher.service import BODY_LIMIT
-from heksher.service.errors import CannotStartError
-from heksher.service.http import framework_error
-from heksher.service.middleware import AccessLog, BodyLimit, TokenRequired
-from heksher.service.pages import pages
-from heksher.service.routes import HEALTH_PATH, routes
-from heksher.service.storage import MEMORY, open_storage
+from heksher.service.domain.errors import CannotStartError
+from heksher.service.storage import open_storage
+from heksher.service.web.http import framework_error
+from heksher.service.web.middleware import AccessLog, BodyLimit, TokenRequired
+from heksher.service.web.pages import pages
+from heksher.service.web.routes import HEALTH_PATH, routes
 
 
 def create_app(
-    database: str = MEMORY,
-    features: Sequence[str] = (),
+    database: str,
+    features: Sequence[str],
     *,
-    api_token: str | Collection[str] | None = None,
-    migrate: bool = False,
-    body_limit: int = BODY_LIMIT,
-    access_log: bool = False,
+    api_token: str | Collection[str] | None,
+    migrate: bool,
+    body_limit: int,
+    access_log: bool,
 ) -> Starlette:
     """See ``heksher.service.create_app``."""
     tokens = None if api_token is None else _tokens(api_token)

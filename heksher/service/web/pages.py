@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
-from heksher.service.http import answers
-from heksher.service.openapi import document
+from heksher.service.web.http import answers
+from heksher.service.web.openapi import document
 
 _PACKAGE = "fastapi_offline"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")

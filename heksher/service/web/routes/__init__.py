@@ -11,14 +11,14 @@ import functools
 
 from starlette.routing import Route
 
-from heksher.service.http import BASE, Call, Handler, Reply, Resource
-from heksher.service.routes.context_features import ContextFeatures
-from heksher.service.routes.health import Health
-from heksher.service.routes.metadata import RuleMetadata, SettingMetadata
-from heksher.service.routes.query import Query
-from heksher.service.routes.rules import Rules
-from heksher.service.routes.settings import Settings
 from heksher.service.storage import Storage
+from heksher.service.web.http import BASE, Call, Handler, Reply, Resource
+from heksher.service.web.routes.context_features import ContextFeatures
+from heksher.service.web.routes.health import Health
+from heksher.service.web.routes.metadata import RuleMetadata, SettingMetadata
+from heksher.service.web.routes.query import Query
+from heksher.service.web.routes.rules import Rules
+from heksher.service.web.routes.settings import Settings
 
 HEALTH_PATH = "/api/health"
 

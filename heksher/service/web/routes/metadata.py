@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from heksher.service import api_types as types
-from heksher.service import bodies, changes, limits
-from heksher.service.http import Call
-from heksher.service.routes.stored import existing_rule, existing_setting, put_setting
+from heksher.service.domain import changes, limits
+from heksher.service.domain import messages as types
+from heksher.service.domain.json_values import Json
 from heksher.service.storage import Storage
-from heksher.service.wire_json import Json
+from heksher.service.web import bodies
+from heksher.service.web.http import Call
+from heksher.service.web.routes.stored import existing_rule, existing_setting, put_setting
 
 _Change: TypeAlias = Callable[[Mapping[str, Json]], Mapping[str, Json]]
 

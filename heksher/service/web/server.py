@@ -18,7 +18,7 @@ import h11
 import uvicorn
 from starlette.types import ASGIApp
 
-from heksher.service.errors import CannotStartError
+from heksher.service.domain.errors import CannotStartError
 
 # Connections that the kernel keeps until they are accepted.
 _WAITING = 2048

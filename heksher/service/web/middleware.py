@@ -15,8 +15,8 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from heksher.service.api_types import Refused
-from heksher.service.http import json_response
+from heksher.service.domain.messages import Refused
+from heksher.service.web.http import json_response
 
 access = logging.getLogger("heksher.service.access")
 

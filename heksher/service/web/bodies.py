@@ -19,12 +19,12 @@ from heksher._names import (
     is_setting_name,
     is_version,
 )
-from heksher.service import wire_json, wire_types
-from heksher.service.api_types import FIRST_VERSION, Refused
-from heksher.service.declaration import Declaration
-from heksher.service.errors import Refusal, malformed
-from heksher.service.wire_json import Json
-from heksher.service.wire_types import WireType
+from heksher.service.domain import json_values, setting_types
+from heksher.service.domain.declarations import Declaration
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.messages import FIRST_VERSION, Refused
+from heksher.service.domain.refusals import Refusal, malformed
+from heksher.service.domain.setting_types import WireType
 
 # What int() reads in one go.
 _MAX_VERSION_DIGITS = 4300
@@ -47,11 +47,11 @@ def read_object(
     if content_type and not _is_json(content_type):
         raise malformed("the body must be JSON, and its content type application/json")
     try:
-        value = wire_json.read(body, unique_keys=unique_keys)
-    except wire_json.Malformed as error:
+        value = json_values.read(body, unique_keys=unique_keys)
+    except json_values.Malformed as error:
         place = error.path.removeprefix(".") or "the body"
         raise malformed(f"{place}: {error.what}") from error
-    except wire_json.Unreadable as error:
+    except json_values.Unreadable as error:
         raise Refusal(400, body=Refused("There was an error parsing the body")) from error
     return _mapping(value, "the body")
 
@@ -62,9 +62,9 @@ def _is_json(content_type: str) -> bool:
 
 
 def _mapping(value: Json, what: str) -> dict[str, Json]:
-    if wire_json.is_object(value):
+    if json_values.is_object(value):
         return value
-    if not wire_json.is_list(value):
+    if not json_values.is_list(value):
         raise malformed(f"{what} must be an object")
     mapping: dict[str, Json] = {}
     for pair in value:
@@ -138,16 +138,16 @@ def version(fields: dict[str, Json]) -> str:
 def setting_type(fields: dict[str, Json], field: str = "type") -> WireType:
     """A field that holds the name of a type."""
     try:
-        return wire_types.parse(_text(required(fields, field), field))
-    except wire_types.InvalidType as error:
+        return setting_types.parse(_text(required(fields, field), field))
+    except setting_types.InvalidType as error:
         raise malformed(f"{field}: {error}") from error
 
 
 def check_storable(value: Json, field: str, *, is_metadata: bool = False) -> None:
     """Refuse a value that cannot be kept."""
     try:
-        wire_json.check_storable(value, is_metadata=is_metadata)
-    except wire_json.Malformed as error:
+        json_values.check_storable(value, is_metadata=is_metadata)
+    except json_values.Malformed as error:
         raise malformed(f"{field}{error.path}: {error.what}") from error
 
 
@@ -171,7 +171,7 @@ def metadata_value(fields: dict[str, Json]) -> Json:
 
 def _metadata_value(value: Json, what: str) -> Json:
     check_storable(value, what, is_metadata=True)
-    return wire_json.normal_metadata(value)
+    return json_values.normal_metadata(value)
 
 
 def conditions(fields: dict[str, Json]) -> dict[str, str]:
@@ -199,7 +199,7 @@ def configurable_features(fields: dict[str, Json]) -> tuple[str, ...]:
 def texts_of_features(fields: dict[str, Json]) -> tuple[str, ...]:
     """The field ``configurable_features``, where it holds any texts: as the protocol has it."""
     found = required(fields, "configurable_features")
-    if not wire_json.is_list(found) or not found:
+    if not json_values.is_list(found) or not found:
         raise malformed("configurable_features must be a list of at least one context feature")
     return tuple(dict.fromkeys(_text(name, "each of configurable_features") for name in found))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from heksher.service import api_types as types
-from heksher.service import bodies, limits
-from heksher.service.errors import Refusal
-from heksher.service.feature_order import moved
-from heksher.service.http import Call
+from heksher.service.domain import limits
+from heksher.service.domain import messages as types
+from heksher.service.domain.feature_order import moved
+from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Storage
+from heksher.service.web import bodies
+from heksher.service.web.http import Call
 
 
 class ContextFeatures:

@@ -1,27 +1,11 @@
-"""Why the service does not do what it was asked: one class per form of answer, one for the start.
+"""Requests that are answered with an error: one class for every form of answer.
 
 Pure. ``Refusal`` speaks of statuses because the protocol does; it knows no web framework.
 """
 
 from __future__ import annotations
 
-from heksher.exceptions import HeksherError
-from heksher.service.api_types import Conflicts, Malformed, Problem, Refused
-
-
-class CannotStartError(HeksherError):
-    """The service cannot start as it was asked to; the message says what to change."""
-
-
-class DatabaseUnavailable(Exception):
-    """The database is away, busy for too long, or takes no writes; nothing was acknowledged.
-
-    The text is for the log.
-    """
-
-
-class MetAnotherTransaction(Exception):
-    """A transaction was undone because of another one: the same request may succeed at once."""
+from heksher.service.domain.messages import Conflicts, Malformed, Problem, Refused
 
 
 class Refusal(Exception):

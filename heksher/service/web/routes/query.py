@@ -13,13 +13,13 @@ from msgspec import UNSET
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from heksher.service import api_types as types
-from heksher.service import filters
-from heksher.service.errors import Refusal, malformed
-from heksher.service.http import Call, Tagged, flag
-from heksher.service.query_cache import Answer, QueryCache, Question
-from heksher.service.routes.stored import raw
+from heksher.service.domain import filters
+from heksher.service.domain import messages as types
+from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
+from heksher.service.web.http import Call, Tagged, flag
+from heksher.service.web.query_cache import Answer, QueryCache, Question
+from heksher.service.web.routes.stored import raw
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from heksher.service import api_types as types
-from heksher.service.http import Call
+from heksher.service.domain import messages as types
 from heksher.service.storage import Storage
+from heksher.service.web.http import Call
 
 
 class Health:

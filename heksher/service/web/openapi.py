@@ -1,4 +1,4 @@
-"""The OpenAPI document: what each route takes and answers, made of the types in ``api_types``.
+"""The OpenAPI document: what each route takes and answers, made of the types in ``messages``.
 
 Pure: tables in, a document out. What a route answers comes from its handler; what it may refuse, and
 what people should know of it, stands here. The tests hold the table against the routes that there
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from heksher.service import api_types as types
+from heksher.service.domain import messages as types
 
 _Schema: TypeAlias = dict[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heksher.service.wire_json import Json
+from heksher.service.domain.json_values import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from heksher.service.errors import malformed
-from heksher.service.records import SettingRecord
+from heksher.service.domain.records import SettingRecord
+from heksher.service.domain.refusals import malformed
 
 MAX_INDEXED = 2650
 

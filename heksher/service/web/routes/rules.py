@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from heksher._names import is_setting_name
-from heksher.service import api_types as types
-from heksher.service import bodies, filters, limits, wire_json, wire_types
-from heksher.service.errors import Refusal, malformed
-from heksher.service.http import BASE, Call, Located
-from heksher.service.records import SettingRecord
-from heksher.service.routes.stored import existing_rule, existing_setting, raw
+from heksher.service.domain import filters, json_values, limits, setting_types
+from heksher.service.domain import messages as types
+from heksher.service.domain.json_values import Json
+from heksher.service.domain.records import SettingRecord
+from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Storage
-from heksher.service.wire_json import Json
+from heksher.service.web import bodies
+from heksher.service.web.http import BASE, Call, Located
+from heksher.service.web.routes.stored import existing_rule, existing_setting, raw
 
 
 class Rules:
@@ -39,7 +40,7 @@ class Rules:
             if writer.rule_on(setting.name, conditions) is not None:
                 raise Refusal(409, "rule already exists")
             limits.check_rule_metadata(metadata)
-            rule_id = writer.add_rule(setting.name, wire_json.write(value), conditions, metadata)
+            rule_id = writer.add_rule(setting.name, json_values.write(value), conditions, metadata)
         return Located(types.RuleId(rule_id), f"{BASE}/rules/{rule_id}")
 
     def get(self, call: Call) -> types.Rule:
@@ -76,7 +77,7 @@ class Rules:
             if rule is None:
                 raise Refusal(404, "")
             _check_value(existing_setting(writer, rule.setting), value)
-            writer.put_rule_value(rule_id, wire_json.write(value))
+            writer.put_rule_value(rule_id, json_values.write(value))
 
     def delete(self, call: Call) -> None:
         """One goes; its id is never used again."""
@@ -87,6 +88,6 @@ class Rules:
 
 
 def _check_value(setting: SettingRecord, value: Json) -> None:
-    if not wire_types.parse(setting.type).contains(value):
+    if not setting_types.parse(setting.type).contains(value):
         raise Refusal(400, f"rule value is incompatible with setting type {setting.type}")
     bodies.check_storable(value, "value")
