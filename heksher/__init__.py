@@ -6,7 +6,6 @@ The clients come in when they are first named.
 
 from typing import TYPE_CHECKING, Any
 
-from heksher._rules.contexts import TRACK_ALL
 from heksher.setting import Setting
 from heksher.setting_type import (
     HeksherEnum,
@@ -17,6 +16,7 @@ from heksher.setting_type import (
 )
 
 if TYPE_CHECKING:
+    from heksher._rules.tracking import TRACK_ALL
     from heksher.clients.async_client import AsyncHeksherClient
     from heksher.clients.thread_client import ThreadHeksherClient
 
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "TRACK_ALL": "heksher._rules.tracking",
     "AsyncHeksherClient": "heksher.clients.async_client",
     "ThreadHeksherClient": "heksher.clients.thread_client",
 }

@@ -17,8 +17,9 @@ from typing import Any, Final, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 import msgspec
 
 from heksher import _names, _registry
-from heksher._rules import codegen, getter
+from heksher._rules import getter
 from heksher._rules.contexts import Defaults, checked_features
+from heksher._rules.plan import Plan
 from heksher._rules.table import RuleTable
 from heksher.exceptions import (
     InvalidArgumentError,
@@ -324,7 +325,7 @@ class Setting(Generic[T]):
     def published(self, published: getter.Published[T]) -> None:
         self.publish(published, getter.decide(self, published))
 
-    def publish(self, published: getter.Published[T], plan: codegen.Plan) -> None:
+    def publish(self, published: getter.Published[T], plan: Plan) -> None:
         """Replace what `get` answers from, where what was decided of it is at hand. For clients."""
         self._getter.publish(plan)
         self._published = published

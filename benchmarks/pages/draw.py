@@ -17,9 +17,10 @@ from types import BuiltinMethodType
 from typing import Any
 
 from heksher import Setting
-from heksher._rules.codegen import decide, emit
+from heksher._rules.codegen import emit
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Published
+from heksher._rules.plan import decide
 from heksher._rules.table import Rule, RuleTable
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from heksher._rules.contexts import Tracking
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
+from heksher._rules.tracking import Tracking
 from heksher._wire import RuleData, Section
 from heksher.setting import QueriedRule, Setting
 from heksher.status import CoercedRule, RejectedRule, named, without_frames

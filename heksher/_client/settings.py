@@ -18,9 +18,10 @@ from heksher._client.declarations import Catalogue
 from heksher._client.reading import Ingestion
 from heksher._registry import declared_alike
 from heksher._rules import getter
-from heksher._rules.codegen import Plan
-from heksher._rules.contexts import Defaults, Tracking
+from heksher._rules.contexts import Defaults
+from heksher._rules.plan import Plan
 from heksher._rules.table import RuleTable
+from heksher._rules.tracking import Tracking
 from heksher._text import one_line
 from heksher._wire import Undecoded, open_section
 from heksher.exceptions import (

@@ -23,7 +23,7 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 from heksher._text import excerpt
 from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError

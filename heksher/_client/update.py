@@ -24,7 +24,7 @@ from heksher._client.declarations import (
 )
 from heksher._client.settings import Entry, Publication, ServedSettings
 from heksher._client.snapshot import SnapshotFile, Told
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.status import DataSource, DeclarationState

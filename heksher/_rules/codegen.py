@@ -1,12 +1,9 @@
-"""From a rule table to the fast ``get``: decide what a call still has to do, write it, compile it.
+"""From a plan to the fast ``get``: `emit` writes it as the source of a function, `compile_source` makes
+code of it.
 
-Everything that can be decided before a call is decided here, when rules are published. The three
-steps are functions of their own: `decide` makes a `Plan`, `emit` writes it as the source of a
-function, `compile_source` makes code of it. The only place that compiles generated source. Names
-reach the source only if they are ASCII identifiers and no keywords (`can_compile`); the generator's
-own names hold a middle dot (U+00B7), so that they meet none of them.
-
-`RuleTable.resolve` is the definition that all this is held against.
+The only place that compiles generated source. Names reach the source only if they are ASCII
+identifiers and no keywords (`can_compile`); the generator's own names hold a middle dot (U+00B7), so
+that they meet none of them.
 """
 
 from __future__ import annotations
@@ -16,17 +13,13 @@ import keyword
 import linecache
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from operator import itemgetter
 from types import CodeType
 from typing import Any, Final
 
-from heksher._rules.contexts import MISSING, Defaults
-from heksher._rules.groups import RuleGroup, grouped
-from heksher._rules.table import RuleTable
+from heksher._rules.plan import Plan, Search
 from heksher.exceptions import MissingFeatureError
 
 
@@ -51,151 +44,6 @@ class Absent:
 
     def __repr__(self) -> str:
         return "..."
-
-
-# --- decide ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LookUp:
-    """One dict to be asked.
-
-    Attributes:
-        key: the features whose values are the key: one alone, or several as a tuple.
-        values: what the rules say, by key.
-    """
-
-    key: tuple[str, ...]
-    values: dict[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What finds the value in a context: the first look-up that knows its key, else the default.
-
-    Attributes:
-        look_ups: in the order in which they are asked.
-        default: the value where none knows.
-    """
-
-    look_ups: tuple[LookUp, ...]
-    default: Any
-
-    def find(self, context: Mapping[str, object]) -> Any:
-        """Return the value in *context*, values by feature."""
-        for look_up in self.look_ups:
-            at = tuple(context.get(name, MISSING) for name in look_up.key)
-            value = look_up.values.get(at[0] if len(at) == 1 else at, MISSING)
-            if value is not MISSING:
-                return value
-        return self.default
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a call has to do.
-
-    Attributes:
-        features: the setting's features.
-        sources: the default of each feature that has one: a string or a context variable.
-        search: for every context.
-        folded: for the calls that leave every feature out that has a constant default; None if there
-            is no such feature, or nothing to be gained.
-        started: whether a feature without a value is an error.
-    """
-
-    features: tuple[str, ...]
-    sources: Mapping[str, str | ContextVar[str]]
-    search: Search
-    folded: Search | None
-    started: bool
-
-
-def decide(
-    features: Sequence[str], table: RuleTable[Any], defaults: Defaults, started: bool
-) -> Plan:
-    """Decide what a call has to do.
-
-    Args:
-        features: the setting's features.
-        table: its rules.
-        defaults: the values of features that a call leaves out.
-        started: whether a feature without a value is an error.
-    """
-    sources = {
-        name: source for name in features if (source := defaults.source_of(name)) is not None
-    }
-    if not started:
-        # Nothing is in force so far: the default it is, whatever is given.
-        return Plan(tuple(features), {}, Search((), table.default), None, started=False)
-    constants = {name: each for name, each in sources.items() if isinstance(each, str)}
-    ranked = _ranked(table)
-    search = _search(ranked, [group.values for group in ranked], table.default, {})
-    if not constants:
-        return Plan(tuple(features), sources, search, None, started=True)
-    folded_values = [_folded(group, constants) for group in ranked]
-    folded = _search(ranked, folded_values, table.default, constants)
-    return Plan(tuple(features), sources, search, folded, started=True)
-
-
-def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
-    """Return the rules by the set of features they ask for, the sets that win first."""
-    rank = {name: place for place, name in enumerate(table.features)}
-    rules = grouped(table.features, table.rules)
-    return sorted(
-        rules.groups,
-        key=lambda group: [rank[name] for name in reversed(group.features)],
-        reverse=True,
-    )
-
-
-def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
-    """Return what the rules of one set say, by key, where the features of *constants* are fixed.
-
-    Rules for other values vanish, and these conditions disappear from the keys.
-    """
-    names = _key(group.features, {})
-    fixed = [place for place, name in enumerate(names) if name in constants]
-    if not fixed:
-        return group.values
-    # One alone where there is one, several as a tuple: as keys are.
-    fixed_part = itemgetter(*fixed)
-    wanted = fixed_part([constants.get(name) for name in names])
-    if len(fixed) == len(names):
-        return {(): group.values[wanted]} if wanted in group.values else {}
-    kept_part = itemgetter(*(place for place in range(len(names)) if place not in fixed))
-    return {
-        kept_part(key): value for key, value in group.values.items() if fixed_part(key) == wanted
-    }
-
-
-def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the features that a look-up asks for."""
-    return tuple(name for name in reversed(names) if name not in constants)
-
-
-def _search(
-    ranked: Sequence[RuleGroup[Any]],
-    values_of_sets: Sequence[dict[Any, Any]],
-    default: Any,
-    constants: Mapping[str, str],
-) -> Search:
-    """Return the search where the features of *constants* are fixed, and so in no key."""
-    look_ups: list[LookUp] = []
-    for group, values in zip(ranked, values_of_sets, strict=True):
-        if not values:
-            continue
-        key = _key(group.features, constants)
-        if not key:
-            # It matches always, so that what comes after it never does.
-            (default,) = values.values()
-            break
-        if look_ups and look_ups[-1].key == key:
-            # Two sets that differ by features that are gone; the one before wins.
-            look_ups[-1] = LookUp(key, values | look_ups[-1].values)
-        else:
-            look_ups.append(LookUp(key, values))
-    return Search(tuple(look_ups), default)
 
 
 # --- emit -----------------------------------------------------------------------------------------

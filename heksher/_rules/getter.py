@@ -14,8 +14,9 @@ from inspect import CO_NESTED
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from heksher._rules import codegen
+from heksher._rules import codegen, plan
 from heksher._rules.contexts import MISSING, Defaults
+from heksher._rules.plan import Plan
 from heksher._rules.table import RuleTable
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 
@@ -57,14 +58,14 @@ class Getter(Protocol[T_co]):
     @property
     def function(self) -> Callable[..., T_co]: ...
 
-    def publish(self, plan: codegen.Plan) -> None:
+    def publish(self, plan: Plan) -> None:
         """Answer as planned, from one moment to the next."""
         ...
 
 
-def decide(setting: Setting[Any], published: Published[Any]) -> codegen.Plan:
+def decide(setting: Setting[Any], published: Published[Any]) -> Plan:
     """Decide what a call has to do once *published* is in force. With many rules this takes its time."""
-    return codegen.decide(
+    return plan.decide(
         setting.configurable_features, published.table, published.defaults, published.started
     )
 
@@ -132,7 +133,7 @@ class _CompiledGetter(Generic[T]):
         self.function = function
         self._is_forwarding = FREE_THREADED
 
-    def publish(self, plan: codegen.Plan) -> None:
+    def publish(self, plan: Plan) -> None:
         if self._setting.makes_values:
             self._is_forwarding = True
         source = codegen.emit(plan, inline=not self._is_forwarding)
@@ -159,7 +160,7 @@ class _GenericGetter(Generic[T]):
         features = setting.configurable_features
         known = frozenset(features)
         self._setting = setting
-        self._state: tuple[codegen.Plan, Defaults] | None = None
+        self._state: tuple[Plan, Defaults] | None = None
 
         def get(**contexts: str) -> T:
             assert self._state is not None
@@ -179,5 +180,5 @@ class _GenericGetter(Generic[T]):
         _describe(get, setting)
         self.function: Callable[..., T] = get
 
-    def publish(self, plan: codegen.Plan) -> None:
+    def publish(self, plan: Plan) -> None:
         self._state = plan, Defaults(plan.sources)

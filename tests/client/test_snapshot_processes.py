@@ -16,7 +16,7 @@ from programs.snapshot_program import FEATURES, SERVICE, snapshot_file, told
 from support.harness import AnyClient, Harness
 
 from heksher import Setting
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 from heksher.status import DataSource
 from heksher.testing.service import LiveService
 

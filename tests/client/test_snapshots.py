@@ -20,7 +20,7 @@ from support.scripted import unreachable
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher._client import core, snapshot
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 from heksher._wire import Response
 from heksher.exceptions import ServiceUnreachableError
 from heksher.setting import QueriedRule

@@ -10,7 +10,7 @@ import sys
 import msgspec
 
 from heksher._client.snapshot import SnapshotFile, Told
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 
 SERVICE = "http://service.test/"
 FEATURES = ["environment", "user"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.property_helpers import modest
 
 from heksher._client.snapshot import SnapshotFile, Told
-from heksher._rules.contexts import TRACK_ALL, Tracking
+from heksher._rules.tracking import TRACK_ALL, Tracking
 
 # They write a file each.
 few = settings(modest, max_examples=60)

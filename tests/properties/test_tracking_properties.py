@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.property_helpers import modest
 
 from heksher import TRACK_ALL
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 
 pytestmark = pytest.mark.integration
 

@@ -20,18 +20,15 @@ from heksher._rules.codegen import (
     COMMON,
     MOST_SHAPES,
     Absent,
-    LookUp,
-    Plan,
-    Search,
     absent_name,
     can_compile,
     compile_source,
-    decide,
     emit,
     emit_forwarding,
 )
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Published
+from heksher._rules.plan import LookUp, Plan, Search, decide
 from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from heksher import ThreadHeksherClient
-from heksher._rules.contexts import MISSING, TRACK_ALL, Defaults, Tracking, checked_features
+from heksher._rules.contexts import MISSING, Defaults, checked_features
+from heksher._rules.tracking import TRACK_ALL, Tracking
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError
 

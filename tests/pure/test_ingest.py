@@ -10,10 +10,11 @@ from support.reading import ingest, read_section
 
 from heksher import TRACK_ALL, Setting
 from heksher._client.reading import Ingested, Ingestion
-from heksher._rules.contexts import Defaults, Tracking
+from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Published
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import Rule, RuleTable
+from heksher._rules.tracking import Tracking
 from heksher._wire import RuleData, Section, open_section
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType

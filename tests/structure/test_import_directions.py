@@ -94,7 +94,7 @@ ONLY_IN = {
         "heksher._client.declarations",
         "heksher._client.snapshot",
     },
-    "typing_extensions": {"heksher.setting_type"},
+    "typing_extensions": {"heksher._values.base"},
 }
 #: What no module of the library imports: other clocks, other I/O, other ways to run code.
 NOWHERE = {

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from heksher import Setting
 from heksher._client.reading import Ingested, Ingestion
-from heksher._rules.contexts import Tracking
+from heksher._rules.tracking import Tracking
 from heksher._wire import Section, Undecoded, open_section
 
 T = TypeVar("T")
