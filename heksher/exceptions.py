@@ -1,7 +1,7 @@
 """Every error of this library: one root, and a class that says whose fault it was.
 
 Attributes carry the data, the message carries the mend. Pure; knows neither httpx nor a backend.
-Errors of HTTP are also ``httpx.HTTPError``: those subclasses are made in ``backends/_http.py``, the
+Errors of HTTP are also ``httpx.HTTPError``: those subclasses are made in ``backends/_http/``, the
 one place that imports httpx.
 """
 

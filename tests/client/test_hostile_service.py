@@ -24,8 +24,8 @@ from support.scripted import ScriptedService
 
 from heksher import Setting, testing
 from heksher._wire import Response
-from heksher.backends import _http
-from heksher.backends._http import _Line  # pyright: ignore[reportPrivateUsage]
+from heksher.backends._http import blocking_transport, head
+from heksher.backends._http.deadline import Line
 from heksher.exceptions import HeksherError, InvalidSettingError, ServiceUnreachableError
 
 CANARY = "canary"
@@ -252,7 +252,7 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
 
     stream = Stream()
     alive = weakref.ref(stream)
-    line = _Line(object(), False)
+    line = Line(object(), False)
     line.trace("connection.connect_tcp.complete", {"return_value": stream})
     assert len(stream.read(10**6)) == 10**6
     line.trace("http11.receive_response_headers.started", {})
@@ -270,7 +270,8 @@ def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
 ) -> None:
     """Sockets that gevent has patched wait only when there is nothing to read."""
     turns: list[None] = []
-    monkeypatch.setattr(_http, "_let_others_run", lambda: turns.append(None))
+    for module in (head, blocking_transport):
+        monkeypatch.setattr(module, "let_others_run", lambda: turns.append(None))
     chunks = b"1\r\n \r\n" * 5_000 + b"10\r\n" + b'{"version": "1"}' + b"\r\n0\r\n\r\n"
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
