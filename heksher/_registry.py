@@ -24,10 +24,10 @@ _logger = logging.getLogger(__name__)
 class MainClient(Protocol):
     """What the registry needs of the client that serves the settings."""
 
-    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings from now on. Called in any thread, must not block."""
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all that came from the registry."""
 
 
@@ -46,7 +46,7 @@ _owners: weakref.WeakKeyDictionary[Setting[Any], weakref.WeakSet[MainClient]] = 
     weakref.WeakKeyDictionary()
 )
 _suspended: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
-_resigned: weakref.WeakSet[MainClient] = weakref.WeakSet()
+_stepped_down: weakref.WeakSet[MainClient] = weakref.WeakSet()
 
 
 def register(setting: Setting[Any]) -> None:
@@ -92,8 +92,8 @@ def register(setting: Setting[Any]) -> None:
         main = _main
         if main is not None:
             if replaced:
-                main.release(replaced)
-            main.adopt([setting])
+                main.detach(replaced)
+            main.attach([setting])
 
 
 def _refuse_alias_conflicts(setting: Setting[Any]) -> None:
@@ -125,7 +125,7 @@ def _alias_conflicts(setting: Setting[Any]) -> list[tuple[Setting[Any], str]]:
     return conflicts
 
 
-def withdraw(setting: Setting[Any], client: MainClient) -> None:
+def move_to(setting: Setting[Any], client: MainClient) -> None:
     """Take a setting out: *client* serves it from now on, whether it is the main one or not."""
     with lock:
         left = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
@@ -134,10 +134,10 @@ def withdraw(setting: Setting[Any], client: MainClient) -> None:
         else:
             _settings.pop(setting.name, None)
         if _main is not None and _main is not client:
-            _main.release([setting])
+            _main.detach([setting])
         _owners.setdefault(setting, weakref.WeakSet()).add(client)
         if setting in _suspended:
-            client.release([setting])
+            client.detach([setting])
 
 
 def suspend(setting: Setting[Any]) -> None:
@@ -145,7 +145,7 @@ def suspend(setting: Setting[Any]) -> None:
     with lock:
         _suspended.add(setting)
         for client in _servers(setting):
-            client.release([setting])
+            client.detach([setting])
 
 
 def resume(setting: Setting[Any]) -> None:
@@ -154,7 +154,7 @@ def resume(setting: Setting[Any]) -> None:
         _suspended.discard(setting)
         for client in _servers(setting):
             try:
-                client.adopt([setting])
+                client.attach([setting])
             except DuplicateSettingError as error:
                 # It was given one in between. Whoever undoes a stub can do nothing about that.
                 _logger.warning("setting %r is not refreshed any more: %s", setting.name, error)
@@ -174,14 +174,14 @@ def set_main(client: MainClient) -> MainClient | None:
             return former
         try:
             everything = [setting for name in list(_settings) for setting in _alive(name)]
-            client.adopt([setting for setting in everything if setting not in _suspended])
+            client.attach([setting for setting in everything if setting not in _suspended])
         except DuplicateSettingError:
-            client.release(None)
+            client.detach(None)
             raise
         if former is not None:
-            former.release(None)
+            former.detach(None)
         _main = client
-        _resigned.discard(client)
+        _stepped_down.discard(client)
         return former
 
 
@@ -191,21 +191,24 @@ def main() -> MainClient | None:
 
 
 def replace_main(client: MainClient, former: MainClient | None) -> None:
-    """Give the place of the main client, if *client* has it, back to *former*, unless that resigned."""
+    """Make *former* the main client again if *client* is it, unless *former* has stepped down.
+
+    Without *former*, there is no main client then.
+    """
     global _main
     with lock:
         if _main is client:
-            client.release(None)
+            client.detach(None)
             _main = None
-            if former is not None and former not in _resigned:
+            if former is not None and former not in _stepped_down:
                 set_main(former)
 
 
-def resign(client: MainClient) -> None:
+def step_down(client: MainClient) -> None:
     """Leave the place of the main client free, if *client* has it, and do not get it back."""
     global _main
     with lock:
-        _resigned.add(client)
+        _stepped_down.add(client)
         if _main is client:
             _main = None
 
@@ -216,7 +219,7 @@ def reset() -> None:
     with lock:
         former, _main = _main, None
         if former is not None:
-            former.release(None)
+            former.detach(None)
         _settings.clear()
         _aliases.clear()
         _prune_at = _FEWEST

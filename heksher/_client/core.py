@@ -213,19 +213,19 @@ class Core:
         for setting in added:
             if not isinstance(setting, Setting):
                 raise InvalidArgumentError(f"add_settings: {setting!r} is no heksher.Setting")
-        self._served.adopt(added, own=True)
+        self._served.attach(added, own=True)
         for setting in added:
-            _registry.withdraw(setting, self)
+            _registry.move_to(setting, self)
         self._hurry()
 
-    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings as the main client. For the registry."""
-        self._served.adopt(settings)
+        self._served.attach(settings)
         self._hurry()
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all that came from the registry. For the registry."""
-        self._served.release(settings)
+        self._served.detach(settings)
 
     def _hurry(self) -> None:
         """Have the next update made at once."""
@@ -475,8 +475,8 @@ class Core:
         try:
             _registry.replace_main(self, former)
             if isinstance(former, Core) and former._state not in _ALIVE:
-                # It was closed meanwhile. Closing sets the state first and resigns then.
-                _registry.resign(former)
+                # It was closed meanwhile. Closing sets the state first and steps down then.
+                _registry.step_down(former)
         finally:
             try:
                 ended = await self._end(run)
@@ -569,7 +569,7 @@ class Core:
             run, transport = self._run, self._transport
             if run is not None:
                 run.stopping = True
-        _registry.resign(self)
+        _registry.step_down(self)
         self._served.close()
         if self._is_elsewhere():
             # Its event loop is another one, or has ended. What can be told across is told.
@@ -766,7 +766,7 @@ class Core:
         self._let_go(run)
         if is_closed:
             self._served.close()
-            _registry.resign(self)
+            _registry.step_down(self)
         if transport is not None:
             await transport.aclose()
 

@@ -178,7 +178,7 @@ class ServedSettings:
         self._own: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self._defaults = Defaults()
         self._tracking = Tracking()
-        self._adoptions = 0
+        self._attachments = 0
         self._warned_constants: set[tuple[str, str]] = set()
         # Whether a start has succeeded. Before, nothing is in force: neither defaults nor tables.
         self._in_force = False
@@ -198,26 +198,26 @@ class ServedSettings:
 
     # --- which settings ---------------------------------------------------------------------------
 
-    def adopt(self, settings: Iterable[Setting[Any]], *, own: bool = False) -> None:
+    def attach(self, settings: Iterable[Setting[Any]], *, own: bool = False) -> None:
         """Serve these settings from now on; *own*: also when another client becomes the main one.
 
         Raises:
             DuplicateSettingError: a differing setting of the same name is served already.
             ClientClosedError: the client was closed, and the settings were to be its own.
         """
-        adopted: list[Setting[Any]] = []
+        attached: list[Setting[Any]] = []
         try:
             with self.lock:
                 if own:
                     self._refuse_if_closed()
                 for setting in settings:
-                    self._adopt(setting, own)
-                    adopted.append(setting)
-                self._adoptions += 1
+                    self._attach(setting, own)
+                    attached.append(setting)
+                self._attachments += 1
         finally:
-            self._renew(adopted)
+            self._renew(attached)
 
-    def _adopt(self, setting: Setting[Any], own: bool) -> None:
+    def _attach(self, setting: Setting[Any], own: bool) -> None:
         self._reported.drop()
         entry = self._entries.get(setting.name)
         others = [other for other in entry.alive() if other is not setting] if entry else []
@@ -235,7 +235,7 @@ class ServedSettings:
             self._own.add(setting)
         self._readings.pop(setting, None)
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all but the client's own."""
         with self.lock:
             self._reported.drop()
@@ -359,7 +359,7 @@ class ServedSettings:
                 for setting in entry.alive()
                 if setting.validators
             ]
-            return self._tracking, (self._adoptions, validators)
+            return self._tracking, (self._attachments, validators)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -448,7 +448,7 @@ class ServedSettings:
                         return
                     if self._entries.get(entry.name) is not entry:
                         continue
-                    if setting not in entry.alive():  # released meanwhile, unlike its twin
+                    if setting not in entry.alive():  # detached meanwhile, unlike its twin
                         continue
                     self._readings[setting] = reading
                     self._fetched[setting] = prepared

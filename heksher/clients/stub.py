@@ -72,10 +72,10 @@ class _Stint:
         with _registry.lock:
             _stints.add(self)
 
-    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
         """Nothing to do; the client before it stops refreshing them, which is all that is wanted."""
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Nothing to do: the rules of a stub last until it ends, whoever is the main client."""
 
     def leave_line(self) -> None:
@@ -221,7 +221,7 @@ class _StubState:
                 _put_on_top(setting, stack.top)
             stint.leave_line()
             _registry.replace_main(stint, stint.former)
-            _registry.resign(stint)
+            _registry.step_down(stint)
 
 
 def end_all() -> None:

@@ -23,14 +23,14 @@ class Client:
         self.served: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self.refuses: set[str] = set()
 
-    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
         for setting in settings:
             if setting.name in self.refuses:
                 raise DuplicateSettingError("served already, differently", setting.name)
             self.told.append(f"+{setting.name}")
             self.served.add(setting)
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         if settings is None:
             self.told.append("-*")
             self.served.clear()
@@ -159,7 +159,7 @@ def test_only_who_has_the_place_can_give_it_away() -> None:
     first, second = Client(), Client()
     _registry.set_main(first)
     _registry.replace_main(second, None)
-    _registry.resign(second)
+    _registry.step_down(second)
     assert _registry.main() is first
     assert first.told == []
 
@@ -167,7 +167,7 @@ def test_only_who_has_the_place_can_give_it_away() -> None:
 def test_after_the_main_client_has_resigned_new_settings_wait_for_the_next_one() -> None:
     first, second = Client(), Client()
     _registry.set_main(first)
-    _registry.resign(first)
+    _registry.step_down(first)
     assert _registry.main() is None
     setting = setting_of("a")
     assert first.told == []
@@ -179,7 +179,7 @@ def test_a_setting_of_a_client_of_its_own_is_not_the_main_clients() -> None:
     mine, others = setting_of("mine"), setting_of("others")
     main, own = Client(), Client()
     _registry.set_main(main)
-    _registry.withdraw(mine, own)
+    _registry.move_to(mine, own)
     assert set(main.served) == {others}
     assert "-mine" in main.told
     later = Client()
@@ -191,7 +191,7 @@ def test_of_two_equal_settings_only_the_withdrawn_one_leaves_the_main_client() -
     mine, others = setting_of("ttl"), setting_of("ttl")
     main, own = Client(), Client()
     _registry.set_main(main)
-    _registry.withdraw(mine, own)
+    _registry.move_to(mine, own)
     assert set(main.served) == {others}
     later = Client()
     _registry.set_main(later)
@@ -202,7 +202,7 @@ def test_the_main_client_may_keep_a_setting_as_its_own() -> None:
     setting = setting_of("a")
     client = Client()
     _registry.set_main(client)
-    _registry.withdraw(setting, client)
+    _registry.move_to(setting, client)
     assert set(client.served) == {setting}
     assert client.told == ["+a"]
 

@@ -15,10 +15,10 @@ class Client:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def adopt(self, settings: Iterable[Setting[Any]]) -> None:
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
         self.told += [f"+{setting.name}" for setting in settings]
 
-    def release(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         self.told += ["-*"] if settings is None else [f"-{setting.name}" for setting in settings]
 
 
@@ -41,7 +41,7 @@ def test_whoever_has_a_setting_as_its_own_is_told_and_the_main_client_is_not() -
     setting = setting_of("a")
     main, owner = Client(), Client()
     _registry.set_main(main)
-    _registry.withdraw(setting, owner)
+    _registry.move_to(setting, owner)
     main.told.clear()
     with SyncStubHeksherClient().patch(setting, 5):
         assert owner.told == ["-a"]
@@ -53,7 +53,7 @@ def test_the_main_client_is_told_once_of_its_own_setting() -> None:
     setting = setting_of("a")
     main = Client()
     _registry.set_main(main)
-    _registry.withdraw(setting, main)
+    _registry.move_to(setting, main)
     main.told.clear()
     with SyncStubHeksherClient().patch(setting, 5):
         assert main.told == ["-a"]
@@ -83,7 +83,7 @@ def test_a_client_that_resigned_gets_the_place_back_only_if_it_took_it_again() -
     client = Client()
     _registry.set_main(client)
     with SyncStubHeksherClient():
-        _registry.resign(client)
+        _registry.step_down(client)
     assert _registry.main() is None
     _registry.set_main(client)
     with SyncStubHeksherClient():

@@ -31,7 +31,7 @@ def setting() -> Setting[int]:
 def client(setting: Setting[int]) -> ServedSettings:
     """Returns a client that has started and serves the setting."""
     client = ServedSettings(FEATURES)
-    client.adopt([setting])
+    client.attach([setting])
     client.put_in_force()
     setting.published = Published(table(1), setting.published.defaults, started=True)
     return client
@@ -71,15 +71,15 @@ def test_rules_that_come_meanwhile_stay_in_force(
     assert setting.get(user="jim") == 2
 
 
-@pytest.mark.parametrize("end", ["release", "close"])
+@pytest.mark.parametrize("end", ["detach", "close"])
 def test_what_somebody_else_serves_by_then_is_left_alone(
     end: str, client: ServedSettings, setting: Setting[int], between: list[Callable[[], None]]
 ) -> None:
     theirs = Published(table(2), Defaults({"environment": "prod"}), started=True)
 
     def hand_over() -> None:
-        if end == "release":
-            client.release(None)
+        if end == "detach":
+            client.detach(None)
         else:
             client.close()
         setting.published = theirs
@@ -106,7 +106,7 @@ def test_a_forked_child_has_what_a_thread_was_preparing_that_is_not_there(
 def test_a_forked_child_puts_nothing_in_force_that_was_not(setting: Setting[int]) -> None:
     client = ServedSettings(FEATURES)
     client.set_defaults({"environment": "dev"})
-    client.adopt([setting])
+    client.attach([setting])
     client.catch_up()
     assert not setting.published.started
 
@@ -118,5 +118,5 @@ def test_settings_that_are_taken_over_have_the_defaults_also_before_one_that_is_
     added = Setting("added", int, FEATURES, 5)
     added.published = Published(table(6), Defaults(), started=True)
     with pytest.raises(DuplicateSettingError):
-        client.adopt([added, Setting("ttl", str, FEATURES, "x")])
+        client.attach([added, Setting("ttl", str, FEATURES, "x")])
     assert added.get() == 6
