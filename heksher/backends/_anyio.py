@@ -36,27 +36,30 @@ class _Event:
 
     def __init__(self, call_soon: CallSoon) -> None:
         self._call_soon = call_soon
-        self._is_set = False
+        self._is_up = False
         self._waking = anyio.Event()
 
     def set(self) -> None:
-        self._is_set = True
+        self._is_up = True
         self._call_soon(self._wake)
 
     def _wake(self) -> None:
         self._waking.set()
 
     def clear(self) -> None:
-        self._is_set = False
+        self._is_up = False
         self._waking = anyio.Event()
+
+    def is_set(self) -> bool:
+        return self._is_up
 
     async def wait(self, timeout: float | None = None) -> None:
         with anyio.move_on_after(timeout):
-            while not self._is_set:
+            while not self._is_up:
                 waking = self._waking
                 await waking.wait()
                 # Woken by a set() from before the last clear().
-                if waking is self._waking and not self._is_set:
+                if waking is self._waking and not self._is_up:
                     self._waking = anyio.Event()
 
 

@@ -125,25 +125,28 @@ class _Event:
     """Without a lock: who waits enters the list before looking at the flag, who sets looks after."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._is_up = False
         self._waiters: list[_Waiter] = []
 
     def set(self) -> None:
-        self.is_set = True
+        self._is_up = True
         for waiter in tuple(self._waiters):
             waiter.wake()
 
     def clear(self) -> None:
-        self.is_set = False
+        self._is_up = False
+
+    def is_set(self) -> bool:
+        return self._is_up
 
     async def wait(self, timeout: float | None = None) -> None:
-        if self.is_set or (timeout is not None and timeout <= 0):
+        if self._is_up or (timeout is not None and timeout <= 0):
             return
         hub = _hub()
         waiter: _Waiter = _ThreadWaiter() if hub is None else _GreenletWaiter(hub)
         self._waiters.append(waiter)
         try:
-            if not self.is_set:
+            if not self._is_up:
                 waiter.wait(timeout)
         finally:
             self._waiters.remove(waiter)
@@ -288,7 +291,7 @@ class _InHubTransport(_WrappedTransport):
         work = _Work(function)
         if _call_in(self._hub, lambda: _spawn(work.run)):
             await work.ended.wait(timeout)
-        if not work.ended.is_set:
+        if not work.ended.is_set():
             raise BackendError(
                 "the thread that made the client, where its connections are, serves no greenlets"
             )
@@ -332,7 +335,7 @@ class _GreenletTask:
         if self._is_current():
             return False
         await self._ended.wait(timeout)
-        return self._ended.is_set
+        return self._ended.is_set()
 
     def _is_current(self) -> bool:
         return self._greenlet is not None and caller() is self._greenlet
@@ -354,7 +357,7 @@ class _ThreadTask(ThreadTask):
     async def wait(self, timeout: float | None) -> bool:
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             await self._ended.wait(timeout)
-            if not self._ended.is_set:
+            if not self._ended.is_set():
                 return False
         return await super().wait(timeout)
 

@@ -22,6 +22,9 @@ class _ThreadEvent:
     def clear(self) -> None:
         self._event.clear()
 
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
     async def wait(self, timeout: float | None = None) -> None:
         self._event.wait(timeout)
 

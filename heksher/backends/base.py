@@ -65,6 +65,10 @@ class Event(Protocol):
         """Lower the flag."""
         ...
 
+    def is_set(self) -> bool:
+        """Whether the flag is up. Callable in any thread."""
+        ...
+
     async def wait(self, timeout: float | None = None) -> None:
         """Return once the flag is up, or after *timeout* seconds of the backend's time."""
         ...

@@ -33,6 +33,9 @@ class NeverSet:
     def clear(self) -> None:
         pass
 
+    def is_set(self) -> bool:
+        return False
+
     async def wait(self, timeout: float | None = None) -> None:
         await trio.sleep_forever()
 

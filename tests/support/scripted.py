@@ -220,6 +220,7 @@ class CountingEvent:
         self._event = event
         self.set = event.set
         self.clear = event.clear
+        self.is_set = event.is_set
         self.waiting = 0
 
     async def wait(self, timeout: float | None = None) -> None:
