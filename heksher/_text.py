@@ -1,6 +1,20 @@
-"""How text that strangers wrote is shown in messages and logs. Pure; knows nothing of this package."""
+"""How text and values that strangers wrote are shown in messages and logs.
+
+A stranger is whoever answers for the service, and any object whose ``repr`` or ``str`` may be broken.
+Whatever they wrote, the result is bounded and harmless. Pure; knows nothing else of this package.
+"""
 
 from __future__ import annotations
+
+from itertools import islice
+from reprlib import Repr
+from typing import Any
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return the beginning of *text* as one line that does no harm to a log or a terminal."""
+    line = _printable(" ".join(text[:limit].split()))
+    return line if len(text) <= limit else f"{line}…"
 
 
 def excerpt(body: bytes, limit: int) -> str:
@@ -8,10 +22,52 @@ def excerpt(body: bytes, limit: int) -> str:
     return one_line(body[:limit].decode("utf-8", "replace"), limit)
 
 
-def one_line(text: str, limit: int = 500) -> str:
-    """Return the beginning of *text* as one line that does no harm to a log or a terminal."""
-    line = "".join(
-        character if character.isprintable() else "\ufffd"
-        for character in " ".join(text[:limit].split())
-    )
-    return line if len(text) <= limit else f"{line}…"
+def shown(value: object, limit: int = 200) -> str:
+    """Return the ``repr`` of *value*, of at most *limit* characters, whatever *value* is."""
+    try:
+        text = _BoundedRepr(limit).repr(value)
+    except Exception:  # a broken object, or an integer with too many digits for Python to print
+        return f"<{type(value).__name__} that cannot be shown>"
+    return _printable(text if len(text) <= limit else f"{text[: limit - 1]}…")
+
+
+def named(error: BaseException) -> str:
+    """Return the class and the text of *error*."""
+    text = error_text(error)
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of *error*, even if its class fails to make one."""
+    try:
+        return str(error)
+    except Exception:
+        return "an error that cannot be shown"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+class _BoundedRepr(Repr):
+    """`repr` whose work is bounded as well as its result.
+
+    Limits on depth and length alone are not enough: a hundred lists in a hundred lists, ten levels
+    deep, stay within both. Each part takes at least one character of the result, so once there were
+    as many parts as there is room for characters, no further part would be seen.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.maxlevel = 10
+        self.maxlist = self.maxtuple = self.maxdict = 100
+        self.maxstring = self.maxlong = self.maxother = limit * 3 // 4
+        self._parts_left = limit
+
+    def repr1(self, x: Any, level: int) -> str:
+        self._parts_left -= 1
+        return super().repr1(x, level) if self._parts_left >= 0 else "..."
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        # Not all of it, since it is sorted first, and no other thread runs during that.
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)

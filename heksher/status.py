@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from heksher._text import error_text, named
+
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
@@ -250,7 +252,7 @@ class ClientStatus:
         if self.source is DataSource.SNAPSHOT:
             parts.append("rules of the snapshot")
         if self.failures:
-            error = "" if self.last_error is None else _text(self.last_error)
+            error = "" if self.last_error is None else error_text(self.last_error)
             parts.append(f"{self.failures} failures in a row: {error}")
         if self.refusals:
             parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
@@ -264,19 +266,6 @@ class ClientStatus:
             if snapshot.error is not None:
                 parts.append(f"snapshot not written: {snapshot.error}")
         return ", ".join(parts)
-
-
-def named(error: BaseException) -> str:
-    """Return the error's class and text, whatever its text is made by."""
-    text = _text(error)
-    return f"{type(error).__name__}{': ' if text else ''}{text}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "an error that cannot be shown"
 
 
 def without_frames(error: ErrorT) -> ErrorT:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from reprlib import Repr
 from typing import Any, cast
 
 import msgspec
 
-from heksher._text import one_line
+from heksher._text import one_line, shown
 from heksher._wire import (
     Declaration,
     DeclarationAnswer,
@@ -183,8 +182,8 @@ def _told(declaration: Declaration, difference: Difference) -> str:
     if attribute is None:
         return f"{one_line(difference.message or '')} ({level})"
     return (
-        f"{one_line(attribute)} is {_shown(_value_here(declaration, attribute))} here "
-        f"and {_shown(difference.latest_value)} on the service ({level})"
+        f"{one_line(attribute)} is {shown(_value_here(declaration, attribute), 500)} here "
+        f"and {shown(difference.latest_value, 500)} on the service ({level})"
     )
 
 
@@ -210,17 +209,6 @@ def lacking_features(lacking: Iterable[str], there: Iterable[str]) -> DeclaredSe
             "or take it from the setting."
         ),
     )
-
-
-# What the service says may be megabytes long, and nested beyond what repr() can do.
-_repr = Repr()
-_repr.maxlevel = 10
-_repr.maxlist = _repr.maxdict = 100
-_repr.maxstring = _repr.maxlong = 500
-
-
-def _shown(value: Any) -> str:
-    return one_line(_repr.repr(value))
 
 
 def _value_here(declaration: Declaration, attribute: str) -> Any:

@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
+from heksher._text import named
 from heksher._wire import RuleData, Section
 from heksher.setting import QueriedRule, Setting
-from heksher.status import CoercedRule, RejectedRule, named, without_frames
+from heksher.status import CoercedRule, RejectedRule, without_frames
 
 T = TypeVar("T")
 

@@ -1,11 +1,11 @@
-"""`SettingType`, what all types have in common, and what their messages show of values."""
+"""`SettingType`, what all types have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeGuard, TypeVar
 
+from heksher._text import shown
 from heksher.exceptions import InvalidDefaultError
 
 if TYPE_CHECKING:
@@ -79,27 +79,6 @@ if TYPE_CHECKING:
 else:
     Form = type[T]
     TypeLike = Form[T] | SettingType[T]
-
-
-# --- what stands in messages ----------------------------------------------------------------------
-
-# Values may be megabytes long, nested beyond what repr() can do, or broken.
-_MAX_SHOWN = 200
-_repr = Repr()
-_repr.maxstring = _repr.maxother = 150
-_repr.maxlong = 60
-_repr.maxlevel = 2
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
-
-
-def shown(value: object) -> str:
-    try:
-        return cut(_repr.repr(value))
-    except Exception:  # an integer of more than 4300 digits; an object that is broken
-        return "what cannot be shown"
 
 
 def refuse(value: object, wanted: str) -> InvalidDefaultError:

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
+from heksher._text import shown
 from heksher._values.base import (
     Form,
     SettingType,
@@ -18,7 +19,6 @@ from heksher._values.base import (
     is_object,
     leave_out,
     refuse,
-    shown,
 )
 from heksher._values.conversion import scalar_type
 from heksher.exceptions import InvalidDefaultError, UnsupportedTypeError

@@ -9,7 +9,8 @@ from collections.abc import Set as AbstractSet
 from enum import Enum, IntFlag
 from typing import Any, Literal, TypeGuard
 
-from heksher._values.base import SettingType, shown
+from heksher._text import shown
+from heksher._values.base import SettingType
 from heksher._values.options import HeksherEnum, HeksherFlags, LiteralType
 from heksher._values.primitives import PRIMITIVES
 from heksher.exceptions import UnsupportedTypeError

@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from enum import Enum, Flag, IntFlag
 from typing import Any, Final, TypeAlias, TypeVar
 
+from heksher._text import one_line, shown
 from heksher._values.base import (
     LARGEST_INT,
     SMALLEST_INT,
     SettingType,
-    cut,
     has_lone_surrogate,
     is_list,
     leave_out,
     refuse,
-    shown,
 )
 from heksher._values.primitives import PRIMITIVES
 from heksher.exceptions import InvalidDefaultError, UnsupportedTypeError
@@ -131,7 +130,7 @@ class HeksherEnum(SettingType[EnumT]):
         option: _Option = value.value
         if self._members.get((type(option), option)) is not value:
             raise InvalidDefaultError(
-                f"{shown(value)} is none of the options {cut(self._wire_name)}: of a Flag class "
+                f"{shown(value)} is none of the options {one_line(self._wire_name, 200)}: of a Flag class "
                 "only the members of a single bit are; for combinations use an IntFlag class"
             )
         return option
@@ -140,7 +139,7 @@ class HeksherEnum(SettingType[EnumT]):
         try:
             return self._members[type(raw), raw]
         except (KeyError, TypeError):  # lists and objects are not hashable
-            raise ValueError(f"{shown(raw)} is none of {cut(self._wire_name)}") from None
+            raise ValueError(f"{shown(raw)} is none of {one_line(self._wire_name, 200)}") from None
 
     def _identity(self) -> tuple[object, ...]:
         return type(self), self.enum_class
@@ -188,14 +187,14 @@ class LiteralType(SettingType[T]):
             if found is not None:
                 return found
         raise InvalidDefaultError(
-            f"{shown(value)} of type {type(value).__name__} is none of {cut(self._wire_name)}"
+            f"{shown(value)} of type {type(value).__name__} is none of {one_line(self._wire_name, 200)}"
         )
 
     def decode(self, raw: Any, coercions: list[str]) -> T:
         try:
             value: T = self._values[type(raw), raw]
         except (KeyError, TypeError):  # lists and objects are not hashable
-            raise ValueError(f"{shown(raw)} is none of {cut(self._wire_name)}") from None
+            raise ValueError(f"{shown(raw)} is none of {one_line(self._wire_name, 200)}") from None
         return value
 
     def _identity(self) -> tuple[object, ...]:
@@ -269,14 +268,14 @@ class HeksherFlags(SettingType[FlagsT]):
         if left:
             raise InvalidDefaultError(
                 f"{shown(value)} holds bits that no member of {self.flags_class.__name__} stands "
-                f"for ({cut(hex(left))}): use a combination of members, or add a member for them"
+                f"for ({one_line(hex(left), 200)}): use a combination of members, or add a member for them"
             )
         return names
 
     def decode(self, raw: Any, coercions: list[str]) -> FlagsT:
         if not is_list(raw):
-            raise ValueError(f"{shown(raw)} is no list of {cut(self._wire_name)}")
-        options = cut(self._wire_name)
+            raise ValueError(f"{shown(raw)} is no list of {one_line(self._wire_name, 200)}")
+        options = one_line(self._wire_name, 200)
         bits = 0
         for index, name in enumerate(raw):
             if isinstance(name, str) and name in self._bits:

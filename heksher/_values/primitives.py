@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from heksher._values.base import LARGEST_INT, SMALLEST_INT, SettingType, encode_text, refuse, shown
+from heksher._text import shown
+from heksher._values.base import LARGEST_INT, SMALLEST_INT, SettingType, encode_text, refuse
 from heksher.exceptions import InvalidDefaultError
 
 

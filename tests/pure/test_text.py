@@ -1,0 +1,111 @@
+"""How text and values of strangers are shown: bounded, in one line, and without an error."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from heksher._text import error_text, excerpt, named, one_line, shown
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("as it is", "as it is"),
+        ("  two\n lines\t", "two lines"),
+        ("\x1b[2J\u202e", "\ufffd[2J\ufffd"),
+        ("x" * 500, "x" * 500),
+        ("x" * 501, "x" * 500 + "…"),
+    ],
+)
+def test_a_text_becomes_one_harmless_line(text: str, line: str) -> None:
+    assert one_line(text) == line
+
+
+def test_the_beginning_of_a_body_is_shown_as_text() -> None:
+    assert excerpt(b"caf\xc3\xa9\r\n\xff", 100) == "café \ufffd"
+    assert excerpt(b"x" * 1000, 10) == "x" * 10
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a  b\n", r"'a  b\n'"),
+        ({"b": [1, 2.5], "a": None}, "{'a': None, 'b': [1, 2.5]}"),
+        (int, "<class 'int'>"),
+        ("\u202e", r"'\u202e'"),
+    ],
+)
+def test_a_value_is_shown_as_python_writes_it(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def bushy(depth: int) -> list[Any]:
+    """A hundred times the same list, and so on: small here, endless to whoever visits all of it."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value] * 100
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("x" * 10_000_000, id="long text"),
+        pytest.param(list(range(1_000_000)), id="long list"),
+        pytest.param({str(n): n for n in range(1_000_000)}, id="large mapping"),
+        pytest.param(10**4000, id="long number"),
+        pytest.param(nested(100_000), id="deep"),
+        pytest.param(bushy(20), id="bushy"),
+    ],
+)
+@pytest.mark.parametrize("limit", [200, 500])
+def test_a_value_of_any_size_is_shown_in_part_and_at_once(value: object, limit: int) -> None:
+    begun = time.process_time()
+    text = shown(value, limit)
+    assert time.process_time() - begun < 0.05
+    assert 20 <= len(text) <= limit
+
+
+def test_what_is_left_out_is_marked() -> None:
+    assert shown([1] * 101, 10_000).endswith(", 1, ...]")
+    assert shown({n: n for n in range(101)}, 10_000).endswith(", 99: 99, ...}")
+    assert shown(["x" * 100] * 10).endswith("…")
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("broken")
+
+    __repr__ = __str__
+
+
+class Masked:
+    """Whose repr is not one harmless line."""
+
+    def __repr__(self) -> str:
+        return "\x1b[2Jmasked\n"
+
+
+def test_a_broken_value_is_shown_by_its_class() -> None:
+    assert shown(Broken()).startswith("<Broken instance at 0x")
+    assert shown(10**5000).startswith("<int ")
+    assert shown(Masked()) == "\ufffd[2Jmasked\ufffd"
+    # `reprlib` chooses by the name of the class.
+    assert shown(type("list", (), {})()).startswith("<")
+
+
+def test_errors_are_named_whatever_their_text_is_made_by() -> None:
+    assert named(ValueError("why")) == "ValueError: why"
+    assert named(ValueError()) == "ValueError"
+    assert named(Broken()) == "Broken: an error that cannot be shown"
+    assert error_text(ValueError("why")) == "why"
