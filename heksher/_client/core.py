@@ -166,7 +166,7 @@ class Core:
         self.publishing = LockQueue()
 
         # Of the place (the event loop) that the client lives in, from the first await on.
-        self._place: object = _NOWHERE
+        self._loop_key: object = _NOWHERE
         self._clock: Clock | None = None
         self._transport: Transport | None = None
         # Whether this is the copy in a forked child.
@@ -334,15 +334,15 @@ class Core:
             raise BackendError(
                 'neither asyncio nor trio runs here, and a client with backend="auto" needs one of them'
             )
-        place = backend.place()
+        key = backend.loop_key()
         with self._lock:
-            if self._place is _NOWHERE:
+            if self._loop_key is _NOWHERE:
                 clock = self._options.clock or backend.create_clock()
                 if self._clock is not None and self._last_success is not None:
                     # Each clock of an event loop begins where it likes.
                     self._last_success += clock.now() - self._clock.now()
-                self._place, self._clock = place, clock
-            elif place is not self._place:
+                self._loop_key, self._clock = key, clock
+            elif key is not self._loop_key:
                 raise WrongEventLoopError(
                     "the client lives in another event loop than the one that runs here; "
                     "make one client for each event loop"
@@ -551,7 +551,7 @@ class Core:
             self._run.stopping = True  # whoever runs the parent's loop here after all
         self._left_behind += self._run, self._transport, self._backend
         self._run = self._transport = self._backend = None
-        self._place = _NOWHERE
+        self._loop_key = _NOWHERE
         self._is_inherited = True
         self.publishing.forget_all()
         if self._state is ClientState.RUNNING:
@@ -584,7 +584,7 @@ class Core:
         if self._backend is None or self._clock is None:
             return False
         try:
-            return self._backend.place() is not self._place
+            return self._backend.loop_key() is not self._loop_key
         except HeksherError:
             return True
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from heksher.backends import running_library
+from heksher.backends._running import running_library
 from heksher.backends.base import Clock, Event, HttpOptions, Transport
 from heksher.exceptions import BackendError
 
@@ -144,7 +144,7 @@ class _LoopBackend(ABC):
     blocking = False
 
     @abstractmethod
-    def place(self) -> object:
+    def loop_key(self) -> object:
         """Return what identifies the running event loop."""
 
     @abstractmethod
@@ -222,7 +222,7 @@ class AsyncioBackend(_LoopBackend):
         # asyncio holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def place(self) -> object:
+    def loop_key(self) -> object:
         """Return the running loop."""
         self._refuse_other_loops()
         return asyncio.get_running_loop()
@@ -254,7 +254,7 @@ class TrioBackend(_LoopBackend):
 
     name = "trio"
 
-    def place(self) -> object:
+    def loop_key(self) -> object:
         """Return the token of the running trio."""
         self._refuse_other_loops()
         import trio

@@ -372,7 +372,7 @@ class GeventBackend:
         # Of the thread that makes the client.
         self._hub = _hub()
 
-    def place(self) -> object:
+    def loop_key(self) -> object:
         """Return None: a client of greenlets is used from any thread.
 
         Raises:

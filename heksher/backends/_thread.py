@@ -65,7 +65,7 @@ class ThreadBackend:
     name = "thread"
     blocking = True
 
-    def place(self) -> object:
+    def loop_key(self) -> object:
         """Return None: a client of threads is used from any thread."""
         return None
 

@@ -159,8 +159,11 @@ class Backend(Protocol):
     @property
     def blocking(self) -> bool: ...
 
-    def place(self) -> object:
-        """Return what identifies the event loop that runs here; None if any place will do.
+    def loop_key(self) -> object:
+        """Return the key of the event loop that is running here.
+
+        Two calls return the same object if and only if they are made in the same event loop. A
+        backend whose clients are not bound to an event loop returns None.
 
         Raises:
             BackendError: this backend cannot run here.

@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from heksher import AsyncHeksherClient, ThreadHeksherClient
-from heksher.backends import Backend, choose_async, choose_blocking, running_library
+from heksher.backends import Backend, choose_async, choose_blocking
 from heksher.backends._anyio import AsyncioBackend, TrioBackend
+from heksher.backends._running import running_library
 from heksher.backends._thread import ThreadBackend
 from heksher.exceptions import BackendError
 
@@ -98,7 +99,7 @@ class Nearly:
     name = "nearly"
     blocking = True
 
-    def place(self) -> object:
+    def loop_key(self) -> object:
         return None
 
 

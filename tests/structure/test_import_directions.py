@@ -84,7 +84,7 @@ ONLY_IN = {
         "heksher._client.snapshot",
     },
     "random": {"heksher.clients._base"},
-    "importlib": {"heksher", "heksher.backends"},
+    "importlib": {"heksher", "heksher.backends._choose"},
     "msgspec": {
         "heksher.setting",
         "heksher._wire.declarations",

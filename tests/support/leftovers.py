@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from heksher.backends import running_library
+from heksher.backends._running import running_library
 from support.harness import Harness
 
 

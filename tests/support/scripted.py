@@ -244,8 +244,8 @@ class ScriptedBackend:
         self._events = events
         self.blocking = backend.blocking
 
-    def place(self) -> object:
-        return self._backend.place()
+    def loop_key(self) -> object:
+        return self._backend.loop_key()
 
     def create_clock(self) -> Clock:
         return self._backend.create_clock()
