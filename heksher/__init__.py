@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from heksher._rules.tracking import TRACK_ALL
     from heksher.clients.async_client import AsyncHeksherClient
     from heksher.clients.thread_client import ThreadHeksherClient
+    from heksher.status import ClientStatus
 
 __version__ = "1.0.0"
 
 __all__ = [
     "TRACK_ALL",
     "AsyncHeksherClient",
+    "ClientStatus",
     "HeksherEnum",
     "HeksherFlags",
     "HeksherMapping",
@@ -38,6 +40,7 @@ __all__ = [
 _LAZY = {
     "TRACK_ALL": "heksher._rules.tracking",
     "AsyncHeksherClient": "heksher.clients.async_client",
+    "ClientStatus": "heksher.status",
     "ThreadHeksherClient": "heksher.clients.thread_client",
 }
 

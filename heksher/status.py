@@ -1,4 +1,4 @@
-"""`ClientStatus`: how a client is doing, at one moment. Pure data."""
+"""What a client says about itself and about the service: `ClientStatus` and `SettingData`. Pure data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from heksher._text import error_text, named
+
+__all__ = [
+    "ClientStatus",
+    "ClientState",
+    "DataSource",
+    "DeclarationState",
+    "DeclaredSetting",
+    "RejectedRule",
+    "CoercedRule",
+    "SnapshotStatus",
+    "SettingData",
+]
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -266,6 +278,29 @@ class ClientStatus:
             if snapshot.error is not None:
                 parts.append(f"snapshot not written: {snapshot.error}")
         return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingData:
+    """A setting as the service has it: what ``client.get_settings()`` returns, by name.
+
+    Attributes:
+        name: the current name.
+        type: the type in the service's spelling.
+        default_value: as JSON says it.
+        version: ``major.minor``.
+        configurable_features: in the service's order.
+        metadata: as JSON says it.
+        aliases: other names that lead to the setting.
+    """
+
+    name: str
+    type: str
+    default_value: Any
+    version: str
+    configurable_features: list[str] = field(default_factory=list[str])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    aliases: list[str] = field(default_factory=list[str])
 
 
 def without_frames(error: ErrorT) -> ErrorT:

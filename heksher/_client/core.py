@@ -52,7 +52,13 @@ from heksher.exceptions import (
     WrongEventLoopError,
 )
 from heksher.setting import Setting
-from heksher.status import ClientState, ClientStatus, DataSource, without_frames
+from heksher.status import (
+    ClientState,
+    ClientStatus,
+    DataSource,
+    SettingData,
+    without_frames,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -671,7 +677,7 @@ class Core:
         """Return if the service says that it is well."""
         await self._ask(_wire.health())
 
-    async def get_settings(self) -> dict[str, _wire.SettingData]:
+    async def get_settings(self) -> dict[str, SettingData]:
         """Return all settings of the service by name."""
         return await self._ask(_wire.settings())
 

@@ -18,11 +18,10 @@ from heksher._wire import (
     Difference,
     Exchange,
     Outcome,
-    SettingData,
     settings,
 )
 from heksher.setting import Setting
-from heksher.status import DeclarationState, DeclaredSetting
+from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
 
 class Catalogue:

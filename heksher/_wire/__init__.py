@@ -18,7 +18,7 @@ from heksher._wire.declarations import (
 )
 from heksher._wire.decoding import Undecoded
 from heksher._wire.errors import retry_after, unexpected_status
-from heksher._wire.lookups import SettingData, context_features, health, settings
+from heksher._wire.lookups import context_features, health, settings
 from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
     MAX_QUERY_LENGTH,
@@ -45,7 +45,6 @@ __all__ = [
     "Undecoded",
     "health",
     "context_features",
-    "SettingData",
     "settings",
     "Declaration",
     "DeclarationAnswer",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from heksher._wire.decoding import MANY, MOST_PROBLEMS, check_number, decode, decode_each
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
+from heksher.status import SettingData
 
 _logger = logging.getLogger(__name__)
 
@@ -54,29 +53,6 @@ def context_features() -> Exchange[tuple[str, ...]]:
         return tuple(answer.context_features)
 
     return Exchange(Request("GET", "api/v1/context_features"), read)
-
-
-@dataclass(frozen=True, slots=True)
-class SettingData:
-    """A setting as the service has it.
-
-    Attributes:
-        name: the current name.
-        type: the type in the service's spelling.
-        default_value: as JSON says it.
-        version: ``major.minor``.
-        configurable_features: in the service's order.
-        metadata: as JSON says it.
-        aliases: other names that lead to the setting.
-    """
-
-    name: str
-    type: str
-    default_value: Any
-    version: str
-    configurable_features: list[str] = field(default_factory=list[str])
-    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
-    aliases: list[str] = field(default_factory=list[str])
 
 
 class _Settings(msgspec.Struct):

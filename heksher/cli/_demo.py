@@ -37,8 +37,8 @@ from rich.table import Table
 from rich.text import Text
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting, ThreadHeksherClient
-from heksher._wire import SettingData
 from heksher.backends import run_blocking
+from heksher.status import SettingData
 
 # Needed by name only; missed here, where the command line turns it into one clear line.
 for _module in ("trio", "starlette", "uvicorn", "sqlalchemy"):

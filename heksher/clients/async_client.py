@@ -9,10 +9,14 @@ from typing import Any, Literal, Protocol, Self
 
 from heksher._client.modification_lock import AsyncModificationLock
 from heksher._client.snapshot import AnyPath
-from heksher._wire import SettingData
 from heksher.backends import choose_async
 from heksher.backends.base import Backend, Clock
 from heksher.clients._base import ClientFace, Startup
+from heksher.status import SettingData
+
+__all__ = ["AsyncHeksherClient", "AsyncModificationLock"]
+
+AsyncModificationLock.__module__ = __name__  # users find it here
 
 
 class _TaskStatus(Protocol):

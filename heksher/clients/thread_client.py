@@ -8,10 +8,14 @@ from typing import Any, Literal, Self
 
 from heksher._client.modification_lock import ThreadModificationLock
 from heksher._client.snapshot import AnyPath
-from heksher._wire import SettingData
 from heksher.backends import choose_blocking
 from heksher.backends.base import Backend, Clock, run_blocking
 from heksher.clients._base import ClientFace, Startup
+from heksher.status import SettingData
+
+__all__ = ["ThreadHeksherClient", "ThreadModificationLock"]
+
+ThreadModificationLock.__module__ = __name__  # users find it here
 
 
 class ThreadHeksherClient(ClientFace):

@@ -16,7 +16,7 @@ from support.scenes import INTERVAL, Scene
 from heksher import TRACK_ALL, Setting
 from heksher._client import declarations, settings
 from heksher._client.settings import prepare
-from heksher._wire import Response, SettingData
+from heksher._wire import Response
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import (
@@ -26,7 +26,7 @@ from heksher.exceptions import (
     UnexpectedStatusError,
 )
 from heksher.setting import QueriedRule
-from heksher.status import ClientState
+from heksher.status import ClientState, SettingData
 
 
 @pytest.fixture

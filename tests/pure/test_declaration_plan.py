@@ -9,8 +9,8 @@ import pytest
 
 from heksher import Setting
 from heksher._client.declarations import Catalogue, Plan, declaration_of, failed, judge, plan
-from heksher._wire import Declaration, DeclarationAnswer, Difference, Outcome, SettingData
-from heksher.status import DeclarationState, DeclaredSetting
+from heksher._wire import Declaration, DeclarationAnswer, Difference, Outcome
+from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
 TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")
 UPTODATE = DeclaredSetting(DeclarationState.UPTODATE, "1.0")

@@ -22,7 +22,6 @@ from heksher._wire import (
     QueryAnswer,
     Request,
     Response,
-    SettingData,
     UnknownNames,
     context_features,
     declare,
@@ -37,6 +36,7 @@ from heksher._wire import (
     unexpected_status,
 )
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
+from heksher.status import SettingData
 
 TTL = Declaration("cache_ttl", "int", ("user", "theme"), 60)
 

@@ -28,10 +28,10 @@ from heksher._wire import (
     QueryAnswer,
     Request,
     Response,
-    SettingData,
     UnknownNames,
 )
 from heksher.exceptions import UnexpectedStatusError
+from heksher.status import SettingData
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import heksher
-from heksher import backends, clients, exceptions, testing
+from heksher import backends, clients, exceptions, status, testing
 from heksher.clients import stub
 
 #: What typing and importing leave behind in a module.
@@ -27,6 +27,7 @@ def own_names(module: ModuleType) -> set[str]:
 def test_names_of_the_package() -> None:
     public = {
         "AsyncHeksherClient",
+        "ClientStatus",
         "HeksherEnum",
         "HeksherFlags",
         "HeksherMapping",
@@ -77,6 +78,21 @@ def test_names_of_the_errors() -> None:
     }
 
 
+def test_names_of_the_status() -> None:
+    assert set(status.__all__) == {
+        "ClientState",
+        "ClientStatus",
+        "CoercedRule",
+        "DataSource",
+        "DeclarationState",
+        "DeclaredSetting",
+        "RejectedRule",
+        "SettingData",
+        "SnapshotStatus",
+    }
+    assert {getattr(status, name).__module__ for name in status.__all__} == {"heksher.status"}
+
+
 def test_names_of_the_backends() -> None:
     assert set(backends.__all__) == {
         "AsyncBackend",
@@ -121,6 +137,10 @@ def test_the_package_of_the_clients_has_no_names_of_its_own() -> None:
         ("heksher.clients.stub", "AsyncStubHeksherClient"),
         ("heksher.clients.stub", "Rule"),
         ("heksher.clients.stub", "SyncStubHeksherClient"),
+        ("heksher.clients.async_client", "AsyncModificationLock"),
+        ("heksher.clients.thread_client", "ThreadModificationLock"),
+        ("heksher.status", "ClientStatus"),
+        ("heksher.status", "SettingData"),
         ("heksher.testing", "reset"),
     ],
 )

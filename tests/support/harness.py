@@ -18,11 +18,10 @@ import pytest
 import trio
 
 from heksher import AsyncHeksherClient, ThreadHeksherClient
-from heksher._wire import SettingData
 from heksher.backends import Backend, Event, run_blocking
 from heksher.backends._anyio import AsyncioBackend, TrioBackend
 from heksher.backends._thread import ThreadBackend
-from heksher.status import ClientStatus
+from heksher.status import ClientStatus, SettingData
 
 T = TypeVar("T")
 
