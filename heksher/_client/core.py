@@ -1,10 +1,12 @@
-"""The life of a client, written once: start, update time and again, back off, reload, close.
+"""The core of a client: start, update in the background, reload, close, fork. One copy for all backends.
 
-Ordinary coroutines against the protocols of `backends.base`: no event loop, no HTTP library, no
-thread of its own. What an update does is `update.py`'s, what settings get to know `served.py`'s.
+Ordinary coroutines against the protocols of `backends.base`: no event loop, no HTTP library, no thread
+of its own. The parts know their own jobs: `lifecycle` what may happen when, `history` when the next
+update is due, `update` what an update does, `settings` and `publishing` what it changes, `connection`
+how a request is made.
 
-`_lock` guards the fields that more than one thread changes. It is never held across an await, nor
-while the registry is called, which calls in here while it holds a lock of its own.
+One lock guards what more than one thread changes, here and in those parts. It is never held across an
+await, nor while the registry is called: that calls in here while it holds a lock of its own.
 """
 
 from __future__ import annotations
@@ -16,257 +18,165 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
-from heksher._client import forking, schedule
-from heksher._client.modification_lock import LockQueue, Ticket
-from heksher._client.settings import ServedSettings
+from heksher._client import forking
+from heksher._client.application_code import ApplicationCodeError, call_application
+from heksher._client.connection import Connection
+from heksher._client.history import History
+from heksher._client.home import Home
+from heksher._client.lifecycle import Call, Event, Lifecycle, State
+from heksher._client.modification_lock import LockQueue
+from heksher._client.options import ClientOptions
+from heksher._client.publishing import Publisher
+from heksher._client.run import Reload, Run
+from heksher._client.settings import ClientSettings
 from heksher._client.snapshot import SnapshotFile
 from heksher._client.update import Updater
 from heksher.backends import _callers
-from heksher.backends.base import (
-    LARGE,
-    Backend,
-    Clock,
-    Event,
-    HttpOptions,
-    ScopedTask,
-    Task,
-    Transport,
-    run_blocking,
-)
+from heksher.backends.base import Backend, Clock, ScopedTask, run_blocking
+from heksher.backends.base import Event as BackendEvent
 from heksher.exceptions import (
-    BackendError,
     ClientClosedError,
     ClientNotStartedError,
     ContradictingArgumentError,
     DeclarationRejected,
     HeksherError,
     InvalidArgumentError,
-    InvalidResponseError,
     ServiceUnreachableError,
     StartupTimeoutError,
-    UnexpectedStatusError,
-    WrongEventLoopError,
 )
 from heksher.setting import Setting
-from heksher.status import (
-    ClientState,
-    ClientStatus,
-    DataSource,
-    SettingData,
-    without_frames,
-)
+from heksher.status import ClientStatus, DataSource, SettingData, without_frames
 
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long closing waits for the update loop. It ends at once, but for a thread in a name look-up.
+# Seconds that closing waits for the update loop. It ends at once, unless a thread is in a name look-up.
 _CLOSE_TIMEOUT = 5.0
-# How long it waits for the snapshot to be written, before that goes on by itself.
+# Seconds that closing waits for the snapshot to be written, which then goes on by itself.
 _SAVE_TIMEOUT = 2.0
-_MAX_REDIRECTS = 3
-# Where a client is that was awaited nowhere so far.
-_NOWHERE = object()
-_ALIVE = (ClientState.STARTING, ClientState.RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class CoreOptions:
-    """What a client is configured with, checked.
-
-    Attributes:
-        http: how to reach the service.
-        interval: seconds between updates.
-        features: the context features that the application knows.
-        raise_at_start: whether a start that fails raises, instead of going on trying.
-        startup_timeout: seconds that a start may take.
-        chance: gives uniformly random numbers from [0, 1).
-        on_update: called after each update, with what went wrong or None.
-        clock: a clock instead of the backend's, or None.
-        snapshot: the path of the file that keeps the rules, or None.
-    """
-
-    http: HttpOptions
-    interval: float
-    features: tuple[str, ...]
-    raise_at_start: bool
-    startup_timeout: float
-    chance: Callable[[], float]
-    on_update: Callable[[Exception | None], None]
-    clock: Clock | None = None
-    snapshot: str | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Round:
-    """An update that somebody waits for."""
-
-    ended: Event
-    error: Exception | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """What belongs to one start.
-
-    Not to the client: a thread that was stuck in a name look-up when its start was given up must
-    not come back to life with the next start.
-
-    Attributes:
-        updater: makes the updates.
-        wake: set when the loop has something to do or to end.
-        ready: set when the first update has ended, or there will be none.
-        task: runs the loop.
-        round: the update that calls of reload() wait for.
-        current_round: the one that is under way.
-        ticket: what the update under way waits for, or holds, to publish.
-        saving: set when the snapshot is written; None: nothing is to be written.
-        unannounced: whether the first update succeeded, and the application was not told so far.
-        caller: the thread or greenlet that the loop runs in.
-    """
-
-    updater: Updater
-    wake: Event
-    ready: Event
-    task: Task = field(init=False)
-    is_ready: bool = False
-    stopping: bool = False
-    urgent: bool = False
-    round: _Round | None = None
-    current_round: _Round | None = None
-    ticket: Ticket | None = None
-    saving: Event | None = None
-    unannounced: bool = False
-    caller: object = None
 
 
 class Core:
-    """One client's state and loops.
+    """One client.
 
     Args:
         choose_backend: returns the backend, or None as long as it cannot be known.
         options: the configuration.
+        on_update: called after each update, with what went wrong or None.
     """
 
-    def __init__(self, choose_backend: Callable[[], Backend | None], options: CoreOptions) -> None:
+    def __init__(
+        self,
+        choose_backend: Callable[[], Backend | None],
+        options: ClientOptions,
+        on_update: Callable[[Exception | None], None],
+    ) -> None:
         self._options = options
-        self._choose_backend = choose_backend
-        self._backend = choose_backend()
+        self._on_update = on_update
+        # Reentrant, since the garbage collector may run anything while it is held.
         self._lock = threading.RLock()
-        self._state = ClientState.NEW
-        self._served = ServedSettings(options.features)
+        self._lifecycle = Lifecycle()
+        self._home = Home(choose_backend, options.clock)
+        self._history = History(options.update_interval)
+        self._settings = ClientSettings(options.context_features, self._lock, self._lifecycle)
+        self._publisher = Publisher(self._settings, self._lock, self._lifecycle)
+        self._connection = Connection(options.http, self._lock, self._lifecycle)
         self._snapshot = (
             None
             if options.snapshot is None
             else SnapshotFile(
                 options.snapshot,
                 options.http.base_url,
-                options.features,
+                options.context_features,
                 options.http.max_response_bytes,
             )
         )
         self.publishing = LockQueue()
-
-        # Of the place (the event loop) that the client lives in, from the first await on.
-        self._loop_key: object = _NOWHERE
-        self._clock: Clock | None = None
-        self._transport: Transport | None = None
-        # Whether this is the copy in a forked child.
-        self._is_inherited = False
-        # There: what was left behind of an event loop that is the parent's. Neither used nor thrown
-        # away, since it would reach over to the parent by what both processes have open.
+        # The latest start. The lifecycle says whether it goes on.
+        self._run: Run | None = None
+        # In a forked child: see `_leave_loop`.
         self._left_behind: list[object] = []
-        # What it is while it does not run.
-        self._at_rest = ClientState.NEW
 
-        self._run: _Run | None = None
-        self._due = 0.0
-        self._failures = 0
-        # Those that the next pause counts: a reload begins anew.
-        self._retries = 0
-        self._last_error: Exception | None = None
-        self._last_success: float | None = None
-        # The same by the clock on the wall.
-        self._succeeded_at: float | None = None
-        self._failed_at: float | None = None
-        self._polls = 0
-        self._bytes_received = 0
-
-        # From now on: one that was never started has locks, and connections once it has pinged.
+        # From now on: a client that was never started has locks, and connections once it has pinged.
         forking.watch(self)
 
     # --- configuration, in any thread -------------------------------------------------------------
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
         """Give context features values for the calls that leave them out."""
-        self._served.set_defaults(sources)
+        self._settings.set_defaults(sources)
+        self._publisher.renew(self._settings.alive())
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""
-        self._served.track_contexts(contexts)
+        self._settings.track_contexts(contexts)
 
     def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
-        """Serve these settings, whichever the main client is."""
+        """Serve these settings, whichever the main client is; all of them or none."""
         if isinstance(settings, Setting):
             raise InvalidArgumentError(
-                f"add_settings: {settings!r} is one setting; a list is wanted: add_settings([...])"
+                f"add_settings: got one setting, {settings!r}; "
+                "expected a list: write add_settings([...])"
             )
         added = list(settings)
         for setting in added:
             if not isinstance(setting, Setting):
-                raise InvalidArgumentError(f"add_settings: {setting!r} is no heksher.Setting")
-        self._served.attach(added, own=True)
+                raise InvalidArgumentError(
+                    f"add_settings: got {setting!r}; expected a heksher.Setting"
+                )
+        self._attach(added, own=True)
         for setting in added:
             _registry.move_to(setting, self)
-        self._hurry()
 
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings as the main client. For the registry."""
-        self._served.attach(settings)
-        self._hurry()
+        self._attach([*settings], own=False)
+
+    def _attach(self, settings: list[Setting[Any]], *, own: bool) -> None:
+        self._settings.attach(settings, own=own)
+        self._publisher.forget(settings)
+        self._publisher.renew(settings)
+        with self._lock:
+            if self._run is not None:
+                self._run.wake.set()
 
     def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all that came from the registry. For the registry."""
-        self._served.detach(settings)
-
-    def _hurry(self) -> None:
-        """Have the next update made at once."""
-        with self._lock:
-            run = self._run
-            if run is not None:
-                run.urgent = True
-        if run is not None:
-            run.wake.set()
+        self._publisher.forget(self._settings.detach(settings))
 
     @property
     def status(self) -> ClientStatus:
         """How the client is doing at this moment."""
-        report = self._served.report()
         with self._lock:
-            staleness = None
-            if self._clock is not None and self._last_success is not None:
-                staleness = max(0.0, self._clock.now() - self._last_success)
+            history, clock = self._history, self._home.clock
             return ClientStatus(
-                self._state,
-                staleness,
-                self._failures,
-                self._last_error,
-                *report,
-                self._served.source_in_force,
-                self._succeeded_at,
-                self._failed_at,
-                self._polls,
-                self._bytes_received,
+                self._lifecycle.reported,
+                None if clock is None else history.staleness(clock.now()),
+                history.failures,
+                history.last_error,
+                *self._settings.report(),
+                self._publisher.source,
+                history.last_success,
+                history.last_failure,
+                history.polls,
+                self._connection.bytes_received,
                 None if self._snapshot is None else self._snapshot.status,
             )
 
-    def create_event(self) -> Event:
-        """Return an event of the place where the client lives."""
+    def create_event(self) -> BackendEvent:
+        """Return an event of the event loop that the client lives in."""
         return self._enter().create_event()
+
+    def _enter(self) -> Backend:
+        """Return the backend, chosen at the latest here, and see that the client lives in this loop."""
+        backend, loop_key = self._home.choose()
+        with self._lock:
+            self._history.move_clock(self._home.enter(backend, loop_key))
+        return backend
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -280,15 +190,18 @@ class Core:
             ContradictingArgumentError: a main client with other context features runs.
             HeksherError: the first update failed, or took too long, and a failing start raises.
         """
-        run = self._prepare_start(self._enter())
-        if run is None:
-            return
-        former = self._take_place()
+        backend = self._enter()
+        with self._lock:
+            if self._lifecycle.state is State.RUNNING:
+                return
+        run = self._begin_start(backend, Call.START)
+        former: _registry.MainClient | None = None
         try:
+            former = _registry.set_main(self)
             await run.task.start()
             await self._finish_start(run)
         except BaseException:
-            await self._take_start_back(run, former)
+            await self._undo_start(run, former)
             raise
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -299,12 +212,11 @@ class Core:
 
         Raises: as `start`.
         """
-        run = self._prepare_start(self._enter())
-        if run is None:
-            raise HeksherError("the client runs already; run() starts it, so call just one of both")
-        former = self._take_place()
+        run = self._begin_start(self._enter(), Call.RUN)
+        former: _registry.MainClient | None = None
         failure: Exception | None = None
         try:
+            former = _registry.set_main(self)
             async with cast(ScopedTask, run.task).in_caller():
                 try:
                     await self._finish_start(run)
@@ -312,483 +224,369 @@ class Core:
                     await run.task.wait(None)
                 except Exception as error:
                     failure = error  # raised below: a task group would wrap it in a group
-                    run.stopping = True
+                    self._stop(Event.START_FAILED)
         except BaseException:
-            await self._take_start_back(run, former)
+            await self._undo_start(run, former)
             raise
         if failure is not None:
-            await self._take_start_back(run, former)
+            await self._undo_start(run, former)
             raise failure
 
-    def _take_place(self) -> _registry.MainClient | None:
-        """Become the main client, and return the one before; if that cannot be, nothing was started."""
-        try:
-            return _registry.set_main(self)
-        except BaseException:
-            with self._lock:
-                if self._state is not ClientState.CLOSED:
-                    self._state = self._at_rest
-                self._run = None
-            raise
-
-    def _enter(self) -> Backend:
-        """Return the backend, chosen by now at the latest, and see that its place is here."""
-        if self._backend is None:
-            self._backend = self._choose_backend()
-        backend = self._backend
-        if backend is None:
-            raise BackendError(
-                'neither asyncio nor trio runs here, and a client with backend="auto" needs one of them'
-            )
-        key = backend.loop_key()
-        with self._lock:
-            if self._loop_key is _NOWHERE:
-                clock = self._options.clock or backend.create_clock()
-                if self._clock is not None and self._last_success is not None:
-                    # Each clock of an event loop begins where it likes.
-                    self._last_success += clock.now() - self._clock.now()
-                self._loop_key, self._clock = key, clock
-            elif key is not self._loop_key:
-                raise WrongEventLoopError(
-                    "the client lives in another event loop than the one that runs here; "
-                    "make one client for each event loop"
-                )
-        return backend
-
-    def _refuse_if_closed(self) -> None:
-        """Called with the lock held."""
-        if self._state is ClientState.CLOSED:
-            raise ClientClosedError("the client was closed, which is final; make a new client")
-
-    def _prepare_start(self, backend: Backend) -> _Run | None:
-        """Return what to start, or None if the client runs already."""
+    def _begin_start(self, backend: Backend, call: Call) -> Run:
+        """Return what is to be started, its task not yet running."""
         former = _registry.main()
         with self._lock:
-            self._refuse_if_closed()
-            if self._state is ClientState.RUNNING:
-                return None
-            if self._state is ClientState.STARTING:
-                raise HeksherError("the client is being started by another task or thread already")
-            self._check_handover(former)
+            self._lifecycle.check(call)
+            self._check_hand_over(former)
+            self._run = self._create_run(backend)
+            self._lifecycle.apply(Event.START)
+            self._history.begin_start()
+            self._settings.begin_start()
+            self._publisher.begin_start()
+            return self._run
 
-            run = self._run = self._create_run(backend)
-            self._state = ClientState.STARTING
-            self._failures = self._retries = 0
-            self._last_error = None
-            self._served.begin()
-            return run
-
-    def _create_run(self, backend: Backend) -> _Run:
-        """Return what a loop needs, its task not yet started."""
-
+    def _create_run(self, backend: Backend) -> Run:
         async def exchange(asked: _wire.Exchange[T]) -> T:
-            answer = await self._exchange(asked)
-            if run.stopping:
-                raise ClientClosedError("the client was closed, or its start was given up")
+            answer = await self._connection.exchange(asked, backend)
+            refuse_if_stopped()
             return answer
 
         @asynccontextmanager
         async def publishing() -> AsyncGenerator[None, None]:
             ticket = run.ticket = self.publishing.request(backend.create_event())
             try:
-                if not run.stopping and not ticket.granted:
+                if is_going_on() and not ticket.granted:
                     await ticket.event.wait()
-                if run.stopping:
-                    raise ClientClosedError("the client was closed, or its start was given up")
+                refuse_if_stopped()
                 yield
             finally:
                 run.ticket = None
                 self.publishing.withdraw(ticket)
 
-        run = _Run(
-            Updater(exchange, self._served, publishing, backend, self._snapshot),
-            backend.create_event(),
-            backend.create_event(),
+        def is_going_on() -> bool:
+            return self._goes_on(run)
+
+        def refuse_if_stopped() -> None:
+            if not is_going_on():
+                raise ClientClosedError("the client was closed, or its start was given up")
+
+        updater = Updater(
+            exchange,
+            self._settings,
+            self._publisher,
+            publishing,
+            is_going_on,
+            backend,
+            self._snapshot,
         )
-        run.task = backend.create_task(lambda: self._main(run))
+        run = Run(updater, backend.create_event(), backend.create_event())
+        run.task = backend.create_task(lambda: self._loop(run, backend))
         return run
 
-    def _check_handover(self, former: _registry.MainClient | None) -> None:
+    def _goes_on(self, run: Run) -> bool:
+        """Whether *run* is the latest start, and was not stopped."""
+        return self._run is run and self._lifecycle.is_going_on
+
+    def _check_hand_over(self, former: _registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
             return
-        theirs, ours = former._options.features, self._options.features
+        theirs, ours = former._options.context_features, self._options.context_features
         if set(theirs) != set(ours):
             raise ContradictingArgumentError(
                 f"the main client that runs has the context features {', '.join(theirs)}, "
-                f"this one has {', '.join(ours)}: its settings cannot be handed over; "
-                "close the former one first, or give both the same features"
+                f"this one has {', '.join(ours)}: its settings cannot be handed over. "
+                "Close the former one first, or give both the same features"
             )
         _logger.warning(
             "another main client still runs; its settings are handed over and it stops refreshing them"
         )
 
-    async def _finish_start(self, run: _Run) -> None:
-        """Wait for the first update, decide what its result means, and put it in force."""
+    async def _finish_start(self, run: Run) -> None:
+        """Wait for the first update, decide what its result means, and publish what it brought."""
         is_ready = await self._wait_until_ready(run)
-        error: Exception | None
-        if not is_ready:
-            error = StartupTimeoutError(
-                f"{self._options.http.base_url} did not answer all that a start needs within "
-                f"{self._options.startup_timeout:g} seconds"
-            )
-        else:
-            error = self._last_error if self._failures else None
-            refusals = self._served.refusals()
-            if refusals and not isinstance(error, ServiceUnreachableError):
-                rejected = DeclarationRejected(refusals)
-                rejected.__cause__ = error
-                error = rejected
         with self._lock:
-            if self._state is ClientState.CLOSED:
+            if self._lifecycle.is_closed:
                 raise ClientClosedError("the client was closed while it started")
             if self._run is not run:
                 raise ClientNotStartedError(
-                    "the process was forked while the client started; start it again in this one"
+                    "the process was forked while the client started: start it again in this one"
                 )
-            # A client that cannot be made is no outage: waiting mends nothing.
-            raises = self._options.raise_at_start or isinstance(error, InvalidArgumentError)
+            error = self._start_error(is_ready)
+            # A client that cannot be made is no outage: waiting does not help.
+            raises = self._options.startup == "raise" or isinstance(error, InvalidArgumentError)
             if error is not None and raises:
                 raise _to_raise(error)
             if not is_ready:
-                self._last_error = error
-            self._state = ClientState.RUNNING
-            self._served.put_in_force()
-            announce, run.unannounced = run.unannounced, False
-        if announce:
-            self._tell(None)
+                self._history.last_error = error
+            self._lifecycle.apply(Event.START_DONE)
+            self._publisher.publish_all()
+            # What the first update brought is published only now.
+            has_succeeded = self._history.has_succeeded
+        if has_succeeded:
+            self._notify(run, None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info(
             "started on %s with %s%s",
-            self._backend_name(),
+            self._home.backend_name,
             self._options.http.base_url,
             "" if error is None else ", without all that it asked for; it goes on trying",
         )
 
-    async def _wait_until_ready(self, run: _Run) -> bool:
-        clock = self._clock
+    async def _wait_until_ready(self, run: Run) -> bool:
+        clock = self._home.clock
         assert clock is not None
         deadline = clock.now() + self._options.startup_timeout
-        while not run.is_ready and (left := deadline - clock.now()) > 0:
+        while not run.ready.is_set() and (left := deadline - clock.now()) > 0:
             await clock.wait(run.ready, left)
-        return run.is_ready
+        return run.ready.is_set()
 
-    async def _take_start_back(self, run: _Run, former: _registry.MainClient | None) -> None:
+    def _start_error(self, is_ready: bool) -> Exception | None:
+        """Return what is wrong with the start, or None."""
+        if not is_ready:
+            return StartupTimeoutError(
+                f"{self._options.http.base_url} did not answer all that a start needs within "
+                f"startup_timeout={self._options.startup_timeout:g} seconds"
+            )
+        error = self._history.last_error if self._history.failures else None
+        refusals = self._settings.refusals()
+        if not refusals or isinstance(error, ServiceUnreachableError):
+            return error
+        rejected = DeclarationRejected(refusals)
+        rejected.__cause__ = error
+        return rejected
+
+    async def _undo_start(self, run: Run, former: _registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
         if self._run is not run:
             return  # in a forked child, `revive` has done that
-        ended = False
+        self._stop(Event.START_FAILED)
         try:
             _registry.replace_main(self, former)
-            if isinstance(former, Core) and former._state not in _ALIVE:
-                # It was closed meanwhile. Closing sets the state first and steps down then.
+            if isinstance(former, Core) and not former._lifecycle.is_going_on:
+                # It was closed while this one started. Closing sets the state first and steps down then.
                 _registry.step_down(former)
         finally:
             try:
-                ended = await self._end(run)
+                await self._wind_up(run)
             finally:
-                transport: Transport | None = None
                 with self._lock:
-                    if self._state is not ClientState.CLOSED:
-                        self._state = self._at_rest
-                        self._run = None
-                        if not ended:  # else its last act was to close it
-                            transport, self._transport = self._transport, None
-                if transport is not None:
-                    await transport.aclose()
-
-    # --- fork -------------------------------------------------------------------------------------
-
-    @property
-    def locks(self) -> tuple[threading.RLock, ...]:
-        """Held while the process forks, so that a child finds them free, and what they guard whole."""
-        return self._lock, self._served.lock, self.publishing.guard
-
-    def revive(self, is_stale: bool = False) -> None:
-        """In a forked child: go on with a loop and connections of its own; the parent keeps its own.
-
-        Args:
-            is_stale: whether the parent rested, so that the first update is due at once.
-        """
-        self._served.catch_up()
-        run, backend = self._run, self._backend
-        if backend is None:
-            return
-        if not backend.blocking:
-            self._move_out()
-            return
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abandon()
-        self._is_inherited = True
-        self.publishing.forget_other_threads()
-        if run is not None:
-            run.stopping = True  # a hook may have forked: then its thread is the parent's loop
-            run.task.cancel()  # greenlets live on in a child, and so would the parent's loop
-        if self._state is ClientState.STARTING:
-            # The thread that starts it is not here. It can be started again.
-            self._state = ClientState.NEW
-            self._run = None
-            _registry.replace_main(self, None)
-        if self._state is not ClientState.RUNNING or run is None:
-            return
-        assert self._clock is not None
-        self._run = self._create_run(backend)
-        self._run.is_ready = True
-        # Not at once: a server forks all its workers at one moment, and some forks end in an exec.
-        delay = schedule.first_delay(self._options.interval, self._chance())
-        self._due = self._clock.now() + (0.0 if is_stale else delay)
-        try:
-            run_blocking(self._run.task.start())
-        except BaseException:
-            # Whoever wants may start it again; nobody waits for a loop that is not there.
-            self._state = self._at_rest = ClientState.INHERITED
-            self._run = None
-            raise
-
-    def _move_out(self) -> None:
-        """In a forked child: leave the event loop, which does not live on here.
-
-        The settings keep their values, and the client can be started in an event loop of the child's.
-        """
-        if self._state is ClientState.CLOSED:
-            return
-        if self._run is not None:
-            self._run.stopping = True  # whoever runs the parent's loop here after all
-        self._left_behind += self._run, self._transport, self._backend
-        self._run = self._transport = self._backend = None
-        self._loop_key = _NOWHERE
-        self._is_inherited = True
-        self.publishing.forget_all()
-        if self._state is ClientState.RUNNING:
-            self._state = self._at_rest = ClientState.INHERITED
-        elif self._state is ClientState.STARTING:
-            self._state = ClientState.NEW
-            _registry.replace_main(self, None)
+                    self._lifecycle.apply(Event.START_UNDONE)
 
     # --- close ------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Stop the update loop and close all connections; settings keep their last rules."""
+        self._stop(Event.CLOSE)
+        if self._home.is_elsewhere():
+            # Its event loop is another one, or has ended. Only what is thread-safe can be done.
+            if self._run is not None:
+                self._run.task.cancel()
+        else:
+            await self._wind_up(self._run)
+
+    def _stop(self, event: Event) -> None:
+        """End the latest run by *event*, and wake everybody who waits for it.
+
+        This is the one way in which a run ends, but for a fork. It waits for nothing, and may be called in
+        any thread: the loop ends once it sees that its run does not go on.
+        """
         with self._lock:
-            self._state = ClientState.CLOSED
-            run, transport = self._run, self._transport
-            if run is not None:
-                run.stopping = True
-        _registry.step_down(self)
-        self._served.close()
-        if self._is_elsewhere():
-            # Its event loop is another one, or has ended. What can be told across is told.
-            if run is not None:
-                run.task.cancel()
-        elif run is not None:
-            await self._end(run)
-        elif transport is not None:
-            await transport.aclose()
+            self._lifecycle.apply(event)
+            if self._run is not None:
+                self._run.release()
+            is_closed = self._lifecycle.is_closed
+            if is_closed:
+                self._publisher.close()
+        if is_closed:
+            _registry.step_down(self)
 
-    def _is_elsewhere(self) -> bool:
-        if self._backend is None or self._clock is None:
-            return False
+    async def _wind_up(self, run: Run | None) -> None:
+        """Wait until the loop of a stopped run has ended, and close the connections."""
         try:
-            return self._backend.loop_key() is not self._loop_key
-        except HeksherError:
-            return True
+            if run is not None:
+                await self._wait_for_loop(run)
+        finally:
+            await self._connection.aclose()
 
-    async def _end(self, run: _Run) -> bool:
-        """End the update loop, wherever it is, and return whether it has ended."""
-        self._let_go(run)
-        run.wake.set()
+    async def _wait_for_loop(self, run: Run) -> None:
+        is_in_loop = self._is_in_loop(run)
         saving = run.saving
-        if saving is not None and not self._is_in_loop(run):
+        if saving is not None and not is_in_loop:
             await saving.wait(_SAVE_TIMEOUT)
         run.task.cancel()
-        transport = self._transport
-        if transport is not None:
-            transport.abort()
-        ended = await run.task.wait(_CLOSE_TIMEOUT)
-        if not ended and not self._is_in_loop(run):
+        self._connection.abort()
+        if not await run.task.wait(_CLOSE_TIMEOUT) and not is_in_loop:
             _logger.warning(
                 "the update loop has not ended within %g seconds and is left alone; "
-                "it ends by itself, as soon as the call that it is in returns",
+                "it ends by itself once the call that it is in returns",
                 _CLOSE_TIMEOUT,
             )
-        return ended
 
-    def _is_in_loop(self, run: _Run) -> bool:
-        """Whether it is the update loop's own thread that asks: in a hook, or a validator."""
-        is_blocking = self._backend is not None and self._backend.blocking
-        return is_blocking and run.caller == _callers.caller()
+    def _is_in_loop(self, run: Run) -> bool:
+        """Whether the caller is the update loop's own thread: a hook, or a validator."""
+        return self._home.is_blocking and run.caller == _callers.caller()
 
-    def _let_go(self, run: _Run) -> None:
-        """Stop *run*, and tell everybody who waits for it that it will not come."""
-        with self._lock:
-            run.stopping = run.is_ready = True
-            rounds = (run.round, run.current_round)
-            run.round = run.current_round = None
-            ticket = run.ticket
+    # --- fork -------------------------------------------------------------------------------------
+
+    @property
+    def locks(self) -> tuple[threading.RLock, ...]:
+        """Held while the process forks, so that a child finds them free, and what they guard complete."""
+        return self._lock, self.publishing.guard
+
+    def revive(self, is_stale: bool = False) -> None:
+        """In a forked child: go on with a loop and connections of its own; the parent keeps its own.
+
+        Nobody is woken here: the threads and tasks that waited in the parent do not exist in the child,
+        and the locks inside their events may be held by threads that do not exist either.
+
+        Args:
+            is_stale: whether the parent rested, so that the first update is due at once.
+        """
+        self._publisher.publish_all()  # a thread that is not here may have been about to
+        backend = self._home.backend
+        if backend is None:
+            return
+        was_running = self._lifecycle.state is State.RUNNING
+        was_starting = self._lifecycle.is_starting
+        run, self._run = self._run, None
+        self._lifecycle.apply(Event.FORKED)
+        if was_starting:
+            _registry.replace_main(self, None)
+        transport = self._connection.leave()
+        if not backend.blocking:
+            self._leave_loop(run, transport)
+            return
+        if transport is not None:
+            transport.abandon()
+        self.publishing.forget_other_threads()
+        if run is not None:
+            run.task.cancel()  # greenlets live on in a child, and so would the parent's loop
+        if was_running:
+            self._start_in_child(backend, is_stale)
+
+    def _leave_loop(self, *parents: object) -> None:
+        """In a forked child: leave the event loop, which does not go on there.
+
+        What belongs to the parent's loop is kept and never used. Thrown away, it would reach over to
+        the parent by what both processes have open: an epoll set is one for both, so a socket that is
+        closed in the child can be taken out of the parent's set.
+        """
+        self._left_behind += *parents, self._home.leave()
+        self.publishing.forget_all()
+
+    def _start_in_child(self, backend: Backend, is_stale: bool) -> None:
+        clock = self._home.clock
+        assert clock is not None
+        run = self._create_run(backend)
         run.ready.set()
-        if ticket is not None:
-            ticket.event.set()
-        for round_ in rounds:
-            if round_ is not None:
-                round_.error = ClientClosedError("the client was closed before the reload was done")
-                round_.ended.set()
+        self._history.resume(clock.now(), self._options.random(), is_due=is_stale)
+        self._run = run
+        self._lifecycle.apply(Event.REVIVED)
+        try:
+            run_blocking(run.task.start())
+        except BaseException:
+            # The application may start it again; nobody may wait for a loop that does not exist.
+            self._run = None
+            self._lifecycle.apply(Event.FORKED)
+            raise
 
     # --- what the application asks for ------------------------------------------------------------
 
     async def reload(self) -> None:
-        """Return once rules that were read after this call began are in force.
+        """Return once rules that were read after this call began are published.
 
         Raises:
             ClientNotStartedError: before the start.
             ClientClosedError: after the end.
-            HeksherError: what went wrong with that update, or it is an update that calls.
+            HeksherError: what went wrong with that update, or an update is what calls.
         """
         backend = self._enter()
         with self._lock:
-            self._refuse_if_closed()
-            if self._state is ClientState.INHERITED:
-                raise ClientNotStartedError(
-                    "the client ran in the process that forked, and nobody runs it in this one: "
-                    "start it in this process, by set_as_main() or run(), before reload()"
-                )
-            if self._state is ClientState.NEW:
-                raise ClientNotStartedError(
-                    "the client was not started: call set_as_main(), or enter it with a with-statement, "
-                    "before reload()"
-                )
+            self._lifecycle.check(Call.RELOAD)
             run = self._run
-            if run is None or run.stopping:
-                raise ClientNotStartedError("the client's start has just failed: start it again")
+            assert run is not None
             if self._is_in_loop(run):
                 raise HeksherError(
-                    "reload() waits for an update, and was called by one: in a hook, a validator or "
-                    "on_coerce; call it in another thread"
+                    "reload() waits for an update, and was called by one, in a hook, a validator or "
+                    "on_coerce: call it in another thread"
                 )
-            if run.round is None:
-                run.round = _Round(backend.create_event())
-            round_ = run.round
-        self._hurry()
-        await round_.ended.wait()
-        if round_.error is not None:
-            raise _to_raise(round_.error)
+            if run.next_reload is None:
+                run.next_reload = Reload(backend.create_event())
+            reload = run.next_reload
+            run.wake.set()
+        await reload.ended.wait()
+        if reload.error is not None:
+            raise _to_raise(reload.error)
 
     async def ping(self) -> None:
-        """Return if the service says that it is well."""
-        await self._ask(_wire.health())
+        """Return if the service says that it is healthy."""
+        await self._request(_wire.health())
 
     async def get_settings(self) -> dict[str, SettingData]:
         """Return all settings of the service by name."""
-        return await self._ask(_wire.settings())
+        return await self._request(_wire.settings())
 
-    async def _ask(self, exchange: _wire.Exchange[T]) -> T:
-        self._enter()
-        with self._lock:
-            self._refuse_if_closed()
-        return await self._exchange(exchange)
-
-    async def _exchange(self, exchange: _wire.Exchange[T]) -> T:
-        """Send a request, follow what may be followed, and read the answer."""
-        with self._lock:
-            self._refuse_if_closed()  # a transport that is made now would never be closed
-            http = self._options.http
-            if self._is_inherited and (http.has_ready_client or http.has_ready_transport):
-                # Its locks may be held by threads that are not here.
-                what = "http_client" if http.has_ready_client else "transport"
-                raise BackendError(
-                    f"the {what} that was handed in belongs to the process that forked, and is not "
-                    "used in this one: hand in http_client=, a callable that makes a client"
-                )
-            if self._transport is None:
-                assert self._backend is not None
-                self._transport = self._backend.create_transport(self._options.http)
-            transport = self._transport
-        request = exchange.request
-        response = await transport.send(request)
-        received = len(response.body)
-        for _ in range(_MAX_REDIRECTS):
-            moved = _wire.redirected(self._options.http.base_url, request, response)
-            if moved is None:
-                break
-            request = moved
-            response = await transport.send(request)
-            received += len(response.body)
-        with self._lock:
-            self._bytes_received += received
-        if response.status not in exchange.request.expected:
-            raise transport.status_error(exchange.request, response)
-        try:
-            if len(response.body) < LARGE:
-                return exchange.read(response)
-            assert self._backend is not None
-            return await self._backend.in_thread(lambda: exchange.read(response))
-        except InvalidResponseError as error:
-            raise transport.invalid_response(exchange.request, error) from error.__cause__
+    async def _request(self, exchange: _wire.Exchange[T]) -> T:
+        return await self._connection.exchange(exchange, self._enter())
 
     # --- the update loop --------------------------------------------------------------------------
 
-    async def _main(self, run: _Run) -> None:
-        """Update once, then time and again, until the client is closed. Runs as the task."""
-        assert self._clock is not None
+    async def _loop(self, run: Run, backend: Backend) -> None:
+        """Update once, then time and again, until the run is stopped. Runs as the task."""
+        clock = self._home.clock
+        assert clock is not None
         run.caller = _callers.caller()
-        is_due = not run.is_ready  # else it goes on in a forked child
+        is_due = not run.ready.is_set()  # else it goes on in a forked child
         try:
-            while not run.stopping:
+            while self._goes_on(run):
                 try:
                     if is_due:
-                        await self._load(run)
-                        await self._update(run)
-                        if not run.is_ready:
-                            run.is_ready = True
+                        await self._load_snapshot(run)
+                        await self._update(run, backend, clock)
+                        if not run.ready.is_set():
                             run.ready.set()
-                        await self._save(run)
+                        await self._save_snapshot(run)
                     is_due = True
-                    await self._wait_for_work(run, self._clock)
+                    await self._wait_for_work(run, clock)
                 except KeyboardInterrupt as interrupt:
                     if not _callers.pass_on(interrupt):
                         raise
-                    self._end_round(run, HeksherError("the update was interrupted by Ctrl-C"))
+                    with self._lock:
+                        run.end_update(HeksherError("the update was interrupted by Ctrl-C"))
         finally:
-            await self._shut_down(run)
+            await self._end_loop(run)
 
-    async def _wait_for_work(self, run: _Run, clock: Clock) -> None:
-        while not run.stopping and not run.urgent:
-            left = None if forking.is_mould() else self._due - clock.now()
+    async def _wait_for_work(self, run: Run, clock: Clock) -> None:
+        while self._goes_on(run) and not run.wake.is_set():
+            left = None if forking.is_mould() else self._history.due - clock.now()
             if left is not None and left <= 0:
                 return
             await clock.wait(run.wake, left)
-            run.wake.clear()
 
-    async def _shut_down(self, run: _Run) -> None:
+    async def _end_loop(self, run: Run) -> None:
         """The last that the task does, also when it was cancelled from outside."""
-        transport: Transport | None = None
+        if self._goes_on(run):
+            # Nobody called close(): the event loop ends, or the task group around run().
+            self._stop(Event.CLOSE)
         with self._lock:
-            if self._run is run:
-                transport, self._transport = self._transport, None
-                if not run.stopping:
-                    # Nobody called close(): the event loop ends, or the task group around run().
-                    self._state = ClientState.CLOSED
-            is_closed = self._state is ClientState.CLOSED
-        self._let_go(run)
-        if is_closed:
-            self._served.close()
-            _registry.step_down(self)
-        if transport is not None:
-            await transport.aclose()
+            run.release()
+        if self._run is run:
+            await self._connection.aclose()
 
-    async def _load(self, run: _Run) -> None:
-        """Have the settings read the snapshot, if it is time for that. Raises nothing."""
+    async def _load_snapshot(self, run: Run) -> None:
+        """Publish what the snapshot says, if it is time for that. Raises nothing."""
         try:
             await run.updater.load()
         except ClientClosedError:
-            pass  # who waits is told so
+            pass  # whoever waits is told so
         except Exception:
             _logger.exception("loading the snapshot failed by an unforeseen error")
 
-    async def _save(self, run: _Run) -> None:
-        """Write the snapshot, if it is to be; also if the loop is to end by now. Raises nothing.
+    async def _save_snapshot(self, run: Run) -> None:
+        """Write the snapshot, if there is news, also if the run was stopped by now. Raises nothing.
 
-        Nobody waits for the disk but who closes the client.
+        Only closing waits for the disk.
         """
         saving = run.saving
         try:
@@ -800,14 +598,10 @@ class Core:
             if saving is not None:
                 saving.set()
 
-    async def _update(self, run: _Run) -> None:
+    async def _update(self, run: Run, backend: Backend, clock: Clock) -> None:
         """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
         with self._lock:
-            run.current_round, run.round = run.round, None
-            run.urgent = False
-            self._polls += 1
-            if run.current_round is not None:
-                self._retries = 0
+            self._history.begin_update(is_requested=run.begin_update())
         error: Exception | None = None
         try:
             await run.updater.update()
@@ -816,92 +610,58 @@ class Core:
         except Exception as failure:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
-        if run.stopping:
-            return  # what went wrong is that the client was closed; who waits is told so
+        if not self._goes_on(run):
+            return  # the error says that the client was closed; whoever waits is told so
         if run.updater.has_to_save:
-            assert self._backend is not None
-            run.saving = self._backend.create_event()
+            run.saving = backend.create_event()
         if error is not None:
             error = without_frames(error)  # which hold settings
-        self._schedule(error)
+        is_starting = self._note_update(error, clock)
+        if error is not None or not is_starting:
+            self._notify(run, error)
         with self._lock:
-            # What came with the first update is in force only when the start is done.
-            run.unannounced = error is None and self._state is ClientState.STARTING
-        if not run.unannounced:
-            self._tell(error)
-        self._end_round(run, error)
+            run.end_update(error)
 
-    def _end_round(self, run: _Run, error: Exception | None) -> None:
-        """Tell those who wait for the update under way how it ended."""
+    def _note_update(self, error: Exception | None, clock: Clock) -> bool:
+        """Note how an update ended and log what changed; return whether the client is still starting.
+
+        Then what the update brought is published, and the application told of it, when the start is done.
+        """
+        now, date, chance = clock.now(), time.time(), self._options.random()
+        url, history = self._options.http.base_url, self._history
         with self._lock:
-            round_, run.current_round = run.current_round, None
-        if round_ is not None:
-            round_.error = error
-            round_.ended.set()
-
-    def _tell(self, error: Exception | None) -> None:
-        """Tell the application how an update ended; nothing that it does then ends the loop."""
-        try:
-            self._options.on_update(error)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as raised:
-            # Whatever it is: the error of a cancelled future would end the loop without a word.
-            if self._state is ClientState.CLOSED and not isinstance(raised, Exception):
-                return  # closing has ended it
-            name = "on_update_ok" if error is None else "on_update_error"
-            _logger.exception("%s raised an error; updates go on", name)
-
-    def _chance(self) -> float:
-        """Return a random number; nothing that was handed in ends the loop."""
-        try:
-            chance = self._options.chance()
-            return chance if 0 <= chance <= 1 else 1.0
-        except Exception:
-            _logger.warning("the random source that was handed in failed", exc_info=True)
-            return 1.0
-
-    def _schedule(self, error: Exception | None) -> None:
-        """Note how an update ended, and when the next one is due."""
-        assert self._clock is not None
-        interval, chance = self._options.interval, self._chance()
-        now = self._clock.now()
-        url = self._options.http.base_url
-        with self._lock:
+            recovered = history.failures if error is None else 0
             if error is None:
-                recovered, self._failures = self._failures, 0
-                self._retries = 0
-                self._succeeded_at = time.time()
-                is_first = self._last_success is None
-                self._last_success = now
-                delay = schedule.first_delay if is_first else schedule.next_delay
-                self._due = now + delay(interval, chance)
+                history.note_success(now, date, chance)
             else:
-                recovered = 0
-                self._failures += 1
-                self._retries += 1
-                self._failed_at = time.time()
-                self._last_error = error
-                retry_after = (
-                    error.retry_after if isinstance(error, UnexpectedStatusError) else None
-                )
-                self._due = now + schedule.retry_delay(interval, chance, self._retries, retry_after)
-        if error is not None and self._failures == 1:
+                history.note_failure(error, now, date, chance)
+            is_starting = self._lifecycle.is_starting
+        if error is not None and history.failures == 1:
+            has_defaults = self._publisher.last_read is DataSource.DEFAULTS
             _logger.error(
                 "updates from %s fail, settings keep their %s values: %s",
                 url,
-                "default" if self._served.source is DataSource.DEFAULTS else "last",
+                "default" if has_defaults else "last",
                 error,
             )
         elif error is not None:
-            _logger.debug("update %d in a row failed: %s", self._failures, error)
+            _logger.debug("update %d in a row failed: %s", history.failures, error)
         elif recovered:
             _logger.info("updates from %s succeed again, after %d failures", url, recovered)
         else:
             _logger.debug("updated from %s", url)
+        return is_starting
 
-    def _backend_name(self) -> str:
-        return self._backend.name if self._backend is not None else "auto"
+    def _notify(self, run: Run, error: Exception | None) -> None:
+        """Tell the application how an update ended."""
+        name = "on_update_ok" if error is None else "on_update_error"
+        try:
+            call_application(name, self._on_update, error)
+        except ApplicationCodeError as raised:
+            cause = raised.__cause__
+            if self._goes_on(run) or isinstance(cause, Exception):
+                _logger.error("%s raised an error; updates go on", name, exc_info=cause)
+            # Else closing has ended the hook, by an exception that kills what waits.
 
 
 def _to_raise(error: Exception) -> Exception:
@@ -911,7 +671,7 @@ def _to_raise(error: Exception) -> Exception:
     """
     try:
         copied = copy.copy(error)
-    except Exception:  # somebody else's class, which cannot be copied
+    except Exception:  # a foreign class, which cannot be copied
         return error
     copied.__cause__ = error.__cause__
     return copied

@@ -1,7 +1,7 @@
-"""One update: declare what is pending, ask for all rules, publish them. Raises what went wrong.
+"""One update: declare what is pending, ask for all rules, publish them.
 
-Coroutines over one function that exchanges a request for an answer. When updates are made, and what
-becomes of their errors, is the core's.
+Coroutines over one function that exchanges a request for an answer. They raise what goes wrong. The core
+decides when updates are made, and handles their errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from heksher._client.declarations import (
     lacking_features,
     plan,
 )
-from heksher._client.settings import Entry, Publication, ServedSettings
+from heksher._client.publishing import Publication, Publisher
+from heksher._client.settings import ClientSettings, Entry
 from heksher._client.snapshot import SnapshotFile, Told
 from heksher._rules.tracking import Tracking
 from heksher.backends.base import LARGE, Backend
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 _URI_TOO_LONG = 414
 
-# A longer filter is not sent; the answer is filtered here in any case.
+# Characters of the longest filter that is sent. The answer is filtered here in any case.
 _MAX_FILTER_LENGTH = _wire.MAX_QUERY_LENGTH // 2
 
 
@@ -76,24 +77,30 @@ class Updater:
     """Updates the settings of one client. Not for two tasks or threads at a time.
 
     Args:
-        exchange: reaches the service.
-        served: the settings.
+        exchange: sends a request to the service and reads the answer.
+        settings: the client's settings.
+        publisher: publishes their rules.
         publishing: makes a context in which rules may be published; entering it may take long.
-        backend: where large answers are read.
-        snapshot: where the rules are kept, or None.
+        is_wanted: whether the run that this belongs to goes on; else nothing is published any more.
+        backend: reads large answers in a thread.
+        snapshot: the file that keeps the rules, or None.
     """
 
     def __init__(
         self,
         exchange: ExchangeFunction,
-        served: ServedSettings,
+        settings: ClientSettings,
+        publisher: Publisher,
         publishing: Callable[[], AbstractAsyncContextManager[None]],
+        is_wanted: Callable[[], bool],
         backend: Backend,
         snapshot: SnapshotFile | None = None,
     ) -> None:
         self._exchange = exchange
-        self._served = served
+        self._settings = settings
+        self._publisher = publisher
         self._publishing = publishing
+        self._is_wanted = is_wanted
         self._backend = backend
         self._snapshot = snapshot
         self._told: Told | None = None
@@ -105,12 +112,12 @@ class Updater:
         """Declare and refresh.
 
         Raises:
-            ServiceError: something failed and should be tried again; the rest was done nevertheless.
+            ServiceError: something failed and should be tried again. The rest was done.
         """
         features = await self._exchange(_wire.context_features())
         if features != self._features:
             self._features = features
-            self._served.compare_features(features)
+            self._settings.compare_features(features)
         failure = await self._declare_pending(features)
         await self._refresh(features)
         if failure is not None:
@@ -122,26 +129,28 @@ class Updater:
         """Declare what the service does not have as it is declared here, one after another.
 
         Returns:
-            The error of a declaration that has to be tried again; the others are done nevertheless.
+            The error of a declaration that has to be tried again. The others were made.
         """
-        pending = self._served.pending(features)
+        pending = self._settings.pending(features)
         if not pending:
             return None
         there = await self._exchange(catalogue())
         failure: ServiceError | None = None
         for entry, setting in pending:
             decision = plan(declaration_of(setting), there)
-            entry.current_name = decision.current_name
-            entry.on_service = there.find(decision.current_name) is not None
-            entry.lacking = frozenset(setting.configurable_features).difference(features)
-            if decision.declarations and entry.lacking:
-                # Known without asking, and worth asking again as soon as the service has them.
-                self._served.note_declared(entry, lacking_features(entry.lacking, features))
-                entry.to_declare = False
+            lacking = frozenset(setting.configurable_features).difference(features)
+            self._settings.note_found(
+                entry,
+                decision.current_name,
+                on_service=there.find(decision.current_name) is not None,
+                lacking=lacking,
+            )
+            if decision.declarations and lacking:
+                # The service would refuse it. It is declared as soon as the service has the features.
+                self._settings.note_declared(entry, lacking_features(lacking, features))
+                self._settings.note_done(entry)
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 continue
-            # Until that is done: it may be here only since the service has a feature by now.
-            entry.to_declare = True
             known = entry.declared.differences
             failure = await self._declare(entry, decision) or failure
             if decision.unknown_alias:
@@ -150,7 +159,7 @@ class Updater:
                     _logger.warning("setting %r: %s", entry.name, note)
                 differences = (*entry.declared.differences, note)
                 declared = replace(entry.declared, differences=differences)
-                self._served.note_declared(entry, declared)
+                self._settings.note_declared(entry, declared)
         return failure
 
     async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:
@@ -164,21 +173,21 @@ class Updater:
                     decision.current_name,
                     decision.declared.service_version,
                 )
-            self._served.note_declared(entry, decision.declared)
+            self._settings.note_declared(entry, decision.declared)
         for declaration in decision.declarations:
             try:
                 answer = await self._exchange(_wire.declare(declaration))
             except (UnexpectedStatusError, InvalidResponseError) as error:
-                self._served.note_declared(entry, failed(declaration, error))
+                self._settings.note_declared(entry, failed(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
                 return error
-            self._served.note_declared(entry, judge(declaration, answer))
+            declared = judge(declaration, answer)
+            self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
             if not answer.accepted:
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 break
-            entry.on_service = True
             self._log_outcome(entry, declaration)
-        entry.to_declare = False
+        self._settings.note_done(entry)
         return None
 
     @staticmethod
@@ -209,7 +218,7 @@ class Updater:
 
     async def _refresh(self, features: tuple[str, ...]) -> None:
         """Fetch all rules, and publish what changed."""
-        tracking, added = self._served.reading()
+        tracking, added = self._settings.reading()
         etags: Mapping[str, str] = {}
         last = self._asked
         if last is not None and (last.features, last.added) == (features, added):
@@ -220,23 +229,24 @@ class Updater:
             filters = None
 
         failure: ServiceError | None = None
-        names = self._served.known_names()
+        names = self._settings.known_names()
         fetched = await self._query(names, filters, etags)
         if fetched is None or not fetched.answered.issuperset(names):
-            # Somebody deleted or renamed a setting.
-            self._served.reconcile(await self._exchange(catalogue()))
+            # A setting was deleted or renamed on the service.
+            deleted = self._settings.reconcile(await self._exchange(catalogue()))
+            self._publisher.forget(deleted)
             failure = await self._declare_pending(features)
-            names = self._served.known_names()
+            names = self._settings.known_names()
             fetched = await self._query(names, filters, {}, may_be_unknown=False)
             assert fetched is not None
             for name in sorted(set(names) - fetched.answered):
-                error = InvalidResponseError("the answer to the query tells nothing of it")
-                self._served.note_unusable(name, error)
+                error = InvalidResponseError("the answer to the query has no section for it")
+                self._publisher.note_unusable(name, error)
         usable: Mapping[str, _wire.Undecoded] = {}
         if fetched.sections:
             async with self._publishing():
                 usable = await self._publish(fetched.sections, features, tracking)
-        self._served.source = DataSource.SERVICE
+        self._publisher.note_read(DataSource.SERVICE)
         if self._snapshot is not None:
             self._told = Told(usable, features, tracking, fetched.is_everything)
         self._asked = _Asked(features, tracking, added, fetched.etags)
@@ -249,19 +259,19 @@ class Updater:
         features: tuple[str, ...],
         tracking: Tracking,
     ) -> Mapping[str, _wire.Undecoded]:
-        """Have the settings read these sections, large ones where nobody waits for it.
+        """Publish these sections; read large ones in a thread, so that no event loop waits.
 
         Returns:
-            those that could be used, by the setting's name here.
+            the sections that could be used, by the setting's name in the application.
         """
-        publication = Publication(sections, features, tracking)
+        publication = Publication(sections, features, tracking, self._is_wanted)
         if sum(map(len, sections.values())) < LARGE:
-            self._served.publish(publication)
+            self._publisher.publish(publication)
             return publication.usable
         try:
-            await self._backend.in_thread(lambda: self._served.publish(publication))
+            await self._backend.in_thread(lambda: self._publisher.publish(publication))
         finally:
-            self._served.withdraw(publication)
+            self._publisher.withdraw(publication)
         return publication.usable
 
     async def _query(
@@ -284,8 +294,8 @@ class Updater:
             except UnexpectedStatusError as error:
                 if error.status != _URI_TOO_LONG or len(part) != 1:
                     raise
-                # It would never be otherwise, and harms no other setting.
-                self._served.note_unusable(part[0], error)
+                # It fails every time, and must not fail the other settings' update.
+                self._publisher.note_unusable(part[0], error)
                 fetched.answered.update(part)
                 continue
             if isinstance(answer, _wire.UnknownNames):
@@ -311,19 +321,19 @@ class Updater:
             HeksherError: the client was closed.
         """
         snapshot = self._snapshot
-        reading = self._served.reading()
+        reading = self._settings.reading()
         if snapshot is None or reading == self._loaded_for:
             return
-        if self._served.source is DataSource.SERVICE:
+        if self._publisher.last_read is DataSource.SERVICE:
             return
         self._loaded_for = reading  # what is defined or tracked later is looked for, too
         tracking, _ = reading
         told = await self._backend.in_thread(lambda: snapshot.load(tracking))
-        sections = {} if told is None else self._served.saved(told.sections)
+        sections = {} if told is None else self._publisher.saved(told.sections)
         if told is not None and sections:
             async with self._publishing():
                 await self._publish(sections, tuple(told.features), tracking)
-            self._served.source = DataSource.SNAPSHOT
+            self._publisher.note_read(DataSource.SNAPSHOT)
 
     @property
     def has_to_save(self) -> bool:

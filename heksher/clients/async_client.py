@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from heksher._client.modification_lock import AsyncModificationLock
+from heksher._client.options import ClientOptions, Startup
 from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_async
 from heksher.backends.base import Backend, Clock
-from heksher.clients._base import ClientFace, Startup
+from heksher.clients._base import ClientBase
 from heksher.status import SettingData
 
 __all__ = ["AsyncHeksherClient", "AsyncModificationLock"]
@@ -25,7 +26,7 @@ class _TaskStatus(Protocol):
     def started(self) -> None: ...
 
 
-class AsyncHeksherClient(ClientFace):
+class AsyncHeksherClient(ClientBase):
     """Declares settings to a Heksher service and keeps their rules up to date, on asyncio or trio.
 
     Start it by ``await set_as_main()`` and end it by ``await aclose()``, or by ``async with``, which
@@ -80,21 +81,21 @@ class AsyncHeksherClient(ClientFace):
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        self._make_core(
-            lambda: choose_async(backend),
-            service_url,
-            update_interval,
-            context_features,
-            http_client_args,
-            http_client,
-            startup,
-            startup_timeout,
-            request_timeout,
-            max_response_bytes,
-            clock,
-            random,
-            snapshot,
+        options = ClientOptions.checked(
+            service_url=service_url,
+            update_interval=update_interval,
+            context_features=context_features,
+            http_client_args=http_client_args,
+            http_client=http_client,
+            startup=startup,
+            startup_timeout=startup_timeout,
+            request_timeout=request_timeout,
+            max_response_bytes=max_response_bytes,
+            snapshot=snapshot,
+            clock=clock,
+            random=random,
         )
+        super().__init__(lambda: choose_async(backend), options)
         self._modification_lock = AsyncModificationLock(
             self._core.publishing, self._core.create_event
         )

@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from heksher._client.modification_lock import ThreadModificationLock
+from heksher._client.options import ClientOptions, Startup
 from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_blocking
 from heksher.backends.base import Backend, Clock, run_blocking
-from heksher.clients._base import ClientFace, Startup
+from heksher.clients._base import ClientBase
 from heksher.status import SettingData
 
 __all__ = ["ThreadHeksherClient", "ThreadModificationLock"]
@@ -18,7 +19,7 @@ __all__ = ["ThreadHeksherClient", "ThreadModificationLock"]
 ThreadModificationLock.__module__ = __name__  # users find it here
 
 
-class ThreadHeksherClient(ClientFace):
+class ThreadHeksherClient(ClientBase):
     """Declares settings to a Heksher service and keeps their rules up to date, in a thread.
 
     Start it by ``set_as_main()`` and end it by ``close()``, or by ``with``, which is just these two.
@@ -55,21 +56,21 @@ class ThreadHeksherClient(ClientFace):
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        self._make_core(
-            lambda: choose_blocking(backend),
-            service_url,
-            update_interval,
-            context_features,
-            http_client_args,
-            http_client,
-            startup,
-            startup_timeout,
-            request_timeout,
-            max_response_bytes,
-            clock,
-            random,
-            snapshot,
+        options = ClientOptions.checked(
+            service_url=service_url,
+            update_interval=update_interval,
+            context_features=context_features,
+            http_client_args=http_client_args,
+            http_client=http_client,
+            startup=startup,
+            startup_timeout=startup_timeout,
+            request_timeout=request_timeout,
+            max_response_bytes=max_response_bytes,
+            snapshot=snapshot,
+            clock=clock,
+            random=random,
         )
+        super().__init__(lambda: choose_blocking(backend), options)
         self._modification_lock = ThreadModificationLock(
             self._core.publishing, self._core.create_event
         )

@@ -12,6 +12,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import Setting
+from heksher._client.settings import Entry
 from heksher._wire import Response
 from heksher.exceptions import DeclarationRejected, ServiceError
 from heksher.setting import QueriedRule
@@ -384,12 +385,12 @@ def test_it_is_declared_later_if_the_service_has_the_feature_and_fails(
     ("there", "parts"),
     [
         (["environment", "user", "theme"], None),
-        (["user", "environment", "theme"], ["the order is another one"]),
-        (["environment", "user", "region", "theme"], ["region is missing here"]),
-        (["environment", "user"], ["theme is unknown to the service"]),
+        (["user", "environment", "theme"], ["the order differs"]),
+        (["environment", "user", "region", "theme"], ["the client lacks region"]),
+        (["environment", "user"], ["the service lacks theme"]),
         (
             ["user", "environment", "region"],
-            ["region is missing here", "theme is unknown", "the order is another one"],
+            ["the client lacks region", "the service lacks theme", "the order differs"],
         ),
     ],
     ids=["equal", "order", "more", "fewer", "all"],
@@ -429,7 +430,7 @@ def test_a_client_without_any_feature_of_its_own_works_and_warns(
 
     with caplog.at_level(logging.WARNING, "heksher"):
         scene.run(body)
-    assert "environment, user, theme is missing here" in caplog.text
+    assert "the client lacks environment, user, theme" in caplog.text
 
 
 # --- rules that are not used ----------------------------------------------------------------------
@@ -565,3 +566,41 @@ def test_the_log_names_no_more_rules_than_somebody_reads(
     scene.run(body)
     assert caplog.text.count("dropped: ") == 21
     assert "dropped: 30 more rules of this setting; status lists them" in caplog.text
+
+
+def test_what_is_known_of_a_setting_changes_under_the_clients_lock(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Setting("kept", int, ["user"], 1)
+    lacking = Setting("lacking", int, ["theme"], 1)
+    assign = Entry.__setattr__
+    changed: list[str] = []
+    made: set[int] = set()
+
+    def assign_under_lock(entry: Entry, name: str, value: Any) -> None:
+        if id(entry) in made:
+            client = clients[0].client
+            lock: Any = client._core._lock  # pyright: ignore[reportPrivateUsage]
+            assert lock._is_owned(), name
+            changed.append(name)
+        assign(entry, name, value)
+        if name == "coerced":  # the last one that its constructor assigns
+            made.add(id(entry))
+
+    monkeypatch.setattr(Entry, "__setattr__", assign_under_lock)
+    clients: list[AnyClient] = []
+
+    async def body() -> None:
+        clients.append(scene.client(startup="continue"))
+        scene.service.features.remove("theme")
+        async with clients[0] as client:
+            scene.service.rename("kept", "renamed")
+            await client.reload()
+            scene.service.delete("renamed")
+            scene.service.features.append("theme")
+            await client.reload()
+            await client.reload()
+
+    scene.run(body)
+    assert (kept.get(user="jim"), lacking.get(theme="dark")) == (1, 1)
+    assert {"current_name", "to_declare", "on_service", "lacking", "declared"} <= set(changed)

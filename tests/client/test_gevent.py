@@ -340,7 +340,7 @@ def test_a_validator_in_another_thread_cannot_wait_for_its_own_update(scene: Sce
         await client.close()
 
     scene.run(body)
-    assert "was called by one: in a hook" in str(errors[0])
+    assert "was called by one, in a hook" in str(errors[0])
 
 
 # --- what is ended from outside -------------------------------------------------------------------
@@ -461,7 +461,9 @@ def test_ctrl_c_that_meets_the_loop_is_raised_in_the_program_and_ends_no_loop(
     backend.run(body)
 
 
-@pytest.mark.parametrize("method", ["_load", "_schedule", "_save", "_wait_for_work"])
+@pytest.mark.parametrize(
+    "method", ["_load_snapshot", "_note_update", "_save_snapshot", "_wait_for_work"]
+)
 def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
     scene: Scene, backend: GeventHarness, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

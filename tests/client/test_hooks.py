@@ -135,11 +135,15 @@ def cancelled() -> None:
     raise asyncio.CancelledError  # as the result of a cancelled future does
 
 
+def exiting() -> None:
+    raise SystemExit  # in a thread it would end the loop, and no line would say so
+
+
 async def suspending() -> None:
     raise AssertionError("nobody awaits it")
 
 
-@pytest.mark.parametrize("hook", [broken, cancelled, suspending])
+@pytest.mark.parametrize("hook", [broken, cancelled, exiting, suspending])
 def test_an_error_in_a_hook_is_logged_and_harmless(
     scene: Scene, hook: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,7 +228,7 @@ def test_a_hook_in_the_clients_own_thread_or_greenlet_can_close_it_and_cannot_wa
         scene.run(body)
     (record,) = caplog.records
     assert record.exc_info is not None
-    assert "was called by one: in a hook" in str(record.exc_info[1])
+    assert "was called by one, in a hook" in str(record.exc_info[1])
     assert ttl.get(user="jim") == 60
 
 

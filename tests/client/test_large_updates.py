@@ -14,8 +14,8 @@ from support.leftovers import Leftovers
 from support.scenes import INTERVAL, Scene
 
 from heksher import TRACK_ALL, Setting
-from heksher._client import declarations, settings
-from heksher._client.settings import prepare
+from heksher._client import declarations, publishing
+from heksher._client.publishing import prepare
 from heksher._wire import Response
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
@@ -550,5 +550,5 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
             assert not thread.is_alive()
         return prepared
 
-    monkeypatch.setattr(settings, "prepare", prepare_and_wait)
+    monkeypatch.setattr(publishing, "prepare", prepare_and_wait)
     return functions

@@ -25,6 +25,7 @@ from heksher.exceptions import (
     ClientClosedError,
     ClientNotStartedError,
     DeclarationRejected,
+    DuplicateSettingError,
     HeksherError,
     InvalidArgumentError,
     InvalidResponseError,
@@ -369,13 +370,34 @@ def test_what_cannot_be_added_to_a_client_is_refused(scene: Scene) -> None:
 
     async def body() -> None:
         client = scene.client()
-        with pytest.raises(InvalidArgumentError, match=r"3 is no heksher\.Setting"):
+        with pytest.raises(InvalidArgumentError, match=r"got 3; expected a heksher\.Setting"):
             client.add_settings(cast(Any, [ttl, 3]))
         await client.close()
         with pytest.raises(ClientClosedError):
             client.add_settings([ttl])
         async with scene.client():
             assert "cache_ttl" in scene.service.settings, "it still waits for the main client"
+
+    scene.run(body)
+
+
+def test_settings_are_added_all_or_none(scene: Scene) -> None:
+    page_size = Setting("page_size", int, ["user"], 20)
+
+    async def body() -> None:
+        async with scene.client() as main:
+            theirs = Scene(scene.backend)
+            second = theirs.client()
+            second.add_settings([first := ttl_setting()])
+            differing = Setting("cache_ttl", int, ["user"], 1)
+            with pytest.raises(DuplicateSettingError):
+                second.add_settings([page_size, differing])
+            assert list(second.status.declarations) == ["cache_ttl"]
+            scene.service.add_rule("page_size", 7, user="jim")
+            await main.reload()
+            assert page_size.get(user="jim") == 7, "the main client serves it as before"
+            await second.close()
+            assert first.get(environment="dev", user="jim") == 60
 
     scene.run(body)
 

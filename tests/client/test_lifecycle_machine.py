@@ -54,7 +54,6 @@ from heksher.exceptions import (
     MissingFeatureError,
     ServiceUnreachableError,
     StartupTimeoutError,
-    WrongEventLoopError,
 )
 
 # Seconds by the manual clocks. Time passes by a whole interval, so that each start that is under way
@@ -351,7 +350,6 @@ class ClientModel:
         held: the update that is in that request.
         is_urgent: whether another update has to follow that one.
         is_bound: whether it was awaited, so that it belongs to the event loop that runs.
-        is_left_behind: whether it belongs to the event loop of the parent of this process.
         start: the pending call that starts it, or runs it.
         waiting: the pending reloads that the next update serves.
         served: those that the update under way serves.
@@ -378,19 +376,12 @@ class ClientModel:
     held: HeldUpdate | None = None
     is_urgent: bool = False
     is_bound: bool = False
-    is_left_behind: bool = False
     start: Call | None = None
     waiting: list[Call] = field(default_factory=list[Call])
     served: list[Call] = field(default_factory=list[Call])
     has_asked: bool | None = False
     has_polled: bool | None = False
     has_told: bool = False
-
-    @property
-    def refusal(self) -> type[BaseException]:
-        """What calls that need an event loop raise once it is closed."""
-        # Today: a client that was closed before a fork is still bound to the parent's event loop.
-        return WrongEventLoopError if self.is_left_behind else ClientClosedError
 
     @property
     def is_alive(self) -> bool:
@@ -428,7 +419,7 @@ class Model:
     def start(self, client: ClientModel, call: Call, hold: Hold = None) -> None:
         client.is_bound = True
         if client.state == "closed":
-            call.expected = {client.refusal}
+            call.expected = {ClientClosedError}
         elif client.state == "starting":
             call.expected = {HeksherError}
         elif client.state == "running":
@@ -446,7 +437,7 @@ class Model:
     def reload(self, client: ClientModel, call: Call, hold: Hold = None) -> None:
         client.is_bound = True
         if client.state == "closed":
-            call.expected = {client.refusal}
+            call.expected = {ClientClosedError}
         elif not client.is_alive:
             call.expected = {ClientNotStartedError}
         else:
@@ -487,7 +478,7 @@ class Model:
     def ask(self, client: ClientModel, call: Call) -> None:
         client.is_bound = True
         if client.state == "closed":
-            call.expected = {client.refusal}
+            call.expected = {ClientClosedError}
             return
         client.is_connected = client.has_asked = True
         call.expected = {ServiceUnreachableError if client.is_away else None}
@@ -551,9 +542,7 @@ class Model:
             client.waiting, client.served = [], []
             client.is_urgent = client.is_connected = False
             client.loop = "none"
-            if client.state == "closed":
-                client.is_left_behind = client.is_bound and not self.forks_with_loop
-            elif client.state == "starting":
+            if client.state == "starting":
                 client.state = "new"
                 # Today: the former main client does not get its settings back in the child.
                 self._leave(client)

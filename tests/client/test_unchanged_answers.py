@@ -14,7 +14,7 @@ from support.scenes import FEATURES, Scene
 
 import heksher
 from heksher import Setting
-from heksher._rules import getter
+from heksher._rules import codegen, getter
 from heksher._wire import MAX_QUERY_LENGTH, Request, Response
 from heksher.backends import run_blocking
 from heksher.exceptions import UnexpectedStatusError
@@ -68,7 +68,7 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
     async def body() -> None:
         async with scene.client() as client:
             note_calls(getter, "decide")
-            note_calls(compile, "compile_source")
+            note_calls(codegen, "compile_source")
             calls.clear()
             before = [(each.published, each.get.__code__) for each in (setting, plain)]
             for _ in range(3):

@@ -550,20 +550,3 @@ def test_a_constant_default_outside_of_the_tracked_values_is_warned_of_once(
     assert [r.message for r in caplog.records if "environment='dev'" in r.message] == [
         "the default environment='dev' is outside the tracked contexts: rules for it are not fetched"
     ]
-
-
-@pytest.mark.parametrize("chance", [None, float("nan"), -1.0])
-def test_a_random_source_that_fails_does_not_stop_the_loop(scene: Scene, chance: Any) -> None:
-    ttl = ttl_setting()
-
-    async def body() -> None:
-        async with scene.client() as client:
-            await scene.settled()
-            scene.chance = chance
-            await client.reload()
-            scene.service.add_rule("cache_ttl", 10, user="jim")
-            assert await scene.asked() == INTERVAL
-            await scene.pass_time(INTERVAL)
-            assert ttl.get(environment="dev", user="jim") == 10
-
-    scene.run(body)

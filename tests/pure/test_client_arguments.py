@@ -75,7 +75,7 @@ def test_an_address_is_kept_with_a_slash_at_its_end(
 )
 @on_both
 def test_what_is_no_http_url_is_refused_and_shown(client: Client, url: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="http://HOST:PORT or https://HOST is wanted"):
+    with pytest.raises(InvalidArgumentError, match="expected http://HOST:PORT or https://HOST"):
         client(url, 60, ["user"])
 
 
@@ -296,7 +296,7 @@ def test_the_callers_arguments_may_change_afterwards(client: Client) -> None:
     features.append("theme")
     arguments.clear()
     assert http_options(made).client_args == {"headers": {}}
-    assert made._core._options.features == ("user",)  # pyright: ignore[reportPrivateUsage]
+    assert made._core._options.context_features == ("user",)  # pyright: ignore[reportPrivateUsage]
 
 
 @on_both

@@ -66,6 +66,8 @@ ONLY_IN = {
     },
     "threading": {
         "heksher._registry",
+        "heksher._client.connection",
+        "heksher._client.publishing",
         "heksher._client.settings",
         "heksher.backends._callers",
         "heksher.backends._fork_lock",
@@ -83,7 +85,7 @@ ONLY_IN = {
         "heksher.backends._http",
         "heksher._client.snapshot",
     },
-    "random": {"heksher.clients._base"},
+    "random": {"heksher._client.options"},
     "importlib": {"heksher", "heksher.backends._choose"},
     "msgspec": {
         "heksher.setting",

@@ -273,6 +273,8 @@ class ManualClock:
     def __init__(self) -> None:
         self._now = 1000.0
         self._sleepers: list[tuple[float, Event]] = []
+        # Those that `advance` has woken.
+        self._woken: list[tuple[float, Event]] = []
         #: The timeouts that were asked for, in order.
         self.asked: list[float | None] = []
 
@@ -287,6 +289,9 @@ class ManualClock:
             await event.wait()
         finally:
             self._sleepers.remove(sleeper)
+            if sleeper in self._woken:
+                self._woken.remove(sleeper)
+                event.clear()  # it was set for want of another way to end the wait
 
     @property
     def sleeping(self) -> int:
@@ -297,5 +302,6 @@ class ManualClock:
         """Let time pass, and wake who waited for it."""
         self._now += seconds
         for deadline, event in list(self._sleepers):
-            if deadline <= self._now:
+            if deadline <= self._now and not event.is_set():
+                self._woken.append((deadline, event))
                 event.set()

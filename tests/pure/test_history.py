@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from heksher._client.schedule import first_delay, next_delay, retry_delay
+from heksher._client.history import first_delay, next_delay, retry_delay
 
 LAST_CHANCE = math.nextafter(1.0, 0.0)
 

@@ -1,0 +1,117 @@
+"""What a client remembers of its updates, and when the next one is due.
+
+Pure: numbers in, numbers out. The clocks' readings and the chance, a number from [0, 1) that is uniformly
+random, are handed in. All times are in seconds; a *moment* is a reading of the client's clock, a *date* is
+seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heksher.exceptions import UnexpectedStatusError
+
+
+def first_delay(interval: float, chance: float) -> float:
+    """Return the seconds from the start to the first poll: anywhere in the interval, to spread a fleet."""
+    return interval * chance
+
+
+def next_delay(interval: float, chance: float) -> float:
+    """Return the seconds from a successful update to the next poll: 0.8 to 1.0 of the interval."""
+    return interval * (0.8 + 0.2 * chance)
+
+
+def retry_delay(
+    interval: float, chance: float, failures: int, retry_after: float | None = None
+) -> float:
+    """Return the seconds to wait after a failure: exponential backoff with full jitter.
+
+    Args:
+        interval: the update interval, which is the longest wait.
+        chance: uniformly random.
+        failures: failures in a row, at least 1.
+        retry_after: seconds that the service asked for, honoured up to the interval.
+    """
+    # The exponent is bounded as well: 2.0 ** 1100 is an error.
+    bound = min(interval, min(1.0, interval) * 2.0 ** min(failures - 1, 64))
+    return max(bound * chance, min(retry_after or 0.0, interval))
+
+
+@dataclass(slots=True)
+class History:
+    """How the updates of one client went.
+
+    Attributes:
+        interval: seconds between updates.
+        due: the moment of the next poll.
+        polls: updates that were begun, since the client was made.
+        updates: updates that ended, since the last start.
+        failures: updates that failed in a row.
+        retries: the failures that the next pause is counted by; a reload begins anew.
+        last_error: the newest failure, also after a success.
+        succeeded: the moment of the newest success.
+        last_success: its date.
+        last_failure: the date of the newest failure.
+    """
+
+    interval: float
+    due: float = 0.0
+    polls: int = 0
+    updates: int = 0
+    failures: int = 0
+    retries: int = 0
+    last_error: Exception | None = None
+    succeeded: float | None = None
+    last_success: float | None = None
+    last_failure: float | None = None
+
+    def begin_start(self) -> None:
+        """Forget the failures of an earlier start."""
+        self.updates = self.failures = self.retries = 0
+        self.last_error = None
+
+    def begin_update(self, *, is_requested: bool) -> None:
+        """Note that an update begins; *is_requested*: by `reload`, whose caller waits for it."""
+        self.polls += 1
+        if is_requested:
+            self.retries = 0
+
+    def note_success(self, now: float, date: float, chance: float) -> None:
+        """Note a successful update, and when the next one is due."""
+        delay = first_delay if self.succeeded is None else next_delay
+        self.due = now + delay(self.interval, chance)
+        self.updates += 1
+        self.failures = self.retries = 0
+        self.succeeded, self.last_success = now, date
+
+    def note_failure(self, error: Exception, now: float, date: float, chance: float) -> None:
+        """Note a failed update, and when it is tried again."""
+        self.updates += 1
+        self.failures += 1
+        self.retries += 1
+        self.last_error, self.last_failure = error, date
+        retry_after = error.retry_after if isinstance(error, UnexpectedStatusError) else None
+        self.due = now + retry_delay(self.interval, chance, self.retries, retry_after)
+
+    def resume(self, now: float, chance: float, *, is_due: bool) -> None:
+        """Plan the first poll of a forked child.
+
+        Not at once, unless it *is_due*: a server forks all its workers at one moment, and some forks
+        end in an exec.
+        """
+        self.due = now + (0.0 if is_due else first_delay(self.interval, chance))
+
+    def move_clock(self, offset: float) -> None:
+        """Go on by another clock, which shows *offset* seconds more than the one before."""
+        if self.succeeded is not None:
+            self.succeeded += offset
+
+    def staleness(self, now: float) -> float | None:
+        """Return the seconds since the newest success, or None if there was none."""
+        return None if self.succeeded is None else max(0.0, now - self.succeeded)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether an update has ended since the last start, and the newest one succeeded."""
+        return self.updates > 0 and self.failures == 0

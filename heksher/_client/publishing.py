@@ -1,0 +1,345 @@
+"""From the sections of an answer to what `get()` answers from: read, prepare, publish.
+
+A setting's rule table is built aside and published by one assignment. Until a client's first start has
+succeeded, tables are kept back. Called in any thread: what is assigned here is assigned under the
+client's lock, which is never held while an answer is read or a table is prepared, since both may take
+long.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from heksher._client.lifecycle import Lifecycle
+from heksher._client.reading import Ingestion
+from heksher._client.settings import ClientSettings, Entry
+from heksher._rules import getter
+from heksher._rules.contexts import Defaults
+from heksher._rules.plan import Plan
+from heksher._rules.table import RuleTable
+from heksher._rules.tracking import Tracking
+from heksher._wire import Undecoded, open_section
+from heksher.exceptions import InvalidResponseError, ServiceError
+from heksher.setting import Setting, Validator
+from heksher.status import CoercedRule, DataSource, RejectedRule, without_frames
+
+
+@dataclass(eq=False, slots=True)
+class Publication:
+    """An answer's sections, on their way to the settings they belong to.
+
+    Attributes:
+        sections: undecoded, by current name. One that cannot be used leaves its setting's last table in
+            place.
+        features: the context features in the service's order.
+        tracking: what was tracked when the service was asked.
+        is_wanted: whether the run that asked for it goes on.
+        is_withdrawn: whether its update has ended without waiting for it.
+        usable: the sections that could be used, by the name in the application.
+    """
+
+    sections: Mapping[str, Undecoded]
+    features: tuple[str, ...]
+    tracking: Tracking
+    is_wanted: Callable[[], bool]
+    is_withdrawn: bool = False
+    usable: dict[str, Undecoded] = field(default_factory=dict[str, Undecoded])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more of it may be published."""
+        return self.is_withdrawn or not self.is_wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Fingerprint of the last section applied to a setting; if it is unchanged, decoding is skipped.
+
+    Attributes:
+        digest: of the section.
+        features: the context features in the service's order. Each table has a tuple of its own, so the
+            identity of this one also tells whether the table is still the setting's. The table itself
+            cannot stand here: it holds values, and those may hold the setting.
+        tracking: what was tracked.
+        validators: those of the setting.
+        rejected: what could not be used.
+        coerced: what could be used in part.
+    """
+
+    digest: int
+    features: tuple[str, ...]
+    tracking: Tracking
+    validators: tuple[Validator[Any], ...]
+    rejected: tuple[RejectedRule, ...]
+    coerced: tuple[CoercedRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be published, and what was decided of it."""
+
+    published: getter.Published[Any]
+    plan: Plan
+
+
+def prepare(setting: Setting[Any], table: RuleTable[Any], defaults: Defaults) -> Prepared:
+    """Prepare a publish of *setting*. With many rules this takes long, and needs no lock."""
+    published = getter.Published(table, defaults, started=True)
+    return Prepared(published, getter.decide(setting, published))
+
+
+class Publisher:
+    """Publishes the rules of one client's settings.
+
+    Args:
+        settings: the client's settings.
+        lock: the client's lock.
+        lifecycle: the client's, which says whether tables are published, kept back or dropped.
+
+    Attributes:
+        source: where the published rules came from.
+        last_read: where what was read last came from, whether or not it is published.
+    """
+
+    def __init__(
+        self, settings: ClientSettings, lock: threading.RLock, lifecycle: Lifecycle
+    ) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._lifecycle = lifecycle
+        # Tables that are kept back until the first start has succeeded.
+        self._staged: weakref.WeakKeyDictionary[Setting[Any], Prepared] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._readings: weakref.WeakKeyDictionary[Setting[Any], _Reading] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.source = self.last_read = DataSource.DEFAULTS
+
+    # --- the client's life ------------------------------------------------------------------------
+
+    def begin_start(self) -> None:
+        """Forget what is left of a start that failed."""
+        with self._lock:
+            self._staged.clear()
+            self._readings.clear()
+            if not self._lifecycle.is_published:
+                self.last_read = DataSource.DEFAULTS
+
+    def publish_all(self) -> None:
+        """Publish what was kept back, and the client's defaults, for all settings."""
+        with self._lock:
+            if self._lifecycle.is_published:
+                self.source = self.last_read
+                for setting in self._settings.alive():
+                    self._assign(setting)
+
+    def note_read(self, source: DataSource) -> None:
+        """Note where an answer came from that was read to its end."""
+        with self._lock:
+            self.last_read = source
+            if self._lifecycle.is_published:
+                self.source = source
+
+    def close(self) -> None:
+        """Drop what was kept back. What was published stays."""
+        with self._lock:
+            self._staged.clear()
+            self._readings.clear()
+
+    # --- publishing -------------------------------------------------------------------------------
+
+    def publish(self, publication: Publication) -> None:
+        """Read the sections that are new to their settings, and publish their tables.
+
+        The client may be closed, and the publication withdrawn, while this runs. Then it returns soon.
+        """
+        found = [
+            (entry, raw)
+            for entry in self._settings.entries()
+            if (raw := publication.sections.get(entry.current_name)) is not None
+        ]
+        # Equal strings and numbers are kept once: many rules, also of other settings, name the same users.
+        known: dict[Any, Any] = {}
+        for entry, raw in found:
+            if publication.is_over:
+                return
+            digest = _digest(raw)
+            changed = [
+                setting
+                for setting in entry.alive()
+                if not self._is_known(setting, digest, publication)
+            ]
+            if not changed:
+                publication.usable[entry.name] = raw
+                continue
+            try:
+                section = open_section(raw)
+            except InvalidResponseError as error:
+                self._note_unusable(entry, error)
+                continue
+            publication.usable[entry.name] = raw
+            ingestions = [
+                Ingestion(setting, publication.features, publication.tracking, known)
+                for setting in changed
+            ]
+            for batch in section.read():
+                if publication.is_over:
+                    return
+                for ingestion in ingestions:
+                    ingestion.add(batch)
+            for ingestion in ingestions:
+                if not self._finish(ingestion, section.default_value, entry, digest, publication):
+                    return
+            self._settings.note_unused(entry, *self._unused_by(entry))
+
+    def _finish(
+        self,
+        ingestion: Ingestion[Any],
+        raw_default: Any,
+        entry: Entry,
+        digest: int,
+        publication: Publication,
+    ) -> bool:
+        """Publish one setting's table; return whether to go on."""
+        setting = ingestion.setting
+        ingested = ingestion.finish(raw_default)
+        reading = _Reading(
+            digest,
+            ingested.table.features,
+            publication.tracking,
+            ingestion.validators,
+            ingested.rejected,
+            ingested.coerced,
+        )
+        prepared = prepare(setting, ingested.table, self._settings.defaults)
+        with self._lock:
+            if publication.is_over:
+                return False
+            if self._settings.serves(setting, entry):  # it may have been detached, unlike its twin
+                self._readings[setting] = reading
+                self._staged[setting] = prepared
+                if self._lifecycle.is_published:
+                    self._assign(setting)
+        return True
+
+    def withdraw(self, publication: Publication) -> None:
+        """See that nothing more of it is published. To be called once it is done as well."""
+        with self._lock:
+            publication.is_withdrawn = True
+
+    def renew(self, settings: Iterable[Setting[Any]]) -> None:
+        """Publish the client's present defaults for these settings.
+
+        With many rules that takes long, so it is prepared without the lock.
+        """
+        for setting in settings:
+            if not self._lifecycle.is_published:
+                return
+            prepared = prepare(setting, setting.published.table, self._settings.defaults)
+            with self._lock:
+                if self._lifecycle.is_published and self._settings.serves(setting):
+                    self._assign(setting, prepared)
+
+    def _assign(self, setting: Setting[Any], prepared: Prepared | None = None) -> None:
+        """Publish the newest table of *setting*, by one assignment. Called with the lock held.
+
+        Args:
+            setting: one that is served.
+            prepared: its present table with new defaults. It counts if neither has changed since.
+        """
+        staged, published = self._staged.pop(setting, None), setting.published
+        defaults = self._settings.defaults
+        if staged is not None:
+            prepared, table = staged, staged.published.table
+        elif published.defaults is defaults and published.started:
+            return
+        else:
+            table = published.table
+        if (
+            prepared is None
+            or prepared.published.table is not table
+            or prepared.published.defaults is not defaults
+        ):
+            prepared = prepare(setting, table, defaults)
+        setting.publish(prepared.published, prepared.plan)
+
+    # --- what is known already --------------------------------------------------------------------
+
+    def saved(self, sections: Mapping[str, Undecoded]) -> dict[str, Undecoded]:
+        """Return the sections of a snapshot that belong to settings which are served, by current name.
+
+        Args:
+            sections: by the name in the application when they were saved, which may be the alias now.
+        """
+        found: dict[str, Undecoded] = {}
+        for entry in self._settings.entries():
+            aliases = [setting.alias for setting in entry.alive() if setting.alias is not None]
+            for name in (entry.name, *aliases[:1]):
+                if name in sections:
+                    found[entry.current_name] = sections[name]
+                    break
+        return found
+
+    def forget(self, settings: Iterable[Setting[Any]]) -> None:
+        """Have the next section of these settings read, even if it is the last one again."""
+        with self._lock:
+            for setting in settings:
+                self._readings.pop(setting, None)
+
+    def note_unusable(self, current_name: str, error: ServiceError) -> None:
+        """Note that an answer has nothing usable for this setting, which keeps its last table."""
+        for entry in self._settings.entries():
+            if entry.current_name == current_name:
+                self._note_unusable(entry, error)
+
+    def _note_unusable(self, entry: Entry, error: ServiceError) -> None:
+        self.forget(entry.alive())
+        rejected = RejectedRule(entry.name, None, str(error), without_frames(error))
+        self._settings.note_unused(entry, (rejected,), ())
+
+    def _is_known(self, setting: Setting[Any], digest: int, publication: Publication) -> bool:
+        """Whether reading a section with this digest would bring nothing new to *setting*."""
+        with self._lock:
+            reading = self._readings.get(setting)
+            if reading is None:
+                return False
+            staged = self._staged.get(setting)
+            table = (staged.published if staged is not None else setting.published).table
+            return (
+                reading.digest == digest
+                and reading.features == publication.features
+                and reading.tracking is publication.tracking  # a new one is made for each change
+                and reading.validators is setting.validators
+                and reading.features is table.features
+            )
+
+    def _unused_by(self, entry: Entry) -> tuple[tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
+        """Return what the settings of one name cannot use, and what they can use in part."""
+        with self._lock:
+            readings = [
+                reading
+                for setting in entry.alive()
+                if (reading := self._readings.get(setting)) is not None
+            ]
+        if len(readings) == 1:
+            return readings[0].rejected, readings[0].coerced
+        # Settings of one name differ in their own validators at most.
+        rejected = dict.fromkeys(each for reading in readings for each in reading.rejected)
+        coerced = dict.fromkeys(each for reading in readings for each in reading.coerced)
+        return (*rejected,), (*coerced,)
+
+
+def _digest(section: Undecoded) -> int:
+    """Return a fingerprint of a section.
+
+    The interpreter's own hash has 64 bits and a key that each process draws anew. That is enough
+    against accidents, and a service that could forge a collision can say what it likes without one. It
+    takes a quarter of the time of hashlib's, and those release the interpreter lock for each section
+    and then wait for it beside a busy thread.
+    """
+    return hash(bytes(section))

@@ -1,0 +1,158 @@
+"""What is published for a client's settings, if something happens while that is being prepared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from heksher import Setting
+from heksher._client import publishing
+from heksher._client.lifecycle import Event, Lifecycle
+from heksher._client.publishing import Publisher, prepare
+from heksher._client.settings import ClientSettings
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import Rule, RuleTable
+from heksher.exceptions import DuplicateSettingError
+
+FEATURES = ("environment", "user")
+
+
+def table(value: int) -> RuleTable[int]:
+    return RuleTable(0, (Rule(value, (("user", "jim"),), 1),), FEATURES)
+
+
+@pytest.fixture
+def setting() -> Setting[int]:
+    return Setting("ttl", int, FEATURES, 0)
+
+
+class Client:
+    """The parts of a client that publish, without those that do I/O."""
+
+    def __init__(self) -> None:
+        lock = threading.RLock()
+        self.lifecycle = Lifecycle()
+        self.settings = ClientSettings(FEATURES, lock, self.lifecycle)
+        self.publisher = Publisher(self.settings, lock, self.lifecycle)
+
+    def start(self) -> None:
+        self.lifecycle.apply(Event.START)
+        self.lifecycle.apply(Event.START_DONE)
+        self.publisher.publish_all()
+
+    def close(self) -> None:
+        self.lifecycle.apply(Event.CLOSE)
+        self.publisher.close()
+
+    def attach(self, settings: list[Setting[Any]]) -> None:
+        self.settings.attach(settings)
+        self.publisher.renew(settings)
+
+    def set_defaults(self, **sources: str) -> None:
+        self.settings.set_defaults(sources)
+        self.publisher.renew(self.settings.alive())
+
+
+@pytest.fixture
+def client(setting: Setting[int]) -> Client:
+    """Returns a client that has started and serves the setting."""
+    client = Client()
+    client.attach([setting])
+    client.start()
+    setting.published = Published(table(1), setting.published.defaults, started=True)
+    return client
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Returns a list: what is put there is done once the next publish is prepared."""
+    functions: list[Callable[[], None]] = []
+
+    def prepare_and_more(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        while functions:
+            functions.pop()()
+        return prepared
+
+    monkeypatch.setattr(publishing, "prepare", prepare_and_more)
+    return functions
+
+
+def test_defaults_that_are_set_meanwhile_are_in_force_as_well(
+    client: Client, setting: Setting[int], between: list[Callable[[], None]]
+) -> None:
+    between.append(lambda: client.set_defaults(user="jim"))
+    client.set_defaults(environment="dev")
+    assert setting.get() == 1
+
+
+def test_rules_that_come_meanwhile_stay_in_force(
+    client: Client, setting: Setting[int], between: list[Callable[[], None]]
+) -> None:
+    def publish() -> None:
+        setting.published = Published(table(2), Defaults(), started=True)
+
+    between.append(publish)
+    client.set_defaults(environment="dev")
+    assert setting.get(user="jim") == 2
+
+
+@pytest.mark.parametrize("end", ["detach", "close"])
+def test_what_somebody_else_serves_by_then_is_left_alone(
+    end: str, client: Client, setting: Setting[int], between: list[Callable[[], None]]
+) -> None:
+    theirs = Published(table(2), Defaults({"environment": "prod"}), started=True)
+
+    def hand_over() -> None:
+        if end == "detach":
+            client.settings.detach(None)
+        else:
+            client.close()
+        setting.published = theirs
+
+    between.append(hand_over)
+    client.set_defaults(environment="dev")
+    assert setting.published is theirs
+
+
+def test_a_forked_child_has_what_a_thread_was_preparing_that_is_not_there(
+    client: Client, setting: Setting[int], between: list[Callable[[], None]]
+) -> None:
+    seen: list[int] = []
+
+    def in_child() -> None:
+        client.publisher.publish_all()
+        seen.append(setting.get(user="jim"))
+
+    between.append(in_child)
+    client.set_defaults(environment="dev")
+    assert seen == [1]
+
+
+def test_a_forked_child_puts_nothing_in_force_that_was_not(setting: Setting[int]) -> None:
+    client = Client()
+    client.set_defaults(environment="dev")
+    client.attach([setting])
+    client.publisher.publish_all()
+    assert not setting.published.started
+
+
+def test_settings_are_attached_all_or_none(client: Client) -> None:
+    client.set_defaults(environment="dev", user="jim")
+    added = Setting("added", int, FEATURES, 5)
+    added.published = before = Published(table(6), Defaults(), started=True)
+    with pytest.raises(DuplicateSettingError):
+        client.attach([added, Setting("ttl", str, FEATURES, "x")])
+    assert not client.settings.serves(added)
+    assert added.published is before
+
+
+def test_two_settings_that_differ_are_not_attached_together(client: Client) -> None:
+    one, other = Setting("new", int, FEATURES, 5), Setting("new", int, FEATURES, 6)
+    with pytest.raises(DuplicateSettingError):
+        client.attach([one, other])
+    assert not client.settings.serves(one)
