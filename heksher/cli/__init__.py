@@ -14,9 +14,7 @@ from typing import NoReturn
 
 from heksher import __version__
 from heksher.cli import _options
-
-# What the shell's own errors use for a command that was called wrongly.
-USAGE_ERROR = 2
+from heksher.cli._options import USAGE_ERROR
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from heksher.exceptions import InvalidArgumentError
 from heksher.service import CannotStartError
+from heksher.testing.faults._text import read
 from heksher.testing.faults.proxy import FaultProxy
-from heksher.testing.faults.text import read
 
 logger = logging.getLogger("heksher.testing.faults")
 

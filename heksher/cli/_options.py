@@ -14,6 +14,9 @@ from typing import Any
 
 from heksher.service import BODY_LIMIT
 
+# Exit code of a command that was called with wrong arguments, as shells use it.
+USAGE_ERROR = 2
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _LEVELS = ("debug", "info", "warning", "error", "critical")

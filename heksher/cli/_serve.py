@@ -10,7 +10,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from heksher.cli import USAGE_ERROR, _options
+from heksher.cli import _options
+from heksher.cli._options import USAGE_ERROR
 from heksher.service import MISSING_EXTRA, CannotStartError, create_app
 
 logger = logging.getLogger("heksher.service")

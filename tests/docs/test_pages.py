@@ -15,8 +15,8 @@ import pytest
 from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
 
 from heksher.cli import _options
-from heksher.testing.faults.kinds import KINDS
-from heksher.testing.faults.text import read
+from heksher.testing.faults._kinds import KINDS
+from heksher.testing.faults._text import read
 from heksher.testing.service import LiveService
 
 

@@ -25,7 +25,7 @@ import httpx
 import pytest
 
 from heksher.testing import faults as f
-from heksher.testing.faults.kinds import KINDS
+from heksher.testing.faults._kinds import KINDS
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import DEADLINE, LiveService
 

@@ -24,8 +24,8 @@ from heksher.testing.faults import (
     When,
     WrongShape,
 )
-from heksher.testing.faults.kinds import KINDS
-from heksher.testing.faults.text import read
+from heksher.testing.faults._kinds import KINDS
+from heksher.testing.faults._text import read
 
 
 def test_the_example_of_the_documentation() -> None:

@@ -6,7 +6,7 @@ one, and ``heksher serve --faults`` for people. The library and the service know
 
 from __future__ import annotations
 
-from heksher.testing.faults.kinds import (
+from heksher.testing.faults._kinds import (
     Bomb,
     Certificate,
     Close,
@@ -25,7 +25,8 @@ from heksher.testing.faults.kinds import (
     WrongETag,
     WrongShape,
 )
-from heksher.testing.faults.plan import FaultRule, Faults, Seen, When
+from heksher.testing.faults._plan import FaultRule, Faults, Seen
+from heksher.testing.faults._when import When
 
 __all__ = [
     "Faults",
@@ -50,3 +51,7 @@ __all__ = [
     "Refuse",
     "Certificate",
 ]
+
+# They are imported from here, and say so in tracebacks, `repr` and documentation.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

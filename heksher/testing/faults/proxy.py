@@ -2,7 +2,7 @@
 
 h11 reads what clients send, httpx asks the service, trustme makes the certificates. A thread
 accepts, and each connection has a thread of its own: the proxy belongs to no event loop, and works
-beside any. What is done to an answer stands in `kinds`, which request meets it in `plan`.
+beside any. What happens to an answer is in `_kinds`, and which request meets it in `_plan`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from weakref import WeakSet
 import h11
 import httpx
 
-from heksher.testing.faults.kinds import Answer, Certificate, End, Pause, Refuse
-from heksher.testing.faults.plan import FaultRule, Faults
+from heksher.testing.faults._kinds import Answer, Certificate, End, Pause, Refuse
+from heksher.testing.faults._plan import FaultRule, Faults
+
+__all__ = ["Certificates", "FaultProxy"]
 
 # Seconds. For what a working machine does at once; the faults have times of their own.
 _PATIENCE = 60.0
@@ -46,7 +48,7 @@ _HOP_BY_HOP = frozenset(
 
 _MISSING_EXTRA = "a proxy with TLS makes certificates: pip install 'heksher[testing]'"
 
-logger = logging.getLogger("heksher.testing.faults")
+_logger = logging.getLogger("heksher.testing.faults")
 
 
 class _Gone(Exception):
@@ -87,8 +89,8 @@ class FaultProxy:
         self, service_url: str, *, host: str = "127.0.0.1", port: int = 0, tls: bool = False
     ) -> None:
         self.service_url = service_url
-        self.faults = Faults(has_tls=tls)
-        self.certificates = Certificates(host) if tls else None
+        self.faults: Faults = Faults(has_tls=tls)
+        self.certificates: Certificates | None = Certificates(host) if tls else None
         self._host = host
         self._port = port
         self._http = httpx.Client(trust_env=False)
@@ -386,7 +388,7 @@ class _Connection:
         problem = None
         if rule is not None and isinstance(rule.fault, Certificate):
             problem = rule.fault.problem
-            logger.info("%s", rule.fault)
+            _logger.info("%s", rule.fault)
             self._wait(rule, rule.when.delay)
         context = certificates.context(problem)
         with self._lock:
@@ -440,7 +442,7 @@ class _Connection:
         if rule is None:
             self._socket.sendall(self._proxy.ask(request, wants_body=False).wire())
             return
-        logger.info("%s: %s %s", rule.fault, request.method, path)
+        _logger.info("%s: %s %s", rule.fault, request.method, path)
         if rule.fault.asks_service:
             answer = self._proxy.ask(request, wants_body=rule.fault.wants_body)
         else:

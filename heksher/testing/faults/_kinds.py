@@ -4,8 +4,6 @@ A fault is asked for *steps*: what to send instead of the service's answer, when
 the connection. Nothing here does any of it, and nothing knows sockets, threads or clocks.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from abc import ABC, abstractmethod
@@ -13,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import msgspec
 
@@ -66,7 +64,7 @@ class Answer:
         """Whether a body follows the head, be it an empty one."""
         return self.status not in _NO_BODY and not self.is_of_head
 
-    def with_header(self, name: bytes, value: bytes | None) -> Answer:
+    def with_header(self, name: bytes, value: bytes | None) -> Self:
         """The same with this header instead of one of that name; without it for None."""
         others = tuple(pair for pair in self.headers if pair[0].lower() != name)
         return replace(self, headers=others if value is None else (*others, (name, value)))

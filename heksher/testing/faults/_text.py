@@ -18,8 +18,8 @@ from typing import TypeVar, get_args, get_type_hints
 import msgspec
 
 from heksher.exceptions import InvalidArgumentError
-from heksher.testing.faults.kinds import KINDS, Fault
-from heksher.testing.faults.plan import When
+from heksher.testing.faults._kinds import KINDS, Fault
+from heksher.testing.faults._when import When
 
 T = TypeVar("T")
 
