@@ -1,55 +1,164 @@
-"""Which module may import which, read from the source: from the pure layer upwards, and never back."""
+"""Which module may import which, read from the source: layers, from the pure ones to the outermost.
+
+A module imports only from its own layer and from those above it in the list. No imports run in circles.
+Imports for type checkers and inside functions count like all others.
+"""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from source_tree import circles, imports_of, is_part, read_tree
 
 import heksher
 
-PACKAGE = Path(heksher.__file__).parent
 
-#: From the bottom to the top. A module imports only from its own layer and from those before it. A name
-#: stands for the module and for all modules in it that no longer name stands for.
-LAYERS = [
-    ["heksher.exceptions", "heksher._text", "heksher._names"],
-    ["heksher.status"],
-    ["heksher._values"],
-    ["heksher._rules"],
-    ["heksher._registry"],
-    ["heksher.setting_type"],
-    ["heksher.setting"],
-    ["heksher._wire"],
-    ["heksher.backends"],
-    ["heksher._client"],
-    ["heksher.clients"],
-    ["heksher.testing"],
-    ["heksher"],
+@dataclass(frozen=True)
+class Layer:
+    """Modules that know the same.
+
+    Attributes:
+        name: What failures call it.
+        reason: What it is for, and what it does not know.
+        parts: Modules, and packages with all that is in them, except for what another layer names.
+    """
+
+    name: str
+    reason: str
+    parts: tuple[str, ...]
+
+
+#: They know no clock, no thread and no I/O.
+PURE = [
+    Layer(
+        "terms",
+        "errors, status, names and shown text, which everything may use; they know nothing",
+        ("heksher.exceptions", "heksher.status", "heksher._names", "heksher._text"),
+    ),
+    Layer(
+        "values",
+        "between Python and JSON values; they know neither rules nor messages",
+        ("heksher._values",),
+    ),
+    Layer(
+        "rules",
+        "which rule wins, and `get()`; they know no JSON, no client and no `Setting`",
+        ("heksher._rules",),
+    ),
+    Layer(
+        "registry",
+        "the settings and the main client of this process; it knows both as protocols",
+        ("heksher._registry",),
+    ),
+    Layer(
+        "settings",
+        "what applications declare: public doors to the layers above",
+        ("heksher.setting_type", "heksher.setting"),
+    ),
+    Layer(
+        "wire",
+        "the messages of protocol v1; they know no client and no backend",
+        ("heksher._wire",),
+    ),
 ]
-#: Imports against that order, for type checkers alone.
-FOR_TYPES = {
-    ("heksher._rules.getter", "heksher.setting"),
-    ("heksher._registry", "heksher.setting"),
-}
+LIBRARY_LAYERS = [
+    *PURE,
+    Layer(
+        "contract",
+        "what a backend has to offer, and what all of them share; no event loop, no HTTP",
+        ("heksher.backends.base", "heksher.backends._callers", "heksher.backends._fork_lock"),
+    ),
+    Layer(
+        "HTTP",
+        "the only place that knows httpx",
+        ("heksher.backends._http",),
+    ),
+    Layer(
+        "backends",
+        "asyncio, trio, threads and greenlets, and how one is chosen; they know no client",
+        ("heksher.backends",),
+    ),
+    Layer(
+        "client",
+        "the life of a client, written once; it knows no public class of client",
+        ("heksher._client",),
+    ),
+    Layer(
+        "clients",
+        "the public clients and the stubs",
+        ("heksher.clients",),
+    ),
+    Layer(
+        "reset",
+        "`heksher.testing.reset`, which undoes what all of them keep in the process",
+        ("heksher.testing",),
+    ),
+    Layer(
+        "package",
+        "the public names",
+        ("heksher",),
+    ),
+]
+#: The library knows none of them.
+OUTER_LAYERS = [
+    Layer(
+        "domain of the service",
+        "decides; it knows no web framework and no database",
+        ("heksher.service.domain",),
+    ),
+    Layer(
+        "storage of the service",
+        "SQL; it knows no web framework",
+        ("heksher.service.storage",),
+    ),
+    Layer(
+        "service",
+        "HTTP, and the public function that makes an application",
+        ("heksher.service",),
+    ),
+    Layer(
+        "faults",
+        "a proxy in front of any service; it knows neither the service nor clients",
+        ("heksher.testing.faults",),
+    ),
+    Layer(
+        "live service",
+        "a service for tests, and pytest's fixtures",
+        ("heksher.testing.service", "heksher.pytest_plugin"),
+    ),
+    Layer(
+        "command line",
+        "`heksher demo` and `heksher serve`",
+        ("heksher.cli", "heksher.__main__"),
+    ),
+]
+LAYERS = [*LIBRARY_LAYERS, *OUTER_LAYERS]
+
+PARTS = {part: number for number, layer in enumerate(LAYERS) for part in layer.parts}
 
 
 def layer_of(module: str) -> int:
-    """The number of the layer that *module* belongs to, by the longest name that stands for it."""
-    matches = [
-        (len(name), number)
-        for number, names in enumerate(LAYERS)
-        for name in names
-        if is_part(module, name)
-    ]
-    return max(matches)[1]
+    """Return the number of the layer that names *module*, or else the innermost package around it."""
+    return PARTS[max((part for part in PARTS if is_part(module, part)), key=len)]
 
 
-#: The library's modules that may import these; no other one does. The edge where httpx is counts as one.
+#: Imports for type checkers that run against the layers.
+NOT_YET = {
+    ("heksher._registry", "heksher.setting"),
+    ("heksher._rules.getter", "heksher.setting"),
+}
+
+PACKAGE = Path(heksher.__file__).parent
+SOURCES = read_tree(PACKAGE, PACKAGE.parent)
+IMPORTS = [each for source in SOURCES.values() for each in imports_of(source, SOURCES)]
+LIBRARY = [module for module in SOURCES if layer_of(module) < len(LIBRARY_LAYERS)]
+SERVICE = [module for module in SOURCES if is_part(module, "heksher.service")]
+
+#: The parts of the library that may import these; no other one does. A package stands for all in it.
 ONLY_IN = {
     "httpx": {"heksher.backends._http"},
     "http": {"heksher.backends._http"},
@@ -64,39 +173,22 @@ ONLY_IN = {
         "heksher.backends._http",
         "heksher.backends._thread",
     },
-    "threading": {
-        "heksher._registry",
-        "heksher._client.connection",
-        "heksher._client.publishing",
-        "heksher._client.settings",
-        "heksher.backends._callers",
-        "heksher.backends._fork_lock",
-        "heksher._client.modification_lock",
-        "heksher._client.forking",
-        "heksher._client.core",
-        "heksher.backends._http",
-        "heksher.backends._anyio",
-        "heksher.backends._thread",
-        "heksher.backends._gevent",
-    },
+    "threading": {"heksher._registry", "heksher.backends", "heksher._client"},
     "os": {
-        "heksher._client.forking",
-        "heksher.backends._gevent",
         "heksher.backends._http",
+        "heksher.backends._gevent",
         "heksher._client.snapshot",
+        "heksher._client.forking",
     },
     "random": {"heksher._client.options"},
-    "importlib": {"heksher", "heksher.backends._choose"},
+    "importlib": {"heksher.backends._choose", "heksher"},
     "msgspec": {
         "heksher.setting",
-        "heksher._wire.declarations",
-        "heksher._wire.decoding",
-        "heksher._wire.lookups",
-        "heksher._wire.queries",
+        "heksher._wire",
         "heksher._client.declarations",
         "heksher._client.snapshot",
     },
-    "typing_extensions": {"heksher._values.base"},
+    "typing_extensions": {"heksher._values"},
 }
 #: What no module of the library imports: other clocks, other I/O, other ways to run code.
 NOWHERE = {
@@ -114,83 +206,8 @@ NOWHERE = {
 }
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported module: by whom, where, and under which circumstances."""
-
-    module: str
-    imported: str
-    line: int
-    is_for_types: bool
-    is_when_needed: bool
-
-    def __str__(self) -> str:
-        return f"{self.module}, line {self.line}: {self.imported}"
-
-
-def sources() -> dict[str, ast.Module]:
-    found: dict[str, ast.Module] = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        parts = ("heksher", *file.relative_to(PACKAGE).with_suffix("").parts)
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(file.read_text(encoding="utf-8"), str(file))
-    return found
-
-
-SOURCES = sources()
-
-
-def imports_of(module: str) -> Iterator[Import]:
-    def walk(node: ast.AST, for_types: bool, when_needed: bool) -> Iterator[Import]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                for alias in child.names:
-                    yield Import(module, alias.name, child.lineno, for_types, when_needed)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{module}, line {child.lineno}: a relative import"
-                assert child.module is not None
-                for alias in child.names:
-                    # "from package import module", and "from module import name".
-                    submodule = f"{child.module}.{alias.name}"
-                    imported = submodule if submodule in SOURCES else child.module
-                    yield Import(module, imported, child.lineno, for_types, when_needed)
-            elif (
-                isinstance(child, ast.If)
-                and isinstance(child.test, ast.Name)
-                and child.test.id == "TYPE_CHECKING"
-            ):
-                yield from walk(child, True, when_needed)
-            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from walk(child, for_types, True)
-            else:
-                yield from walk(child, for_types, when_needed)
-
-    yield from walk(SOURCES[module], False, False)
-
-
-def is_part(module: str, package: str) -> bool:
-    return module == package or module.startswith(package + ".")
-
-
-#: Beside the library, which does not know them: the service, the command line, what tests are given.
-OUTSIDE = (
-    "heksher.service",
-    "heksher.cli",
-    "heksher.__main__",
-    "heksher.testing.faults",
-    "heksher.testing.service",
-    "heksher.pytest_plugin",
-)
-
-
-def is_outside(module: str) -> bool:
-    """Whether the module is one of those."""
-    return any(is_part(module, each) for each in OUTSIDE)
-
-
-LIBRARY = [module for module in SOURCES if not is_outside(module)]
-SERVICE = [module for module in SOURCES if is_part(module, "heksher.service")]
-IMPORTS = [each for module in SOURCES for each in imports_of(module)]
+def root_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def test_imports_are_found_at_all() -> None:
@@ -198,57 +215,82 @@ def test_imports_are_found_at_all() -> None:
     assert ("heksher.setting", "heksher._registry") in seen
     assert ("heksher.backends._http.transport", "httpx") in seen
     assert ("heksher.backends._anyio", "trio") in seen
-    assert seen >= FOR_TYPES
+    assert ("heksher", "heksher.clients.async_client") in seen
 
 
-@pytest.mark.parametrize("module", LIBRARY)
+def test_layers_name_what_there_is() -> None:
+    assert sorted(PARTS.keys() - SOURCES) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
 def test_imports_run_one_way(module: str) -> None:
-    wrong: list[str] = []
-    for each in imports_of(module):
-        if not is_part(each.imported, "heksher"):
-            continue
-        if each.is_for_types and (each.module, each.imported) in FOR_TYPES:
-            continue
-        if layer_of(each.imported) > layer_of(module):
-            wrong.append(str(each))
+    wrong = [
+        f"{each} (from {LAYERS[layer_of(module)].name} to {LAYERS[layer_of(each.imported)].name})"
+        for each in IMPORTS
+        if each.module == module
+        and is_part(each.imported, "heksher")
+        and layer_of(each.imported) > layer_of(module)
+        and (module, each.imported) not in NOT_YET
+    ]
     assert wrong == []
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    graph = {
+        module: {
+            each.imported
+            for each in IMPORTS
+            if each.module == module
+            and each.imported in SOURCES
+            and (module, each.imported) not in NOT_YET
+        }
+        for module in SOURCES
+    }
+    assert circles(graph) == []
+
+
+def test_circles_are_found_at_all() -> None:
+    graph = {"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": ["d"], "f": ["a", "e"]}
+    assert circles(graph) == [["a", "b", "c"], ["d", "e"]]
+    assert circles({"a": ["b", "c"], "b": ["c"], "c": []}) == []
 
 
 @pytest.mark.parametrize("package", sorted(ONLY_IN))
 def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
-    edge = "heksher.backends._http"
-    found = {
-        edge if is_part(each.module, edge) else each.module
+    importing = {
+        each.module
         for each in IMPORTS
-        if is_part(each.imported, package) and not is_outside(each.module)
+        if is_part(each.imported, package) and each.module in LIBRARY
     }
-    assert found == ONLY_IN[package]
+
+    def covers(part: str, module: str) -> bool:
+        return module == part or (part != "heksher" and is_part(module, part))
+
+    parts = ONLY_IN[package]
+    assert [each for each in importing if not any(covers(part, each) for part in parts)] == []
+    assert [part for part in parts if not any(covers(part, each) for each in importing)] == []
 
 
 def test_no_other_package_is_imported() -> None:
     wrong = [
         str(each)
         for each in IMPORTS
-        if not is_outside(each.module)
-        and (root := each.imported.partition(".")[0]) != "heksher"
+        if each.module in LIBRARY
+        and (root := root_of(each.imported)) != "heksher"
         and (root in NOWHERE or (root not in sys.stdlib_module_names and root not in ONLY_IN))
     ]
     assert wrong == []
 
 
-#: Up to here no clock, no thread and no I/O.
-LAST_PURE_LAYER = layer_of("heksher._wire")
-
-
 def test_the_pure_layers_know_no_clock_no_thread_and_no_io() -> None:
+    # The registry has a lock.
     allowed = {("heksher._registry", "threading")}
-    forbidden = set(ONLY_IN) - {"msgspec", "typing_extensions"} | NOWHERE
+    forbidden = ONLY_IN.keys() - {"msgspec", "typing_extensions"} | NOWHERE
     wrong = [
         str(each)
         for each in IMPORTS
-        if each.module in LIBRARY
-        and layer_of(each.module) <= LAST_PURE_LAYER
-        and each.imported.partition(".")[0] in forbidden
+        if layer_of(each.module) < len(PURE)
+        and root_of(each.imported) in forbidden
         and (each.module, each.imported) not in allowed
     ]
     assert wrong == []
@@ -257,12 +299,12 @@ def test_the_pure_layers_know_no_clock_no_thread_and_no_io() -> None:
 def test_trio_is_imported_only_when_it_is_used() -> None:
     # It is an extra.
     assert [
-        str(each) for each in IMPORTS if each.imported == "trio" and not each.is_when_needed
+        str(each) for each in IMPORTS if each.imported == "trio" and not each.is_in_function
     ] == []
 
 
 def test_what_only_checkers_have_is_imported_for_them_alone() -> None:
-    # It comes with the type checkers, and is no dependency of the library.
+    # typing_extensions comes with the type checkers; it is no dependency of the library.
     assert [
         str(each)
         for each in IMPORTS
@@ -270,32 +312,40 @@ def test_what_only_checkers_have_is_imported_for_them_alone() -> None:
     ] == []
 
 
-def test_the_service_knows_only_names_and_errors_of_the_library() -> None:
-    assert SERVICE
-    allowed = {"heksher._names", "heksher.exceptions", "heksher"}
+def test_the_service_knows_only_pure_parts_of_the_library() -> None:
+    allowed = (
+        "heksher.exceptions",
+        "heksher._names",
+        "heksher._text",
+        "heksher._values",
+        "heksher._wire",
+        "heksher.service",
+    )
     wrong = [
         str(each)
         for each in IMPORTS
         if each.module in SERVICE
         and is_part(each.imported, "heksher")
-        and each.imported not in allowed
-        and each.imported not in SERVICE
+        and each.imported != "heksher"  # for its version, see below
+        and not any(is_part(each.imported, part) for part in allowed)
     ]
+    assert SERVICE
     assert wrong == []
 
 
 @pytest.mark.parametrize("module", SERVICE)
 def test_the_service_uses_nothing_of_the_package_but_its_version(module: str) -> None:
+    nodes = [*ast.walk(SOURCES[module].tree)]
     used = {
         node.attr
-        for node in ast.walk(SOURCES[module])
+        for node in nodes
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "heksher"
     }
     imported = {
         alias.name
-        for node in ast.walk(SOURCES[module])
+        for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module == "heksher"
         for alias in node.names
         if f"heksher.{alias.name}" not in SOURCES
@@ -313,37 +363,27 @@ PURE_SERVICE = [
 
 @pytest.mark.parametrize("module", PURE_SERVICE)
 def test_what_decides_in_the_service_knows_no_web_framework_and_no_database(module: str) -> None:
-    # msgspec is the library's own, and no more than types and their encoding.
-    allowed = {
-        "heksher._names",
-        "heksher.exceptions",
-        "heksher.service",
-        "msgspec",
-        *PURE_SERVICE,
-    }
     wrong = [
         str(each)
-        for each in imports_of(module)
-        if each.imported not in allowed
+        for each in IMPORTS
+        if each.module == module
+        and each.imported not in {"heksher.service", *PURE_SERVICE}
         and (
-            (root := each.imported.partition(".")[0]) not in sys.stdlib_module_names
-            or root in {*ONLY_IN, *NOWHERE}
+            is_part(each.imported, "heksher.service")
+            # msgspec is only types and their encoding.
+            or (root := root_of(each.imported))
+            not in {*sys.stdlib_module_names, "heksher", "msgspec"}
+            or root in {*ONLY_IN, *NOWHERE} - {"msgspec"}
         )
     ]
     assert wrong == []
-
-
-def test_the_library_knows_neither_the_service_nor_the_command_line() -> None:
-    assert [
-        str(each) for each in IMPORTS if each.module in LIBRARY and is_outside(each.imported)
-    ] == []
 
 
 @pytest.mark.parametrize("module", LIBRARY)
 def test_no_source_is_run_that_is_not_a_file(module: str) -> None:
     calls = [
         node.lineno
-        for node in ast.walk(SOURCES[module])
+        for node in ast.walk(SOURCES[module].tree)
         if isinstance(node, ast.Name) and node.id in {"exec", "eval", "compile", "__import__"}
     ]
     # The generated look-up, and nothing else.
