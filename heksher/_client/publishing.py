@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heksher._client.lifecycle import Lifecycle
-from heksher._client.reading import Ingestion
+from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
 from heksher._rules import getter
 from heksher._rules.contexts import Defaults
 from heksher._rules.plan import Plan
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
-from heksher._wire import Undecoded, open_section
+from heksher._wire import Undecoded, decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
 from heksher.setting import Setting, Validator
 from heksher.status import CoercedRule, DataSource, RejectedRule, without_frames
@@ -178,45 +178,45 @@ class Publisher:
                 publication.usable[entry.name] = raw
                 continue
             try:
-                section = open_section(raw)
+                section = decode_section(raw)
             except InvalidResponseError as error:
                 self._note_unusable(entry, error)
                 continue
             publication.usable[entry.name] = raw
-            ingestions = [
-                Ingestion(setting, publication.features, publication.tracking, known)
+            readers = [
+                SectionReader(setting, publication.features, publication.tracking, known)
                 for setting in changed
             ]
-            for batch in section.read():
+            for batch in section.batches():
                 if publication.is_over:
                     return
-                for ingestion in ingestions:
-                    ingestion.add(batch)
-            for ingestion in ingestions:
-                if not self._finish(ingestion, section.default_value, entry, digest, publication):
+                for reader in readers:
+                    reader.add(batch)
+            for reader in readers:
+                if not self._finish(reader, section.default_value, entry, digest, publication):
                     return
             self._settings.note_unused(entry, *self._unused_by(entry))
 
     def _finish(
         self,
-        ingestion: Ingestion[Any],
+        reader: SectionReader[Any],
         raw_default: Any,
         entry: Entry,
         digest: int,
         publication: Publication,
     ) -> bool:
         """Publish one setting's table; return whether to go on."""
-        setting = ingestion.setting
-        ingested = ingestion.finish(raw_default)
+        setting = reader.setting
+        result = reader.finish(raw_default)
         reading = _Reading(
             digest,
-            ingested.table.features,
+            result.table.features,
             publication.tracking,
-            ingestion.validators,
-            ingested.rejected,
-            ingested.coerced,
+            reader.validators,
+            result.rejected,
+            result.coerced,
         )
-        prepared = prepare(setting, ingested.table, self._settings.defaults)
+        prepared = prepare(setting, result.table, self._settings.defaults)
         with self._lock:
             if publication.is_over:
                 return False

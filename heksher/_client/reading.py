@@ -1,7 +1,8 @@
-"""From the service's words to a rule table: what one section of an answer means for one setting.
+"""From one section of an answer to the rule table of one setting.
 
-Decides what is used and what is dropped, and says so; who calls it logs and publishes. Calls what
-the application added to the setting, `on_coerce` and validators, and survives it.
+Decides which rules are used and which are not, and reports the latter; the caller logs the report and
+publishes the table. Calls the application's code (``on_coerce`` and validators) and survives it. Knows no
+client, no lock and no request.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import named
-from heksher._wire import RuleData, Section
+from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting
 from heksher.status import CoercedRule, RejectedRule, without_frames
 
 T = TypeVar("T")
 
-# Of a condition.
+# The feature of a condition.
 _feature: Callable[[tuple[str, str]], str] = itemgetter(0)
 
-# The types of which equal values are one and the same. A bool or a float would be equal to an int.
-_SIMPLE = frozenset[type]((int, str))
+# The types whose equal values are interchangeable. A bool or a float may be equal to an int.
+_SHAREABLE = frozenset[type]((int, str))
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested(Generic[T]):
-    """A table to publish, and what was dropped on the way.
+class ReadResult(Generic[T]):
+    """A table to publish, and what of the section is not in it.
 
     Attributes:
         table: the new table.
-        rejected: the rules, or the default value, that cannot be used here.
-        coerced: those of which only a part is used.
+        rejected: the rules, and the default value, that cannot be used.
+        coerced: the rules, and the default value, that are used in part.
     """
 
     table: RuleTable[T]
@@ -44,14 +45,19 @@ class Ingested(Generic[T]):
     coerced: tuple[CoercedRule, ...]
 
 
-class Ingestion(Generic[T]):
-    """Builds the table of a setting from a section that is read bit by bit.
+class SectionReader(Generic[T]):
+    """Builds the table of a setting from the batches of a section.
 
     Args:
-        setting: gives types, and the default value before, for when the new one is unusable.
+        setting: provides the type, the validators, and a default value if the section has no usable one.
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
-        known: strings and numbers by themselves: equal ones are used again, others are added.
+        shared: strings and numbers of other readers, each by itself. Equal ones are used instead of
+            those of the section, so that they are in memory once; new ones are added.
+
+    Attributes:
+        setting: the setting.
+        validators: those that are used for this section; one that is added later is not.
     """
 
     def __init__(
@@ -59,155 +65,179 @@ class Ingestion(Generic[T]):
         setting: Setting[T],
         features: Sequence[str],
         tracking: Tracking,
-        known: dict[Any, Any] | None = None,
+        shared: dict[Any, Any] | None = None,
     ) -> None:
         self.setting = setting
-        #: Those that are used for what comes.
         self.validators = setting.validators
         self._tracking = tracking
-        # A tuple of its own, also where it is given one: `served.py` knows the table again by it.
+        # A new tuple even if it is given one: the caller recognises the table by this object.
         self._features = (*features,)
-        self._configurable, self._features_there = set(setting.configurable_features), set(features)
+        self._configurable, self._known = set(setting.configurable_features), set(features)
         self._rules = GroupedRules[T](self._features)
-        self._known = {} if known is None else known
+        self._shared = {} if shared is None else shared
         self._rejected: list[RejectedRule] = []
         self._coerced: list[CoercedRule] = []
 
-    def add(self, section: Section) -> None:
-        """Take the rules of *section*, and not its default value."""
+    def add(self, batch: RuleBatch) -> None:
+        """Add the rules of a batch.
+
+        Most sections use few sets of features, so rules that list the same ones are handled together:
+        what depends on the features alone is checked once, and the rest runs in loops of the interpreter.
+        """
         name = self.setting.name
-        self._rejected += [RejectedRule(name, None, problem) for problem in section.problems]
-        asked = [tuple(map(_feature, data.context_features)) for data in section.rules]
-        alike: dict[tuple[str, ...], list[RuleData]] = {listed: [] for listed in asked}
-        for listed, data in zip(asked, section.rules, strict=True):
-            alike[listed].append(data)
-        for listed, all_rules in alike.items():
+        self._rejected += [RejectedRule(name, None, problem) for problem in batch.problems]
+        groups: dict[tuple[str, ...], list[RuleData]] = {}
+        for data in batch.rules:
+            groups.setdefault(tuple(map(_feature, data.context_features)), []).append(data)
+        for listed, all_rules in groups.items():
             rules = self._tracked(listed, all_rules)
             if not rules:
                 continue
-            unusable = _unusable(listed, self._configurable, self._features_there)
-            if unusable is not None:
+            problem = self._problem(listed)
+            if problem is not None:
                 for data in rules:
-                    self._reject(data, unusable)
+                    self._reject(data, problem)
                 continue
-            usable, values = self._usable(rules)
+            usable, values = self._decode_all(rules)
             self._rules.group_of(listed).extend(
                 listed,
-                self._shared(values),
+                self._share(values),
                 [data.context_features for data in usable],
                 [data.rule_id for data in usable],
-                self._known,
+                self._shared,
             )
+
+    def finish(self, raw_default: Any) -> ReadResult[T]:
+        """Return the table.
+
+        Args:
+            raw_default: the section's default value, decoded from JSON.
+        """
+        default = self._decode(raw_default, None) or [self.setting.published.table.default]
+        return ReadResult(
+            RuleTable(default[0], self._rules, self._features),
+            tuple(self._rejected),
+            tuple(self._coerced),
+        )
+
+    # --- which rules ------------------------------------------------------------------------------
 
     def _tracked(self, listed: tuple[str, ...], rules: list[RuleData]) -> list[RuleData]:
         """Return those of *rules*, with conditions on the features *listed*, that are tracked."""
-        for place, feature in enumerate(listed):
+        for position, feature in enumerate(listed):
             values = self._tracking.values_of(feature)
             if values is not None:
-                rules = [data for data in rules if data.context_features[place][1] in values]
+                rules = [data for data in rules if data.context_features[position][1] in values]
         return rules
 
-    def _shared(self, values: list[T]) -> list[T]:
-        """Return *values*, equal ones as one, where they are simple and repeat themselves."""
-        if not _SIMPLE.issuperset(map(type, values)) or 2 * len(set(values)) > len(values):
-            return values
-        return [*map(self._known.setdefault, values, values)]
+    def _problem(self, listed: tuple[str, ...]) -> str | None:
+        """Return why a rule with conditions on these features cannot be used, or None."""
+        for feature in listed:
+            if feature not in self._configurable:
+                return f"{feature!r:.200} is not a configurable feature of the setting here"
+            if feature not in self._known:
+                return f"{feature!r:.200} is not among the service's context features"
+            if listed.count(feature) > 1:
+                return f"it has two conditions on {feature!r:.200}"
+        return None
 
-    def _usable(self, rules: list[RuleData]) -> tuple[list[RuleData], list[T]]:
-        """Return those of *rules* that can be used, and their values."""
-        decode = self.setting.type.decode
+    def _reject(
+        self, data: RuleData | None, reason: str, error: BaseException | None = None
+    ) -> None:
+        """Report that a rule, or with None the default value, cannot be used."""
+        name = self.setting.name
+        if data is None:
+            self._rejected.append(RejectedRule(name, None, f"default value: {reason}", error))
+        else:
+            self._rejected.append(RejectedRule(name, data.rule_id, reason, error))
+
+    # --- their values -----------------------------------------------------------------------------
+
+    def _decode_all(self, rules: list[RuleData]) -> tuple[list[RuleData], list[T]]:
+        """Return those of *rules* whose values can be used, and these values."""
         if not self.validators:
-            # As a rule there is nothing to say of any.
+            # Usually every value fits, and this is faster. If one does not, each is tried by itself.
             left_out: list[str] = []
-            with suppress(Exception):  # told below, of the rule that it belongs to
+            decode = self.setting.type.decode
+            with suppress(Exception):
                 decoded = [decode(data.value, left_out) for data in rules]
                 if not left_out:
                     return rules, decoded
         usable: list[RuleData] = []
         values: list[T] = []
         for data in rules:
-            left_out = []
-            try:
-                value = decode(data.value, left_out)
-                if left_out or self.validators:
-                    value = self._hooked(value, data.value, left_out, data)
-            except Exception as error:
-                self._reject(data, *_reason(error))
-                continue
-            if left_out:
-                number = data.rule_id
-                self._coerced.append(CoercedRule(self.setting.name, number, tuple(left_out)))
-            usable.append(data)
-            values.append(value)
+            for value in self._decode(data.value, data):
+                usable.append(data)
+                values.append(value)
         return usable, values
 
-    def finish(self, raw_default: Any) -> Ingested[T]:
-        """Return the table.
+    def _decode(self, raw: Any, data: RuleData | None) -> list[T]:
+        """Return the value to use, as a list of one, or an empty list.
 
         Args:
-            raw_default: the default value as JSON says it.
+            raw: the value, decoded from JSON.
+            data: its rule, or None for the default value.
         """
         left_out: list[str] = []
         try:
-            default = self.setting.type.decode(raw_default, left_out)
+            value = self.setting.type.decode(raw, left_out)
             if left_out or self.validators:
-                default = self._hooked(default, raw_default, left_out, None)
+                value = self._call_hooks(value, raw, left_out, data)
         except Exception as error:
-            reason, cause = _reason(error)
-            self._reject(None, f"default value: {reason}", cause)
-            default = self.setting.published.table.default
-        else:
-            if left_out:
-                self._coerced.append(CoercedRule(self.setting.name, None, tuple(left_out)))
-        return Ingested(
-            RuleTable(default, self._rules, self._features),
-            tuple(self._rejected),
-            tuple(self._coerced),
-        )
+            self._reject(data, *_reason(error))
+            return []
+        if left_out:
+            rule_id = None if data is None else data.rule_id
+            self._coerced.append(CoercedRule(self.setting.name, rule_id, tuple(left_out)))
+        return [value]
 
-    def _reject(
-        self, data: RuleData | None, reason: str, error: BaseException | None = None
-    ) -> None:
-        number = None if data is None else data.rule_id
-        self._rejected.append(RejectedRule(self.setting.name, number, reason, error))
-
-    def _hooked(self, value: T, raw: Any, left_out: list[str], data: RuleData | None) -> T:
-        """Return what the application's own code makes of a value.
+    def _call_hooks(self, value: T, raw: Any, left_out: list[str], data: RuleData | None) -> T:
+        """Return what the application's ``on_coerce`` and validators make of a value.
 
         Args:
-            value: as it was decoded.
-            raw: as JSON says it.
-            left_out: the parts of *raw* that are of no use here.
-            data: the rule that it belongs to; None: it is the default value.
+            value: the value, without the parts that were left out.
+            raw: the whole value, decoded from JSON.
+            left_out: one text for each part that does not fit the type here.
+            data: its rule, or None for the default value.
         """
         setting = self.setting
         rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
         if left_out:
             on_coerce = setting.on_coerce
             if on_coerce is None:
-                raise _Unusable(f"it would have to be coerced: {'; '.join(left_out)}")
+                raise _Unusable(f"it does not fit, and on_coerce is None: {'; '.join(left_out)}")
             value = _called("on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting)
         for validator in self.validators:
             value = _called("validator", validator, value, rule, setting)
         return value
 
+    def _share(self, values: list[T]) -> list[T]:
+        """Return *values* with one object for equal ones, if that is safe and saves memory."""
+        if not _SHAREABLE.issuperset(map(type, values)) or 2 * len(set(values)) > len(values):
+            return values
+        return [*map(self._shared.setdefault, values, values)]
+
 
 class _Unusable(Exception):
-    """A value cannot be used; the text says why, the cause is what the application's code raised."""
+    """A value cannot be used. The message says why, the cause is what the application's code raised."""
 
 
 def _reason(error: Exception) -> tuple[str, BaseException | None]:
-    """Say why a value cannot be used, and what the application's code raised, if it did."""
+    """Return why a value cannot be used, and what the application's code raised, or None."""
     if isinstance(error, _Unusable):
         return str(error), error.__cause__
-    if isinstance(error, ValueError):  # a type's verdict
+    if isinstance(error, ValueError):  # raised by a type of this library
         return str(error), None
-    # Of a type that somebody else wrote.
+    # Raised by a type of the application.
     return f"its type raised {named(error)}", without_frames(error)
 
 
 def _called(what: str, function: Any, *arguments: Any) -> Any:
-    """Call code of the application, which may raise whatever it wants."""
+    """Call the application's code, which may raise anything.
+
+    Raises:
+        _Unusable: it raised; `KeyboardInterrupt` passes.
+    """
     try:
         return function(*arguments)
     except KeyboardInterrupt:
@@ -216,15 +246,3 @@ def _called(what: str, function: Any, *arguments: Any) -> Any:
         cause = without_frames(error)
         name = getattr(function, "__qualname__", type(function).__name__)
         raise _Unusable(f"{what} {name} raised {named(error)}") from cause
-
-
-def _unusable(conditions: tuple[str, ...], configurable: set[str], known: set[str]) -> str | None:
-    """Say why a rule with conditions on these features cannot be used, if it cannot."""
-    for feature in conditions:
-        if feature not in configurable:
-            return f"{feature!r:.200} is no configurable feature of the setting here"
-        if feature not in known:
-            return f"{feature!r:.200} is not among the service's context features"
-        if conditions.count(feature) > 1:
-            return f"it has two conditions on {feature!r:.200}"
-    return None

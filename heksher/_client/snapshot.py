@@ -68,20 +68,20 @@ _OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SnapshotData:
     """What an update was told of settings.
 
     Attributes:
         sections: undecoded, by the setting's name here.
         features: the context features in the service's order.
         tracking: what was tracked when the service was asked.
-        is_everything: whether no setting was left out since it had not changed.
+        is_complete: whether no setting was left out since it had not changed.
     """
 
     sections: Mapping[str, Undecoded]
     features: Sequence[str]
     tracking: Tracking
-    is_everything: bool = True
+    is_complete: bool = True
 
 
 class _Contents(msgspec.Struct, frozen=True):
@@ -145,7 +145,7 @@ class SnapshotFile:
         self._failures = 0
         self._pause = 0
 
-    def load(self, tracking: Tracking) -> Told | None:
+    def load(self, tracking: Tracking) -> SnapshotData | None:
         """Return what the file says, or None: it is not there, or refused, for a reason in the status.
 
         Args:
@@ -163,16 +163,16 @@ class SnapshotFile:
             return None
         _logger.info("loaded the snapshot %s", self._path)
         self.status = replace(self.status, is_loaded=True, written=contents.written, refused=None)
-        return Told(contents.settings, contents.features, tracking)
+        return SnapshotData(contents.settings, contents.features, tracking)
 
-    def save(self, told: Told) -> bool:
+    def save(self, told: SnapshotData) -> bool:
         """Bring what an update was told into the file, unless it stands there already.
 
         Returns:
             False if the file lacks what did not come with this update, so that the next one should be
             told everything.
         """
-        if told.is_everything:
+        if told.is_complete:
             self._names.clear()
         self._names.update(told.sections)
         try:
@@ -180,8 +180,8 @@ class SnapshotFile:
         except Exception as error:
             self._is_whole = False
             self._note_failure(_said(error))
-            return True  # for now: `wants_everything` says when to try again
-        self._is_whole = told.is_everything or (
+            return True  # for now: `needs_everything` says when to try again
+        self._is_whole = told.is_complete or (
             self._is_whole and self._names <= contents.settings.keys()
         )
         if self._failures:
@@ -190,7 +190,7 @@ class SnapshotFile:
         self.status = replace(self.status, written=contents.written, error=None)
         return self._is_whole
 
-    def wants_everything(self) -> bool:
+    def needs_everything(self) -> bool:
         """Say, after an update that brought nothing, whether the next one should be told everything.
 
         It should where writing failed before, and from time to time only: that it works again shows
@@ -283,7 +283,7 @@ class SnapshotFile:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def _bring(self, told: Told) -> _Contents:
+    def _bring(self, told: SnapshotData) -> _Contents:
         """Return what the file holds in the end.
 
         Raises:
@@ -338,7 +338,7 @@ class SnapshotFile:
                 raise
             return None
 
-    def _wanted(self, told: Told, stands: _Contents | None) -> _Contents:
+    def _wanted(self, told: SnapshotData, stands: _Contents | None) -> _Contents:
         """Return what the file should hold, where this stands in it."""
         # What other processes wrote, which may use other settings, is kept.
         kept = {} if stands is None else stands.settings

@@ -24,7 +24,7 @@ from heksher._client.declarations import (
 )
 from heksher._client.publishing import Publication, Publisher
 from heksher._client.settings import ClientSettings, Entry
-from heksher._client.snapshot import SnapshotFile, Told
+from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import Tracking
 from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
@@ -35,9 +35,6 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _URI_TOO_LONG = 414
-
-# Characters of the longest filter that is sent. The answer is filtered here in any case.
-_MAX_FILTER_LENGTH = _wire.MAX_QUERY_LENGTH // 2
 
 
 class ExchangeFunction(Protocol):
@@ -64,13 +61,13 @@ class _Fetched:
         sections: undecoded, by current name; those of unchanged parts are left out.
         answered: the names that were answered, unchanged ones included.
         etags: by URL, for the next time.
-        is_everything: whether no part was unchanged.
+        is_complete: whether no part was unchanged.
     """
 
     sections: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
     answered: set[str] = field(default_factory=set[str])
     etags: dict[str, str] = field(default_factory=dict[str, str])
-    is_everything: bool = True
+    is_complete: bool = True
 
 
 class Updater:
@@ -103,7 +100,7 @@ class Updater:
         self._is_wanted = is_wanted
         self._backend = backend
         self._snapshot = snapshot
-        self._told: Told | None = None
+        self._told: SnapshotData | None = None
         self._loaded_for: object = None
         self._asked: _Asked | None = None
         self._features: tuple[str, ...] | None = None
@@ -224,9 +221,7 @@ class Updater:
         if last is not None and (last.features, last.added) == (features, added):
             # A new Tracking is made for each change, so that identity will do.
             etags = last.etags if last.tracking is tracking else {}
-        filters = tracking.query_filter()
-        if filters is not None and len(filters) > _MAX_FILTER_LENGTH:
-            filters = None
+        filters = _wire.encode_context_filters(tracking.as_lists())
 
         failure: ServiceError | None = None
         names = self._settings.known_names()
@@ -248,7 +243,7 @@ class Updater:
                 usable = await self._publish(fetched.sections, features, tracking)
         self._publisher.note_read(DataSource.SERVICE)
         if self._snapshot is not None:
-            self._told = Told(usable, features, tracking, fetched.is_everything)
+            self._told = SnapshotData(usable, features, tracking, fetched.is_complete)
         self._asked = _Asked(features, tracking, added, fetched.etags)
         if failure is not None:
             raise failure
@@ -301,7 +296,7 @@ class Updater:
             if isinstance(answer, _wire.UnknownNames):
                 return None
             if isinstance(answer, _wire.NotModified):
-                fetched.is_everything = False
+                fetched.is_complete = False
                 if etag is not None:
                     fetched.etags[target] = etag
                 fetched.answered.update(part)
@@ -348,6 +343,6 @@ class Updater:
         if told.sections:
             is_whole = await self._backend.in_thread(lambda: snapshot.save(told))
         else:
-            is_whole = not snapshot.wants_everything()
+            is_whole = not snapshot.needs_everything()
         if not is_whole:
             self._asked = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from heksher._names import is_condition_value
 from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
 
 #: ``track_contexts(user=TRACK_ALL)`` tracks every value of the feature. No rule can ask for this value.
@@ -83,27 +82,6 @@ class Tracking:
             feature: None if values is None else sorted(values)
             for feature, values in sorted(self._values.items())
         }
-
-    def query_filter(self) -> str | None:
-        """Return what to send as the query's ``context_filters``, or None for no filter.
-
-        None wherever the service might read the filter otherwise than we mean it: it takes a
-        feature's name to be the lower-case letters before the colon, and refuses values that no
-        rule can have. The answer is filtered here in any case, by `admits`.
-        """
-        if not self._values:
-            return None
-        parts: list[str] = []
-        for feature, values in sorted(self._values.items()):
-            if not (feature.isascii() and feature.isalpha() and feature.islower()):
-                return None
-            if values is None:
-                parts.append(f"{feature}:*")
-                continue
-            usable = sorted(value for value in values if is_condition_value(value))
-            if usable:  # a feature without any usable value excludes its rules by being left out
-                parts.append(f"{feature}:({','.join(usable)})")
-        return ",".join(parts)
 
 
 def _tracked_values(feature: str, given: str | Iterable[str]) -> frozenset[str] | None:

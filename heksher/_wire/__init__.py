@@ -1,10 +1,10 @@
-"""The service's HTTP API v1 without I/O: what to send, and what an answer means.
+"""The service's HTTP API v1 without I/O: which requests to send, and how to read their responses.
 
-An `Exchange` pairs a `Request` with the function that reads its `Response`. Nothing here opens a
-connection, knows a URL beyond the path, or keeps state. JSON by msgspec; what a body must look like
-is stated as types, and a body that differs is an `InvalidResponseError`.
+An `Exchange` pairs a `Request` with the function that reads its `Response`. Nothing in this package opens
+a connection, keeps state, or knows a URL beyond the path, a client, a backend or a setting. The form
+of a body is a msgspec type; a body that differs from it is an `InvalidResponseError`.
 
-This module is the door: other packages import from here. Modules in here import one another.
+Other packages import from here; the modules of this package import one another directly.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from heksher._wire.queries import (
     MAX_QUERY_LENGTH,
     NotModified,
     QueryAnswer,
+    RuleBatch,
     RuleData,
     Section,
     UnknownNames,
-    UnreadSection,
-    open_section,
+    decode_section,
+    encode_context_filters,
     query,
     query_target,
     split_names,
@@ -52,14 +53,15 @@ __all__ = [
     "Outcome",
     "declare",
     "MAX_QUERY_LENGTH",
-    "RuleData",
-    "Section",
-    "UnreadSection",
+    "encode_context_filters",
+    "split_names",
+    "query_target",
+    "query",
     "QueryAnswer",
     "NotModified",
     "UnknownNames",
-    "open_section",
-    "query",
-    "query_target",
-    "split_names",
+    "decode_section",
+    "Section",
+    "RuleBatch",
+    "RuleData",
 ]

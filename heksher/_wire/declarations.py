@@ -1,4 +1,4 @@
-"""Declaring a setting: what is sent, and what the service says to it."""
+"""Declaring a setting: what is sent, and what the service answers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from heksher._wire.decoding import check_size, decode
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 
-# Of how many differences an answer to a declaration is believed to tell something.
-_MOST_DIFFERENCES = 100
+# Keep at most this many differences of an answer; a setting has five attributes.
+_MAX_DIFFERENCES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """How an application believes a setting to be.
+    """A setting as an application declares it.
 
     Attributes:
         name: the setting's name.
-        type: its type in normal spelling.
+        type: its type in the normal spelling.
         configurable_features: names, in any order.
-        default_value: as JSON says it.
-        metadata: as JSON says it.
-        alias: another name that the service may know it under.
+        default_value: the JSON value.
+        metadata: JSON values by key.
+        alias: another name by which the service may know the setting.
         version: ``major.minor``.
     """
 
@@ -42,7 +42,10 @@ class Declaration:
 
 
 class Outcome(StrEnum):
-    """What became of a declaration. The last one stands for a refusal without an outcome."""
+    """What the service did with a declaration.
+
+    `REFUSED` stands for a refusal without an outcome; the others are the service's own words.
+    """
 
     CREATED = "created"
     UPTODATE = "uptodate"
@@ -54,13 +57,13 @@ class Outcome(StrEnum):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Where a declaration differs from what the service has.
+    """One attribute in which a declaration differs from the setting that the service has.
 
     Attributes:
         level: minor, major or mismatch.
-        attribute: what differs, if the service named it.
-        latest_value: what the service has there, as JSON says it.
-        message: what the service says instead of the two.
+        attribute: the attribute's name, or None if there is a message.
+        latest_value: the attribute's JSON value on the service.
+        message: the service's description of the difference, instead of the two.
     """
 
     level: str
@@ -71,13 +74,13 @@ class Difference(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DeclarationAnswer:
-    """What the service says to a declaration.
+    """The service's answer to a declaration.
 
     Attributes:
-        outcome: what became of it.
-        differences: between the declaration and what the service has, or had.
-        service_version: the version that the service has, or had, if it told.
-        text: the reason of a refusal without an outcome, in the service's words.
+        outcome: what the service did.
+        differences: between the declaration and the setting that the service has, or had before.
+        service_version: the version that the service has, or had before, if the answer has it.
+        text: the status and the service's own words, for a refusal without an outcome.
     """
 
     outcome: Outcome
@@ -87,7 +90,7 @@ class DeclarationAnswer:
 
     @property
     def accepted(self) -> bool:
-        """Whether the application may rely on the setting as it declared it, or a newer one."""
+        """Whether the service has the setting as it was declared, or a newer version of it."""
         return self.outcome not in (Outcome.MISMATCH, Outcome.REJECTED, Outcome.REFUSED)
 
 
@@ -100,7 +103,7 @@ class _Declared(msgspec.Struct):
 
 def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
     """Declare a setting."""
-    wire: dict[str, Any] = {
+    body: dict[str, Any] = {
         "name": declaration.name,
         "configurable_features": list(declaration.configurable_features),
         "type": declaration.type,
@@ -109,18 +112,19 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         "version": declaration.version,
     }
     if declaration.alias is not None:
-        wire["alias"] = declaration.alias
+        body["alias"] = declaration.alias
     what = f"the answer to the declaration of setting {declaration.name!r}"
 
     def read(response: Response) -> DeclarationAnswer:
-        text = excerpt(response.body, 1000)
+        refusal = DeclarationAnswer(
+            Outcome.REFUSED, text=f"HTTP {response.status}: {excerpt(response.body, 1000)}"
+        )
         if response.status not in (200, 409):
-            return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP {response.status}: {text}")
+            return refusal
         check_size(response.body, what)
         answer = decode(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:
-            # An alias that belongs to another setting has a body of another kind.
-            return DeclarationAnswer(Outcome.REFUSED, text=f"HTTP 409: {text}")
+            return refusal  # the alias belongs to another setting
         try:
             outcome = Outcome(answer.outcome or "")
         except ValueError:
@@ -129,7 +133,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
             ) from None
         return DeclarationAnswer(
             outcome,
-            tuple(answer.differences[:_MOST_DIFFERENCES]),
+            tuple(answer.differences[:_MAX_DIFFERENCES]),
             answer.latest_version or answer.previous_version,
         )
 
@@ -137,7 +141,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         "POST",
         "api/v1/settings/declare",
         headers=(("content-type", "application/json"),),
-        body=msgspec.json.encode(wire),
+        body=msgspec.json.encode(body),
         expected=frozenset((200, 400, 404, 409, 422)),
     )
     return Exchange(request, read)

@@ -1,6 +1,19 @@
-"""JSON decoded within bounds: on size, depth and number of parts, whatever a service sends.
+"""JSON decoded within bounds, whatever a service sends: bytes, depth and number of parts.
 
-Knows no request and no field of any answer: what a body must look like is a type that is handed in.
+Knows no request and no field of any response: the caller passes in the type that a body must have.
+
+The bounds protect the application in three ways:
+
+- msgspec holds the interpreter lock while it decodes, so the size of what is decoded in one call bounds
+  how long every other thread of the process stops. Large bodies are therefore split by one cheap pass
+  into `Undecoded` parts (a rule, a setting), and the parts are decoded in calls of their own. A part that
+  is itself too large is refused.
+- A decoded object needs far more memory than its text: two megabytes of ``0,0,0,...`` become a million
+  parts of about 100 bytes each. Real parts have a least length, so a body with more parts than fit into it
+  is refused before any of them is decoded.
+- Nesting is bounded, see `_flatten`.
+
+A part that cannot be read costs only itself: it is left out and reported, and the others are used.
 """
 
 from __future__ import annotations
@@ -16,30 +29,41 @@ from heksher.exceptions import InvalidResponseError
 
 S = TypeVar("S")
 
-#: JSON that was not decoded so far. ``bytes(...)`` is the text, a part of the answer's body until then.
+#: JSON that has not been decoded yet. ``bytes(...)`` is its text; it keeps the whole body in memory.
 Undecoded: TypeAlias = msgspec.Raw
 
-# Of how many parts that cannot be read it is said one by one why: what a reader takes in.
-MOST_PROBLEMS = 100
-# The shortest rule there is has 45 bytes, the shortest setting more; and so many parts do no harm.
-_LEAST_SIZE = 40
-MANY = 10_000
-# Of what is decoded in one go, a rule or a setting. The interpreter lock is held for that long, and
-# sixty megabytes of empty lists would stop every thread for seconds.
-_LARGEST_PART = 4 * 1024 * 1024
-# A type can be nested in two hundred others, and the JSON library reads some more levels than these.
-_DEEPEST = 500
+# Report at most this many unreadable parts individually, and only count the others.
+MAX_PROBLEMS = 100
+# The bytes that a part has at least: the shortest rule has 45, the shortest setting more.
+_MIN_PART_BYTES = 40
+# This many parts are always accepted, however short they are.
+_HARMLESS_PARTS = 10_000
+# The bytes of a part (a rule, a setting, a default value) that is decoded in one call. 60 MB of empty
+# lists would hold the interpreter lock for seconds.
+_MAX_PART_BYTES = 4 * 1024 * 1024
+# The levels of nesting that `_flatten` keeps: more than the 200 that a setting's type can have, and few
+# enough for msgspec on every version of Python.
+_MAX_DEPTH = 500
 
 
 def decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
+    """Decode *body* as *type_*.
+
+    Args:
+        body: one JSON text.
+        type_: the type to decode to.
+        what: the subject of an error message, such as "the list of settings".
+
+    Raises:
+        InvalidResponseError: it is not JSON, or not JSON of this type.
+    """
     try:
         try:
             return msgspec.json.decode(body, type=type_)
         except RecursionError:
-            if len(body) > _LARGEST_PART:
+            if len(body) > _MAX_PART_BYTES:
                 raise
-            # It skips nothing that is nested so deeply. One such value harms no other.
-            return msgspec.json.decode(_flattened(bytes(body)), type=type_)
+            return msgspec.json.decode(_flatten(bytes(body)), type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidResponseError(f"{what}: {error}") from error
 
@@ -47,61 +71,95 @@ def decode(body: bytes | Undecoded, type_: type[S], what: str) -> S:
 _find_marks = re.compile(rb'\\.|"|[\[{]+|[\]}]', re.DOTALL).finditer
 
 
-def _flattened(body: bytes) -> bytes:
-    """Return JSON with null, which is a value of no type, for all that is nested more than *_DEEPEST*."""
+def _flatten(body: bytes) -> bytes:
+    """Return *body* with null in place of everything that is nested deeper than *_MAX_DEPTH*.
+
+    The problem: msgspec decodes recursively and raises RecursionError for a value that is nested too
+    deeply, even where it merely skips over the value to make it `Undecoded`. So one rule with a deep value
+    would make the whole response unreadable, and with it every other setting. With msgspec 0.23 the limit
+    is about 1,000 levels on Python 3.11, less the frames on the stack, 1,500 on 3.12 and 10,000 on 3.13.
+
+    Raising the limit does not work: 3.11 would let a deep value overflow the thread's stack, which ends
+    the process, and later versions bound recursion in C by a limit that cannot be changed.
+
+    The solution: cut off what is too deep and decode again. null is a value of no setting type, so that
+    the rule it belongs to is rejected alone, like any rule with a wrong value. Only brackets outside of
+    strings count, so the pass over the text looks at quotes, at backslashes with the character they
+    escape, and at brackets. A run of opening brackets is one match, so that a megabyte of them costs no
+    more than one.
+
+    The caller passes at most *_MAX_PART_BYTES*, for which this takes a few seconds at worst. Other threads
+    get their turns, since it runs in Python.
+    """
     kept: list[bytes] = []
     begin = depth = 0
-    is_text = False
+    in_string = False
     for mark in _find_marks(body):
         sign = mark[0]
         if sign == b'"':
-            is_text = not is_text
-        elif is_text:
+            in_string = not in_string
+        elif in_string:
             pass
         elif sign[0] in b"[{":
-            if depth <= _DEEPEST < depth + len(sign):
-                kept += (body[begin : mark.start() + _DEEPEST - depth], b"null")
+            if depth <= _MAX_DEPTH < depth + len(sign):
+                kept += (body[begin : mark.start() + _MAX_DEPTH - depth], b"null")
             depth += len(sign)
         elif sign[0] in b"]}":
             depth -= 1
-            if depth == _DEEPEST:
+            if depth == _MAX_DEPTH:
                 begin = mark.end()
     return b"".join((*kept, body[begin:]))
 
 
-def check_size(part: bytes | Undecoded, what: str) -> None:
-    if len(part) > _LARGEST_PART:
+def check_size(part: bytes | Undecoded, what: str, limit: int = _MAX_PART_BYTES) -> None:
+    """Refuse a part that is too large to be decoded in one call.
+
+    Raises:
+        InvalidResponseError: it has more than *limit* bytes; the message begins with *what*.
+    """
+    if len(part) > limit:
+        raise InvalidResponseError(f"{what} has {len(part)} bytes; at most {limit} are read")
+
+
+def check_number(parts: Sequence[Undecoded], size: int, what: str) -> None:
+    """Refuse a text of *size* bytes that has more parts than it could have if they were real.
+
+    Raises:
+        InvalidResponseError: it has; the message begins with *what*.
+    """
+    limit = max(_HARMLESS_PARTS, size // _MIN_PART_BYTES)
+    if len(parts) > limit:
         raise InvalidResponseError(
-            f"{what}: {len(part)} bytes, and {_LARGEST_PART} are read at most"
+            f"{what} has {len(parts)} parts in {size} bytes; at most {limit} are read"
         )
 
 
 def decode_each(
-    raws: Iterable[msgspec.Raw], type_: type[S], most: int
+    parts: Iterable[Undecoded], type_: type[S], what: str, limit: int = MAX_PROBLEMS
 ) -> tuple[list[S], list[str]]:
-    """Decode what can be decoded, and say of the rest why not, of *most* one by one."""
+    """Decode each of *parts* by itself.
+
+    Args:
+        parts: JSON texts.
+        type_: the type of each.
+        what: the name of a part in a problem, such as "the rule".
+        limit: report at most this many problems individually, and the number of the others.
+
+    Returns:
+        The parts that can be decoded, and one problem for each that cannot.
+    """
     decoded: list[S] = []
     problems: list[str] = []
-    untold = 0
-    for raw in raws:
+    more = 0
+    for part in parts:
         try:
-            check_size(raw, "it is too large")
-            decoded.append(decode(raw, type_, "one"))
+            check_size(part, what)
+            decoded.append(decode(part, type_, what))
         except InvalidResponseError as error:
-            if len(problems) < most:
-                reason = error.__cause__ or error
-                problems.append(f"{reason}: {excerpt(bytes(memoryview(raw)[:200]), 200)}")
+            if len(problems) < limit:
+                problems.append(f"{error}: {excerpt(bytes(memoryview(part)[:200]), 200)}")
             else:
-                untold += 1
-    if untold:
-        problems.append(f"and {untold} more that cannot be read")
+                more += 1
+    if more:
+        problems.append(f"and {more} more that cannot be read")
     return decoded, problems
-
-
-def check_number(parts: Sequence[msgspec.Raw], size: int, what: str) -> None:
-    """Refuse a text of *size* bytes that has more parts than could mean anything.
-
-    Each part takes far more room here than there: a million of them in two megabytes are an attack.
-    """
-    if len(parts) > max(MANY, size // _LEAST_SIZE):
-        raise InvalidResponseError(f"{what}: {len(parts)} parts in {size} bytes make no sense")

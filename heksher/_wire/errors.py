@@ -1,4 +1,4 @@
-"""What an unexpected status says: the error for it, and the seconds of its Retry-After header."""
+"""What an unexpected status means: the error to raise, and how long to wait before a retry."""
 
 from __future__ import annotations
 
@@ -9,56 +9,65 @@ from heksher._text import excerpt
 from heksher._wire.messages import Request, Response
 from heksher.exceptions import UnexpectedStatusError
 
+_CREDENTIALS_HINT = (
+    "if the service requires credentials, pass them in http_client_args, as headers or auth"
+)
+_HINTS = {
+    401: _CREDENTIALS_HINT,
+    403: _CREDENTIALS_HINT,
+    404: "service_url must be the address of a Heksher service, without /api/v1",
+}
+
 
 def unexpected_status(
     request: Request, response: Response, now: float | None = None
 ) -> UnexpectedStatusError:
-    """Return the error for an answer whose status is not among ``request.expected``.
+    """Return the error for a response whose status is not in ``request.expected``.
 
     Args:
-        request: what was asked.
-        response: what came.
+        request: the request that was sent.
+        response: the response to it.
         now: see `retry_after`.
     """
     path = request.target.partition("?")[0]
     text = excerpt(response.body, 200)
-    mend = None if path == "api/v1/query" else _MENDS.get(response.status)
+    # By the time of a query other requests have succeeded, so address and credentials are right.
+    hint = None if path == "api/v1/query" else _HINTS.get(response.status)
     return UnexpectedStatusError(
-        f"{request.method} {path} was answered with HTTP {response.status}"
+        f"{request.method} {path} returned HTTP {response.status}"
         + (f": {text}" if text else "")
-        + (f" ({mend})" if mend else ""),
+        + (f" ({hint})" if hint else ""),
         response.status,
         retry_after(response, now),
     )
 
 
-_CREDENTIALS = "does it want credentials? Give them by http_client_args, as headers or auth"
-_MENDS = {
-    401: _CREDENTIALS,
-    403: _CREDENTIALS,
-    404: "is service_url the address of a Heksher service? It goes without /api/v1",
-}
-
-
 def retry_after(response: Response, now: float | None = None) -> float | None:
-    """Return the seconds of a Retry-After header, which may be a date; anything else counts as none.
+    """Return the number of seconds that a Retry-After header asks for, or None.
+
+    The header holds a number or a date. Anything else counts as no header.
 
     Args:
-        response: what came.
-        now: seconds since the epoch, for an answer that does not say when it was made. That comes
-            first, for clocks differ.
+        response: the response.
+        now: seconds since the epoch. A date in Retry-After is compared with the response's own Date
+            header, since the clocks of two machines differ; *now* is used if there is none.
     """
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), 1e9)  # many digits are an infinity, which nobody expects
-    until, made = _moment(text), _moment(response.headers.get("date", ""))
-    since = now if made is None else made
+        return min(float(text), 1e9)  # float() turns a number of 400 digits into infinity
+    until, sent = _epoch_seconds(text), _epoch_seconds(response.headers.get("date", ""))
+    since = now if sent is None else sent
     return None if until is None or since is None else max(0.0, until - since)
 
 
-def _moment(date: str) -> float | None:
-    """Return a date of HTTP, in any of its three forms, in seconds since the epoch."""
+def _epoch_seconds(date: str) -> float | None:
+    """Return an HTTP date, in any of its three formats, as seconds since the epoch."""
     try:
         return float(timegm(parsedate_to_datetime(date).utctimetuple()))
-    except (ValueError, TypeError, IndexError, OverflowError):  # whatever it makes of nonsense
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+    ):  # it raises all of these for nonsense
         return None

@@ -1,20 +1,23 @@
-"""The requests that take no argument: health, context features, and the list of all settings."""
+"""Requests without arguments: health, context features, and the list of all settings."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import msgspec
 
-from heksher._wire.decoding import MANY, MOST_PROBLEMS, check_number, decode, decode_each
+from heksher._wire.decoding import Undecoded, check_number, check_size, decode, decode_each
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 from heksher.status import SettingData
 
 _logger = logging.getLogger(__name__)
 
-# Of what is bounded in number by itself: the list of context features.
-_LARGEST_LIST = 1_000_000
+# The bytes of a list of context features, and the names in it. Each feature is one bit in the
+# priority of a rule, so that a list as long as a list of settings could be would cost too much.
+_MAX_FEATURES_BYTES = 1_000_000
+_MAX_FEATURES = 10_000
 
 
 class _Health(msgspec.Struct):
@@ -22,7 +25,7 @@ class _Health(msgspec.Struct):
 
 
 def health() -> Exchange[str]:
-    """Ask whether the service is well; answered with its version."""
+    """Ask whether the service is healthy. The result is its version."""
 
     def read(response: Response) -> str:
         return decode(response.body, _Health, "the answer to the health check").version
@@ -35,40 +38,41 @@ class _Features(msgspec.Struct):
 
 
 def context_features() -> Exchange[tuple[str, ...]]:
-    """Ask for the context features; answered in the order that ranks rules, lowest first."""
+    """Ask for the context features. The result has the service's order: rules on later ones win."""
+    what = "the list of context features"
 
     def read(response: Response) -> tuple[str, ...]:
-        # Each is a bit in the ranks of rules, and compared with those here.
-        if len(response.body) > _LARGEST_LIST:
+        check_size(response.body, what, _MAX_FEATURES_BYTES)
+        features = decode(response.body, _Features, what).context_features
+        if len(features) > _MAX_FEATURES:
             raise InvalidResponseError(
-                f"the list of context features: {len(response.body)} bytes make no sense"
+                f"{what} has {len(features)} names; at most {_MAX_FEATURES} are read"
             )
-        answer = decode(response.body, _Features, "the list of context features")
-        if len(answer.context_features) > MANY:
-            raise InvalidResponseError(
-                f"the list of context features: {len(answer.context_features)} make no sense"
-            )
-        if len(set(answer.context_features)) != len(answer.context_features):
-            raise InvalidResponseError("the list of context features names one twice")
-        return tuple(answer.context_features)
+        for feature, count in Counter(features).items():
+            if count > 1:
+                raise InvalidResponseError(f"{what} has the name {feature!r:.200} {count} times")
+        return tuple(features)
 
     return Exchange(Request("GET", "api/v1/context_features"), read)
 
 
 class _Settings(msgspec.Struct):
-    settings: list[msgspec.Raw]
+    settings: list[Undecoded]
 
 
 def settings() -> Exchange[dict[str, SettingData]]:
-    """Ask for all settings of the service, with everything but their rules; by name."""
+    """Ask for all settings of the service, without their rules. The result is by current name.
+
+    A setting that cannot be read is left out, with a warning, as if the service did not have it.
+    """
+    what = "the list of settings"
 
     def read(response: Response) -> dict[str, SettingData]:
-        answer = decode(response.body, _Settings, "the list of settings")
-        check_number(answer.settings, len(response.body), "the list of settings")
-        read, problems = decode_each(answer.settings, SettingData, MOST_PROBLEMS)
-        # One that cannot be read harms no other: it counts as one that is not there.
+        parts = decode(response.body, _Settings, what).settings
+        check_number(parts, len(response.body), what)
+        read, problems = decode_each(parts, SettingData, "the setting")
         for problem in problems:
-            _logger.warning("the list of settings: left out: %s", problem)
+            _logger.warning("%s: left out: %s", what, problem)
         return {setting.name: setting for setting in read}
 
     return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)

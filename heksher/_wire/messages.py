@@ -1,6 +1,6 @@
-"""What is sent and what comes back: a request, a response, and the two as one exchange. Plain data.
+"""HTTP messages as plain data: a request, its response, and both as one exchange.
 
-Knows nothing but their shape: neither JSON nor what any path or status means.
+Knows only their shape: neither JSON nor what a path or a status means.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Request:
 
     Attributes:
         method: GET or POST.
-        target: path and query, percent-encoded, without a leading slash: relative to the service's
-            address, which may have a path of its own.
+        target: path and query, percent-encoded, without a leading slash. It is relative to the
+            service's address, which may have a path of its own.
         headers: pairs of name and value.
         body: the bytes to send, or None.
-        expected: the statuses that mean something for this request; any other is an error.
+        expected: the statuses that the request's exchange can read; any other status is an error.
     """
 
     method: str
@@ -34,12 +34,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer, read to its end.
+    """One HTTP response, read to its end.
 
     Attributes:
-        status: the status.
+        status: the status code.
         headers: values by lower-case name.
-        body: the bytes, decompressed.
+        body: the decompressed bytes.
     """
 
     status: int
@@ -49,7 +49,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Exchange(Generic[T]):
-    """A request, and how to read the answer to it."""
+    """A request, and the function that reads its response."""
 
     request: Request
     read: Callable[[Response], T]

@@ -1,17 +1,31 @@
-"""Asking for the rules of settings: how queries are split and sent, and how their answers are read."""
+"""Asking for the rules of settings: how queries are formed and split, and how their answers are read.
+
+An answer has one section per setting. Reading it goes from the outside to the inside, and each step is
+cheap until there is a reason for the next one:
+
+1. `query` splits the body into undecoded sections. The client compares a section with the last one that it
+   used for the setting, by a hash of its bytes, and is done if they are equal: in most updates nothing
+   changed, or a few settings did.
+2. `decode_section` splits a section into undecoded rules.
+3. `Section.batches` decodes the rules, a batch at a time. msgspec holds the interpreter lock during a
+   call: decoding a section of 100,000 rules (10 MB) at once would stop every other thread for 0.3
+   seconds, and freeing its objects at once for another 0.06. A batch is bounded both in rules and in
+   bytes, so that it takes less than 10 ms, and is done with before the next one is decoded.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 
+from heksher._names import is_condition_value
 from heksher._wire.decoding import (
-    MOST_PROBLEMS,
+    MAX_PROBLEMS,
     Undecoded,
     check_number,
     check_size,
@@ -21,109 +35,116 @@ from heksher._wire.decoding import (
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 
-#: What common proxies take as the longest URL, less room for the service's own address.
+#: The characters of a query's target. Common proxies take URLs of 8,000 characters; the rest is room for
+#: the service's own address.
 MAX_QUERY_LENGTH = 7_000
+# The characters of a filter. A longer one is not sent, so that there is room for names.
+_MAX_FILTER_LENGTH = MAX_QUERY_LENGTH // 2
+# The rules that are decoded in one call, and their bytes.
+_BATCH_RULES = 500
+_BATCH_BYTES = 256 * 1024
+# The characters of an ETag that is sent back. Servers take a few kilobytes of headers in all.
+_MAX_ETAG_LENGTH = 1000
 
 
-# Nothing in a rule can lead back to it, so that the garbage collector need not look at each.
+# --- reading an answer ----------------------------------------------------------------------------
+
+
+# gc=False: a rule holds JSON values only, which cannot form a cycle, so that the garbage collector need
+# not visit a hundred thousand of them.
 class RuleData(msgspec.Struct, frozen=True, gc=False):
-    """A rule as the service tells it.
+    """A rule as the service sends it.
 
     Attributes:
-        value: as JSON says it.
+        value: the decoded JSON value.
         context_features: the conditions, pairs of feature and value.
         rule_id: the service's number for it.
     """
 
     value: Any
     context_features: tuple[tuple[str, str], ...]
-    rule_id: int
+    rule_id: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBatch:
+    """Some of a setting's rules.
+
+    Attributes:
+        rules: the rules that can be read.
+        problems: one text for each rule that cannot be read, and after many of them one with the
+            number of the others.
+    """
+
+    rules: Sequence[RuleData]
+    problems: Sequence[str] = ()
+
+
+class _Section(msgspec.Struct):
+    rules: list[Undecoded]
+    default_value: Undecoded = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One setting's part of the answer to a query.
+    """One setting's part of an answer.
 
     Attributes:
-        rules: all that pass the query's filter.
-        default_value: as JSON says it; null where the service has no usable one.
-        problems: one text for each rule that cannot be read.
-    """
-
-    rules: tuple[RuleData, ...]
-    default_value: Any = None
-    problems: tuple[str, ...] = ()
-
-
-# How many rules are decoded at once, and of how many bytes. The interpreter lock is held for that long,
-# so that other threads would wait for all of a large section, and for the end of all its objects.
-_BATCH = 500
-_LARGEST_BATCH = 256 * 1024
-
-
-class _Section(msgspec.Struct):
-    rules: list[msgspec.Raw]
-    default_value: msgspec.Raw = msgspec.Raw(b"null")
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadSection:
-    """One setting's part of the answer to a query, its rules undecoded.
-
-    Attributes:
-        rules: one text of JSON each.
-        default_value: as JSON says it; null where the service has no usable one.
+        rules: the rules that pass the query's filter, undecoded.
+        default_value: the decoded JSON value; None if the service has no usable one.
     """
 
     rules: Sequence[Undecoded]
     default_value: Any = None
 
-    def read(self) -> Iterator[Section]:
-        """Decode the rules, a few at a time."""
-        room = MOST_PROBLEMS
-        for batch in _batches(self.rules):
+    def batches(self) -> Iterator[RuleBatch]:
+        """Decode the rules, a batch at a time. A rule that cannot be read costs only itself."""
+        room = MAX_PROBLEMS
+        for batch in _split(self.rules):
             try:
                 if len(batch) == 1:
                     check_size(batch[0], "the rule")
                 rules = decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
                 problems: list[str] = []
             except InvalidResponseError:
-                # One rule that cannot be read harms no other.
-                rules, problems = decode_each(batch, RuleData, room)
+                rules, problems = decode_each(batch, RuleData, "the rule", room)
                 room = max(0, room - len(problems))
-            yield Section(tuple(rules), self.default_value, tuple(problems))
+            yield RuleBatch(rules, problems)
 
 
-def _batches(parts: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:
-    """Split *parts*; where there are large ones, each stands alone."""
-    for start in range(0, len(parts), _BATCH):
-        batch = parts[start : start + _BATCH]
-        if sum(map(len, batch)) <= _LARGEST_BATCH:
+def _split(rules: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:
+    """Split *rules* into batches. If a batch has too many bytes, each of its rules becomes one."""
+    for start in range(0, len(rules), _BATCH_RULES):
+        batch = rules[start : start + _BATCH_RULES]
+        if sum(map(len, batch)) <= _BATCH_BYTES:
             yield batch
         else:
-            yield from ([part] for part in batch)
+            yield from ([rule] for rule in batch)
 
 
-def open_section(raw: bytes | Undecoded) -> UnreadSection:
-    """Decode one setting's section of an answer but for its rules.
+def decode_section(raw: bytes | Undecoded) -> Section:
+    """Decode a section of an answer, except for its rules.
 
     Raises:
-        InvalidResponseError: it is no section.
+        InvalidResponseError: it is not a section.
     """
     section = decode(raw, _Section, "the section")
     check_number(section.rules, len(raw), "the section")
     check_size(section.default_value, "the default value")
-    return UnreadSection(section.rules, decode(section.default_value, object, "the default value"))
+    return Section(section.rules, decode(section.default_value, object, "the default value"))
+
+
+# --- asking ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """Rules and default values of the settings that were asked for.
+    """The answer to a query.
 
     Attributes:
-        sections: the undecoded section of each setting by its current name, so that one that is
-            broken harms no other.
-        etag: to be sent with the same query the next time, or None.
+        sections: the undecoded section of each setting by its current name, so that a broken one costs
+            only its own setting.
+        etag: the tag to send with the next query for the same target, or None.
     """
 
     sections: Mapping[str, Undecoded]
@@ -131,19 +152,15 @@ class QueryAnswer:
 
 
 class NotModified:
-    """The answer to a query is still the one that its ETag stands for."""
+    """The answer to a query has not changed since the one with the ETag that was sent."""
 
 
 class UnknownNames:
-    """The query failed since the service does not have one of the names in it."""
-
-
-# Of an ETag that is sent back: servers take some kilobytes of headers in all.
-_LONGEST_TAG = 1000
+    """The query failed because the service does not know one of the names."""
 
 
 class _Query(msgspec.Struct):
-    settings: dict[str, msgspec.Raw]
+    settings: dict[str, Undecoded]
 
 
 def query(
@@ -155,12 +172,21 @@ def query(
 ) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
     """Ask for the rules of settings.
 
+    An ETag belongs to one target, and stands for the answer alone: the service sends the same tag
+    although versions, types or the order of context features changed, since a query's answer has none of
+    them. So the caller drops its tags if it would read the same answer differently.
+
     Args:
-        names: of the settings, all of which the service has to know.
-        context_filters: in the query's own language; None lets every rule pass.
-        etag: of the answer to the same query before, or None.
-        may_be_unknown: whether it means something that the service does not know a name.
+        names: the settings' current names. The service answers only if it knows all of them.
+        context_filters: see `encode_context_filters`; None lets every rule pass.
+        etag: the tag of the last answer for the same target, or None.
+        may_be_unknown: whether a 404 is an `UnknownNames`; otherwise it is an unexpected status.
     """
+    expected = {200}
+    if etag is not None:  # without a tag, a 304 would make no sense
+        expected.add(304)
+    if may_be_unknown:
+        expected.add(404)
 
     def read(response: Response) -> QueryAnswer | NotModified | UnknownNames:
         if response.status == 304:
@@ -169,20 +195,17 @@ def query(
             return UnknownNames()
         answer = decode(response.body, _Query, "the answer to the query")
         tag = response.headers.get("etag")
-        # One that cannot be sent back would fail every later query.
-        is_usable = (
-            tag is not None and tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG
-        )
-        return QueryAnswer(answer.settings, tag if is_usable else None)
+        if tag is not None and not (
+            tag.isascii() and tag.isprintable() and len(tag) <= _MAX_ETAG_LENGTH
+        ):
+            tag = None  # sent back, it would make every later query fail
+        return QueryAnswer(answer.settings, tag)
 
     request = Request(
         "GET",
         query_target(names, context_filters),
         headers=(("if-none-match", etag),) if etag is not None else (),
-        # Without an ETag there is nothing that could have stayed as it was.
-        expected=frozenset(
-            (200, *((304,) if etag is not None else ()), *((404,) if may_be_unknown else ()))
-        ),
+        expected=frozenset(expected),
     )
     return Exchange(request, read)
 
@@ -195,19 +218,10 @@ def query_target(names: Iterable[str], context_filters: str | None) -> str:
     return f"{target}&context_filters={quote(context_filters, safe=',:*()')}"
 
 
-def _quoted(name: str) -> str:
-    # A setting may have been renamed to what the service takes and a URL does not: "a\n". All others
-    # are as they are, and asking first is what takes less time.
-    return name if _is_plain(name) else quote(name, safe="")
-
-
-_is_plain = re.compile(r"[A-Za-z0-9_.]*").fullmatch
-
-
 def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple[str, ...]]:
     """Split *names* so that each part fits into one query of at most `MAX_QUERY_LENGTH`.
 
-    A name that fits into none alone stands alone.
+    A name that is too long for any query is a part of its own.
     """
     room = MAX_QUERY_LENGTH - len(query_target((), context_filters))
     parts: list[tuple[str, ...]] = []
@@ -221,3 +235,37 @@ def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple
         part.append(name)
         length += needed
     return [*parts, tuple(part)] if part else parts
+
+
+_is_plain = re.compile(r"[A-Za-z0-9_.]*").fullmatch
+
+
+def _quoted(name: str) -> str:
+    # Only a name such as "a\n", to which the service lets a setting be renamed, needs quoting.
+    # The test is much faster than quote().
+    return name if _is_plain(name) else quote(name, safe="")
+
+
+def encode_context_filters(tracked: Mapping[str, Iterable[str] | None]) -> str | None:
+    """Return the query parameter ``context_filters`` for what a client tracks, or None for no filter.
+
+    The filter only saves bytes: the client applies it to the answer as well. So there is none if it
+    would be too long, or if the service might misread it. The service takes the lower-case letters
+    before a colon for a feature's name, and refuses a value that no rule can have.
+
+    Args:
+        tracked: by feature the values that are tracked, None for all of them. If it is empty,
+            everything is tracked.
+    """
+    parts: list[str] = []
+    for feature, values in sorted(tracked.items()):
+        if not (feature.isascii() and feature.isalpha() and feature.islower()):
+            return None
+        if values is None:
+            parts.append(f"{feature}:*")
+            continue
+        usable = sorted(filter(is_condition_value, values))
+        if usable:  # a feature that is left out passes no rule, and neither would an unusable value
+            parts.append(f"{feature}:({','.join(usable)})")
+    filters = ",".join(parts)
+    return filters if tracked and len(filters) <= _MAX_FILTER_LENGTH else None

@@ -355,7 +355,7 @@ def test_a_status_that_means_no_success_is_an_error_of_each_family(
             assert {httpx.HTTPStatusError, library.HTTPStatusError} <= {*type(error).__mro__}
             # Where it came from, and what.
             assert f"GET {server.url}/api/" in str(error)
-            assert f"was answered with HTTP {status}" in str(error)
+            assert f"returned HTTP {status}" in str(error)
             assert error.status == status
             assert error.retry_after == (7 if status == 503 else None)
             # What users of the HTTP library read, in that library's classes.
@@ -366,7 +366,7 @@ def test_a_status_that_means_no_success_is_an_error_of_each_family(
             request = error.request
             assert isinstance(request, library.Request)
             assert str(request.url).startswith(server.url)
-        assert str(errors[0]).startswith(f"GET {server.url}/api/health was answered with")
+        assert str(errors[0]).startswith(f"GET {server.url}/api/health returned")
         assert ("oops" in str(errors[0])) is (status == 500)
         assert (errors[0].response.text == "bad") is (status == 502)
 

@@ -90,7 +90,7 @@ def test_one_that_was_so_slow_that_another_took_over_does_not_bring_its_file(
     assert os.listdir(path.parent) == [half.name]
     assert half.read_bytes() == b"half of another process's"
     # Two updates pass, then everything is asked for.
-    assert [file.wants_everything() for _ in range(3)] == [False, False, True]
+    assert [file.needs_everything() for _ in range(3)] == [False, False, True]
     monkeypatch.undo()
     half.unlink()
     assert file.save(told("a", 2))

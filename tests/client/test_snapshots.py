@@ -453,7 +453,7 @@ def test_what_cannot_be_opened_may_be_anything_and_is_not_written_over(
     monkeypatch.setattr(os, "open", refuse)
     file = snapshot.SnapshotFile(str(path), "http://service.test/", FEATURES, 10**6)
     assert file.load(Tracking()) is None
-    assert file.save(snapshot.Told({}, FEATURES, Tracking()))
+    assert file.save(snapshot.SnapshotData({}, FEATURES, Tracking()))
     assert (file.status.refused, file.status.error) == ("Permission denied", "Permission denied")
     assert os.listdir(path.parent) == [path.name]
     assert path.stat().st_size == len("precious")
@@ -739,7 +739,7 @@ def test_nobody_waits_for_a_disk_that_hangs_but_who_closes_the_client_and_not_fo
     begun, go_on, saved = (threading.Event() for _ in range(3))
     save = snapshot.SnapshotFile.save
 
-    def hang(self: snapshot.SnapshotFile, told: snapshot.Told) -> bool:
+    def hang(self: snapshot.SnapshotFile, told: snapshot.SnapshotData) -> bool:
         begun.set()
         assert go_on.wait(PATIENCE)
         try:

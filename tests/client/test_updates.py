@@ -198,7 +198,9 @@ def test_a_service_that_wants_other_credentials_is_named_once_and_asked_again(
             for _ in range(5):
                 await scene.pass_time(INTERVAL)
             assert f"HTTP {status}: no" in str(client.status)
-            assert "does it want credentials? Give them by http_client_args" in str(client.status)
+            assert "if the service requires credentials, pass them in http_client_args" in str(
+                client.status
+            )
             scene.service.fault = None
             scene.service.add_rule("cache_ttl", 11, user="joe")
             await scene.pass_time(INTERVAL)

@@ -9,7 +9,7 @@ import sys
 
 import msgspec
 
-from heksher._client.snapshot import SnapshotFile, Told
+from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import Tracking
 
 SERVICE = "http://service.test/"
@@ -21,10 +21,10 @@ def snapshot_file(path: str, url: str = SERVICE) -> SnapshotFile:
     return SnapshotFile(path, url.rstrip("/") + "/", FEATURES, 10**7)
 
 
-def told(name: str, number: int) -> Told:
+def told(name: str, number: int) -> SnapshotData:
     """Return what an update is told of one setting. It takes a while to be written."""
     section = b'{"default_value": %d, "rules": [%s]}' % (number, b" " * 200_000)
-    return Told({name: msgspec.Raw(section)}, FEATURES, Tracking())
+    return SnapshotData({name: msgspec.Raw(section)}, FEATURES, Tracking())
 
 
 def main(path: str, name: str, times: int) -> None:

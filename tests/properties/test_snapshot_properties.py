@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.property_helpers import modest
 
-from heksher._client.snapshot import SnapshotFile, Told
+from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import TRACK_ALL, Tracking
 
 # They write a file each.
@@ -56,7 +56,7 @@ def test_it_comes_back_as_it_was(
     sections = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in settings.items()}
     tracking = Tracking().adding(tracked)
     with tempfile.TemporaryDirectory() as folder:
-        assert new_file(folder).save(Told(sections, ["b", "a"], tracking))
+        assert new_file(folder).save(SnapshotData(sections, ["b", "a"], tracking))
         told = new_file(folder).load(tracking)
     assert told is not None
     assert told.sections == sections
@@ -68,7 +68,7 @@ def test_it_comes_back_as_it_was(
 def test_a_byte_that_is_another_one_is_noticed(place: int, change: int) -> None:
     sections = {"ttl": msgspec.Raw(b'{"default_value": 5, "rules": []}')}
     with tempfile.TemporaryDirectory() as folder:
-        new_file(folder).save(Told(sections, ["a", "b"], Tracking()))
+        new_file(folder).save(SnapshotData(sections, ["a", "b"], Tracking()))
         path = Path(folder, "rules")
         written = bytearray(path.read_bytes())
         written[place % len(written)] ^= change

@@ -13,6 +13,7 @@ from support.property_helpers import modest
 
 from heksher import TRACK_ALL
 from heksher._rules.tracking import Tracking
+from heksher._wire import encode_context_filters
 
 pytestmark = pytest.mark.integration
 
@@ -106,7 +107,7 @@ def test_the_service_sends_all_that_is_admitted_here(
     by_feature: dict[str, str | list[str]], rule: dict[str, str]
 ) -> None:
     tracking = Tracking().adding(by_feature)
-    filters = tracking.query_filter()
+    filters = encode_context_filters(tracking.as_lists())
     if filters is None or not tracking.admits(rule.items()):
         return
     read = as_the_service_reads(filters)

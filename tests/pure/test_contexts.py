@@ -12,6 +12,7 @@ import pytest
 from heksher import ThreadHeksherClient
 from heksher._rules.contexts import MISSING, Defaults, checked_features
 from heksher._rules.tracking import TRACK_ALL, Tracking
+from heksher._wire import encode_context_filters
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError
 
@@ -100,7 +101,7 @@ def test_with_nothing_tracked_everything_is() -> None:
     tracking = Tracking()
     assert tracking.covers("user", "jim")
     assert tracking.admits([("user", "jim"), ("theme", "dark")])
-    assert tracking.query_filter() is None
+    assert encode_context_filters(tracking.as_lists()) is None
 
 
 @pytest.mark.parametrize(
@@ -188,13 +189,13 @@ def test_a_tracked_value_that_is_no_string_is_refused(given: Any, named: str) ->
     ],
 )
 def test_the_filter_is_the_querys(contexts: dict[str, Any], text: str) -> None:
-    assert Tracking().adding(contexts).query_filter() == text
+    assert encode_context_filters(Tracking().adding(contexts).as_lists()) == text
 
 
 @pytest.mark.parametrize("feature", ["my_feature", "user2", "UPPER", "Mixed", "_", "é", "a b"])
 def test_no_filter_is_sent_if_the_service_would_misread_the_feature(feature: str) -> None:
     tracking = Tracking().adding({feature: "x", "user": "jim"})
-    assert tracking.query_filter() is None
+    assert encode_context_filters(tracking.as_lists()) is None
     # It is applied here instead.
     assert tracking.admits([(feature, "x")])
     assert not tracking.admits([(feature, "y")])

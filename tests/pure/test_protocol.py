@@ -25,8 +25,8 @@ from heksher._wire import (
     UnknownNames,
     context_features,
     declare,
+    decode_section,
     health,
-    open_section,
     query,
     query_target,
     redirected,
@@ -135,7 +135,7 @@ def test_features_keep_the_services_order() -> None:
     "features", [[f"f{i}" for i in range(20_000)], ["x" * 1_000_000]], ids=["many", "long"]
 )
 def test_a_list_of_features_beyond_all_sense_is_refused(features: list[str]) -> None:
-    with pytest.raises(InvalidResponseError, match="make no sense"):
+    with pytest.raises(InvalidResponseError, match=r"at most \d+ are read"):
         context_features().read(answer({"context_features": features}))
 
 
@@ -338,6 +338,8 @@ def test_a_malformed_section_is_an_error_of_the_services(raw: bytes) -> None:
         b'{"value": 1, "context_features": [["user"]], "rule_id": 1}',
         b'{"value": 1, "context_features": [["user", 5]], "rule_id": 1}',
         b'{"value": 1, "context_features": {"user": "jim"}, "rule_id": 1}',
+        b'{"value": 1, "context_features": [], "rule_id": 9223372036854775808}',
+        b'{"value": 1, "context_features": [], "rule_id": -9223372036854775809}',
     ],
     ids=lambda raw: raw.decode()[:60],
 )
@@ -372,7 +374,7 @@ def test_of_many_malformed_rules_a_few_are_told_one_by_one_and_the_rest_counted(
     rule = b'{"value": "no rule", "rule_id": 1, "context_features": 5}'
     problems = [
         problem
-        for batch in open_section(b'{"rules": [%s]}' % b",".join([rule] * 2_000)).read()
+        for batch in decode_section(b'{"rules": [%s]}' % b",".join([rule] * 2_000)).batches()
         for problem in batch.problems
     ]
     assert sum("no rule" in problem for problem in problems) == 100
@@ -391,9 +393,9 @@ def test_of_many_malformed_settings_a_few_are_told_one_by_one_and_the_rest_count
 
 def test_more_parts_than_fit_into_the_bytes_are_an_attack() -> None:
     parts = b",".join([b"0"] * 20_000)
-    with pytest.raises(InvalidResponseError, match="the section: 20000 parts in"):
-        open_section(b'{"rules": [%s]}' % parts)
-    with pytest.raises(InvalidResponseError, match="the list of settings: 20000 parts in"):
+    with pytest.raises(InvalidResponseError, match="the section has 20000 parts in"):
+        decode_section(b'{"rules": [%s]}' % parts)
+    with pytest.raises(InvalidResponseError, match="the list of settings has 20000 parts in"):
         settings().read(Response(200, {}, b'{"settings": [%s]}' % parts))
 
 
@@ -470,17 +472,17 @@ def test_a_rule_or_a_default_that_would_take_seconds_to_decode_is_refused() -> N
     section = read_section(b'{"rules": [%s, %s, %s]}' % (GOOD_RULE, rule_of(large), GOOD_RULE))
     assert [data.rule_id for data in section.rules] == [7, 7]
     (problem,) = section.problems
-    assert "4194304 are read at most" in problem
+    assert "at most 4194304 are read" in problem
     assert len(problem) < 500
-    with pytest.raises(InvalidResponseError, match="the default value: 4194306 bytes"):
-        open_section(b'{"rules": [], "default_value": %s}' % large)
-    with pytest.raises(InvalidResponseError, match=r"cache_ttl'.* are read at most"):
+    with pytest.raises(InvalidResponseError, match="the default value has 4194306 bytes"):
+        decode_section(b'{"rules": [], "default_value": %s}' % large)
+    with pytest.raises(InvalidResponseError, match=r"cache_ttl' has .*; at most .* are read"):
         declare(TTL).read(Response(200, {}, b'{"outcome": "created", "x": %s}' % large))
 
 
 def test_large_rules_are_decoded_one_by_one_and_all_are_read() -> None:
     rules = b",".join([rule_of(b'"%s"' % (b"x" * 2**20)), GOOD_RULE] * 3)
-    batches = list(open_section(b'{"rules": [%s]}' % rules).read())
+    batches = list(decode_section(b'{"rules": [%s]}' % rules).batches())
     assert [[data.rule_id for data in batch.rules] for batch in batches] == [[8], [7]] * 3
 
 
@@ -516,7 +518,7 @@ def test_an_unexpected_status_is_told_with_path_and_words_but_without_the_query(
 
 def test_an_unexpected_status_without_words_is_told_as_well() -> None:
     error = unexpected_status(health().request, Response(500))
-    assert str(error) == "GET api/health was answered with HTTP 500"
+    assert str(error) == "GET api/health returned HTTP 500"
     assert error.retry_after is None
 
 
@@ -751,17 +753,17 @@ def test_an_excerpt_is_one_line_that_does_no_harm_to_a_log_or_a_terminal() -> No
 
 
 @pytest.mark.parametrize(
-    ("status", "target", "mend"),
+    ("status", "target", "hint"),
     [
-        (401, "api/health", "Give them by http_client_args"),
-        (403, "api/v1/context_features", "Give them by http_client_args"),
-        (404, "api/v1/context_features", "It goes without /api/v1"),
+        (401, "api/health", "pass them in http_client_args"),
+        (403, "api/v1/context_features", "pass them in http_client_args"),
+        (404, "api/v1/context_features", "without /api/v1"),
         (404, "api/v1/query?settings=a", None),
         (500, "api/health", None),
     ],
 )
-def test_a_status_is_told_with_its_mend(status: int, target: str, mend: str | None) -> None:
+def test_a_status_is_told_with_its_hint(status: int, target: str, hint: str | None) -> None:
     error = unexpected_status(Request("GET", target), Response(status, {}, b"so it is"))
-    assert f"was answered with HTTP {status}: so it is" in str(error)
-    assert ("(" in str(error)) is (mend is not None)
-    assert (mend or "so it is") in str(error)
+    assert f"returned HTTP {status}: so it is" in str(error)
+    assert ("(" in str(error)) is (hint is not None)
+    assert (hint or "so it is") in str(error)

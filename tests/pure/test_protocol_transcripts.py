@@ -123,9 +123,7 @@ def check_error(step: Step, error: object) -> None:
     assert isinstance(error, UnexpectedStatusError), step.where
     assert error.status == step.answer["status"], step.where
     assert error.retry_after is None, step.where
-    assert f"{step.request['path'][1:]} was answered with HTTP {error.status}" in str(error), (
-        step.where
-    )
+    assert f"{step.request['path'][1:]} returned HTTP {error.status}" in str(error), step.where
     assert str(error).endswith(step.response.body[:200].decode()), step.where
 
 

@@ -1,33 +1,43 @@
-"""A section of an answer read and used as a whole, where the library goes through it bit by bit."""
+"""A section of an answer read as a whole, where the library reads it batch by batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from heksher import Setting
-from heksher._client.reading import Ingested, Ingestion
+from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.tracking import Tracking
-from heksher._wire import Section, Undecoded, open_section
+from heksher._wire import RuleBatch, RuleData, Undecoded, decode_section
 
 T = TypeVar("T")
 
 
-def read_section(raw: bytes | Undecoded) -> Section:
+@dataclass(frozen=True)
+class WholeSection:
+    """A section with all its rules decoded."""
+
+    rules: Sequence[RuleData]
+    default_value: Any = None
+    problems: Sequence[str] = ()
+
+
+def read_section(raw: bytes | Undecoded) -> WholeSection:
     """Decode a section with all its rules."""
-    section = open_section(raw)
-    batches = list(section.read())
-    return Section(
+    section = decode_section(raw)
+    batches = list(section.batches())
+    return WholeSection(
         tuple(rule for batch in batches for rule in batch.rules),
         section.default_value,
         tuple(problem for batch in batches for problem in batch.problems),
     )
 
 
-def ingest(
-    setting: Setting[T], section: Section, features: Sequence[str], tracking: Tracking
-) -> Ingested[T]:
-    """Build the table of *setting* from a section that was read."""
-    ingestion = Ingestion(setting, features, tracking)
-    ingestion.add(section)
-    return ingestion.finish(section.default_value)
+def read_table(
+    setting: Setting[T], section: WholeSection, features: Sequence[str], tracking: Tracking
+) -> ReadResult[T]:
+    """Build the table of *setting* from a section."""
+    reader = SectionReader(setting, features, tracking)
+    reader.add(RuleBatch(section.rules, section.problems))
+    return reader.finish(section.default_value)

@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from support.reading import ingest, read_section
+from support.reading import WholeSection, read_section, read_table
 
 from heksher import TRACK_ALL, Setting
-from heksher._client.reading import Ingested, Ingestion
+from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Published
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import Rule, RuleTable
 from heksher._rules.tracking import Tracking
-from heksher._wire import RuleData, Section, open_section
+from heksher._wire import RuleBatch, RuleData, decode_section
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType
 from heksher.status import CoercedRule, RejectedRule
@@ -31,16 +31,16 @@ def rule(rule_id: int, value: Any, /, **conditions: str) -> RuleData:
     return RuleData(value, tuple(conditions.items()), rule_id)
 
 
-def ingested(*rules: RuleData, default: Any = 60, tracked: Any = None) -> Ingested[int]:
+def result_of(*rules: RuleData, default: Any = 60, tracked: Any = None) -> ReadResult[int]:
     tracking = Tracking().adding(tracked or {})
-    return ingest(ttl_setting(), Section(rules, default), FEATURES, tracking)
+    return read_table(ttl_setting(), WholeSection(rules, default), FEATURES, tracking)
 
 
 def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -> None:
-    result = ingested(
+    result = result_of(
         rule(7, 1.0, user="jim"), rule(8, 2, user="jim", theme="dark"), rule(9, 3), default=90.0
     )
-    assert result == Ingested(
+    assert result == ReadResult(
         RuleTable(
             90,
             (
@@ -75,8 +75,8 @@ class BrokenType(SettingType[int]):
 
 def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
     setting = Setting("ttl", BrokenType(), ["user"], 60)
-    section = Section((rule(7, 5, user="jim"), rule(8, 2, user="joe")), 60)
-    result = ingest(setting, section, FEATURES, Tracking())
+    section = WholeSection((rule(7, 5, user="jim"), rule(8, 2, user="joe")), 60)
+    result = read_table(setting, section, FEATURES, Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.rejected == (RejectedRule("ttl", 7, "its type raised TypeError: no fives"),)
     assert isinstance(result.rejected[0].error, TypeError)
@@ -84,14 +84,14 @@ def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
 
 @pytest.mark.parametrize("value", ["x", None, 1.5, True, []], ids=repr)
 def test_a_rule_with_a_value_of_another_type_is_dropped_and_told(value: Any) -> None:
-    result = ingested(rule(7, value, user="jim"), rule(8, 2, user="joe"))
+    result = result_of(rule(7, value, user="jim"), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.rejected == (RejectedRule("ttl", 7, f"{value!r} is no int"),)
 
 
 @pytest.mark.parametrize("feature", ["environment", "nobody_knows"])
 def test_a_rule_on_a_foreign_feature_is_dropped_and_told(feature: str) -> None:
-    result = ingested(rule(7, 1, user="jim", **{feature: "x"}), rule(8, 2, user="joe"))
+    result = result_of(rule(7, 1, user="jim", **{feature: "x"}), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
     (rejected,) = result.rejected
     assert rejected.rule_id == 7
@@ -100,7 +100,9 @@ def test_a_rule_on_a_foreign_feature_is_dropped_and_told(feature: str) -> None:
 
 def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped() -> None:
     # Priority needs its place; features and rules are two answers, and may disagree.
-    result = ingest(ttl_setting(), Section((rule(7, 1, theme="dark"),), 60), ("user",), Tracking())
+    result = read_table(
+        ttl_setting(), WholeSection((rule(7, 1, theme="dark"),), 60), ("user",), Tracking()
+    )
     assert result.table.rules == ()
     assert len(result.rejected) == 1
 
@@ -112,16 +114,16 @@ def test_rules_outside_of_what_is_tracked_are_left_out_silently() -> None:
         rule(3, 3, user="jim", theme="dark"),
         rule(4, 4, environment="dev"),
     ]
-    some = ingested(*rules, tracked={"user": "jim"})
+    some = result_of(*rules, tracked={"user": "jim"})
     assert [each.rule_id for each in some.table.rules] == [1]
     assert some.rejected == ()
-    more = ingested(*rules, tracked={"user": "jim", "theme": TRACK_ALL})
+    more = result_of(*rules, tracked={"user": "jim", "theme": TRACK_ALL})
     assert [each.rule_id for each in more.table.rules] == [1, 3]
 
 
 @pytest.mark.parametrize("default", [0, 1, -5], ids=repr)
 def test_the_services_default_goes_before_the_local_one(default: int) -> None:
-    result = ingested(default=default)
+    result = result_of(default=default)
     assert (result.table.default, result.rejected) == (default, ())
 
 
@@ -130,18 +132,18 @@ def test_the_services_default_goes_before_the_local_one(default: int) -> None:
 )
 def test_empty_defaults_are_values(kind: type[Any], local: Any, value: Any) -> None:
     setting: Setting[Any] = Setting("empty", kind, ["user"], local)
-    result = ingest(setting, Section((), value), FEATURES, Tracking())
-    assert result == Ingested(RuleTable(value, (), FEATURES), (), ())
+    result = read_table(setting, WholeSection((), value), FEATURES, Tracking())
+    assert result == ReadResult(RuleTable(value, (), FEATURES), (), ())
 
 
 @pytest.mark.parametrize("unusable", [None, "x", 1.5, True, []], ids=repr)
 def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> None:
     setting = ttl_setting()
-    section = Section((rule(7, 1, user="jim"),), unusable)
-    first = ingest(setting, section, FEATURES, Tracking())
+    section = WholeSection((rule(7, 1, user="jim"),), unusable)
+    first = read_table(setting, section, FEATURES, Tracking())
     assert first.table.default == 60
     setting.published = Published(RuleTable(90), Defaults(), started=True)
-    second = ingest(setting, section, FEATURES, Tracking())
+    second = read_table(setting, section, FEATURES, Tracking())
     assert second.table.default == 90
     for result in (first, second):
         assert result.rejected == (
@@ -150,23 +152,23 @@ def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> No
         assert [each.rule_id for each in result.table.rules] == [7]
 
 
-def test_ingesting_publishes_nothing() -> None:
+def test_reading_publishes_nothing() -> None:
     setting = ttl_setting()
     before = setting.published
-    ingest(setting, Section((rule(7, 1, user="jim"),), 90), FEATURES, Tracking())
+    read_table(setting, WholeSection((rule(7, 1, user="jim"),), 90), FEATURES, Tracking())
     assert setting.published is before
 
 
 def test_a_rule_with_two_conditions_on_one_feature_is_dropped_and_told() -> None:
     twice = RuleData(1, (("user", "jim"), ("user", "jim")), 7)
-    result = ingested(twice, rule(8, 2, user="jim"))
+    result = result_of(twice, rule(8, 2, user="jim"))
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.rejected == (RejectedRule("ttl", 7, "it has two conditions on 'user'"),)
 
 
 def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped_and_told() -> None:
-    section = Section((rule(7, 1, theme="dark"), rule(8, 2, user="jim")), 60)
-    result = ingest(ttl_setting(), section, ("user",), Tracking())
+    section = WholeSection((rule(7, 1, theme="dark"), rule(8, 2, user="jim")), 60)
+    result = read_table(ttl_setting(), section, ("user",), Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
     assert "service's context features" in result.rejected[0].reason
 
@@ -189,7 +191,7 @@ def test_validators_are_called_in_order_with_value_rule_and_setting() -> None:
         seen.append(("next_one", value, rule))
         return value + 1
 
-    result = ingest(setting, Section((rule(7, 10, user="jim"),), 60), FEATURES, Tracking())
+    result = read_table(setting, WholeSection((rule(7, 10, user="jim"),), 60), FEATURES, Tracking())
     queried = QueriedRule(7, (("user", "jim"),))
     assert seen == [
         ("doubled", 10, queried),
@@ -231,8 +233,8 @@ def test_a_validator_that_raises_whatever_it_raises_costs_that_one_rule(
             raise error
         return value
 
-    section = Section((rule(7, 101, user="jim"), rule(8, 100, user="joe")), 61)
-    result = ingest(setting, section, FEATURES, Tracking())
+    section = WholeSection((rule(7, 101, user="jim"), rule(8, 100, user="joe")), 61)
+    result = read_table(setting, section, FEATURES, Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
     (rejected,) = result.rejected
     assert (rejected.setting, rejected.rule_id, rejected.error) == ("ttl", 7, error)
@@ -263,8 +265,8 @@ def test_an_error_is_kept_with_its_causes_and_without_what_they_were_raised_from
             cause = error
         raise refused from cause
 
-    section = Section((rule(1, 1, user="joe"), rule(2, 2, user="jim")), 61)
-    result = ingest(setting, section, FEATURES, Tracking())
+    section = WholeSection((rule(1, 1, user="joe"), rule(2, 2, user="jim")), 61)
+    result = read_table(setting, section, FEATURES, Tracking())
     assert [each.error for each in result.rejected] == [circle, refused]
     assert circle.__cause__ is circle
     assert isinstance(refused.__cause__, ValueError)
@@ -281,7 +283,7 @@ def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ingest(setting, Section((), 61), FEATURES, Tracking())
+        read_table(setting, WholeSection((), 61), FEATURES, Tracking())
 
 
 def test_a_default_that_a_validator_refuses_leaves_the_one_before_in_force() -> None:
@@ -292,7 +294,7 @@ def test_a_default_that_a_validator_refuses_leaves_the_one_before_in_force() -> 
     def refuses(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
         raise ValueError("never")
 
-    result = ingest(setting, Section((), 61), FEATURES, Tracking())
+    result = read_table(setting, WholeSection((), 61), FEATURES, Tracking())
     assert result.table.default == 90
     assert [each.rule_id for each in result.rejected] == [None]
     assert "default value" in result.rejected[0].reason
@@ -305,11 +307,11 @@ def sizes_setting(**options: Any) -> Setting[Any]:
     return Setting("sizes", HeksherSequence(int), ["user"], [1], **options)
 
 
-NEWER = Section((rule(7, [1, "x", 3], user="jim"), rule(8, [4], user="joe")), ["y", 9])
+NEWER = WholeSection((rule(7, [1, "x", 3], user="jim"), rule(8, [4], user="joe")), ["y", 9])
 
 
 def test_a_value_of_a_newer_type_is_used_as_far_as_it_fits_and_told_with_its_path() -> None:
-    result = ingest(sizes_setting(), NEWER, FEATURES, Tracking())
+    result = read_table(sizes_setting(), NEWER, FEATURES, Tracking())
     assert [each.value for each in result.table.rules] == [(1, 3), (4,)]
     assert result.table.default == (9,)
     assert result.rejected == ()
@@ -332,7 +334,7 @@ def test_on_coerce_is_asked_with_five_arguments_and_its_value_is_used() -> None:
         return ("another",)
 
     setting = sizes_setting(on_coerce=on_coerce)
-    result = ingest(setting, NEWER, FEATURES, Tracking())
+    result = read_table(setting, NEWER, FEATURES, Tracking())
     (value, raw, coercions, queried, of), of_default = seen
     assert (value, raw, queried, of) == (
         (1, 3),
@@ -353,7 +355,7 @@ def test_validators_come_after_on_coerce() -> None:
 
     setting = sizes_setting(on_coerce=on_coerce)
     setting.add_validator(lambda value, rule, of: sum(value))
-    result = ingest(setting, NEWER, FEATURES, Tracking())
+    result = read_table(setting, NEWER, FEATURES, Tracking())
     assert [each.value for each in result.table.rules] == [4, 4]
 
 
@@ -362,7 +364,7 @@ def test_an_on_coerce_that_raises_costs_that_one_rule(error: Exception) -> None:
     def on_coerce(*arguments: Any) -> Any:
         raise error
 
-    result = ingest(sizes_setting(on_coerce=on_coerce), NEWER, FEATURES, Tracking())
+    result = read_table(sizes_setting(on_coerce=on_coerce), NEWER, FEATURES, Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.table.default == (1,)
     assert [(each.rule_id, each.error) for each in result.rejected] == [(7, error), (None, error)]
@@ -370,7 +372,7 @@ def test_an_on_coerce_that_raises_costs_that_one_rule(error: Exception) -> None:
 
 
 def test_on_coerce_none_refuses_all_coercions() -> None:
-    result = ingest(sizes_setting(on_coerce=None), NEWER, FEATURES, Tracking())
+    result = read_table(sizes_setting(on_coerce=None), NEWER, FEATURES, Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.table.default == (1,)
     assert [each.rule_id for each in result.rejected] == [7, None]
@@ -381,7 +383,7 @@ def test_on_coerce_none_refuses_all_coercions() -> None:
 
 
 def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
-    rules = ingested(
+    rules = result_of(
         rule(1, 1, user="jim"), rule(2, 2, theme="dark", user="joe"), rule(3, 3, user="joe")
     ).table.rules
     expected = (
@@ -402,7 +404,7 @@ def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
 
 
 def test_a_number_of_a_rule_may_be_of_any_size() -> None:
-    result = ingested(rule(1, 1, user="jim"), rule(2**70, 2, user="joe"), rule(3, 3, user="ann"))
+    result = result_of(rule(1, 1, user="jim"), rule(2**70, 2, user="joe"), rule(3, 3, user="ann"))
     assert [each.rule_id for each in result.table.rules] == [1, 2**70, 3]
 
 
@@ -412,7 +414,7 @@ def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None
         rule(4, 4, theme="dark", user="jim"),
         rule(5, 5, user="joe", theme="dark"),
     )
-    table = ingested(*rules).table
+    table = result_of(*rules).table
     setting = ttl_setting()
     setting.published = Published(table, Defaults(), started=True)
     for user, value in (("jim", 9), ("joe", 5), ("ann", 60)):
@@ -423,15 +425,15 @@ def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None
 
 
 def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_it_comes() -> None:
-    ingestion = Ingestion(ttl_setting(), FEATURES, Tracking())
+    reader = SectionReader(ttl_setting(), FEATURES, Tracking())
     for part in (
         [rule(1, 1, user="jim"), rule(5, 5, user="joe"), rule(3, 3, user="ann")],
         [rule(4, 4, user="jim"), rule(2, 2, user="joe")],
         [rule(6, 6, user="sue"), rule(2**70, 7, user="ann"), rule(8, 8, user="jim")],
         [rule(9, 9, user="pat")],
     ):
-        ingestion.add(Section(tuple(part)))
-    table = ingestion.finish(60).table
+        reader.add(RuleBatch(tuple(part)))
+    table = reader.finish(60).table
     assert {each.conditions[0][1]: (each.value, each.rule_id) for each in table.rules} == {
         "jim": (8, 8),
         "joe": (5, 5),
@@ -466,10 +468,10 @@ def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equa
         setting: Setting[Any] = Setting(
             f"shared_{len(read)}", type_, ["environment", "user"], type_()
         )
-        ingestion = Ingestion(setting, FEATURES, Tracking(), known)
-        for batch in open_section(told(value, len(read), "dev").encode()).read():
-            ingestion.add(batch)
-        found = list(ingestion.finish(json.loads(value)).table.rules)
+        reader = SectionReader(setting, FEATURES, Tracking(), known)
+        for batch in decode_section(told(value, len(read), "dev").encode()).batches():
+            reader.add(batch)
+        found = list(reader.finish(json.loads(value)).table.rules)
         assert [(type(each.value), each.value) for each in found] == [
             (type_, json.loads(value))
         ] * 4
@@ -487,13 +489,13 @@ def test_many_rules_are_read_a_few_at_a_time_and_none_is_lost() -> None:
     ]
     told[700] = {"value": 700}
     raw = json.dumps({"default_value": 1, "rules": told}).encode()
-    batches = list(open_section(raw).read())
+    batches = list(decode_section(raw).batches())
     assert len(batches) > 1
     assert sum(len(batch.rules) for batch in batches) == 1233
-    ingestion = Ingestion(ttl_setting(), FEATURES, Tracking())
+    reader = SectionReader(ttl_setting(), FEATURES, Tracking())
     for batch in batches:
-        ingestion.add(batch)
-    result = ingestion.finish(1)
+        reader.add(batch)
+    result = reader.finish(1)
     assert [each.value for each in result.table.rules] == [n for n in range(1234) if n != 700]
     assert len(result.rejected) == 1
-    assert result == ingest(ttl_setting(), read_section(raw), FEATURES, Tracking())
+    assert result == read_table(ttl_setting(), read_section(raw), FEATURES, Tracking())
