@@ -1,6 +1,6 @@
-"""What has to be declared, given what the service has, and what the answer means.
+"""What to declare to a service that has certain settings, and what its answers mean.
 
-Pure decisions; the core carries them out. Facts: sections 4 and 15 of the protocol.
+Pure decisions; the updater sends the requests, notes the results and logs them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
 
 class Catalogue:
-    """The settings of a service, to be found by name or alias."""
+    """The settings of a service, by name and by alias."""
 
     __slots__ = ("_by_any_name",)
 
@@ -38,25 +38,28 @@ class Catalogue:
         self._by_any_name = found
 
     def find(self, name: str | None) -> SettingData | None:
-        """Return the setting that *name* leads to, or None."""
+        """Return the setting with this name or alias, or None."""
         return None if name is None else self._by_any_name.get(name)
 
 
 def catalogue() -> Exchange[Catalogue]:
-    """Ask for all settings of the service; what is large is sorted where it is read."""
-    asked = settings()
-    return Exchange(asked.request, lambda response: Catalogue(asked.read(response).values()))
+    """Ask for the service's catalogue. It is built where the response is read, since it may be large."""
+    exchange = settings()
+    return Exchange(exchange.request, lambda response: Catalogue(exchange.read(response).values()))
+
+
+# --- before declaring -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do about one setting.
+class DeclarationPlan:
+    """How to declare one setting.
 
     Attributes:
-        declarations: to be sent one after another, until one is not accepted.
-        current_name: the name by which the service knows the setting once they are accepted.
-        declared: how the setting stands if there is nothing to declare.
-        unknown_alias: whether the setting's alias was left out, since the service knows it not.
+        declarations: to be sent one after another, up to the first that is not accepted.
+        current_name: the setting's name on the service once they are accepted.
+        declared: the setting's declaration if there is nothing to send.
+        unknown_alias: whether the alias was left out because the service does not know it.
     """
 
     declarations: tuple[Declaration, ...]
@@ -78,139 +81,147 @@ def declaration_of(setting: Setting[Any]) -> Declaration:
     )
 
 
-def plan(declaration: Declaration, catalogue: Catalogue) -> Plan:
-    """Decide what to declare, so that a setting that is up to date costs no request."""
+def plan_declaration(declaration: Declaration, catalogue: Catalogue) -> DeclarationPlan:
+    """Decide how to declare a setting. One that is up to date costs no request."""
     name = declaration.name
     stored = catalogue.find(name)
     if stored is not None and stored.name != name:
-        # Somebody renamed it. Declared under the old name, the service would refuse it, or rename
-        # it back for everybody.
-        version = one_line(stored.version)
-        return Plan((), stored.name, DeclaredSetting(DeclarationState.RENAMED, version))
+        # An operator renamed the setting. If it were declared by its old name, the service would refuse
+        # it or rename it back for every application.
+        renamed = DeclaredSetting(DeclarationState.RENAMED, one_line(stored.version))
+        return DeclarationPlan((), stored.name, renamed)
     aliased = catalogue.find(declaration.alias)
     unknown_alias = declaration.alias is not None and aliased is None
     if unknown_alias:
         declaration = replace(declaration, alias=None)
+    declarations: tuple[Declaration, ...] = (declaration,)
+    declared = None
     if stored is None and aliased is None and declaration.version != "1.0":
-        # The service takes new settings only as version 1.0.
-        return Plan(
-            (replace(declaration, version="1.0"), declaration), name, unknown_alias=unknown_alias
-        )
-    if stored is not None and aliased in (None, stored) and _equal(declaration, stored):
-        return Plan(
-            (), name, DeclaredSetting(DeclarationState.UPTODATE, stored.version), unknown_alias
-        )
-    return Plan((declaration,), name, unknown_alias=unknown_alias)
+        # The service accepts a new setting only at version 1.0.
+        declarations = (replace(declaration, version="1.0"), declaration)
+    elif stored is not None and aliased in (None, stored) and _is_up_to_date(declaration, stored):
+        declarations = ()
+        declared = DeclaredSetting(DeclarationState.UPTODATE, stored.version)
+    return DeclarationPlan(declarations, name, declared, unknown_alias)
 
 
-def _equal(declaration: Declaration, stored: SettingData) -> bool:
-    """Whether declaring would change nothing. In doubt it is False: then the service decides."""
+def _is_up_to_date(declaration: Declaration, stored: SettingData) -> bool:
+    """Whether declaring would change nothing. When in doubt, it is False, and the service decides."""
     return (
         declaration.version == stored.version
         and declaration.type == stored.type
         and set(declaration.configurable_features) == set(stored.configurable_features)
-        and _same_json(declaration.default_value, stored.default_value)
-        and _same_json(declaration.metadata, stored.metadata)
+        and _is_same_json(declaration.default_value, stored.default_value)
+        and _is_same_json(declaration.metadata, stored.metadata)
     )
 
 
-def _same_json(here: Any, there: Any) -> bool:
+def _is_same_json(here: Any, there: Any) -> bool:
     """Compare as JSON texts compare: 1, 1.0 and true are three values.
 
-    What is here is what an application wrote down. What is there may be megabytes, and an event loop
-    waits: it is looked at no further than to the first difference.
+    The value here is small, since somebody wrote it into an application. The one there may be
+    megabytes, and an event loop waits, so that it is not encoded but compared up to the first difference.
     """
     try:
-        return _same(msgspec.json.decode(msgspec.json.encode(here)), there)
+        return _is_same(msgspec.json.decode(msgspec.json.encode(here)), there)
     except RecursionError:
         return False
 
 
-def _same(here: Any, there: Any) -> bool:
+def _is_same(here: Any, there: Any) -> bool:
     if type(here) is not type(there):
         return False
     if isinstance(here, dict):
         members = cast("Mapping[str, Any]", here)
         return members.keys() == there.keys() and all(
-            _same(member, there[key]) for key, member in members.items()
+            _is_same(member, there[key]) for key, member in members.items()
         )
     if isinstance(here, list):
         parts = cast("Sequence[Any]", here)
-        return len(parts) == len(there) and all(map(_same, parts, there))
-    # As text, in which 0.0 and -0.0 are two.
+        return len(parts) == len(there) and all(map(_is_same, parts, there))
+    # 0.0 and -0.0 are equal as numbers and differ as texts.
     return bool(here == there) and (not isinstance(here, float) or repr(here) == repr(there))
 
 
-_MENDS = {
+# --- after declaring ------------------------------------------------------------------------------
+
+
+_REFUSALS = {
+    Outcome.MISMATCH: "differs from the same version on the service",
+    Outcome.REJECTED: "was rejected",
+    Outcome.REFUSED: "was refused",
+}
+_HINTS = {
     Outcome.MISMATCH: "declare what the service has, or raise the version to declare the change",
     Outcome.REJECTED: "raise the major version",
-    Outcome.REFUSED: "mend the declaration or the service, then start again",
-}
-
-_PAST = {
-    Outcome.MISMATCH: "found to differ from the same version on the service",
-    Outcome.REJECTED: "rejected",
-    Outcome.REFUSED: "refused",
+    Outcome.REFUSED: "correct the declaration or the service, then start again",
 }
 
 
-def judge(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
-    """Say how a setting stands after an answer: each attribute, its value here and there, the mend."""
-    differences = tuple(_told(declaration, difference) for difference in answer.differences)
-    there = answer.service_version and one_line(answer.service_version)
+def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
+    """Describe the setting after the service's answer to its declaration.
+
+    A refusal names each attribute that differs, with its value here and there, and what to do.
+    """
+    differences = tuple(
+        _describe_difference(declaration, difference) for difference in answer.differences
+    )
+    service_version = answer.service_version and one_line(answer.service_version)
     refusal = None
     if not answer.accepted:
-        mend = _MENDS[answer.outcome]
+        hint = _HINTS[answer.outcome]
         if any(difference.level == "mismatch" for difference in answer.differences):
-            mend = (
-                "have the rules that are named changed or removed, then raise the version; "
-                "no version will do before"
+            hint = (
+                "change or remove the rules that are named, then raise the version; "
+                "until then the service refuses every version"
             )
         refusal = (
-            f"the declaration at version {declaration.version} was {_PAST[answer.outcome]}"
-            f"{f' (the service has version {there})' if there else ''}: "
-            f"{'; '.join(differences) or answer.text}. Mend: {mend}."
+            f"the declaration of version {declaration.version} {_REFUSALS[answer.outcome]}"
+            f"{f' (the service has version {service_version})' if service_version else ''}: "
+            f"{'; '.join(differences) or answer.text}. Hint: {hint}."
         )
     if answer.outcome in (Outcome.CREATED, Outcome.UPTODATE, Outcome.MISMATCH):
-        there = declaration.version
-    return DeclaredSetting(DeclarationState(answer.outcome.value), there, differences, refusal)
+        service_version = declaration.version
+    state = DeclarationState(answer.outcome.value)
+    return DeclaredSetting(state, service_version, differences, refusal)
 
 
-def _told(declaration: Declaration, difference: Difference) -> str:
-    level, attribute = one_line(difference.level), difference.attribute
-    if attribute is None:
-        return f"{one_line(difference.message or '')} ({level})"
-    return (
-        f"{one_line(attribute)} is {shown(_value_here(declaration, attribute), 500)} here "
-        f"and {shown(difference.latest_value, 500)} on the service ({level})"
-    )
-
-
-def failed(declaration: Declaration, error: Exception) -> DeclaredSetting:
-    """Say how a setting stands whose declaration the service could not deal with."""
+def describe_failure(declaration: Declaration, error: Exception) -> DeclaredSetting:
+    """Describe a setting whose declaration failed because of the service, and will be retried."""
     return DeclaredSetting(
         DeclarationState.FAILED,
         refusal=(
-            f"the declaration at version {declaration.version} failed: {error}. "
-            "Mend: look into the service; the declaration is tried again."
+            f"the declaration of version {declaration.version} failed: {error}. "
+            "Hint: check the service; the declaration is retried."
         ),
     )
 
 
-def lacking_features(lacking: Iterable[str], there: Iterable[str]) -> DeclaredSetting:
-    """Say how a setting stands that needs context features which the service does not have."""
+def describe_missing_features(missing: Iterable[str], known: Iterable[str]) -> DeclaredSetting:
+    """Describe a setting that is not declared because the service lacks context features.
+
+    Args:
+        missing: configurable features of the setting that the service does not have.
+        known: the service's context features.
+    """
     return DeclaredSetting(
         DeclarationState.REFUSED,
         refusal=(
-            f"its configurable features are not all known to the service: "
-            f"{', '.join(map(repr, sorted(lacking)))} is missing there, which has "
-            f"{one_line(', '.join(there)) or 'none'}. Mend: add the feature to the service, "
-            "or take it from the setting."
+            f"the service does not know the configurable features "
+            f"{', '.join(map(repr, sorted(missing)))}; it has {one_line(', '.join(known)) or 'none'}. "
+            "Hint: add the missing features to the service, or remove them from the setting."
         ),
     )
 
 
-def _value_here(declaration: Declaration, attribute: str) -> Any:
+def _describe_difference(declaration: Declaration, difference: Difference) -> str:
+    level, attribute = one_line(difference.level), difference.attribute
+    if attribute is None:
+        return f"{one_line(difference.message or '')} ({level})"
+    here = getattr(declaration, attribute, None)
     if attribute == "configurable_features":
-        return sorted(declaration.configurable_features)
-    return getattr(declaration, attribute, None)
+        here = sorted(declaration.configurable_features)
+    return (
+        f"{one_line(attribute)} is {shown(here, 500)} here "
+        f"and {shown(difference.latest_value, 500)} on the service ({level})"
+    )

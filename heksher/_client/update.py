@@ -14,13 +14,13 @@ from typing import Protocol, TypeVar
 
 from heksher import _wire
 from heksher._client.declarations import (
-    Plan,
+    DeclarationPlan,
     catalogue,
     declaration_of,
-    failed,
-    judge,
-    lacking_features,
-    plan,
+    describe_answer,
+    describe_failure,
+    describe_missing_features,
+    plan_declaration,
 )
 from heksher._client.publishing import Publication, Publisher
 from heksher._client.settings import ClientSettings, Entry
@@ -134,7 +134,7 @@ class Updater:
         there = await self._exchange(catalogue())
         failure: ServiceError | None = None
         for entry, setting in pending:
-            decision = plan(declaration_of(setting), there)
+            decision = plan_declaration(declaration_of(setting), there)
             lacking = frozenset(setting.configurable_features).difference(features)
             self._settings.note_found(
                 entry,
@@ -144,7 +144,7 @@ class Updater:
             )
             if decision.declarations and lacking:
                 # The service would refuse it. It is declared as soon as the service has the features.
-                self._settings.note_declared(entry, lacking_features(lacking, features))
+                self._settings.note_declared(entry, describe_missing_features(lacking, features))
                 self._settings.note_done(entry)
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 continue
@@ -159,7 +159,7 @@ class Updater:
                 self._settings.note_declared(entry, declared)
         return failure
 
-    async def _declare(self, entry: Entry, decision: Plan) -> ServiceError | None:
+    async def _declare(self, entry: Entry, decision: DeclarationPlan) -> ServiceError | None:
         """Declare one setting; return the error, if it has to be tried again."""
         if decision.declared is not None:
             if decision.declared.state is DeclarationState.RENAMED:
@@ -175,10 +175,10 @@ class Updater:
             try:
                 answer = await self._exchange(_wire.declare(declaration))
             except (UnexpectedStatusError, InvalidResponseError) as error:
-                self._settings.note_declared(entry, failed(declaration, error))
+                self._settings.note_declared(entry, describe_failure(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
                 return error
-            declared = judge(declaration, answer)
+            declared = describe_answer(declaration, answer)
             self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
             if not answer.accepted:
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import httpx
 
-from heksher._client.declarations import Catalogue, declaration_of, plan
+from heksher._client.declarations import Catalogue, declaration_of, plan_declaration
 from heksher._wire import declare
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
@@ -286,7 +286,9 @@ class LiveService:
         """
         if isinstance(setting, Setting):
             answer: Any = None
-            for declaration in plan(declaration_of(setting), Catalogue(())).declarations:
+            for declaration in plan_declaration(
+                declaration_of(setting), Catalogue(())
+            ).declarations:
                 body = declare(declaration).request.body
                 answer = self._expect("POST", "/settings/declare", content=body).json()
             return answer

@@ -192,33 +192,31 @@ REFUSALS = [
     pytest.param(
         Response(400, {}, b"newly created settings must have version 1.0"),
         DeclarationState.REFUSED,
-        ["HTTP 400: newly created", "Mend"],
+        ["HTTP 400: newly created", "Hint"],
         id="400",
     ),
     pytest.param(
         answer(404, {"detail": "alias A does not exist"}),
         DeclarationState.REFUSED,
-        ["HTTP 404", "alias A does not exist", "Mend"],
+        ["HTTP 404", "alias A does not exist", "Hint"],
         id="404",
     ),
     pytest.param(
         answer(409, {"detail": "alias A is an alias of unrelated setting C"}),
         DeclarationState.REFUSED,
-        ["HTTP 409", "unrelated setting C", "Mend"],
+        ["HTTP 409", "unrelated setting C", "Hint"],
         id="409",
     ),
     pytest.param(
-        answer(422, {"detail": []}), DeclarationState.REFUSED, ["HTTP 422", "Mend"], id="422"
+        answer(422, {"detail": []}), DeclarationState.REFUSED, ["HTTP 422", "Hint"], id="422"
     ),
     pytest.param(
         Response(500, {}, b"Internal Server Error"),
         DeclarationState.FAILED,
-        ["HTTP 500: Internal Server Error", "tried again"],
+        ["HTTP 500: Internal Server Error", "retried"],
         id="500",
     ),
-    pytest.param(
-        Response(200, {}, b"<html>"), DeclarationState.FAILED, ["tried again"], id="no-json"
-    ),
+    pytest.param(Response(200, {}, b"<html>"), DeclarationState.FAILED, ["retried"], id="no-json"),
 ]
 
 
@@ -330,7 +328,9 @@ def test_a_setting_that_needs_a_feature_which_the_service_lacks_is_an_error_at_t
 
     async def body() -> None:
         client = scene.client()
-        with pytest.raises(DeclarationRejected, match="'theme' is missing there"):
+        with pytest.raises(
+            DeclarationRejected, match="does not know the configurable features 'theme'"
+        ):
             await client.set_as_main()
         assert scene.service.count("POST v1/settings/declare") == 0
         await client.close()
@@ -348,7 +348,7 @@ def test_it_is_declared_as_soon_as_the_service_has_the_feature(scene: Scene) -> 
     async def body() -> None:
         async with scene.client(startup="continue") as client:
             assert state_of(client, "ttl") is DeclarationState.REFUSED
-            assert "add the feature to the service" in client.status.refusals["ttl"]
+            assert "add the missing features to the service" in client.status.refusals["ttl"]
             assert other.get(user="jim") == 2
             scene.service.features.append("theme")
             scene.service.add_rule("ttl", 5, theme="dark")

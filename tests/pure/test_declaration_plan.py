@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from heksher import Setting
-from heksher._client.declarations import Catalogue, Plan, declaration_of, failed, judge, plan
+from heksher._client.declarations import (
+    Catalogue,
+    DeclarationPlan,
+    declaration_of,
+    describe_answer,
+    describe_failure,
+    plan_declaration,
+)
 from heksher._wire import Declaration, DeclarationAnswer, Difference, Outcome
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
@@ -38,7 +45,7 @@ def test_the_catalogue_finds_by_name_and_by_alias() -> None:
 
 
 def test_a_new_setting_at_the_first_version_is_declared() -> None:
-    assert plan(TTL, Catalogue([])) == Plan((TTL,), "ttl")
+    assert plan_declaration(TTL, Catalogue([])) == DeclarationPlan((TTL,), "ttl")
 
 
 @pytest.mark.parametrize("version", ["2.3", "1.1", "1.00", "0.9"])
@@ -46,13 +53,17 @@ def test_a_new_setting_at_another_version_is_declared_at_the_first_one_before(
     version: str,
 ) -> None:
     declaration = replace(TTL, version=version)
-    assert plan(declaration, Catalogue([])) == Plan((TTL, declaration), "ttl")
+    assert plan_declaration(declaration, Catalogue([])) == DeclarationPlan(
+        (TTL, declaration), "ttl"
+    )
 
 
 def test_a_new_setting_leaves_out_an_alias_that_the_service_does_not_know() -> None:
     declaration = replace(TTL, alias="old", version="1.1")
     bare = replace(TTL, version="1.1")
-    assert plan(declaration, Catalogue([])) == Plan((TTL, bare), "ttl", unknown_alias=True)
+    assert plan_declaration(declaration, Catalogue([])) == DeclarationPlan(
+        (TTL, bare), "ttl", unknown_alias=True
+    )
 
 
 # --- renames --------------------------------------------------------------------------------------
@@ -61,28 +72,34 @@ def test_a_new_setting_leaves_out_an_alias_that_the_service_does_not_know() -> N
 def test_a_rename_is_declared_with_the_alias_and_at_its_own_version() -> None:
     declaration = replace(TTL, alias="old", version="1.1")
     stored = replace(STORED, name="old")
-    assert plan(declaration, Catalogue([stored])) == Plan((declaration,), "ttl")
+    assert plan_declaration(declaration, Catalogue([stored])) == DeclarationPlan(
+        (declaration,), "ttl"
+    )
 
 
 def test_a_rename_that_was_made_is_not_made_again() -> None:
     declaration = replace(TTL, alias="old")
     stored = replace(STORED, aliases=["old", "older"])
-    assert plan(declaration, Catalogue([stored])) == Plan((), "ttl", UPTODATE)
+    assert plan_declaration(declaration, Catalogue([stored])) == DeclarationPlan(
+        (), "ttl", UPTODATE
+    )
 
 
 def test_a_setting_that_somebody_renamed_is_not_declared_again() -> None:
     renamed = replace(STORED, name="new", aliases=["ttl"], version="3.0")
     for declaration in (TTL, replace(TTL, version="2.0", default_value=5)):
-        assert plan(declaration, Catalogue([renamed])) == Plan(
+        assert plan_declaration(declaration, Catalogue([renamed])) == DeclarationPlan(
             (), "new", DeclaredSetting(DeclarationState.RENAMED, "3.0")
         )
 
 
 def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
     declaration = replace(TTL, alias="old")
-    assert plan(declaration, Catalogue([STORED])) == Plan((), "ttl", UPTODATE, unknown_alias=True)
+    assert plan_declaration(declaration, Catalogue([STORED])) == DeclarationPlan(
+        (), "ttl", UPTODATE, unknown_alias=True
+    )
     changed = replace(declaration, default_value=61)
-    assert plan(changed, Catalogue([STORED])) == Plan(
+    assert plan_declaration(changed, Catalogue([STORED])) == DeclarationPlan(
         (replace(changed, alias=None),), "ttl", unknown_alias=True
     )
 
@@ -90,15 +107,19 @@ def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
 def test_an_alias_that_leads_elsewhere_is_the_services_to_refuse() -> None:
     declaration = replace(TTL, alias="old")
     elsewhere = SettingData("elsewhere", "int", 1, "1.0", aliases=["old"])
-    assert plan(declaration, Catalogue([STORED, elsewhere])) == Plan((declaration,), "ttl")
-    assert plan(declaration, Catalogue([elsewhere])) == Plan((declaration,), "ttl")
+    assert plan_declaration(declaration, Catalogue([STORED, elsewhere])) == DeclarationPlan(
+        (declaration,), "ttl"
+    )
+    assert plan_declaration(declaration, Catalogue([elsewhere])) == DeclarationPlan(
+        (declaration,), "ttl"
+    )
 
 
 # --- settings that exist --------------------------------------------------------------------------
 
 
 def test_a_setting_that_is_up_to_date_costs_nothing() -> None:
-    assert plan(TTL, Catalogue([STORED])) == Plan((), "ttl", UPTODATE)
+    assert plan_declaration(TTL, Catalogue([STORED])) == DeclarationPlan((), "ttl", UPTODATE)
 
 
 @pytest.mark.parametrize(
@@ -124,16 +145,22 @@ def test_a_setting_that_is_up_to_date_costs_nothing() -> None:
 )
 def test_any_difference_is_declared(change: dict[str, Any]) -> None:
     declaration = replace(TTL, **change)
-    assert plan(declaration, Catalogue([STORED])) == Plan((declaration,), "ttl")
+    assert plan_declaration(declaration, Catalogue([STORED])) == DeclarationPlan(
+        (declaration,), "ttl"
+    )
 
 
 def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
     deep: Any = None
     for _ in range(100_000):
         deep = [deep]
-    assert plan(TTL, Catalogue([replace(STORED, default_value=deep)])) == Plan((TTL,), "ttl")
+    assert plan_declaration(
+        TTL, Catalogue([replace(STORED, default_value=deep)])
+    ) == DeclarationPlan((TTL,), "ttl")
     different = (Difference("minor", "default_value", deep),)
-    (told,) = judge(TTL, DeclarationAnswer(Outcome.OUTDATED, different, "1.1")).differences
+    (told,) = describe_answer(
+        TTL, DeclarationAnswer(Outcome.OUTDATED, different, "1.1")
+    ).differences
     assert told.startswith("default_value is 60 here and [[[")
     assert len(told) < 1000
 
@@ -162,21 +189,23 @@ def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
 def test_values_are_equal_as_json_and_not_loosely(here: Any, there: Any, is_equal: bool) -> None:
     declaration = replace(TTL, default_value=here, metadata={"k": here})
     stored = replace(STORED, default_value=there, metadata={"k": there})
-    needed = Plan((), "ttl", UPTODATE) if is_equal else Plan((declaration,), "ttl")
-    assert plan(declaration, Catalogue([stored])) == needed
+    needed = (
+        DeclarationPlan((), "ttl", UPTODATE) if is_equal else DeclarationPlan((declaration,), "ttl")
+    )
+    assert plan_declaration(declaration, Catalogue([stored])) == needed
 
 
 # --- refusals -------------------------------------------------------------------------------------
 
 
 def refusal(declaration: Declaration, answer: DeclarationAnswer) -> str:
-    declared = judge(declaration, answer)
+    declared = describe_answer(declaration, answer)
     assert declared.state.value == answer.outcome.value
     assert declared.refusal is not None
     return declared.refusal
 
 
-def test_a_mismatch_names_each_attribute_here_and_there_and_the_mend() -> None:
+def test_a_mismatch_names_each_attribute_here_and_there_and_a_hint() -> None:
     answer = DeclarationAnswer(
         Outcome.MISMATCH,
         (
@@ -212,7 +241,7 @@ def test_a_rejection_names_the_services_version_and_words() -> None:
         "rejected",
         "1.4",
         "incompatible with values for rules: [7] (mismatch)",
-        "have the rules that are named changed or removed",
+        "change or remove the rules that are named",
     ):
         assert part in text
 
@@ -220,7 +249,7 @@ def test_a_rejection_names_the_services_version_and_words() -> None:
 def test_a_refusal_keeps_the_services_words() -> None:
     words = "HTTP 404: {'user'} are not acceptable context features"
     text = refusal(TTL, DeclarationAnswer(Outcome.REFUSED, text=words))
-    for part in ("version 1.0", "refused", words, "mend"):
+    for part in ("version 1.0", "refused", words, "Hint: correct the declaration"):
         assert part in text
 
 
@@ -237,7 +266,7 @@ def test_what_the_service_accepts_is_no_refusal_and_keeps_version_and_difference
 ) -> None:
     answer = DeclarationAnswer(outcome, (Difference("major", "type", "float"),), "2.0")
     is_ours = outcome in (Outcome.CREATED, Outcome.UPTODATE)
-    assert judge(TTL, answer) == DeclaredSetting(
+    assert describe_answer(TTL, answer) == DeclaredSetting(
         DeclarationState(outcome.value),
         "1.0" if is_ours else "2.0",
         ("type is 'int' here and 'float' on the service (major)",),
@@ -250,10 +279,10 @@ def test_every_outcome_has_a_state_of_its_name() -> None:
 
 
 def test_a_failure_says_that_the_declaration_is_tried_again() -> None:
-    declared = failed(TTL, ValueError("HTTP 500"))
+    declared = describe_failure(TTL, ValueError("HTTP 500"))
     assert declared.state is DeclarationState.FAILED
     assert declared.refusal is not None
-    for part in ("version 1.0", "HTTP 500", "tried again"):
+    for part in ("version 1.0", "HTTP 500", "retried"):
         assert part in declared.refusal
 
 
