@@ -1,4 +1,4 @@
-"""Code that benchmarks share: loops that measure, scenarios, and the table of ratios.
+"""What benchmarks share: how they measure, what they measure with, and the table of ratios.
 
 Knows no single benchmark.
 """

@@ -1,6 +1,6 @@
-"""A service whose answers are ready in memory, so that updates can be measured without a network.
+"""A service whose answers stand ready in memory, so that updates are measured without a network.
 
-Knows nothing of heksher, so that other libraries can be measured with it.
+Knows nothing of heksher, so that other libraries are asked the same.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import httpx
 
 #: The service's context features.
 FEATURES = ["environment", "user", "theme"]
-#: The configurable features of each setting.
+#: Those of each setting.
 CONFIGURABLE = ["environment", "user"]
 
 
 def rule(number: int, *, mixed: bool) -> dict[str, Any]:
-    """Return a rule for a user; if *mixed*, every other rule also has a condition on the environment."""
+    """Return a rule for a user; *mixed*: every other one is for an environment as well."""
     conditions = [["user", f"user{(number + 1) // 2 if mixed else number}"]]
     if mixed and number % 2:
         conditions.insert(0, ["environment", "prod" if number % 4 == 3 else "dev"])
@@ -26,16 +26,16 @@ def rule(number: int, *, mixed: bool) -> dict[str, Any]:
 
 
 class Answers:
-    """A service in memory whose settings have rules for users. It says that all of them are declared.
+    """A service in memory: settings with rules for users, which it says are declared already.
 
     Args:
-        settings: the number of settings.
-        rules: the number of rules of each setting.
-        mixed: whether half of the rules also have a condition on the environment.
+        settings: how many.
+        rules: how many each of them has.
+        mixed: whether there are rules for users, and as many for an environment and a user.
     """
 
     def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
-        # Short names, so that a thousand of them fit into one URL.
+        # Short, so that one URL asks for a thousand of them, and one answer tells of all.
         self.names = [f"s{number}" for number in range(settings)]
         self.sections: dict[str, Any] = {
             name: {
@@ -47,19 +47,19 @@ class Answers:
         self.changes = 0
         self.body = b""
         self.change()
-        # Otherwise the garbage collector's walks through the benchmark's own objects would be measured.
+        # Neither side is to pay for the garbage collector's walks through what the benchmark holds.
         gc.collect()
         gc.freeze()
 
     def change(self, *, everything: bool = True) -> None:
-        """Change the default value of all settings, or only of the first one."""
+        """Give all settings another default value, or the first one alone."""
         self.changes += 1
         for name in self.names if everything else self.names[:1]:
             self.sections[name]["default_value"] = self.changes
         self.body = json.dumps({"settings": self.sections}).encode()
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request."""
+        """Answer what a client asks."""
         if request.url.path.endswith("/context_features"):
             return httpx.Response(200, json={"context_features": FEATURES})
         if request.url.path.endswith("/declare"):
@@ -79,5 +79,5 @@ class Answers:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The client arguments that make a client reach this service."""
+        """What makes a client reach this service."""
         return {"http_client_args": {"transport": httpx.MockTransport(self.answer)}}

@@ -1,18 +1,18 @@
-"""How long does it take from making a client until its rules are published?
+"""How long does a client take from its making to rules in force?
 
-A client starts and closes, on asyncio, on trio and in threads. The embedded service runs in a process of
-its own and is reached over the loopback interface. The floor is the time of the same requests by httpx
-alone, one after another over one connection, with the HTTP client that suits the backend:
+A client starts and closes; on asyncio, on trio and in threads. The service is the embedded one, in a
+process of its own, reached over the loopback interface. The floor are requests made by httpx alone, one
+after another over one connection, by the kind of HTTP client that one would take there:
 ``httpx.AsyncClient`` in an event loop, ``httpx.Client`` in threads.
 
-- The README's two settings, and 1,500 settings that the service already has. The floor repeats the
-  requests of the start.
-- 300 settings that are new to the service. The floor declares as many other new settings.
-- 300 new settings with a service in memory, compared with 150: the time for each of them.
+- The README's two settings, and 1,500, which the service has already: the floor repeats what the start
+  asks.
+- 300 settings that are new to the service: the floor declares as many that are new as well.
+- Half as many new ones, and a service in memory: what each of them takes, then and now.
 
-Conclusion: a ratio of 1 would be the cost of network and service alone. The rest is decoding and
-compiling, which shows with 1,500 settings. New settings cost little more than their declarations, and
-twice as many take twice as long.
+Conclude: a ratio of 1 would be the network's and the service's price alone. What is above it is the
+reading and compiling of what came, which 1,500 settings at once make felt; new settings cost their
+declarations and little else, and twice as many take twice as long.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from heksher.status import DeclarationState
 
 Backend: TypeAlias = Literal["asyncio", "trio", "threads"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio", "threads")
-#: A request: its method, its URL, and its body if it is a declaration.
+#: A request: method, URL, and the body if it is a declaration.
 Asked: TypeAlias = tuple[str, str, dict[str, Any] | None]
 
 
@@ -64,7 +64,7 @@ def measure_a_start(service: Service, ratios: Ratios) -> None:
         Setting("background_color", str, ["environment", "theme"], "white"),
     ]
     compare_known("start and close", service, ratios, rounds=15)
-    assert settings  # a client does not keep them alive
+    assert settings  # which are forgotten once nobody holds them
 
 
 def measure_a_start_with_known_settings(service: Service, ratios: Ratios) -> None:
@@ -75,7 +75,7 @@ def measure_a_start_with_known_settings(service: Service, ratios: Ratios) -> Non
 
 
 def compare_known(title: str, service: Service, ratios: Ratios, *, rounds: int) -> None:
-    """Compare starts on each backend with the same requests by httpx alone."""
+    """Compare starts on each backend with the requests that they consist of."""
     asked = asked_by_a_start(service)
     for backend in BACKENDS:
         compare(
@@ -122,7 +122,7 @@ def measure_whether_new_settings_add_up(ratios: Ratios) -> None:
 
 
 class New:
-    """Starts with settings that the service does not have; each start has new ones."""
+    """Starts with settings that the service does not have: others each time."""
 
     def __init__(self, service: Service, backend: Backend, number: int) -> None:
         self._service = service
@@ -145,7 +145,7 @@ class New:
 
 
 class NewInMemory:
-    """Starts with settings that are new to a service in memory, to measure only the client."""
+    """Starts with settings that are new to a service in memory: what the client itself takes."""
 
     def __init__(self, number: int) -> None:
         self._answers = Answers(number, 0)
@@ -174,7 +174,7 @@ class NewInMemory:
 
 
 class Declared:
-    """Declares settings that the service does not have; each call has new ones."""
+    """Declares settings that the service does not have: others each time."""
 
     def __init__(self, service: Service, backend: Backend, number: int) -> None:
         self._service = service
@@ -195,7 +195,7 @@ def new_settings(names: Iterable[str]) -> list[Setting[int]]:
 
 
 def declaration(name: str) -> dict[str, Any]:
-    """Return the declaration that a client makes for one of `new_settings`."""
+    """What a client says of one of `new_settings`."""
     return {
         "name": name,
         "configurable_features": ["environment", "user"],
@@ -223,13 +223,13 @@ def compare(
 
     Args:
         ratios: the table.
-        title: the title of the row.
-        ours: the first action.
-        floor: the second action.
-        prepare: functions to call before *ours* and before *floor*; they are not measured.
-        rounds: how often both are measured.
-        at_most: the highest ratio that meets the target; None without a target.
-        for_each: the numbers by which the times of *ours* and *floor* are divided.
+        title: what is measured.
+        ours: the one.
+        floor: the other.
+        prepare: what comes before *ours* and what before *floor*, and is not measured.
+        rounds: how often.
+        at_most: the target.
+        for_each: what the times are divided by.
     """
     before = dict(zip((ours, floor), prepare, strict=False))
     shares = dict(zip((ours, floor), for_each, strict=True))
@@ -249,7 +249,7 @@ def compare(
 
 
 def start(backend: Backend, service: Service) -> dict[str, DeclarationState]:
-    """Start a client and close it; return the state of each declaration."""
+    """Start a client and close it; return what became of the declarations."""
     arguments = (service.url, 60, FEATURES)
     options: dict[str, Any] = {
         "http_client_args": service.client_args,
@@ -270,7 +270,7 @@ def start(backend: Backend, service: Service) -> dict[str, DeclarationState]:
 
 
 def ask(backend: Backend, service: Service, asked: list[Asked]) -> None:
-    """Make the requests one after another, with httpx alone."""
+    """Make these requests one after another, by httpx alone."""
 
     async def ask_async() -> None:
         async with httpx.AsyncClient(**arguments) as client:
@@ -295,7 +295,7 @@ def run(backend: Backend, main: Callable[[], Any]) -> Any:
 
 
 def asked_by_a_start(service: Service) -> list[Asked]:
-    """Declare all settings, and return the requests of the next start."""
+    """Return what a start asks if the service has the settings, which it has afterwards."""
     start("threads", service)
     asked: list[Asked] = []
 

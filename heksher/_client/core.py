@@ -14,15 +14,12 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
 from heksher._client import forking
-from heksher._client.application_code import ApplicationCodeError, call_application
 from heksher._client.connection import Connection
 from heksher._client.history import History
 from heksher._client.home import Home
@@ -30,12 +27,11 @@ from heksher._client.lifecycle import Call, Event, Lifecycle, State
 from heksher._client.modification_lock import LockQueue
 from heksher._client.options import ClientOptions
 from heksher._client.publishing import Publisher
-from heksher._client.run import Reload, Run
+from heksher._client.run import Parts, Run
 from heksher._client.settings import ClientSettings
 from heksher._client.snapshot import SnapshotFile
-from heksher._client.update import Updater
 from heksher.backends import _callers
-from heksher.backends.base import Backend, Clock, ScopedTask, run_blocking
+from heksher.backends.base import Backend, ScopedTask, run_blocking
 from heksher.backends.base import Event as BackendEvent
 from heksher.exceptions import (
     ClientClosedError,
@@ -48,7 +44,7 @@ from heksher.exceptions import (
     StartupTimeoutError,
 )
 from heksher.setting import Setting
-from heksher.status import ClientStatus, DataSource, SettingData, without_frames
+from heksher.status import ClientStatus, SettingData
 
 _logger = logging.getLogger(__name__)
 
@@ -76,8 +72,6 @@ class Core:
         on_update: Callable[[Exception | None], None],
     ) -> None:
         self._options = options
-        self._on_update = on_update
-        # Reentrant, since the garbage collector may run anything while it is held.
         self._lock = threading.RLock()
         self._lifecycle = Lifecycle()
         self._home = Home(choose_backend, options.clock)
@@ -96,6 +90,18 @@ class Core:
             )
         )
         self.publishing = LockQueue()
+        self._parts = Parts(
+            options,
+            on_update,
+            self._lock,
+            self._lifecycle,
+            self._history,
+            self._settings,
+            self._publisher,
+            self._connection,
+            self.publishing,
+            self._snapshot,
+        )
         # The latest start. The lifecycle says whether it goes on.
         self._run: Run | None = None
         # In a forked child: see `_leave_loop`.
@@ -246,46 +252,15 @@ class Core:
             return self._run
 
     def _create_run(self, backend: Backend) -> Run:
-        async def exchange(asked: _wire.Exchange[T]) -> T:
-            answer = await self._connection.exchange(asked, backend)
-            refuse_if_stopped()
-            return answer
-
-        @asynccontextmanager
-        async def publishing() -> AsyncGenerator[None, None]:
-            ticket = run.ticket = self.publishing.request(backend.create_event())
-            try:
-                if is_going_on() and not ticket.granted:
-                    await ticket.event.wait()
-                refuse_if_stopped()
-                yield
-            finally:
-                run.ticket = None
-                self.publishing.withdraw(ticket)
-
-        def is_going_on() -> bool:
-            return self._goes_on(run)
-
-        def refuse_if_stopped() -> None:
-            if not is_going_on():
-                raise ClientClosedError("the client was closed, or its start was given up")
-
-        updater = Updater(
-            exchange,
-            self._settings,
-            self._publisher,
-            publishing,
-            is_going_on,
+        clock = self._home.clock
+        assert clock is not None
+        return Run(
+            self._parts,
             backend,
-            self._snapshot,
+            clock,
+            is_latest=lambda run: self._run is run,
+            on_cancelled=lambda: self._stop(Event.CLOSE),
         )
-        run = Run(updater, backend.create_event(), backend.create_event())
-        run.task = backend.create_task(lambda: self._loop(run, backend))
-        return run
-
-    def _goes_on(self, run: Run) -> bool:
-        """Whether *run* is the latest start, and was not stopped."""
-        return self._run is run and self._lifecycle.is_going_on
 
     def _check_hand_over(self, former: _registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
@@ -323,7 +298,7 @@ class Core:
             # What the first update brought is published only now.
             has_succeeded = self._history.has_succeeded
         if has_succeeded:
-            self._notify(run, None)
+            run.notify(None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info(
@@ -359,7 +334,7 @@ class Core:
     async def _undo_start(self, run: Run, former: _registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
         if self._run is not run:
-            return  # in a forked child, `revive` has done that
+            return  # in a forked child, `resume_in_child` has done that
         self._stop(Event.START_FAILED)
         try:
             _registry.replace_main(self, former)
@@ -434,7 +409,7 @@ class Core:
         """Held while the process forks, so that a child finds them free, and what they guard complete."""
         return self._lock, self.publishing.guard
 
-    def revive(self, is_stale: bool = False) -> None:
+    def resume_in_child(self, is_stale: bool = False) -> None:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own.
 
         Nobody is woken here: the threads and tasks that waited in the parent do not exist in the child,
@@ -476,11 +451,10 @@ class Core:
         self.publishing.forget_all()
 
     def _start_in_child(self, backend: Backend, is_stale: bool) -> None:
-        clock = self._home.clock
-        assert clock is not None
         run = self._create_run(backend)
         run.ready.set()
-        self._history.resume(clock.now(), self._options.random(), is_due=is_stale)
+        assert self._home.clock is not None
+        self._history.resume(self._home.clock.now(), self._options.random(), is_due=is_stale)
         self._run = run
         self._lifecycle.apply(Event.REVIVED)
         try:
@@ -501,7 +475,7 @@ class Core:
             ClientClosedError: after the end.
             HeksherError: what went wrong with that update, or an update is what calls.
         """
-        backend = self._enter()
+        self._enter()
         with self._lock:
             self._lifecycle.check(Call.RELOAD)
             run = self._run
@@ -511,10 +485,7 @@ class Core:
                     "reload() waits for an update, and was called by one, in a hook, a validator or "
                     "on_coerce: call it in another thread"
                 )
-            if run.next_reload is None:
-                run.next_reload = Reload(backend.create_event())
-            reload = run.next_reload
-            run.wake.set()
+            reload = run.request_reload()
         await reload.ended.wait()
         if reload.error is not None:
             raise _to_raise(reload.error)
@@ -529,139 +500,6 @@ class Core:
 
     async def _request(self, exchange: _wire.Exchange[T]) -> T:
         return await self._connection.exchange(exchange, self._enter())
-
-    # --- the update loop --------------------------------------------------------------------------
-
-    async def _loop(self, run: Run, backend: Backend) -> None:
-        """Update once, then time and again, until the run is stopped. Runs as the task."""
-        clock = self._home.clock
-        assert clock is not None
-        run.caller = _callers.caller()
-        is_due = not run.ready.is_set()  # else it goes on in a forked child
-        try:
-            while self._goes_on(run):
-                try:
-                    if is_due:
-                        await self._load_snapshot(run)
-                        await self._update(run, backend, clock)
-                        if not run.ready.is_set():
-                            run.ready.set()
-                        await self._save_snapshot(run)
-                    is_due = True
-                    await self._wait_for_work(run, clock)
-                except KeyboardInterrupt as interrupt:
-                    if not _callers.pass_on(interrupt):
-                        raise
-                    with self._lock:
-                        run.end_update(HeksherError("the update was interrupted by Ctrl-C"))
-        finally:
-            await self._end_loop(run)
-
-    async def _wait_for_work(self, run: Run, clock: Clock) -> None:
-        while self._goes_on(run) and not run.wake.is_set():
-            left = None if forking.is_mould() else self._history.due - clock.now()
-            if left is not None and left <= 0:
-                return
-            await clock.wait(run.wake, left)
-
-    async def _end_loop(self, run: Run) -> None:
-        """The last that the task does, also when it was cancelled from outside."""
-        if self._goes_on(run):
-            # Nobody called close(): the event loop ends, or the task group around run().
-            self._stop(Event.CLOSE)
-        with self._lock:
-            run.release()
-        if self._run is run:
-            await self._connection.aclose()
-
-    async def _load_snapshot(self, run: Run) -> None:
-        """Publish what the snapshot says, if it is time for that. Raises nothing."""
-        try:
-            await run.updater.load()
-        except ClientClosedError:
-            pass  # whoever waits is told so
-        except Exception:
-            _logger.exception("loading the snapshot failed by an unforeseen error")
-
-    async def _save_snapshot(self, run: Run) -> None:
-        """Write the snapshot, if there is news, also if the run was stopped by now. Raises nothing.
-
-        Only closing waits for the disk.
-        """
-        saving = run.saving
-        try:
-            await run.updater.save()
-        except Exception:
-            _logger.exception("writing the snapshot failed by an unforeseen error")
-        finally:
-            run.saving = None
-            if saving is not None:
-                saving.set()
-
-    async def _update(self, run: Run, backend: Backend, clock: Clock) -> None:
-        """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
-        with self._lock:
-            self._history.begin_update(is_requested=run.begin_update())
-        error: Exception | None = None
-        try:
-            await run.updater.update()
-        except HeksherError as failure:
-            error = failure
-        except Exception as failure:
-            _logger.exception("an update failed by an unforeseen error")
-            error = failure
-        if not self._goes_on(run):
-            return  # the error says that the client was closed; whoever waits is told so
-        if run.updater.has_to_save:
-            run.saving = backend.create_event()
-        if error is not None:
-            error = without_frames(error)  # which hold settings
-        is_starting = self._note_update(error, clock)
-        if error is not None or not is_starting:
-            self._notify(run, error)
-        with self._lock:
-            run.end_update(error)
-
-    def _note_update(self, error: Exception | None, clock: Clock) -> bool:
-        """Note how an update ended and log what changed; return whether the client is still starting.
-
-        Then what the update brought is published, and the application told of it, when the start is done.
-        """
-        now, date, chance = clock.now(), time.time(), self._options.random()
-        url, history = self._options.http.base_url, self._history
-        with self._lock:
-            recovered = history.failures if error is None else 0
-            if error is None:
-                history.note_success(now, date, chance)
-            else:
-                history.note_failure(error, now, date, chance)
-            is_starting = self._lifecycle.is_starting
-        if error is not None and history.failures == 1:
-            has_defaults = self._publisher.last_read is DataSource.DEFAULTS
-            _logger.error(
-                "updates from %s fail, settings keep their %s values: %s",
-                url,
-                "default" if has_defaults else "last",
-                error,
-            )
-        elif error is not None:
-            _logger.debug("update %d in a row failed: %s", history.failures, error)
-        elif recovered:
-            _logger.info("updates from %s succeed again, after %d failures", url, recovered)
-        else:
-            _logger.debug("updated from %s", url)
-        return is_starting
-
-    def _notify(self, run: Run, error: Exception | None) -> None:
-        """Tell the application how an update ended."""
-        name = "on_update_ok" if error is None else "on_update_error"
-        try:
-            call_application(name, self._on_update, error)
-        except ApplicationCodeError as raised:
-            cause = raised.__cause__
-            if self._goes_on(run) or isinstance(cause, Exception):
-                _logger.error("%s raised an error; updates go on", name, exc_info=cause)
-            # Else closing has ended the hook, by an exception that kills what waits.
 
 
 def _to_raise(error: Exception) -> Exception:

@@ -1,11 +1,23 @@
-"""What becomes of clients when the process forks: those of threads come back to life in the child.
+"""Clients in forked processes: those of threads go on there, with a loop and connections of their own.
 
-Only the thread that forks exists in the child. So the locks of the library are taken before, by that
-thread, and given back on both sides; then each client that ran starts its loop anew there, and each
-makes connections of its own. Knows clients only as a `Forkable`.
+The problem: only the thread that forks exists in the child. A lock that another thread holds at that
+moment is held in the child for ever, by nobody, and what it guards may be half changed. A connection is
+open in both processes, and two of them would read each other's answers.
 
-uWSGI forks in C, past Python's hooks unless it is told otherwise. Inside of it, its own hook is used
-as well.
+What does not work: to look at a client's state in the child and repair it. Whether a lock is held by a
+thread that is missing cannot be told, and neither can what that thread was about to do.
+
+The solution: the forking thread takes all locks of the library first, in the order in which they are
+taken everywhere: the fork lock, the registry's, this module's, then each client's. So nothing is half
+done when the process is copied. Both sides release them. In the child each client first leaves its
+connections to the parent, without a word on them, then starts its loop anew.
+
+uWSGI forks in C and calls none of Python's hooks, unless it runs with ``py-call-uwsgi-fork-hooks``. Its
+workers find locks as they happen to be, so they are made anew there (as the standard library does with
+its own), and all that Python's hooks would have done follows, from uWSGI's ``post_fork_hook``. Seen
+with uWSGI 2.0.28.
+
+Knows clients only as a `Forkable`.
 """
 
 from __future__ import annotations
@@ -25,40 +37,41 @@ _logger = logging.getLogger(__name__)
 
 
 class Forkable(Protocol):
-    """What this module needs of a client."""
+    """A client, as this module sees it."""
 
     @property
     def locks(self) -> Sequence[threading.RLock]:
         """The client's locks, in the order in which they are taken everywhere."""
         ...
 
-    def revive(self, is_stale: bool) -> None:
-        """In the child, which holds them: go on with a loop and connections of its own.
+    def resume_in_child(self, is_stale: bool) -> None:
+        """Go on with a loop and connections of the child's own. Called with the locks held.
 
         Args:
-            is_stale: whether the parent rested, so that the first update is due at once.
+            is_stale: whether the client rested in the parent, so that the first update is due at once.
         """
 
 
-# Reentrant, since the garbage collector may run anything while it is held.
+# Guards `_clients`. Reentrant, since the garbage collector may run anything while it is held.
 _lock = threading.RLock()
 _clients: weakref.WeakSet[Forkable] = weakref.WeakSet()
+# The clients whose locks are held while the process forks.
 _held: list[Forkable] = []
-# Taken in this order everywhere, and before a client's own.
+# Taken in this order, and before a client's own.
 _own_locks = (fork_lock, _registry.lock, _lock)
 
-#: The process whose clients live. In any other one they were copied past Python's hooks.
+# The process whose clients are alive. In any other, they were copied past Python's hooks.
 _process = os.getpid()
 
 
 def watch(client: Forkable) -> None:
-    """Have *client* live on in processes that are forked from this one, in whatever state it is."""
+    """Have *client* go on in processes that are forked from this one, in whatever state it is."""
     with _lock:
         _clients.add(client)
     _hook_into_uwsgi()
 
 
-def _before() -> None:
+def _before_fork() -> None:
     for lock in _own_locks:
         lock.acquire()
     _held.extend(_clients)
@@ -67,7 +80,7 @@ def _before() -> None:
             lock.acquire()
 
 
-def _in_parent() -> None:
+def _release_locks() -> None:
     held = list(_held)
     _held.clear()
     for client in reversed(held):
@@ -77,47 +90,47 @@ def _in_parent() -> None:
         lock.release()
 
 
-def _in_child(is_stale: bool = False) -> None:
+def _after_fork_in_child(is_stale: bool = False) -> None:
     global _process
     _process = os.getpid()
     for client in _held:
         try:
-            client.revive(is_stale)
+            client.resume_in_child(is_stale)
         except Exception:
-            # An error would reach nobody, and keep the other clients from living on.
+            # An error would reach no caller, and keep the other clients from going on.
             _logger.exception("a client could not be started again after the fork")
-    _in_parent()
+    _release_locks()
 
 
-# --- uWSGI, which forks in C ----------------------------------------------------------------------
+# --- uWSGI ----------------------------------------------------------------------------------------
 
 
-def is_mould() -> bool:
-    """Whether workers are cast from this process past Python's hooks, and it does nothing else.
+def is_uwsgi_master() -> bool:
+    """Whether this is uWSGI's master, which forks workers in C and does nothing else.
 
-    That is uWSGI's master. A thread that has the interpreter's lock while uWSGI forks has it in the
-    worker as well, where it does not exist: then the worker hangs. So clients rest here.
+    Clients rest there. uWSGI does not take the interpreter lock before it forks. If a client's thread
+    has it at that moment, the worker has an interpreter lock whose owner does not exist, and hangs.
     """
-    uwsgi: Any = sys.modules.get("uwsgi")  # there is such a module only inside of uWSGI, or a stub
+    uwsgi: Any = sys.modules.get("uwsgi")  # exists only inside uWSGI, or as a stub
     if not hasattr(uwsgi, "masterpid") or uwsgi.masterpid() != os.getpid():
         return False
-    # With this option uWSGI asks for the lock before it forks, and calls Python's hooks.
+    # With this option uWSGI takes the lock before it forks, and calls Python's hooks.
     return not {"py-call-uwsgi-fork-hooks", b"py-call-uwsgi-fork-hooks"} & set(uwsgi.opt)
 
 
-def _in_child_of_c() -> None:
-    """In a child that was forked in C: do what the hooks of Python's own forks do, if nobody has."""
+def _after_fork_in_c() -> None:
+    """In a child that was forked in C: do what Python's fork hooks do, unless they were called."""
     if os.getpid() == _process:
         return
-    # A hub of greenlets is the parent's until then. What forks in C calls none of gevent's hooks.
+    # Until then, a hub of greenlets is the parent's. A fork in C calls none of gevent's hooks either.
     reinit: Any = getattr(sys.modules.get("gevent"), "reinit", None)
     if reinit is not None:
         reinit()
     locks: list[Any] = [*_own_locks, *(lock for client in _clients for lock in client.locks)]
     for lock in locks:
-        lock._at_fork_reinit()  # its holder may not be here; the standard library does it to its own
-    _before()
-    _in_child(is_stale=True)
+        lock._at_fork_reinit()  # its owner may not exist here
+    _before_fork()
+    _after_fork_in_child(is_stale=True)
 
 
 class _UwsgiHook:
@@ -127,19 +140,21 @@ class _UwsgiHook:
         self._former = former
 
     def __call__(self) -> None:
-        _in_child_of_c()
+        _after_fork_in_c()
         if self._former is not None:
             self._former()
 
 
 def _hook_into_uwsgi() -> None:
-    """See that uWSGI tells of the workers that it forks; elsewhere, do nothing."""
+    """Have uWSGI call `_UwsgiHook` in its workers; elsewhere, do nothing."""
     uwsgi: Any = sys.modules.get("uwsgi")
     former = getattr(uwsgi, "post_fork_hook", None)
-    # Looked at for each client: whoever imports uwsgidecorators replaces what was there.
+    # Checked for each client: importing uwsgidecorators replaces the hook.
     if uwsgi is not None and not isinstance(former, _UwsgiHook):
         uwsgi.post_fork_hook = _UwsgiHook(former)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_release_locks, after_in_child=_after_fork_in_child
+    )

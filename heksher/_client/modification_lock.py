@@ -1,8 +1,7 @@
 """The lock that holds updates back: while it is held, no update publishes anything.
 
-`LockQueue` says who holds it and who is next, for every backend; the two faces of it are what the
-clients offer. Unlike the locks of event loops it belongs to no task: any task or thread may release
-it.
+`LockQueue` decides who holds it and who is next, for every backend; the two public locks are what clients
+offer. Unlike the locks of event loops it belongs to no task: any task or thread may release it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Literal
 
 from heksher.backends import _callers
@@ -23,10 +21,8 @@ class Ticket:
     """A place in the queue.
 
     Attributes:
-        event: set once the lock is granted. Whoever waits may set it as well, to wake up for
-            another reason.
-        granted: whether the lock is held by this ticket.
-        thread: the thread that asked.
+        event: set once the lock is granted. The one who waits may also set it, to wake up for another
+        reason. granted: whether this ticket holds the lock. thread: the thread that asked.
     """
 
     event: Event
@@ -38,15 +34,15 @@ class LockQueue:
     """Held by one ticket at a time, in the order of requests. For any task and thread."""
 
     def __init__(self) -> None:
-        #: Guards the queue itself. Reentrant, since the garbage collector may run anything while it
-        #: is held.
+        #: Guards the queue itself. Reentrant, since the garbage collector may run anything while it is
+        #: held.
         self.guard = threading.RLock()
         self._holder: Ticket | None = None
         self._waiting: deque[Ticket] = deque()
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds the lock."""
+        """Whether the lock is held."""
         return self._holder is not None
 
     def request(self, event: Event) -> Ticket:
@@ -64,14 +60,14 @@ class LockQueue:
         with self.guard:
             if self._holder is ticket:
                 self.release()
-            elif not ticket.granted:  # else somebody released it meanwhile, as anybody may
+            elif not ticket.granted:  # else it was released by another task or thread
                 self._waiting.remove(ticket)
 
     def release(self) -> None:
-        """Hand the lock to who is next.
+        """Grant the lock to the next ticket.
 
         Raises:
-            RuntimeError: nobody holds it.
+            RuntimeError: the lock is not held.
         """
         with self.guard:
             if self._holder is None:
@@ -84,14 +80,14 @@ class LockQueue:
         event.set()
 
     def forget_other_threads(self) -> None:
-        """In a forked child, with `guard` held: only this thread, or its greenlets, hold it or wait."""
+        """In a forked child, with `guard` held: drop the tickets of threads that do not exist there."""
         here = _callers.thread()
         self._waiting = deque(ticket for ticket in self._waiting if ticket.thread == here)
         if self._holder is not None and self._holder.thread != here:
             self._holder = None
 
     def forget_all(self) -> None:
-        """In a forked child, with `guard` held: nobody waits or holds it, for no event loop goes on."""
+        """In a forked child, with `guard` held: drop all tickets, since no event loop goes on there."""
         self._waiting.clear()
         self._holder = None
 
@@ -116,14 +112,14 @@ class _Lock:
         self._create_event = create_event
 
     def locked(self) -> bool:
-        """Whether somebody holds it: you, somebody else, or an update that publishes just now."""
+        """Whether it is held: by you, by another task or thread, or by an update that publishes."""
         return self._queue.held
 
     def release(self) -> None:
         """Let updates go on. Any task or thread may do that.
 
         Raises:
-            RuntimeError: nobody holds it.
+            RuntimeError: it is not held.
         """
         self._queue.release()
 
@@ -131,36 +127,29 @@ class _Lock:
 class AsyncModificationLock(_Lock):
     """Holds updates back while it is held: ``async with client.modification_lock: ...``.
 
-    Not reentrant. `reload` and `set_as_main` wait for an update, so that awaiting them inside is
-    waiting for oneself.
+    Not reentrant. `reload` and `set_as_main` wait for an update, so awaiting them inside never returns.
     """
 
     async def acquire(self) -> Literal[True]:
-        """Wait until nobody holds it, and hold it."""
+        """Wait until the lock is free, and hold it."""
         await self._queue.acquire(self._create_event())
         return True
 
     async def __aenter__(self) -> None:
         await self.acquire()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self.release()
 
 
 class ThreadModificationLock(_Lock):
     """Holds updates back while it is held: ``with client.modification_lock: ...``.
 
-    Not reentrant. `reload` and `set_as_main` wait for an update, so that calling them inside is
-    waiting for oneself.
+    Not reentrant. `reload` and `set_as_main` wait for an update, so calling them inside never returns.
     """
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Wait until nobody holds it, and hold it.
+        """Wait until the lock is free, and hold it.
 
         Args:
             blocking: whether to wait at all.
@@ -175,10 +164,5 @@ class ThreadModificationLock(_Lock):
     def __enter__(self) -> bool:
         return self.acquire()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.release()

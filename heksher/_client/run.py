@@ -1,18 +1,70 @@
-"""`Run`: what belongs to one start of a client, from the first update to the end of its loop.
+"""`Run`: one start of a client, from its first update to the end of its loop.
 
-It belongs to no client for good. A thread that was stuck in a name look-up when its start was given up
-must not come back to life with the next start, so each start has a run of its own, and a loop asks
+A run belongs to no client for good. A thread that was stuck in a name look-up when its start was given
+up must not come back to life with the next start. So each start has a run of its own, and a loop asks
 before each step whether its run still goes on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
-from heksher._client.modification_lock import Ticket
+from heksher._client import forking
+from heksher._client.application_code import ApplicationCodeError, call_application
+from heksher._client.connection import Connection
+from heksher._client.history import History
+from heksher._client.lifecycle import Lifecycle
+from heksher._client.modification_lock import LockQueue, Ticket
+from heksher._client.options import ClientOptions
+from heksher._client.publishing import Publisher
+from heksher._client.settings import ClientSettings
+from heksher._client.snapshot import SnapshotFile
 from heksher._client.update import Updater
-from heksher.backends.base import Event, Task
-from heksher.exceptions import ClientClosedError
+from heksher._wire import Exchange
+from heksher.backends import _callers
+from heksher.backends.base import Backend, Clock, Event
+from heksher.exceptions import ClientClosedError, HeksherError
+from heksher.status import DataSource, without_frames
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a client consists of, for its core and its runs.
+
+    Attributes:
+        options: the configuration. on_update: the application's: called after each update, with what
+        went wrong or None. lock: guards what more than one thread changes, in all parts. Reentrant,
+        since the garbage collector
+            may run anything while it is held.
+        lifecycle: where the client is in its life.
+        history: how its updates went.
+        settings: its settings.
+        publisher: publishes their rules.
+        connection: the way to the service.
+        queue: of those that want to publish, or to hold publishing back.
+        snapshot: the file that keeps the rules, or None.
+    """
+
+    options: ClientOptions
+    on_update: Callable[[Exception | None], None]
+    lock: threading.RLock
+    lifecycle: Lifecycle
+    history: History
+    settings: ClientSettings
+    publisher: Publisher
+    connection: Connection
+    queue: LockQueue
+    snapshot: SnapshotFile | None
 
 
 @dataclass(eq=False, slots=True)
@@ -27,58 +79,245 @@ class Reload:
     ended: Event
     error: Exception | None = None
 
-    def end(self, error: Exception | None) -> None:
-        """Tell the callers how the update ended."""
-        self.error = error
-        self.ended.set()
 
-
-@dataclass(eq=False, slots=True)
 class Run:
-    """One start. The client's lock guards what is assigned later.
+    """One start.
+
+    Args:
+        parts: the client's.
+        backend: runs the loop.
+        clock: the client's.
+        is_latest: whether a run is the client's latest one.
+        on_cancelled: called by the loop when it is cancelled from outside.
 
     Attributes:
-        updater: makes the updates.
+        task: runs the loop.
         wake: set when the loop has something to do, or to end; cleared when an update begins.
         ready: set when the first update has ended, or there will be none.
-        task: runs the loop.
-        next_reload: the update that calls of reload() wait for, and that has not begun.
-        current_reload: likewise, and that is under way.
-        ticket: the place in the queue for publishing of the update under way.
         saving: set when the snapshot is written. None: nothing is to be written.
         caller: the thread or greenlet that the loop runs in.
     """
 
-    updater: Updater
-    wake: Event
-    ready: Event
-    task: Task = field(init=False)
-    next_reload: Reload | None = None
-    current_reload: Reload | None = None
-    ticket: Ticket | None = None
-    saving: Event | None = None
-    caller: object = None
+    def __init__(
+        self,
+        parts: Parts,
+        backend: Backend,
+        clock: Clock,
+        *,
+        is_latest: Callable[[Run], bool],
+        on_cancelled: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._backend = backend
+        self._clock = clock
+        self._is_latest = is_latest
+        self._on_cancelled = on_cancelled
+        self._updater = Updater(
+            self._exchange,
+            parts.settings,
+            parts.publisher,
+            self._publishing,
+            self.goes_on,
+            backend,
+            parts.snapshot,
+        )
+        # The updates that callers of reload() wait for: one that has not begun, and one under way.
+        self._next_reload: Reload | None = None
+        self._current_reload: Reload | None = None
+        # The place of the update under way in the queue for publishing.
+        self._ticket: Ticket | None = None
+        self.wake = backend.create_event()
+        self.ready = backend.create_event()
+        self.saving: Event | None = None
+        self.caller: object = None
+        self.task = backend.create_task(self._loop)
 
-    def begin_update(self) -> bool:
-        """Take over the callers of reload() so far; return whether there are any."""
-        self.current_reload, self.next_reload = self.next_reload, None
-        self.wake.clear()
-        return self.current_reload is not None
+    def goes_on(self) -> bool:
+        """Whether this is the client's latest start, and was not stopped."""
+        return self._is_latest(self) and self._parts.lifecycle.is_going_on
 
-    def end_update(self, error: Exception | None) -> None:
-        """Tell the callers of reload() that the update under way has ended."""
-        reload, self.current_reload = self.current_reload, None
-        if reload is not None:
-            reload.end(error)
+    def request_reload(self) -> Reload:
+        """Return the next update, and have it made at once. Called with the client's lock held."""
+        if self._next_reload is None:
+            self._next_reload = Reload(self._backend.create_event())
+        self.wake.set()
+        return self._next_reload
 
     def release(self) -> None:
-        """Wake everybody who waits for this run, which goes on no longer, and the run itself."""
+        """Wake the loop and everybody who waits for this run, which goes on no longer.
+
+        Called with the client's lock held.
+        """
         self.ready.set()
-        if self.ticket is not None:
-            self.ticket.event.set()
+        if self._ticket is not None:
+            self._ticket.event.set()
         error = ClientClosedError("the client was closed before the reload was done")
-        self.end_update(error)
-        reload, self.next_reload = self.next_reload, None
-        if reload is not None:
-            reload.end(error)
+        self._end_reload(error)
+        self._current_reload, self._next_reload = self._next_reload, None
+        self._end_reload(error)
         self.wake.set()
+
+    def _end_reload(self, error: Exception | None) -> None:
+        reload, self._current_reload = self._current_reload, None
+        if reload is not None:
+            reload.error = error
+            reload.ended.set()
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    async def _loop(self) -> None:
+        """Update once, then time and again, until the run is stopped. Runs as the task."""
+        self.caller = _callers.caller()
+        is_due = not self.ready.is_set()  # else it goes on in a forked child
+        try:
+            while self.goes_on():
+                try:
+                    if is_due:
+                        await self._load_snapshot()
+                        await self._update()
+                        if not self.ready.is_set():
+                            self.ready.set()
+                        await self._save_snapshot()
+                    is_due = True
+                    await self._wait_for_work()
+                except KeyboardInterrupt as interrupt:
+                    if not _callers.pass_on(interrupt):
+                        raise
+                    with self._parts.lock:
+                        self._end_reload(HeksherError("the update was interrupted by Ctrl-C"))
+        finally:
+            await self._end()
+
+    async def _wait_for_work(self) -> None:
+        while self.goes_on() and not self.wake.is_set():
+            left = (
+                None if forking.is_uwsgi_master() else self._parts.history.due - self._clock.now()
+            )
+            if left is not None and left <= 0:
+                return
+            await self._clock.wait(self.wake, left)
+
+    async def _end(self) -> None:
+        """The last that the task does, also when it was cancelled from outside."""
+        if self.goes_on():
+            # Nobody called close(): the event loop ends, or the task group around run().
+            self._on_cancelled()
+        with self._parts.lock:
+            self.release()
+        if self._is_latest(self):
+            await self._parts.connection.aclose()
+
+    async def _load_snapshot(self) -> None:
+        """Publish what the snapshot says, if it is time for that. Raises nothing."""
+        try:
+            await self._updater.load()
+        except ClientClosedError:
+            pass  # whoever waits is told so
+        except Exception:
+            _logger.exception("loading the snapshot failed by an unforeseen error")
+
+    async def _save_snapshot(self) -> None:
+        """Write the snapshot, if there is news, also if the run was stopped by now. Raises nothing.
+
+        Only closing waits for the disk.
+        """
+        saving = self.saving
+        try:
+            await self._updater.save()
+        except Exception:
+            _logger.exception("writing the snapshot failed by an unforeseen error")
+        finally:
+            self.saving = None
+            if saving is not None:
+                saving.set()
+
+    # --- one update -------------------------------------------------------------------------------
+
+    async def _update(self) -> None:
+        """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
+        with self._parts.lock:
+            self._current_reload, self._next_reload = self._next_reload, None
+            self.wake.clear()
+            self._parts.history.begin_update(is_requested=self._current_reload is not None)
+        error: Exception | None = None
+        try:
+            await self._updater.update()
+        except HeksherError as failure:
+            error = failure
+        except Exception as failure:
+            _logger.exception("an update failed by an unforeseen error")
+            error = failure
+        if not self.goes_on():
+            return  # the error says that the client was closed; whoever waits is told so
+        if self._updater.has_to_save:
+            self.saving = self._backend.create_event()
+        if error is not None:
+            error = without_frames(error)  # which hold settings
+        is_starting = self._note_update(error)
+        if error is not None or not is_starting:
+            self.notify(error)
+        with self._parts.lock:
+            self._end_reload(error)
+
+    async def _exchange(self, exchange: Exchange[T]) -> T:
+        answer = await self._parts.connection.exchange(exchange, self._backend)
+        self._check_goes_on()
+        return answer
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncGenerator[None, None]:
+        queue = self._parts.queue
+        ticket = self._ticket = queue.request(self._backend.create_event())
+        try:
+            if self.goes_on() and not ticket.granted:
+                await ticket.event.wait()
+            self._check_goes_on()
+            yield
+        finally:
+            self._ticket = None
+            queue.withdraw(ticket)
+
+    def _check_goes_on(self) -> None:
+        if not self.goes_on():
+            raise ClientClosedError("the client was closed, or its start was given up")
+
+    def _note_update(self, error: Exception | None) -> bool:
+        """Note how an update ended and log what changed; return whether the client is still starting.
+
+        Then what the update brought is published, and the application told of it, when the start is done.
+        """
+        options, history = self._parts.options, self._parts.history
+        url, now, date = options.http.base_url, self._clock.now(), time.time()
+        with self._parts.lock:
+            recovered = history.failures if error is None else 0
+            if error is None:
+                history.note_success(now, date, options.random())
+            else:
+                history.note_failure(error, now, date, options.random())
+            is_starting = self._parts.lifecycle.is_starting
+        if error is not None and history.failures == 1:
+            has_defaults = self._parts.publisher.last_read is DataSource.DEFAULTS
+            _logger.error(
+                "updates from %s fail, settings keep their %s values: %s",
+                url,
+                "default" if has_defaults else "last",
+                error,
+            )
+        elif error is not None:
+            _logger.debug("update %d in a row failed: %s", history.failures, error)
+        elif recovered:
+            _logger.info("updates from %s succeed again, after %d failures", url, recovered)
+        else:
+            _logger.debug("updated from %s", url)
+        return is_starting
+
+    def notify(self, error: Exception | None) -> None:
+        """Tell the application how an update ended."""
+        name = "on_update_ok" if error is None else "on_update_error"
+        try:
+            call_application(name, self._parts.on_update, error)
+        except ApplicationCodeError as raised:
+            cause = raised.__cause__
+            # Closing ends a hook that waits, by an exception of its own kind. That is no error.
+            if self.goes_on() or isinstance(cause, Exception):
+                _logger.error("%s raised an error; updates go on", name, exc_info=cause)

@@ -30,28 +30,28 @@ class ClientBase:
     else:
 
         def on_update_ok(self) -> None:
-            """Called after each update that succeeded. To be overridden, or assigned on the client.
+            """Do something after each update that succeeded. Override it, or assign a function to it.
 
-            Called where updates run: in the event loop, or in the thread that updates. It should be
-            short; an error in it is logged, and harmless.
+            It is called where updates run: in the event loop, or in the thread that updates. Keep it
+            short. What it raises is logged and contained.
             """
 
         def on_update_error(self, exc: Exception) -> None:
-            """Called after each update that failed. To be overridden, or assigned on the client.
+            """Do something after each update that failed. Override it, or assign a function to it.
 
             Args:
-                exc: what went wrong. Settings keep their last values, and it is tried again.
+                exc: what went wrong. Settings keep their last values, and the update is tried again.
             """
 
     def _on_update(self, error: Exception | None) -> None:
-        # Through the instance at each call, for what was assigned later.
+        # Looked up on the instance at each call, since it may be assigned at any time.
         hook: Callable[[], object] = (
             self.on_update_ok if error is None else partial(self.on_update_error, error)
         )
         result = hook()
         if inspect.iscoroutine(result):
             result.close()
-            raise TypeError("it is a coroutine function; an ordinary function is wanted")
+            raise TypeError("it is a coroutine function: expected an ordinary function")
 
     @property
     def status(self) -> ClientStatus:
@@ -61,32 +61,31 @@ class ClientBase:
     def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
         """Give context features values for the calls of ``get()`` that leave them out.
 
-        Callable at any time before the client is closed, and several times for different features.
+        It can be called at any time before the client is closed, and again for other features.
 
         Args:
-            **features: a string, which is a constant, or a context variable, whose value counts at
-                the moment of the call.
+            **features: a string, which is a constant, or a context variable, which is read at each
+                call of ``get()``.
 
         Raises:
             ContradictingArgumentError: a feature has a default already.
-            InvalidArgumentError: the value is neither.
+            InvalidArgumentError: a value is neither a string nor a context variable.
             ClientClosedError: the client was closed.
         """
         self._core.set_defaults(features)
 
     def track_contexts(self, /, **features: str | Iterable[str]) -> None:
-        """Say which contexts the application will ask for, so that other rules are left out.
+        """Say which contexts the application will ask for, so that other rules are not fetched.
 
-        Without any call all rules are fetched. With one, rules are left out that have a condition
-        on a feature that is not tracked, or on a value that is not. Calls add up; each counts from
-        the next update.
+        If this is never called, all rules are fetched. Otherwise, rules with a condition on a feature or
+        a value that is not tracked are left out. Calls add up. Each counts from the next update.
 
         Args:
             **features: one value, several, or `TRACK_ALL`.
 
         Raises:
             ContradictingArgumentError: a feature is tracked with all values and with single ones.
-            InvalidArgumentError: a value is no string.
+            InvalidArgumentError: a value is not a string.
             ClientClosedError: the client was closed.
         """
         self._core.track_contexts(features)
@@ -94,10 +93,11 @@ class ClientBase:
     def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings from this client, whichever the main client is.
 
-        They are declared and fetched with the next update, which is made at once if the client runs.
+        All of them are added, or none. They are declared and fetched with the next update, which is made
+        at once if the client runs.
 
         Raises:
-            InvalidArgumentError: one of them is no `Setting`.
+            InvalidArgumentError: one of them is not a `Setting`.
             DuplicateSettingError: the client serves a differing setting of the same name already.
             ClientClosedError: the client was closed.
         """

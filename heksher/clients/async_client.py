@@ -1,10 +1,9 @@
-"""`AsyncHeksherClient`: the face of the core for asyncio and trio."""
+"""`AsyncHeksherClient`: the public client for asyncio and trio, a thin layer over the core."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from heksher._client.modification_lock import AsyncModificationLock
@@ -29,39 +28,39 @@ class _TaskStatus(Protocol):
 class AsyncHeksherClient(ClientBase):
     """Declares settings to a Heksher service and keeps their rules up to date, on asyncio or trio.
 
-    Start it by ``await set_as_main()`` and end it by ``await aclose()``, or by ``async with``, which
-    is just these two; or run it in a task group of yours: ``await task_group.start(client.run)``.
-    It lives in one event loop: the one in which it is first awaited.
+    Start it with ``await set_as_main()`` and end it with ``await aclose()``. ``async with`` does both. Or
+    run it in a task group of your own: ``await task_group.start(client.run)``. It belongs to one event
+    loop, the one in which it is first awaited.
 
     Args:
         service_url: the service's address, such as ``http://heksher.example:8000``. A user name and
             a password in it are used as HTTP basic authentication and are never shown.
-        update_interval: seconds between updates. They are spread: the first comes after 0 to 1.0 of
-            it, each later one after 0.8 to 1.0.
+        update_interval: seconds between updates, at most. The first comes after 0 to 1.0 of it, each
+            later one after 0.8 to 1.0, so that the clients of a fleet do not poll at one moment.
         context_features: the names of the context features that the application knows.
         http_client_args: keyword arguments for ``httpx.AsyncClient``: headers, auth, proxy, verify,
-            timeout, transport, event_hooks, … The address is `service_url` in any case, and redirects
-            are followed only there.
+            timeout, transport, event_hooks, … The address is always `service_url`, and only redirects
+            to it are followed.
         http_client: a ready ``httpx.AsyncClient``, which is used and not closed, or a callable that
-            makes one, which is closed in the end. One of httpx2 will do, too, and errors of HTTP are
-            errors of the library it is of, as well.
+            makes one, which is closed at the end. Clients of httpx2 work as well; then errors of HTTP
+            are also errors of httpx2.
         backend: "auto", "asyncio", "trio", or an object with the methods of
             `heksher.backends.Backend`. "auto" is decided where an event loop runs at construction,
             else at the first await.
-        startup: "raise": a start that fails raises and leaves nothing running; "continue": it is
-            logged, and the client goes on trying.
+        startup: what a start that fails does. "raise": it raises, and leaves nothing running.
+            "continue": it is logged, and the client goes on trying.
         startup_timeout: seconds after which a start has failed.
         request_timeout: seconds that one whole request may take.
         max_response_bytes: the largest answer that is read, and the largest snapshot.
         snapshot: the path of a file that keeps the rules, for a start without the service. It is loaded
-            before the first request, and written, readable for its owner alone, whenever rules have
-            changed. Several processes may share it. Whatever is wrong with it stands in `status`.
+            before the first request and written whenever rules have changed; only its owner can read
+            it. Several processes may share it. `status` says what is wrong with it, if anything.
         clock: a clock instead of the event loop's, for tests.
-        random: gives numbers from [0, 1) for the jitter, for tests.
+        random: returns numbers from [0, 1) for the jitter, for tests.
 
     Raises:
         InvalidArgumentError: an argument is unusable.
-        BackendError: the backend cannot be had, or not here.
+        BackendError: the backend is not installed, or cannot run here.
     """
 
     def __init__(
@@ -102,32 +101,32 @@ class AsyncHeksherClient(ClientBase):
 
     @property
     def modification_lock(self) -> AsyncModificationLock:
-        """Holds updates back: no update publishes anything as long as you hold it.
+        """A lock that holds updates back: while you hold it, no update publishes anything.
 
-        Any task or thread may release it. `reload` and a start wait for an update, so that calling them
-        while you hold it is waiting for yourself.
+        Any task or thread may release it. `reload` and a start wait for an update, so calling them while
+        you hold it never returns.
         """
         return self._modification_lock
 
     async def set_as_main(self) -> None:
-        """Start, and become the client that serves all settings not added to another one.
+        """Start, and become the main client, which serves all settings not added to another one.
 
-        Returns once all settings are declared and their rules are in force; with
+        Returns once all settings are declared and their rules are published; with
         ``startup="continue"`` also when that failed. Does nothing if the client runs already.
 
         Raises:
             ClientClosedError: the client was closed.
-            InvalidArgumentError: no HTTP client can be made of the `http_client_args` and of the
+            InvalidArgumentError: no HTTP client can be made from `http_client_args` and the
                 environment (proxies, certificates), whatever `startup` is.
             DeclarationRejected: the service refused declarations.
-            StartupTimeoutError: it was not done within ``startup_timeout``.
+            StartupTimeoutError: the start took longer than ``startup_timeout``.
             ServiceError: the service could not be reached, or answered something unexpected.
             BackendError: the backend cannot run here.
         """
         await self._core.start()
 
     async def run(self, *, task_status: _TaskStatus | None = None) -> None:
-        """Do the same in a task group of yours, until the client is closed or cancelled.
+        """Do the same in a task group of your own, until the client is closed or cancelled.
 
         Use it as ``await task_group.start(client.run)`` with anyio, ``nursery.start`` with trio, or
         ``task_group.create_task(client.run())`` with asyncio. An update that fails never ends it.
@@ -138,39 +137,37 @@ class AsyncHeksherClient(ClientBase):
         await self._core.run(task_status.started if task_status is not None else lambda: None)
 
     async def aclose(self) -> None:
-        """End the client: nothing of it is left running or connected, whatever state it is in.
+        """End the client, whatever state it is in; nothing of it stays running or connected.
 
-        Settings keep their last rules and defaults. Final, and harmless when repeated.
+        Settings keep their last rules and defaults. Closing is final; closing again does nothing.
         """
         await self._core.close()
 
     async def close(self) -> None:
-        """Do the same as `aclose`, which is its newer name.
-
-        Deprecated: call `aclose`.
-        """
+        """Deprecated name of `aclose`."""
         warnings.warn(
-            "AsyncHeksherClient.close() is deprecated, call aclose()", DeprecationWarning, 2
+            "AsyncHeksherClient.close() is deprecated: call aclose()", DeprecationWarning, 2
         )
         await self.aclose()
 
     async def reload(self) -> None:
-        """Return once rules that were read after this call began are in force.
+        """Fetch all rules now; return once rules that were read after this call began are published.
 
-        Calls during an update share the next one. The next poll counts from then.
+        Calls during an update share the next one. The pause until the next poll begins anew.
 
         Raises:
             ClientNotStartedError: the client was not started.
             ClientClosedError: the client was closed.
-            ServiceError: the update failed; the last rules stay in force. Also an ``httpx.HTTPError``.
+            ServiceError: the update failed, and settings keep their last rules. It is also an
+                ``httpx.HTTPError``.
         """
         await self._core.reload()
 
     async def ping(self) -> None:
-        """Return if the service answers that it is well.
+        """Return if the service answers that it is healthy.
 
         Raises:
-            ServiceError: it does not. Also an ``httpx.HTTPError``.
+            ServiceError: it does not. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """
         await self._core.ping()
@@ -179,7 +176,7 @@ class AsyncHeksherClient(ClientBase):
         """Return all settings that the service has, by name.
 
         Raises:
-            ServiceError: it does not answer them. Also an ``httpx.HTTPError``.
+            ServiceError: the request failed. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """
         return await self._core.get_settings()
@@ -188,10 +185,5 @@ class AsyncHeksherClient(ClientBase):
         await self.set_as_main()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()

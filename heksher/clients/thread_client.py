@@ -1,9 +1,8 @@
-"""`ThreadHeksherClient`: the face of the core for programs of threads."""
+"""`ThreadHeksherClient`: the public client for threads and gevent, a thin layer over the core."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from heksher._client.modification_lock import ThreadModificationLock
@@ -22,13 +21,13 @@ ThreadModificationLock.__module__ = __name__  # users find it here
 class ThreadHeksherClient(ClientBase):
     """Declares settings to a Heksher service and keeps their rules up to date, in a thread.
 
-    Start it by ``set_as_main()`` and end it by ``close()``, or by ``with``, which is just these two.
-    Its methods may be called in any thread.
+    Start it with ``set_as_main()`` and end it with ``close()``. ``with`` does both. Its methods may be
+    called in any thread.
 
     Args: as for `AsyncHeksherClient`, but that
         http_client_args: are for ``httpx.Client``,
         http_client: is a ready ``httpx.Client`` or a callable that makes one; on a connection that a
-            ready one opened for others, its own timeouts are what bounds the wait for an answer,
+            ready one opened for others, only its own timeouts bound the wait for an answer,
         backend: is "auto", "thread", "gevent", or a blocking object with the methods of
             `heksher.backends.Backend`; "auto" is "gevent" in a process that gevent has patched,
         startup: is "continue" by default, so that an outage of the service does not stop a WSGI
@@ -36,7 +35,7 @@ class ThreadHeksherClient(ClientBase):
 
     Raises:
         InvalidArgumentError: an argument is unusable.
-        BackendError: the backend cannot be had.
+        BackendError: the backend is not installed.
     """
 
     def __init__(
@@ -77,53 +76,54 @@ class ThreadHeksherClient(ClientBase):
 
     @property
     def modification_lock(self) -> ThreadModificationLock:
-        """Holds updates back: no update publishes anything as long as you hold it.
+        """A lock that holds updates back: while you hold it, no update publishes anything.
 
-        Any task or thread may release it. `reload` and a start wait for an update, so that calling them
-        while you hold it is waiting for yourself.
+        Any task or thread may release it. `reload` and a start wait for an update, so calling them while
+        you hold it never returns.
         """
         return self._modification_lock
 
     def set_as_main(self) -> None:
-        """Start, and become the client that serves all settings not added to another one.
+        """Start, and become the main client, which serves all settings not added to another one.
 
-        Returns once all settings are declared and their rules are in force; with
-        ``startup="continue"`` also when that failed, or was not done within ``startup_timeout``.
+        Returns once all settings are declared and their rules are published; with
+        ``startup="continue"`` also when that failed, or took longer than ``startup_timeout``.
         Does nothing if the client runs already.
 
         Raises:
             ClientClosedError: the client was closed.
             DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``.
-            InvalidArgumentError: no HTTP client can be made of the `http_client_args` and of the
+            InvalidArgumentError: no HTTP client can be made from `http_client_args` and the
                 environment (proxies, certificates), whatever `startup` is.
         """
         run_blocking(self._core.start())
 
     def close(self) -> None:
-        """End the client: nothing of it is left running or connected, whatever state it is in.
+        """End the client, whatever state it is in; nothing of it stays running or connected.
 
-        A request that is under way is ended. Settings keep their last rules and defaults. Final, and
-        harmless when repeated.
+        A request that is under way is ended. Settings keep their last rules and defaults. Closing is
+        final; closing again does nothing.
         """
         run_blocking(self._core.close())
 
     def reload(self) -> None:
-        """Return once rules that were read after this call began are in force.
+        """Fetch all rules now; return once rules that were read after this call began are published.
 
-        Calls during an update share the next one. The next poll counts from then.
+        Calls during an update share the next one. The pause until the next poll begins anew.
 
         Raises:
             ClientNotStartedError: the client was not started.
             ClientClosedError: the client was closed.
-            ServiceError: the update failed; the last rules stay in force. Also an ``httpx.HTTPError``.
+            ServiceError: the update failed, and settings keep their last rules. It is also an
+                ``httpx.HTTPError``.
         """
         run_blocking(self._core.reload())
 
     def ping(self) -> None:
-        """Return if the service answers that it is well.
+        """Return if the service answers that it is healthy.
 
         Raises:
-            ServiceError: it does not. Also an ``httpx.HTTPError``.
+            ServiceError: it does not. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """
         run_blocking(self._core.ping())
@@ -132,7 +132,7 @@ class ThreadHeksherClient(ClientBase):
         """Return all settings that the service has, by name.
 
         Raises:
-            ServiceError: it does not answer them. Also an ``httpx.HTTPError``.
+            ServiceError: the request failed. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """
         return run_blocking(self._core.get_settings())
@@ -141,10 +141,5 @@ class ThreadHeksherClient(ClientBase):
         self.set_as_main()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

@@ -22,7 +22,7 @@ from support.scenes import FEATURES, Scene
 
 from heksher import Setting, ThreadHeksherClient, _wire
 from heksher._client import forking
-from heksher._client.core import Core
+from heksher._client.run import Run
 from heksher.backends import Event, HttpOptions, _callers, choose_blocking, run_blocking
 from heksher.backends.base import LARGE
 from heksher.exceptions import (
@@ -468,7 +468,7 @@ def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
     scene: Scene, backend: GeventHarness, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ttl = Setting("cache_ttl", int, ["user"], 60)
-    usual = getattr(Core, method)
+    usual = getattr(Run, method)
     strikes: list[str] = []
 
     def strike(*args: Any) -> Any:
@@ -477,7 +477,7 @@ def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
             raise KeyboardInterrupt
         return usual(*args)
 
-    monkeypatch.setattr(Core, method, strike)
+    monkeypatch.setattr(Run, method, strike)
 
     async def reload_and_rest(client: AnyClient) -> None:
         await client.reload()

@@ -1038,7 +1038,7 @@ def test_what_was_handed_in_ready_is_not_used_in_a_forked_child(
         client = ThreadHeksherClient(server.url, 60, ["user"], **options)
         client.ping()
         # As the hook after a fork does it; what the parent's other threads held may be held for ever.
-        client._core.revive()  # pyright: ignore[reportPrivateUsage]
+        client._core.resume_in_child()  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(BackendError, match=f"the {what} that was handed in.*a callable"):
             client.ping()
         client.close()

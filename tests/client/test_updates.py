@@ -189,7 +189,7 @@ def test_a_service_that_wants_other_credentials_is_named_once_and_asked_again(
     scene: Scene, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ttl = ttl_setting()
-    caplog.set_level(logging.INFO, "heksher._client.core")
+    caplog.set_level(logging.INFO, "heksher")
 
     async def body() -> None:
         async with scene.client(startup="continue") as client:

@@ -169,7 +169,7 @@ ONLY_IN = {
     "socket": {"heksher.backends._http"},
     "time": {
         "heksher._client.snapshot",
-        "heksher._client.core",
+        "heksher._client.run",
         "heksher.backends._http",
         "heksher.backends._thread",
     },
