@@ -1,4 +1,4 @@
-"""Fixtures for all tests: backends and databases, one after another, and a fresh process state."""
+"""Fixtures for all tests: each backend, each database, and a fresh process state."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from heksher import testing
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
 
-# The first is there anyway where heksher is installed.
+# The first one is loaded anyway if heksher is installed.
 pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 
-#: The folders whose tests are about programs, a service and its faults: what they find depends little
-#: on the Python, and they take long, so that tox runs them on one Python only.
+#: The folders whose tests start programs and services. They take long, and their results depend little on
+#: the version of Python, so tox runs them on one Python only.
 INTEGRATION = {"cli", "docs", "faults", "servers", "service", "soak"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `tests/faults/test_fault_matrix.py` takes."""
+    """Add the options of `tests/faults/test_fault_matrix.py`."""
     parser.addoption(
         "--all-moments", action="store_true", help="fault matrix: each fault at every moment"
     )
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of those folders; others of the kind mark themselves."""
+    """Mark the tests in the folders of `INTEGRATION`; other integration tests mark themselves."""
     for item in items:
         if item.path.parent.name in INTEGRATION:
             item.add_marker(pytest.mark.integration)
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
-    """No main client, no settings and no stub, before and after each test."""
+    """Remove the main client, all settings and all stubs, before and after each test."""
     testing.reset()
     yield
     testing.reset()
@@ -57,14 +57,14 @@ def _fresh_process() -> Iterator[None]:
 
 @pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)
 def backend(request: pytest.FixtureRequest) -> Harness:
-    """One body for all backends: the test is run once on each."""
+    """Run the test once on each backend."""
     harness: type[Harness] = request.param
     return harness()
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server of this run's own; a test makes its database by `create_database`."""
+    """Run a PostgreSQL server for this run; a test makes its database with `create_database`."""
     pytest.importorskip("psycopg", reason="heksher[postgres] is not installed")
     from support import postgres
 
@@ -76,7 +76,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
 def database(request: pytest.FixtureRequest) -> Database:
-    """One body for all databases of the service: the test is run once on each."""
+    """Run the test once on each database of the service."""
     if request.param == "SQLite":
         return SQLITE
     return on_postgresql(request.getfixturevalue("postgres_server"))
@@ -84,7 +84,7 @@ def database(request: pytest.FixtureRequest) -> Database:
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def kept_database(request: pytest.FixtureRequest, tmp_path: Path) -> KeptDatabase:
-    """One body for all databases that outlive a service: a new one for each test."""
+    """Run the test once on each database that outlives a service; each test gets a new one."""
     if request.param == "SQLite":
         return kept_on_sqlite(tmp_path / "heksher.db")
     return kept_on_postgresql(request.getfixturevalue("postgres_server"))

@@ -1,7 +1,7 @@
 """A program that forks while an asynchronous client runs: ``python forking_async_program.py LOOP URL``.
 
-It says what it sees, a line for each thing. The child has nobody who refreshes, until it starts the
-client in an event loop of its own. Who runs it changes the rule to 2 once the child was forked.
+It prints a line for each step. The settings are not updated in the child until the child starts the
+client in its own event loop. The test changes the rule to 2 after the fork.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def child(client: AsyncHeksherClient, loop: Any) -> None:
     say(f"child: {status.state}, {status.source}, {json.dumps(status.as_dict())[:22]}...")
     say(f"child: {'nobody refreshes in this process' in str(status)}")
     sys.stdin.readline()
-    signal.set_wakeup_fd(-1)  # the parent's loop left it, and trio would complain
+    signal.set_wakeup_fd(-1)  # it belongs to the parent's loop, and trio would warn of it
     say(f"child: get still answers {ttl.get(user='jim')}")
     anyio.run(start_in_child, client, backend=loop)
     say(f"child: {client.status.state}")
 
 
 async def start_in_child(client: AsyncHeksherClient) -> None:
-    """Start it in an event loop of the child's."""
+    """Start the client in an event loop of the child."""
     try:
         await client.reload()
     except ClientNotStartedError as error:
-        # It has the clock of this event loop by now, and that may have begun at another number.
+        # The client now has the clock of this event loop, which may have started at another number.
         staleness = client.status.staleness
         is_aging = staleness is not None and 0 < staleness < DEADLINE
         say(f"child: {'start it in this process' in str(error)}, {is_aging}")
@@ -52,7 +52,7 @@ async def start_in_child(client: AsyncHeksherClient) -> None:
 
 
 async def main(loop: Any, url: str) -> None:
-    """Fork, in a thread: trio runs only once in each."""
+    """Fork in a thread, since trio can run only once in each thread."""
     client = AsyncHeksherClient(url, 0.1, FEATURES)
     async with client:
         async with client.modification_lock:

@@ -1,7 +1,7 @@
-"""A program that forks while its clients are young: one was not started, one is being started.
+"""A program that forks while one of its clients is not started, and another one is starting.
 
-``python forking_early_program.py URL SILENT_URL`` says what it sees, a line for each thing. At the
-second address nobody ever answers.
+``python forking_early_program.py URL SILENT_URL`` prints a line for each step. The server at SILENT_URL
+accepts connections and never answers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ports: list[int] = []
 
 
 def note_port(answer: Any) -> None:
-    """Take note of which connection an answer came on."""
+    """Note the local port of the connection that an answer arrived on."""
     ports.append(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
 
 
 def child(young: ThreadHeksherClient, starting: ThreadHeksherClient) -> None:
-    """Use both clients in a child."""
+    """Use both clients in the child."""
     young.ping()
     say(f"child: {'its parents' if ports[-1] in ports[:-1] else 'its own'} connection")
     try:
@@ -42,7 +42,7 @@ def child(young: ThreadHeksherClient, starting: ThreadHeksherClient) -> None:
 
 
 def main(url: str, silent_url: str) -> None:
-    """Fork while a client is there that was not started, and another that is being started."""
+    """Fork while one client is not started and another one is starting."""
     signal.alarm(3 * DEADLINE)
     young = ThreadHeksherClient(
         url,
@@ -74,7 +74,7 @@ def start(client: ThreadHeksherClient) -> None:
 
 
 def fork_and_wait(young: ThreadHeksherClient, starting: ThreadHeksherClient) -> None:
-    """Run the child, and say how it ended."""
+    """Run the child, and print how it ended."""
     _, status = os.waitpid(fork(lambda: child(young, starting)), 0)
     say(f"child ended with {os.waitstatus_to_exitcode(status)}")
 

@@ -1,7 +1,7 @@
-"""A program that is forked as uWSGI forks: in C, so that Python's hooks are not called, only uWSGI's own.
+"""A program that forks as uWSGI does: in C, so that only uWSGI's hooks run, and not Python's.
 
-``python forking_in_c_program.py URL`` says what it sees, a line for each thing. Who runs it changes
-the rule to 2 when it has started, and writes a line to its input then.
+``python forking_in_c_program.py URL`` prints a line for each step. Once it has started, the test changes
+the rule to 2 and then writes a line to its input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ uwsgi.opt = {"master": True}
 
 
 def hold_locks(client: Any, held: threading.Event, done: threading.Event) -> None:
-    """Hold what the child would wait for: in it this thread does not exist."""
+    """Hold the locks that the child would wait for, since this thread does not exist there."""
     with _registry.lock:
         for lock in client._core.locks:
             lock.acquire()
@@ -35,7 +35,7 @@ def hold_locks(client: Any, held: threading.Event, done: threading.Event) -> Non
 
 
 def child(client: ThreadHeksherClient) -> None:
-    """Use, in a child, the client that the parent started."""
+    """Use the parent's client in the child."""
     uwsgi.masterpid = os.getppid
     uwsgi.post_fork_hook()
     wait_for(2)  # at once: the parent's rules may be old

@@ -1,7 +1,7 @@
-"""A program that forks while its client runs: a parent and its children, as gunicorn has them.
+"""A program that forks twice while its client runs, as gunicorn does.
 
-``python forking_program.py URL`` says what it sees, a line for each thing, and never hangs for long. Who
-runs it changes the rule: to 2 when both children are there, to 3 when they have ended.
+``python forking_program.py URL`` prints a line for each step, and never hangs for long. The test changes
+the rule to 2 when both children run, and to 3 when both have ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 
 from heksher import Setting, ThreadHeksherClient
 
-# Seconds. A process that hangs is ended by the system after that.
+# Seconds. After them, the system ends a process that hangs.
 DEADLINE = 30
 
 FEATURES = ["environment", "user", "theme"]
@@ -26,19 +26,19 @@ ttl = Setting("ttl", int, ["user"], 60)
 
 
 def say(text: str) -> None:
-    """Write a line at once and as a whole; several processes write to the same pipe."""
+    """Write a line with one system call, since several processes write to the same pipe."""
     os.write(1, f"{text}\n".encode())
 
 
 def wait_for(value: int) -> None:
-    """Return once the rule has *value*; the alarm ends what waits too long."""
+    """Return once the rule has *value*; the alarm ends a process that waits too long."""
     while ttl.get(user="jim") != value:
         time.sleep(0.01)
 
 
 def main(url: str) -> None:
-    """Fork two children, and tell of them and of the parent."""
-    signal.alarm(3 * DEADLINE)  # longer than the children, to tell of them
+    """Fork two children, and print the steps of the parent and how the children ended."""
+    signal.alarm(3 * DEADLINE)  # longer than for the children, to print how they ended
     client = ThreadHeksherClient(url, 0.1, FEATURES, startup="raise")
     client.track_contexts(user="jim")
     client.set_as_main()
@@ -59,16 +59,16 @@ def main(url: str) -> None:
 
 
 def fork(in_child: Callable[[], None]) -> int:
-    """Run a function in a new child process; the child's number."""
+    """Run a function in a new child process, and return the child's process id."""
     with warnings.catch_warnings():
-        # Newer Pythons warn of threads, which is what this is about.
+        # Newer Pythons warn of a fork with threads, which is what the test is about.
         warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
         pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        signal.alarm(DEADLINE)  # a child does not have its parent's
+        signal.alarm(DEADLINE)  # a child does not inherit its parent's alarm
         in_child()
         status = 0
     except BaseException:
@@ -78,7 +78,7 @@ def fork(in_child: Callable[[], None]) -> int:
 
 
 def child(client: ThreadHeksherClient, number: int) -> None:
-    """Use, in a child, the client that the parent started."""
+    """Use the parent's client in a child."""
     say(f"child {number}: get answers {ttl.get(user='jim')}")
     wait_for(2)
     say(f"child {number}: new rule arrived")

@@ -1,9 +1,9 @@
-"""A program of greenlets, patched by gevent or not: what a server's worker does with its client.
+"""A program of greenlets, patched by gevent or not, that uses its client as a server's worker does.
 
-``python gevent_program.py PATCH WHAT URL`` says what it sees, a line for each thing. PATCH is ``first``
-(before anything else is imported), ``late`` (after heksher is), ``thread``, ``socket`` (no more than
-that) or ``never``; WHAT is the name of a function below. Who runs it changes the rule
-from 1 to 2 when it says so.
+``python gevent_program.py PATCH WHAT URL`` prints a line for each step. PATCH says when gevent patches
+the process: ``first`` (before any other import), ``late`` (after heksher is imported) or ``never``;
+``thread`` and ``socket`` patch only that part, late. WHAT is the name of a function below. The test
+changes the rule from 1 to 2 when the program asks for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from heksher import Setting, ThreadHeksherClient  # noqa: E402
 from heksher.backends import choose_blocking, run_blocking  # noqa: E402
 from heksher.exceptions import BackendError  # noqa: E402
 
-# Seconds. A process that hangs is ended by the system after that.
+# Seconds. After them, the system ends a process that hangs.
 DEADLINE = 60
 
 FEATURES = ["environment", "user", "theme"]
@@ -43,7 +43,7 @@ user: ContextVar[str] = ContextVar("user", default="nobody")
 
 
 def say(text: str) -> None:
-    """Write a line at once and as a whole; several processes write to the same pipe."""
+    """Write a line with one system call, since several processes write to the same pipe."""
     os.write(1, f"{text}\n".encode())
 
 
@@ -57,13 +57,13 @@ def make_client() -> ThreadHeksherClient:
 
 
 def wait_for(value: int) -> None:
-    """Return once the rule has *value*; the alarm ends what waits too long."""
+    """Return once the rule has *value*; the alarm ends a process that waits too long."""
     while ttl.get(user="jim") != value:
         gevent.sleep(0.001)
 
 
 def loops() -> int:
-    """Count the update loops among the greenlets that live."""
+    """Return the number of greenlets that run an update loop."""
     kind: Any = gevent.Greenlet
     greenlets = [each for each in gc.get_objects() if isinstance(each, kind)]
     return sum(each.name == "heksher-client" and not each.dead for each in greenlets)
@@ -75,7 +75,7 @@ def spawn(function: Callable[..., object], *arguments: object) -> Any:
 
 
 def join(greenlets: list[Any]) -> None:
-    """Wait for their end, and raise what they raised."""
+    """Wait until all of them end, and raise the first error of one."""
     gevent.joinall(greenlets, raise_error=True)
 
 
@@ -121,17 +121,17 @@ def beat() -> int:
 
 
 def in_native_thread(function: Callable[[], object]) -> None:
-    """Call it in a thread of gevent's pool, and leave the hub to others meanwhile."""
+    """Call it in a thread of gevent's pool, while the hub runs other greenlets."""
     gevent.get_hub().threadpool.apply(function)
 
 
 def aside() -> str:
-    """Do what a client does with large answers."""
+    """Use a thread as a client does for large answers."""
     return run_blocking(choose_blocking("gevent").in_thread(lambda: "done"))
 
 
 def beside_busy_pool(function: Callable[[], str]) -> str:
-    """Call it while the application's work holds all threads of gevent's pool."""
+    """Call it while the application's work occupies all threads of gevent's pool."""
     pool = gevent.get_hub().threadpool
     lock = monkey.get_original("_thread", "allocate_lock")()
 
@@ -148,7 +148,7 @@ def beside_busy_pool(function: Callable[[], str]) -> str:
 
 
 def forks() -> None:
-    """Fork while greenlets wait for the client: those live on in the child, too."""
+    """Fork while greenlets wait for the client; they live on in the child, too."""
     client = make_client()
     client.set_as_main()
     lock = client.modification_lock
@@ -199,7 +199,7 @@ def forks_early() -> None:
 
 
 def preload() -> None:
-    """Start in a process of threads, and patch a child of it, as gunicorn does with `preload_app`."""
+    """Start in a process with threads, and patch its child, as gunicorn does with `preload_app`."""
     say(choose_blocking("auto").name)
     client = make_client()
     client.set_as_main()
@@ -209,7 +209,7 @@ def preload() -> None:
         client.close()
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)  # of ssl, which is imported
+        warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)  # ssl is already imported
         monkey.patch_all()
     say(f"get answers {ttl.get(user='jim')}")
     say("change the rule")
@@ -244,23 +244,23 @@ def in_part() -> None:
 
 
 def fork() -> int:
-    """Fork, as gevent has patched it, or by the system alone."""
+    """Fork with gevent's function if it is patched, and otherwise with Python's own."""
     with warnings.catch_warnings():
-        # Newer Pythons warn of threads, which is what this is about.
+        # Newer Pythons warn of a fork with threads, which is what the test is about.
         warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        signal.alarm(DEADLINE)  # a child does not have its parent's
+        signal.alarm(DEADLINE)  # a child does not inherit its parent's alarm
     return pid
 
 
 def is_alive(pid: int) -> bool:
-    """Tell it without stopping the hub."""
+    """Return whether a child process is alive, without blocking the hub."""
     return os.waitpid(pid, os.WNOHANG) == (0, 0)
 
 
 def outcome(function: Callable[[], object]) -> str:
-    """Call it, and return the name of what it raised."""
+    """Call it, and return the name of the error that it raised, or "done"."""
     try:
         function()
     except Exception as error:

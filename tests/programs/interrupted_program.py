@@ -1,8 +1,8 @@
-"""A script that somebody ends with Ctrl-C: ``python interrupted_program.py BACKEND MOMENT URL``.
+"""A script that is ended with Ctrl-C: ``python interrupted_program.py BACKEND MOMENT URL``.
 
-BACKEND is one of the harness's. MOMENT is what the script waits for then: ``sleep``, its own work;
-``start``, ``reload`` or ``ping``, an answer that never comes. It says ``started`` once it has started,
-and waits for a line on stdin before the moment.
+BACKEND is the name of a harness. MOMENT is what the script waits for when Ctrl-C arrives: ``sleep`` for
+its own work; ``start``, ``reload`` or ``ping`` for an answer that never comes. It prints ``started``
+once it has started, and waits for a line on stdin before the moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import trio
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
 
 FEATURES = ["user"]
-# Seconds; longer than whoever runs this waits.
+# Seconds; longer than the test waits.
 LONG = 3600.0
 
 ttl = Setting("cache_ttl", int, FEATURES, 60)
@@ -47,7 +47,7 @@ def with_threads(moment: str, url: str) -> None:
             gevent.sleep(LONG)
         elif moment == "sleep":
             while True:
-                # Not once for long: a signal that comes just before CPython begins to sleep ends no sleep.
+                # Many short sleeps, since a signal that arrives just before a sleep does not end it.
                 time.sleep(0.05)
         elif moment == "reload":
             client.reload()
@@ -77,6 +77,6 @@ def main(backend: str, moment: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    # Who runs the tests in the background of a shell hands down that Ctrl-C is ignored.
+    # If the tests run in the background of a shell, Ctrl-C is ignored, and programs inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])

@@ -1,6 +1,7 @@
 """A program that writes a snapshot again and again: ``python snapshot_program.py PATH SETTING TIMES``.
 
-It says each number that was written, a line each. Several of it share one file, and may be killed.
+It prints each number that it wrote on a line of its own. Several of these programs share one file, and
+tests kill them.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ FEATURES = ["environment", "user"]
 
 
 def snapshot_file(path: str, url: str = SERVICE) -> SnapshotFile:
-    """Return the file as a client has it."""
+    """Return the file as a client opens it."""
     return SnapshotFile(path, url.rstrip("/") + "/", FEATURES, 10**7)
 
 
 def told(name: str, number: int) -> SnapshotData:
-    """Return what an update is told of one setting. It takes a while to be written."""
+    """Return what an update received for one setting. It is large, so that writing it takes a while."""
     section = b'{"default_value": %d, "rules": [%s]}' % (number, b" " * 200_000)
     return SnapshotData({name: msgspec.Raw(section)}, FEATURES, Tracking())
 
 
 def main(path: str, name: str, times: int) -> None:
-    """Write the setting's number, which grows."""
+    """Write increasing numbers for the setting."""
     file = snapshot_file(path)
     for number in range(1, times + 1):
-        # Where others were in the way too often, a client is told everything again later.
+        # If other programs were in the way too often, try again; a client saves with its next update.
         while file.save(told(name, number)) and file.status.error is not None:
             pass
         print(number, flush=True)

@@ -1,4 +1,4 @@
-"""What tests share and import: harnesses, scripted services, databases, servers that misbehave.
+"""Code that tests share: harnesses, scripted services, databases, and servers that misbehave.
 
-Nothing here is collected by pytest, and nothing here imports a test.
+pytest collects nothing here, and no module here imports a test.
 """

@@ -1,4 +1,4 @@
-"""The databases that tests of the service run on: SQLite in memory, and a PostgreSQL of the tests' own."""
+"""The databases for tests of the service: SQLite in memory, and PostgreSQL on a server of the tests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Database:
-    """One of them.
+    """A database that each test finds empty.
 
     Attributes:
-        name: for messages.
-        fresh_app: makes an application on an empty database with these context features. The
-            one before must have been shut down.
+        name: its name in messages.
+        fresh_app: makes an application on an empty database with these context features. The previous
+            application must have been shut down.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Database:
 
 @dataclass(frozen=True)
 class KeptDatabase:
-    """A new, empty database, which outlives the services on it.
+    """A new, empty database that outlives the services on it.
 
     Attributes:
-        name: what it is, for messages.
-        url: what a service calls it.
-        rows: what a statement of SQL gives, past any service.
+        name: its name in messages.
+        url: the database as `create_app` and ``heksher serve`` take it.
+        rows: runs an SQL statement without a service, and returns its rows.
     """
 
     name: str
@@ -51,7 +51,7 @@ SQLITE = Database("SQLite", lambda features: create_app(features=features))
 
 
 def kept_on_sqlite(path: Path) -> KeptDatabase:
-    """A file at *path*."""
+    """Return a database in a file at *path*."""
 
     def rows(statement: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -61,7 +61,7 @@ def kept_on_sqlite(path: Path) -> KeptDatabase:
 
 
 def kept_on_postgresql(server: PostgresServer) -> KeptDatabase:
-    """A database of *server*."""
+    """Return a database of *server*."""
     name = f"kept_{secrets.token_hex(4)}"
 
     def rows(statement: str) -> list[tuple[Any, ...]]:
@@ -72,8 +72,7 @@ def kept_on_postgresql(server: PostgresServer) -> KeptDatabase:
     return KeptDatabase("PostgreSQL", server.create_database(name), rows)
 
 
-# With rule ids from 1 again. Deleting is several times faster here than TRUNCATE, which makes new
-# files.
+# Rule ids start from 1 again. Deleting is several times faster here than TRUNCATE, which creates files.
 _EMPTY = """
 DELETE FROM settings;
 DELETE FROM context_features;
@@ -82,10 +81,10 @@ ALTER SEQUENCE rules_id_seq RESTART;
 
 
 def on_postgresql(server: PostgresServer) -> Database:
-    """A database of *server*: always the same one, which is emptied each time.
+    """Return a database of *server* that is emptied for each test.
 
-    The application is always the same, too: many of them cost more time than all else. Shut down, it
-    has closed its connections, and opens others when it is used once more.
+    All tests share one application as well, since making one takes longer than all else. When it is shut
+    down, it closes its connections, and it opens new ones when it is used again.
     """
     app = create_app(server.create_database("emptied_each_time"))
 

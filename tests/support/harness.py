@@ -1,7 +1,7 @@
-"""What runs one test body on asyncio, on trio, on threads and on greenlets.
+"""Harnesses that run the same test body on asyncio, trio, threads and greenlets.
 
-A body is an ``async def`` without arguments. On the latter two its awaits never suspend, just as in the
-library: `AnyClient` gives the blocking client the face of the asynchronous one.
+A body is an ``async def`` without arguments. On threads and greenlets its awaits never suspend, as in the
+library: `AnyClient` gives the blocking client the methods of the asynchronous one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from heksher.status import ClientStatus, SettingData
 
 T = TypeVar("T")
 
-# Nothing in a test waits for time to pass; this bounds the wait for something that must happen.
+# Seconds. Tests do not wait for time to pass; this bounds the wait for something that must happen.
 PATIENCE = 15.0
 
 
 class AnyClient:
-    """A client of any kind, with methods to be awaited."""
+    """A client of either kind, with awaitable methods."""
 
     def __init__(self, client: AsyncHeksherClient | ThreadHeksherClient) -> None:
         self.client = client
@@ -81,7 +81,7 @@ async def _maybe_await(result: Awaitable[None] | None) -> None:
 
 
 class Background:
-    """Something that runs beside the body, and how it ended."""
+    """A function that runs next to the body, and how it ended."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -106,7 +106,7 @@ class Harness(ABC):
     @property
     @abstractmethod
     def backend(self) -> Backend:
-        """The library's backend, for a test to wrap."""
+        """The library's backend, for tests that wrap it."""
 
     @abstractmethod
     def run(self, body: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -114,18 +114,18 @@ class Harness(ABC):
 
     @abstractmethod
     def client(self, url: str, interval: float, features: list[str], **options: Any) -> AnyClient:
-        """Make a client of the kind that this backend serves, of ``startup="raise"``."""
+        """Make a client for this backend, with ``startup="raise"``."""
 
     @abstractmethod
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        """Return as soon as *condition* holds, while everything else goes on."""
+        """Return as soon as *condition* holds, and let everything else run until then."""
 
     @abstractmethod
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
-        """Run *function* beside the body. It has ended when the body ends."""
+        """Run *function* next to the body. It ends before `run` returns."""
 
     def event(self) -> Event:
-        """Return an event that any task or thread sets."""
+        """Return an event that any task or thread may set."""
         return self.backend.create_event()
 
 
@@ -153,7 +153,7 @@ class _LoopHarness(Harness):
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"it never happened: {what or condition}"
-            # A short nap and no busy loop: a server process needs the processor, too.
+            # A short sleep instead of a busy loop: a server process needs the processor, too.
             await anyio.sleep(0.001)
 
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
@@ -228,7 +228,7 @@ class ThreadHarness(Harness):
 
 
 class GeventHarness(ThreadHarness):
-    """Greenlets, in a process that gevent has not patched: the test's own is one of them."""
+    """Greenlets, in a process that gevent has not patched. The body runs in the main greenlet."""
 
     name = "gevent"
 

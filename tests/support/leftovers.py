@@ -1,4 +1,4 @@
-"""Counts what a client must not leave behind: tasks, threads, greenlets, sockets."""
+"""Count the things that a client must not leave behind: tasks, threads, greenlets, sockets."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from support.harness import Harness
 
 
 class Leftovers:
-    """What there is at this moment, to be compared with what there is later."""
+    """A count of them at this moment, to compare with later counts."""
 
     def __init__(self) -> None:
         self._before = _census()
 
     def found(self) -> Counter[str]:
-        """Return what there is now that was not there before."""
+        """Return the numbers of those that exist now and did not exist at first."""
         return _census() - self._before
 
     async def gone(self, backend: Harness) -> None:
-        """Return once nothing is left; tasks that were cancelled need a moment to end."""
+        """Return once nothing is left. Cancelled tasks need a moment to end."""
         await backend.until(lambda: not self.found(), f"nothing is left of {self.found()}")
 
 
 def _census() -> Counter[str]:
     census: Counter[str] = Counter()
-    # The threads of the tests' own are not the client's.
+    # Other threads belong to the tests.
     census["threads"] = sum(t.name.startswith("heksher") for t in threading.enumerate())
     library = running_library()
     gevent: Any = sys.modules.get("gevent")
@@ -45,7 +45,7 @@ def _census() -> Counter[str]:
         system = [task for nursery in root.child_nurseries for task in nursery.child_tasks]
         census["tasks"] = sum("heksher" in task.name for task in system)
     elif gevent is not None:
-        # Not where an event loop runs: to look at all objects takes its time.
+        # Only where no event loop runs, since looking at all objects takes long.
         census["greenlets"] = sum(
             each.name.startswith("heksher") and not each.dead
             for each in gc.get_objects()
@@ -55,5 +55,5 @@ def _census() -> Counter[str]:
         try:
             census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
         except FileNotFoundError:
-            pass  # the one that lists them
+            pass  # the descriptor of the listing itself
     return census

@@ -1,4 +1,4 @@
-"""A TCP server on this machine that answers as a test wants, byte for byte."""
+"""A TCP server on this machine that answers with exactly the bytes that a test chooses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def http(body: bytes, head: bytes = OK) -> Answer:
 
 
 def trickle(data: bytes) -> Answer:
-    """Answer with one byte of *data* after another, for ever from the start again."""
+    """Answer with *data* byte by byte, again and again."""
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
         while not stop.wait(0.02):
@@ -36,7 +36,7 @@ def trickle(data: bytes) -> Answer:
 
 
 def endless(chunk: bytes) -> Answer:
-    """Answer with a body that does not end."""
+    """Answer with a body that never ends."""
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(OK + b"transfer-encoding: chunked\r\n\r\n")
@@ -47,16 +47,16 @@ def endless(chunk: bytes) -> Answer:
 
 
 def silence(connection: socket.socket, stop: threading.Event) -> None:
-    """Take the request and never answer."""
+    """Read the request and never answer."""
     stop.wait()
 
 
 def hang_up(connection: socket.socket, stop: threading.Event) -> None:
-    """Close without a word."""
+    """Close the connection without an answer."""
 
 
 class MisbehavingServer:
-    """Gives *answer* to every request for a path that has no other one."""
+    """A server that gives *answer* to every request whose path has no answer of its own."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -111,7 +111,7 @@ class MisbehavingServer:
                     if answer is hang_up:
                         return
             except OSError:
-                pass  # the client went away, which is what some tests are about
+                pass  # the client closed the connection, as some tests require
             finally:
                 with self._lock:
                     self._serving -= 1

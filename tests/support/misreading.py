@@ -1,8 +1,9 @@
-"""A Heksher service that reads filters as version 0.5.7 does, in front of the embedded one.
+"""A Heksher service that reads filters as version 0.5.7 does, in front of the embedded service.
 
-The embedded service reads what the grammar says. The original checks the grammar as well, but then
-takes a feature's name to be the lower-case letters before the colon, and drops what it does not find:
-`misread` says what is left of a filter. Held against recorded exchanges in ``test_misreading.py``.
+The embedded service follows the grammar of filters. The original checks the grammar as well, but then
+takes only the lower-case letters right before the colon as the feature's name, and drops an item without
+any. `misread` returns the filter that the original sees. ``test_misreading.py`` compares it with
+recorded exchanges.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _PASSED_ON = ("content-type", "etag", "location", "allow")
 def misread(filters: str) -> str:
     """Return the filter that the original takes *filters* for."""
     if not _FILTERS.fullmatch(filters):
-        return filters  # everything, nothing, or malformed: seen as it is
+        return filters  # everything, nothing, or malformed: the original sees it as it is
     return ",".join(_WHAT_IS_READ.findall(filters))
 
 
 def misread_query(query: str) -> str:
-    """Return the query string that means to a faithful service what *query* means to the original."""
+    """Return the query string that means to the embedded service what *query* means to the original."""
     return urlencode(
         [
             (name, misread(value) if name == "context_filters" else value)
@@ -41,10 +42,10 @@ def misread_query(query: str) -> str:
 
 
 class MisreadingService:
-    """An HTTP server that hands every request on to *url*, its filter misread."""
+    """An HTTP server that forwards every request to *url* with a misread filter."""
 
     def __init__(self, url: str) -> None:
-        #: The filters that were asked for, as they came; None for a query without one.
+        #: The filters of all queries, as they arrived; None for a query without one.
         self.filters: list[str | None] = []
         self._http = httpx.Client(base_url=url, trust_env=False)
         service = self
@@ -58,7 +59,7 @@ class MisreadingService:
             do_POST = do_GET  # noqa: N815 - the name that the base class looks for
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

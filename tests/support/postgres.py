@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own, from the binaries that are installed on this machine.
+"""A PostgreSQL server for the tests, from the binaries that are installed on this machine.
 
-It listens on a Unix socket in its own folder and on no port, so that it is in nobody's way. It refuses
-to run as root; where the tests do, it runs as an unprivileged user.
+It listens on a Unix socket in its own folder and on no port, so it cannot collide with another server.
+PostgreSQL refuses to run as root. If the tests run as root, it runs as an unprivileged user.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _READY = "database system is ready to accept connections"
 
 
 def binaries() -> Path | None:
-    """The folder with ``initdb`` and ``postgres``, the newest one of several; None without any."""
+    """Return the folder with ``initdb`` and ``postgres``, of the newest version; None if there is none."""
     found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if _is_complete(path)]
     if found:
         return max(found, key=lambda path: int(path.parent.name))
@@ -43,10 +43,10 @@ def _is_complete(folder: Path) -> bool:
 
 
 class PostgresServer:
-    """A server with a data folder of its own, both gone when the block ends.
+    """A server with its own data folder. Both are removed when the block ends.
 
     Args:
-        fsync: whether what is committed goes to the disk at once, as a test that kills it needs.
+        fsync: whether a commit reaches the disk before it returns; tests that kill the server need this.
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
@@ -54,7 +54,7 @@ class PostgresServer:
         assert found is not None, "PostgreSQL is not installed"
         self._binaries = found
         self._fsync = "on" if fsync else "off"
-        # Not pytest's folder: only its owner may enter that. And the path of a socket is short.
+        # Not pytest's folder, which only its owner may enter. And the path of a socket has to be short.
         self._folder = Path(tempfile.mkdtemp(prefix="heksher-pg-", dir="/tmp"))
         self._user = _unprivileged_user()
         self._process: subprocess.Popen[str] | None = None
@@ -82,7 +82,7 @@ class PostgresServer:
     ) -> None:
         try:
             if self._process is not None:
-                self.stop(signal.SIGQUIT)  # nothing of it is needed any more
+                self.stop(signal.SIGQUIT)  # the fastest way; its data is not needed any more
         finally:
             self._remove()
 
@@ -107,7 +107,7 @@ class PostgresServer:
             raise AssertionError(f"PostgreSQL did not start: {self._log.text}")
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT ends connections in order, SIGQUIT all at once, as if it crashed."""
+        """Stop it: SIGINT closes connections in order, SIGQUIT ends it at once, like a crash."""
         assert self._process is not None, "it does not run"
         process, self._process = self._process, None
         process.send_signal(number)
@@ -116,7 +116,7 @@ class PostgresServer:
 
     @contextmanager
     def standing_still(self) -> Generator[None]:
-        """It keeps its connections, and neither answers nor accepts any."""
+        """Suspend it: it keeps its connections, answers nothing and accepts no connection."""
         assert self._process is not None, "it does not run"
         with self.connect() as connection:
             found = connection.execute(
@@ -126,7 +126,7 @@ class PostgresServer:
         pids: list[int] = [self._process.pid, *(pid for (pid,) in found)]
         try:
             for pid in pids:
-                with suppress(ProcessLookupError):  # one that ended meanwhile
+                with suppress(ProcessLookupError):  # it has ended since
                     os.kill(pid, signal.SIGSTOP)
             yield
         finally:
@@ -135,15 +135,15 @@ class PostgresServer:
                     os.kill(pid, signal.SIGCONT)
 
     def url(self, database: str) -> str:
-        """Where *database* is, as the service takes it."""
+        """Return the URL of *database* for the service."""
         return f"postgresql://{_USER}@/{database}?host={self._folder}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
-        """A connection of the test's own, without transactions."""
+        """Return a new connection that commits each statement."""
         return psycopg.connect(host=str(self._folder), user=_USER, dbname=database, autocommit=True)
 
     def create_database(self, name: str, script: str | None = None) -> str:
-        """A new database, filled by *script* if there is one; its URL."""
+        """Create a database, run *script* on it if given, and return its URL."""
         with self.connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         if script is not None:
@@ -166,7 +166,7 @@ class PostgresServer:
         )
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever uses it."""
+        """Remove a database, even if it is in use."""
         with self.connect() as connection:
             statement = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             connection.execute(statement.format(sql.Identifier(name)))
@@ -176,7 +176,7 @@ class PostgresServer:
 
 
 class _Log:
-    """A thread that reads what the server logs, so that it never waits for a reader."""
+    """A thread that reads the server's log, so that the server never blocks on a full pipe."""
 
     def __init__(self, pipe: IO[str]) -> None:
         self.text = ""
@@ -192,7 +192,7 @@ class _Log:
         return self._is_ready
 
     def join(self) -> None:
-        """Wait until the server has nothing more to say."""
+        """Wait until the log ends."""
         self._thread.join(DEADLINE)
 
     def _read(self) -> None:
@@ -206,5 +206,5 @@ class _Log:
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:
-    """Who runs the server: None is who runs the tests."""
+    """Return the user to run the server as; None for the user that runs the tests."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None

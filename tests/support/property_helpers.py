@@ -1,4 +1,4 @@
-"""What the property tests share: how many examples they try, and another reading of the priority rule."""
+"""What property tests share: their settings, strategies for rules, and a second definition of priority."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from heksher._rules.table import Rule
 
 T = TypeVar("T")
 
-#: Put on each property. No deadline, since the machine may be busy with something else.
+#: For every property. There is no deadline, since the machine may be busy with something else.
 modest = settings(max_examples=200, deadline=None, print_blob=True)
 
-#: Small sets, so that rules and contexts meet.
+#: Small sets, so that rules often match contexts.
 FEATURES: tuple[str, ...] = ("environment", "user", "theme", "region", "plan")
 VALUES: tuple[str, ...] = ("a", "b", "c")
 
@@ -27,7 +27,7 @@ conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES))
 def rule_lists(
     conditions: st.SearchStrategy[tuple[tuple[str, str], ...]],
 ) -> st.SearchStrategy[list[Rule[int]]]:
-    """Lists of rules, each with a value of its own, whose numbers grow in no order."""
+    """Return a strategy for lists of rules that have different values, and ids in any order."""
 
     def numbered(
         drawn: list[tuple[tuple[str, str], ...]], numbers: Sequence[int]
@@ -48,10 +48,10 @@ def by_masks(
     context: Mapping[str, object],
     default: T,
 ) -> T:
-    """Find the value by going through the sets of features, as bits, from the highest downwards.
+    """Return the value of a context, found by trying all sets of features as bit masks, highest first.
 
-    The feature that is listed first is the lowest bit. Of rules on the same conditions the one with
-    the highest number counts.
+    The feature that is listed first is the lowest bit. Of several rules with the same conditions, the one
+    with the highest id counts.
     """
     table: dict[frozenset[tuple[str, object]], T] = {}
     for rule in sorted(rules, key=lambda rule: rule.rule_id or 0):

@@ -1,4 +1,4 @@
-"""A section of an answer read as a whole, where the library reads it batch by batch."""
+"""Read a section of an answer at once; the library reads it in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scripted service with a clock and clients: the stage of the tests on the core."""
+"""A scripted service with a clock and clients, for tests of the core."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Scene:
 
     @property
     def polls(self) -> int:
-        """How often the rules were asked for."""
+        """The number of queries for rules."""
         return self.service.count("GET v1/query")
 
     async def settled(self) -> None:
-        """Return once the update loop waits for time to pass."""
+        """Return once the update loop waits for its next turn."""
         await self.backend.until(lambda: self.clock.sleeping, "the loop waits")
 
     async def asked(self) -> float | None:
-        """Return how many seconds the update loop waits for."""
+        """Return how many seconds the update loop waits."""
         await self.settled()
         return self.clock.asked[-1]
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass that makes an update due, and return once the loop waits again."""
+        """Let enough time pass for an update to be due, and return once the loop waits again."""
         await self.settled()
         waits = len(self.clock.asked)
         self.clock.advance(seconds)
@@ -65,5 +65,5 @@ class Scene:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for an event of the core, other than the loop that waits for time."""
+        """The number of calls that wait for an event of the core, without the update loop."""
         return sum(event.waiting for event in self.events) - self.clock.sleeping

@@ -1,7 +1,7 @@
-"""A service that lives in the test, to be told what to answer; and the backend that reaches it.
+"""A service inside the test process that answers as the test says, and the backend that reaches it.
 
-For tests of when the core asks, and what it makes of the answers. What a real service answers is
-tested with a real one.
+It is for tests of when the core makes requests, and of what it does with the answers. Other tests check
+the answers of a real service.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ T = TypeVar("T")
 
 
 class ScriptedService:
-    """Keeps settings and rules as the real one does, as far as a client sees it.
+    """A service that keeps settings and rules; to a client it looks like a real one.
 
     Attributes:
-        features: in their order.
-        settings: by current name, as ``GET /settings`` tells them.
-        rules: by current name, as the query tells them.
-        log: method and path of every request.
-        faults: taken from the front, one for each request: an exception to raise, a response to
-            give, or None for none.
-        answers: to a declaration, by name, or by name and version.
-        fault: the same for every request for which `faults` holds none, until it is taken back.
-        longest_target: of queries; longer ones are refused, as a proxy does.
+        features: the context features in their order.
+        settings: the settings by current name, as in the answer of ``GET /settings``.
+        rules: the rules by current name, as in the answer to a query.
+        log: the method and the path of every request.
+        faults: one entry for each request, taken from the front: an exception to raise, a response to
+            give, or None for no fault.
+        answers: the answers to declarations, by name, or by name and version.
+        fault: the fault of every request for which `faults` has no entry; None for no fault.
+        longest_target: the longest target of a query; a longer one gets 414, as from a proxy.
     """
 
     def __init__(self, *features: str) -> None:
@@ -58,7 +58,7 @@ class ScriptedService:
         ]
 
     def count(self, what: str) -> int:
-        """Return how many requests there were for this method and path."""
+        """Return the number of requests with this method and path."""
         return self.log.count(what)
 
     def add_rule(self, setting: str, value: Any, **conditions: str) -> int:
@@ -84,14 +84,14 @@ class ScriptedService:
         self.rules[new_name] = self.rules.pop(name, [])
 
     def hold(self, path: str, arrived: Event, go_on: Event, *, stuck: bool = False) -> None:
-        """Keep the next answer from *path*, which is ready by then: set *arrived*, wait for *go_on*.
+        """Hold back the next answer from *path* once it is ready: set *arrived*, and wait for *go_on*.
 
-        *stuck*: also when the transport is told to end it, as a name look-up in a thread does.
+        A *stuck* answer waits even if the transport is told to end it, like a name look-up in a thread.
         """
         self._holds.append((path, arrived, go_on, stuck))
 
     def let_go(self) -> None:
-        """End what is held, as shutting its socket down does with a real request."""
+        """Release the answers that are held back, as shutting down the sockets of real requests does."""
         for go_on in self._held:
             go_on.set()
 
@@ -174,12 +174,12 @@ def _json(value: Any) -> Response:
 
 
 def unreachable() -> ServiceUnreachableError:
-    """Return what a transport raises when the service is away."""
-    return ServiceUnreachableError("scripted: nobody there")
+    """Return the error that a transport raises if it cannot reach the service."""
+    return ServiceUnreachableError("scripted: unreachable")
 
 
 class ScriptedTransport:
-    """Hands requests to a `ScriptedService`."""
+    """A transport that passes requests to a `ScriptedService`."""
 
     def __init__(self, service: ScriptedService, blocking: bool) -> None:
         self._service = service
@@ -188,7 +188,7 @@ class ScriptedTransport:
 
     async def send(self, request: Request) -> Response:
         if not self._blocking:
-            # A real request gives way to other tasks, and can be cancelled.
+            # As in a real request, other tasks run here, and it can be cancelled.
             await anyio.lowlevel.checkpoint()
         if self.closed:
             raise ServiceUnreachableError("scripted: closed")
@@ -214,7 +214,7 @@ class ScriptedTransport:
 
 
 class CountingEvent:
-    """An event that knows how many wait for it."""
+    """An event that counts its waiters."""
 
     def __init__(self, event: Event) -> None:
         self._event = event
@@ -232,7 +232,7 @@ class CountingEvent:
 
 
 class ScriptedBackend:
-    """Somebody else's backend: a loop or threads from the library, HTTP from a `ScriptedService`."""
+    """A third party's backend: tasks or threads of the library, and HTTP of a `ScriptedService`."""
 
     name = "scripted"
 
@@ -268,14 +268,14 @@ class ScriptedBackend:
 
 
 class ManualClock:
-    """Time that passes when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self._now = 1000.0
         self._sleepers: list[tuple[float, Event]] = []
-        # Those that `advance` has woken.
+        # The sleepers that `advance` has woken.
         self._woken: list[tuple[float, Event]] = []
-        #: The timeouts that were asked for, in order.
+        #: The timeouts of all waits, in order.
         self.asked: list[float | None] = []
 
     def now(self) -> float:
@@ -291,15 +291,15 @@ class ManualClock:
             self._sleepers.remove(sleeper)
             if sleeper in self._woken:
                 self._woken.remove(sleeper)
-                event.clear()  # it was set for want of another way to end the wait
+                event.clear()  # it was only set to end the wait
 
     @property
     def sleeping(self) -> int:
-        """How many wait for time to pass."""
+        """The number of waits."""
         return len(self._sleepers)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake who waited for it."""
+        """Let time pass, and wake the waits that it ends."""
         self._now += seconds
         for deadline, event in list(self._sleepers):
             if deadline <= self._now and not event.is_set():

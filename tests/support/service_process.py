@@ -1,6 +1,6 @@
-"""``heksher serve`` as a child process, for the tests of that command: started now this way, now that.
+"""``heksher serve`` as a child process, for tests of that command, which start it in different ways.
 
-Tests of whatever talks to a service use `heksher.testing.service` as it is.
+Tests of clients use `heksher.testing.service` as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["DEADLINE", "ServiceProcess"]
 
 
 class ServiceProcess(LiveService):
-    """A service that is told how to be when it is started; as a context manager it ends with the block.
+    """A service that gets its options when it is started. As a context manager, it ends with the block.
 
     ::
 
@@ -37,7 +37,7 @@ class ServiceProcess(LiveService):
         port: int = 0,
         options: Sequence[str] = (),
     ) -> str:
-        """Start it and wait until it accepts connections; its URL, also as ``self.url``."""
+        """Start it, wait until it accepts connections, and return its URL, which is also ``self.url``."""
         assert not self.is_running, "it runs already"
         super().__init__(
             features,
@@ -50,5 +50,5 @@ class ServiceProcess(LiveService):
         return super().start()
 
     def start_again(self) -> str:
-        """Start it after it ended, on the same port and database. One in memory is empty then."""
+        """Start it again after it ended, on the same port and database. A database in memory is empty."""
         return super().start()
