@@ -1,4 +1,4 @@
-"""How long a client waits: bounds, growth, jitter, and what the service asked for."""
+"""When a client asks again: bounds, growth, jitter, what the service asked for, and what is remembered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from heksher._client.history import first_delay, next_delay, retry_delay
+from heksher._client.history import History, first_delay, next_delay, retry_delay
+from heksher.exceptions import ServiceUnreachableError, UnexpectedStatusError
 
 LAST_CHANCE = math.nextafter(1.0, 0.0)
 
@@ -75,3 +76,75 @@ def test_what_the_service_asks_for_is_honoured_up_to_the_interval() -> None:
 
 def test_what_the_service_asks_for_does_not_shorten_the_backoff() -> None:
     assert retry_delay(60, 0.5, 6, retry_after=1) == 16
+
+
+# --- the history ----------------------------------------------------------------------------------
+
+MIDDLE = 0.5
+
+
+def test_the_first_success_is_followed_by_a_poll_anywhere_in_the_interval() -> None:
+    history = History(60)
+    history.note_success(1000, 1.7e9, MIDDLE)
+    assert history.due == 1030
+    history.note_success(1030, 1.7e9, MIDDLE)
+    assert history.due == 1030 + 54
+
+
+def test_failures_in_a_row_are_counted_until_a_success() -> None:
+    history = History(60)
+    error = ServiceUnreachableError("no answer")
+    for count in (1, 2, 3):
+        history.begin_update(is_requested=False)
+        history.note_failure(error, 1000, 1.7e9, MIDDLE)
+        assert (history.failures, history.last_error, history.last_failure) == (count, error, 1.7e9)
+        assert history.due == 1000 + 2 ** (count - 1) * MIDDLE
+    history.note_success(1010, 1.8e9, MIDDLE)
+    assert (history.failures, history.last_error, history.last_success) == (0, error, 1.8e9)
+    assert history.polls == 3
+
+
+def test_a_reload_begins_the_pauses_anew_and_goes_on_counting_failures() -> None:
+    history = History(60)
+    error = ServiceUnreachableError("no answer")
+    for _ in range(5):
+        history.note_failure(error, 1000, 1.7e9, MIDDLE)
+    history.begin_update(is_requested=True)
+    history.note_failure(error, 1000, 1.7e9, MIDDLE)
+    assert history.due == 1000 + MIDDLE
+    assert history.failures == 6
+
+
+def test_the_service_may_ask_for_a_longer_pause() -> None:
+    history = History(60)
+    history.note_failure(UnexpectedStatusError("busy", 503, 40.0), 1000, 1.7e9, MIDDLE)
+    assert history.due == 1040
+
+
+def test_a_start_has_succeeded_when_its_newest_update_has() -> None:
+    history = History(60)
+    assert not history.has_succeeded
+    history.note_success(1000, 1.7e9, MIDDLE)
+    assert history.has_succeeded
+    history.note_failure(ServiceUnreachableError("no answer"), 1001, 1.7e9, MIDDLE)
+    assert not history.has_succeeded
+    history.note_success(1002, 1.7e9, MIDDLE)
+    history.begin_start()
+    assert not history.has_succeeded
+    assert history.staleness(1012) == 10
+
+
+def test_staleness_goes_on_by_another_clock() -> None:
+    history = History(60)
+    assert history.staleness(5) is None
+    history.note_success(1000, 1.7e9, MIDDLE)
+    history.move_clock(-900)
+    assert history.staleness(107) == 7
+    assert history.staleness(99) == 0, "never below zero, whatever a clock says"
+
+
+@pytest.mark.parametrize(("is_due", "due"), [(True, 1000), (False, 1030)])
+def test_a_forked_child_polls_at_once_only_if_the_parent_rested(is_due: bool, due: float) -> None:
+    history = History(60)
+    history.resume(1000, MIDDLE, is_due=is_due)
+    assert history.due == due
