@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeAlias
 
 from heksher.exceptions import ClientClosedError, ClientNotStartedError, HeksherError
 from heksher.status import ClientState
@@ -74,103 +74,86 @@ class Call(Enum):
     CONFIGURE = auto()  # set_defaults(), track_contexts(), add_settings()
 
 
+(NEW, STARTING, FAILING, RUNNING, INHERITED, RESTARTING, RESTART_FAILING, CLOSED) = State
+
 #: The state that an event leads to, by the state that it meets. What is missing cannot happen.
 TRANSITIONS: Final[Mapping[Event, Mapping[State, State]]] = {
-    Event.START: {
-        State.NEW: State.STARTING,
-        State.INHERITED: State.RESTARTING,
-    },
-    Event.START_DONE: {
-        State.STARTING: State.RUNNING,
-        State.RESTARTING: State.RUNNING,
-    },
+    Event.START: {NEW: STARTING, INHERITED: RESTARTING},
+    Event.START_DONE: {STARTING: RUNNING, RESTARTING: RUNNING},
     Event.START_FAILED: {
-        State.STARTING: State.FAILING,
-        State.FAILING: State.FAILING,
-        State.RESTARTING: State.RESTART_FAILING,
-        State.RESTART_FAILING: State.RESTART_FAILING,
-        State.RUNNING: State.CLOSED,
-        State.CLOSED: State.CLOSED,
+        STARTING: FAILING,
+        RESTARTING: RESTART_FAILING,
+        RUNNING: CLOSED,
+        **{state: state for state in (FAILING, RESTART_FAILING, CLOSED)},
     },
-    Event.START_UNDONE: {
-        State.FAILING: State.NEW,
-        State.RESTART_FAILING: State.INHERITED,
-        State.CLOSED: State.CLOSED,  # closed while the start was being undone
-    },
-    Event.CLOSE: dict.fromkeys(State, State.CLOSED),
+    # In CLOSED, the client was closed while the failed start was being undone.
+    Event.START_UNDONE: {FAILING: NEW, RESTART_FAILING: INHERITED, CLOSED: CLOSED},
+    Event.CLOSE: dict.fromkeys(State, CLOSED),
+    # The thread or task that was starting the client does not exist in the child.
     Event.FORKED: {
-        # The thread or task that was starting the client does not exist in the child.
-        State.NEW: State.NEW,
-        State.STARTING: State.NEW,
-        State.FAILING: State.NEW,
-        State.RUNNING: State.INHERITED,
-        State.INHERITED: State.INHERITED,
-        State.RESTARTING: State.INHERITED,
-        State.RESTART_FAILING: State.INHERITED,
-        State.CLOSED: State.CLOSED,
+        **dict.fromkeys((NEW, STARTING, FAILING), NEW),
+        **dict.fromkeys((RUNNING, INHERITED, RESTARTING, RESTART_FAILING), INHERITED),
+        CLOSED: CLOSED,
     },
-    Event.REVIVED: {
-        State.INHERITED: State.RUNNING,
-    },
+    Event.REVIVED: {INHERITED: RUNNING},
 }
 
-_CLOSED = (ClientClosedError, "the client was closed, which is final; make a new client")
-_BEING_STARTED = dict.fromkeys(
-    (State.STARTING, State.FAILING, State.RESTARTING, State.RESTART_FAILING),
-    (HeksherError, "the client is being started by another task or thread already"),
-)
-_JUST_FAILED = (
-    ClientNotStartedError,
-    "the client's start has just failed: start it again before reload()",
-)
+_BEING_STARTED: Final = (STARTING, FAILING, RESTARTING, RESTART_FAILING)
+_GOING_ON: Final = (STARTING, RESTARTING, RUNNING)
+_PUBLISHED: Final = (RUNNING, INHERITED, RESTARTING, RESTART_FAILING)
+
+_REPORTED: Final = {
+    NEW: ClientState.NEW,
+    RUNNING: ClientState.RUNNING,
+    INHERITED: ClientState.INHERITED,
+    CLOSED: ClientState.CLOSED,
+    **dict.fromkeys(_BEING_STARTED, ClientState.STARTING),
+}
+
+_Refusal: TypeAlias = tuple[type[HeksherError], str]
+
+_IS_CLOSED: Final = (ClientClosedError, "the client was closed, which is final; make a new client")
+_REFUSED_STARTS: Final[Mapping[State, _Refusal]] = {
+    **dict.fromkeys(
+        _BEING_STARTED,
+        (HeksherError, "the client is being started by another task or thread already"),
+    ),
+    CLOSED: _IS_CLOSED,
+}
 
 #: The class and the text of the error that refuses a call, by the call and the state that it meets.
-REFUSALS: Final[Mapping[Call, Mapping[State, tuple[type[HeksherError], str]]]] = {
-    Call.START: {
-        **_BEING_STARTED,
-        State.CLOSED: _CLOSED,
-    },
+REFUSALS: Final[Mapping[Call, Mapping[State, _Refusal]]] = {
+    Call.START: _REFUSED_STARTS,
     Call.RUN: {
-        **_BEING_STARTED,
-        State.RUNNING: (
+        **_REFUSED_STARTS,
+        RUNNING: (
             HeksherError,
             "the client runs already; run() starts it, so call set_as_main() or run(), not both",
         ),
-        State.CLOSED: _CLOSED,
     },
     Call.RELOAD: {
-        State.NEW: (
+        NEW: (
             ClientNotStartedError,
             "the client was not started: call set_as_main(), or enter it with a with-statement, "
             "before reload()",
         ),
-        State.FAILING: _JUST_FAILED,
-        State.RESTART_FAILING: _JUST_FAILED,
-        State.INHERITED: (
+        INHERITED: (
             ClientNotStartedError,
             "the client ran in the parent process, and nothing refreshes its copy in this forked one: "
             "start it in this process, by set_as_main() or run(), before reload()",
         ),
-        State.CLOSED: _CLOSED,
+        **dict.fromkeys(
+            (FAILING, RESTART_FAILING),
+            (
+                ClientNotStartedError,
+                "the client's start has just failed: start it again before reload()",
+            ),
+        ),
+        CLOSED: _IS_CLOSED,
     },
-    Call.REQUEST: {State.CLOSED: _CLOSED},
-    Call.CONFIGURE: {State.CLOSED: _CLOSED},
+    Call.REQUEST: {CLOSED: _IS_CLOSED},
+    Call.CONFIGURE: {CLOSED: _IS_CLOSED},
 }
-
-_REPORTED: Final = {
-    State.NEW: ClientState.NEW,
-    State.STARTING: ClientState.STARTING,
-    State.FAILING: ClientState.STARTING,
-    State.RUNNING: ClientState.RUNNING,
-    State.INHERITED: ClientState.INHERITED,
-    State.RESTARTING: ClientState.STARTING,
-    State.RESTART_FAILING: ClientState.STARTING,
-    State.CLOSED: ClientState.CLOSED,
-}
-_GOING_ON: Final = frozenset((State.STARTING, State.RESTARTING, State.RUNNING))
-_PUBLISHED: Final = frozenset(
-    (State.RUNNING, State.INHERITED, State.RESTARTING, State.RESTART_FAILING)
-)
 
 
 class Lifecycle:
@@ -183,7 +166,7 @@ class Lifecycle:
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self.state = State.NEW
+        self.state = NEW
 
     def apply(self, event: Event) -> None:
         """Go where *event* leads.
@@ -222,7 +205,7 @@ class Lifecycle:
     @property
     def is_closed(self) -> bool:
         """Whether the client was closed."""
-        return self.state is State.CLOSED
+        return self.state is CLOSED
 
     @property
     def is_published(self) -> bool:

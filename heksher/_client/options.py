@@ -10,8 +10,7 @@ import math
 import random as random_module
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from heksher._client.snapshot import AnyPath, checked_path
@@ -25,9 +24,11 @@ Startup: TypeAlias = Literal["raise", "continue"]
 _MAX_SECONDS = 2_000_000.0
 
 
-@dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """What a client is configured with, checked.
+    """A client's arguments, checked. `heksher.AsyncHeksherClient` describes them.
+
+    Raises:
+        InvalidArgumentError: one of them is unusable.
 
     Attributes:
         http: how to reach the service.
@@ -40,18 +41,8 @@ class ClientOptions:
         random: returns uniformly random numbers from [0, 1), for the jitter.
     """
 
-    http: HttpOptions
-    update_interval: float
-    context_features: tuple[str, ...]
-    startup: Startup
-    startup_timeout: float
-    snapshot: str | None
-    clock: Clock | None
-    random: Callable[[], float]
-
-    @classmethod
-    def checked(
-        cls,
+    def __init__(
+        self,
         *,
         service_url: str,
         update_interval: float,
@@ -65,35 +56,28 @@ class ClientOptions:
         snapshot: AnyPath | None,
         clock: Clock | None,
         random: Callable[[], float] | None,
-    ) -> Self:
-        """Check a client's arguments, as `heksher.AsyncHeksherClient` describes them.
-
-        Raises:
-            InvalidArgumentError: one of them is unusable.
-        """
+    ) -> None:
         base_url, auth = _checked_url(service_url)
         if startup not in ("raise", "continue"):
             raise InvalidArgumentError(
                 f'invalid startup={startup!r}: expected "raise" or "continue"'
             )
         _check_http_client(http_client, http_client_args)
-        return cls(
-            HttpOptions(
-                base_url,
-                auth,
-                dict(http_client_args or {}),
-                http_client,
-                _checked_seconds("request_timeout", request_timeout),
-                _checked_bytes("max_response_bytes", max_response_bytes),
-            ),
-            _checked_seconds("update_interval", update_interval),
-            checked_features(context_features, at_least=0),
-            startup,
-            _checked_seconds("startup_timeout", startup_timeout),
-            None if snapshot is None else checked_path(snapshot),
-            clock,
-            random or random_module.random,
+        self.http: Final = HttpOptions(
+            base_url,
+            auth,
+            dict(http_client_args or {}),
+            http_client,
+            _checked_seconds("request_timeout", request_timeout),
+            _checked_bytes("max_response_bytes", max_response_bytes),
         )
+        self.update_interval: Final = _checked_seconds("update_interval", update_interval)
+        self.context_features: Final = checked_features(context_features, at_least=0)
+        self.startup: Final = startup
+        self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
+        self.snapshot: Final = None if snapshot is None else checked_path(snapshot)
+        self.clock: Final = clock
+        self.random: Final = random or random_module.random
 
 
 def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:

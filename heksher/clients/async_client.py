@@ -80,7 +80,7 @@ class AsyncHeksherClient(ClientBase):
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        options = ClientOptions.checked(
+        options = ClientOptions(
             service_url=service_url,
             update_interval=update_interval,
             context_features=context_features,

@@ -13,12 +13,16 @@ class Rude(BaseException):
     """Not an `Exception`, as what ends tasks and greenlets."""
 
 
-@pytest.mark.parametrize("kind", [ValueError, SystemExit, GeneratorExit, asyncio.CancelledError, Rude])
+@pytest.mark.parametrize(
+    "kind", [ValueError, SystemExit, GeneratorExit, asyncio.CancelledError, Rude]
+)
 def test_whatever_it_raises_is_one_error_that_says_what_raised(kind: type[BaseException]) -> None:
     def function(text: str) -> None:
         raise kind(text)
 
-    with pytest.raises(ApplicationCodeError, match=f"^validator f raised {kind.__name__}: no$") as caught:
+    with pytest.raises(
+        ApplicationCodeError, match=f"^validator f raised {kind.__name__}: no$"
+    ) as caught:
         call_application("validator f", function, "no")
     cause = caught.value.__cause__
     assert isinstance(cause, kind)
