@@ -44,12 +44,18 @@ class ExchangeFunction(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the last update asked for. Its ETags hold as long as an answer would be read the same."""
+class _LastQuery:
+    """The last query. Its ETags are sent again as long as an answer would be read in the same way.
+
+    Attributes:
+        features: the context features in the service's order.
+        reading: what `ClientSettings.reading` returned. Each change of the tracking makes a new object, so
+            equality tells whether it is still the same.
+        etags: by URL.
+    """
 
     features: tuple[str, ...]
-    tracking: Tracking
-    added: object
+    reading: tuple[Tracking, object]
     etags: Mapping[str, str]
 
 
@@ -60,7 +66,7 @@ class _Fetched:
     Attributes:
         sections: undecoded, by current name; those of unchanged parts are left out.
         answered: the names that were answered, unchanged ones included.
-        etags: by URL, for the next time.
+        etags: by URL, for the next query.
         is_complete: whether no part was unchanged.
     """
 
@@ -100,10 +106,13 @@ class Updater:
         self._is_wanted = is_wanted
         self._backend = backend
         self._snapshot = snapshot
-        self._told: SnapshotData | None = None
+        # What the last update brought for the snapshot.
+        self._unsaved: SnapshotData | None = None
+        # The `reading` that the snapshot was last loaded for.
         self._loaded_for: object = None
-        self._asked: _Asked | None = None
-        self._features: tuple[str, ...] | None = None
+        self._last_query: _LastQuery | None = None
+        # The service's context features that the client's were last compared with.
+        self._compared: tuple[str, ...] | None = None
 
     async def update(self) -> None:
         """Declare and refresh.
@@ -112,8 +121,8 @@ class Updater:
             ServiceError: something failed and should be tried again. The rest was done.
         """
         features = await self._exchange(_wire.context_features())
-        if features != self._features:
-            self._features = features
+        if features != self._compared:
+            self._compared = features
             self._settings.compare_features(features)
         failure = await self._declare_pending(features)
         await self._refresh(features)
@@ -123,7 +132,7 @@ class Updater:
     # --- declaring --------------------------------------------------------------------------------
 
     async def _declare_pending(self, features: tuple[str, ...]) -> ServiceError | None:
-        """Declare what the service does not have as it is declared here, one after another.
+        """Declare, one after another, the settings that the service lacks or has in another form.
 
         Returns:
             The error of a declaration that has to be tried again. The others were made.
@@ -215,12 +224,10 @@ class Updater:
 
     async def _refresh(self, features: tuple[str, ...]) -> None:
         """Fetch all rules, and publish what changed."""
-        tracking, added = self._settings.reading()
-        etags: Mapping[str, str] = {}
-        last = self._asked
-        if last is not None and (last.features, last.added) == (features, added):
-            # A new Tracking is made for each change, so that identity will do.
-            etags = last.etags if last.tracking is tracking else {}
+        tracking, _ = reading = self._settings.reading()
+        last, etags = self._last_query, dict[str, str]()
+        if last is not None and (last.features, last.reading) == (features, reading):
+            etags.update(last.etags)
         filters = _wire.encode_context_filters(tracking.as_lists())
 
         failure: ServiceError | None = None
@@ -243,8 +250,8 @@ class Updater:
                 usable = await self._publish(fetched.sections, features, tracking)
         self._publisher.note_read(DataSource.SERVICE)
         if self._snapshot is not None:
-            self._told = SnapshotData(usable, features, tracking, fetched.is_complete)
-        self._asked = _Asked(features, tracking, added, fetched.etags)
+            self._unsaved = SnapshotData(usable, features, tracking, fetched.is_complete)
+        self._last_query = _LastQuery(features, reading, fetched.etags)
         if failure is not None:
             raise failure
 
@@ -310,39 +317,38 @@ class Updater:
     # --- the snapshot -----------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Have the settings read what the snapshot says, as long as the service has said nothing.
+        """Publish what the snapshot holds, unless the service has answered before.
 
         Raises:
             HeksherError: the client was closed.
         """
         snapshot = self._snapshot
-        reading = self._settings.reading()
-        if snapshot is None or reading == self._loaded_for:
+        tracking, _ = reading = self._settings.reading()
+        if snapshot is None or self._publisher.last_read is DataSource.SERVICE:
             return
-        if self._publisher.last_read is DataSource.SERVICE:
+        if reading == self._loaded_for:
             return
-        self._loaded_for = reading  # what is defined or tracked later is looked for, too
-        tracking, _ = reading
-        told = await self._backend.in_thread(lambda: snapshot.load(tracking))
-        sections = {} if told is None else self._publisher.saved(told.sections)
-        if told is not None and sections:
+        self._loaded_for = reading  # loaded again for settings that are defined or tracked later
+        saved = await self._backend.in_thread(lambda: snapshot.load(tracking))
+        sections = {} if saved is None else self._publisher.saved(saved.sections)
+        if saved is not None and sections:
             async with self._publishing():
-                await self._publish(sections, tuple(told.features), tracking)
+                await self._publish(sections, tuple(saved.features), tracking)
             self._publisher.note_read(DataSource.SNAPSHOT)
 
     @property
     def has_to_save(self) -> bool:
         """Whether the last update brought something for the snapshot."""
-        return self._told is not None and bool(self._told.sections)
+        return self._unsaved is not None and bool(self._unsaved.sections)
 
     async def save(self) -> None:
-        """Bring into the snapshot what the last update was told, if it succeeded."""
-        snapshot, told, self._told = self._snapshot, self._told, None
-        if snapshot is None or told is None:
+        """Write what the last update brought to the snapshot, if it succeeded."""
+        snapshot, unsaved, self._unsaved = self._snapshot, self._unsaved, None
+        if snapshot is None or unsaved is None:
             return
-        if told.sections:
-            is_whole = await self._backend.in_thread(lambda: snapshot.save(told))
+        if unsaved.sections:
+            is_complete = await self._backend.in_thread(lambda: snapshot.save(unsaved))
         else:
-            is_whole = not snapshot.needs_everything()
-        if not is_whole:
-            self._asked = None
+            is_complete = not snapshot.needs_everything()
+        if not is_complete:
+            self._last_query = None  # without ETags, the next answer has everything
