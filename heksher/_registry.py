@@ -1,7 +1,7 @@
-"""The settings of this process that wait for a main client or are served by it, and that client.
+"""The settings of this process, and the main client that serves them.
 
-Knows clients only as a `MainClient`, so that `Setting` needs none of them. Holds settings weakly: a
-setting lives as long as the application keeps it.
+Knows settings and clients by protocols only. Holds settings weakly: a setting lives as long as the
+application keeps it.
 """
 
 from __future__ import annotations
@@ -10,108 +10,174 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from heksher.exceptions import DuplicateSettingError, InvalidSettingError
-
-if TYPE_CHECKING:
-    from heksher.setting import Setting
 
 _logger = logging.getLogger(__name__)
 
 
+class RegisteredSetting(Protocol):
+    """What the registry reads of a setting: its declaration."""
+
+    name: str
+    type: Any
+    configurable_features: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    alias: str | None
+    version: str
+
+    @property
+    def default_value(self) -> Any: ...
+
+
 class MainClient(Protocol):
-    """What the registry needs of the client that serves the settings."""
+    """What the registry needs of the client that serves the settings.
 
-    def attach(self, settings: Iterable[Setting[Any]]) -> None:
-        """Serve these settings from now on. Called in any thread, must not block."""
+    The settings that it is given are the objects that were registered.
+    """
 
-    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
+    def attach(self, settings: Iterable[Any]) -> None:
+        """Serve these settings from now on. Called in any thread; must not block.
+
+        Raises:
+            DuplicateSettingError: a differing setting of the same name is served already.
+        """
+
+    def detach(self, settings: Iterable[Any] | None) -> None:
         """Stop serving these settings; None: all that came from the registry."""
 
 
-#: Guards this module. Reentrant: the garbage collector may run somebody's finalizer, and that make a
-#: setting, while it is held. Taken before a client's own lock, never inside it.
+class Origin(NamedTuple):
+    """Where a setting was declared.
+
+    Attributes:
+        module: the module's name.
+        place: file and line, for messages.
+    """
+
+    module: str
+    place: str
+
+
+#: Guards this module. Reentrant, because the garbage collector may run a finalizer that makes a setting
+#: while the lock is held. It is taken before a client's own lock, never inside it.
 lock = threading.RLock()
-_settings: dict[str, list[weakref.ref[Setting[Any]]]] = {}
+_main: MainClient | None = None
+_settings: dict[str, list[weakref.ref[RegisteredSetting]]] = {}
+_origins: weakref.WeakKeyDictionary[RegisteredSetting, Origin] = weakref.WeakKeyDictionary()
 # The name of the setting that has an alias, by alias.
 _aliases: dict[str, str] = {}
-_main: MainClient | None = None
-# How many names there have to be before those are forgotten that nobody uses any more.
+# Names of settings that are gone are removed once there are this many names, at least _FEWEST.
 _FEWEST = 64
 _prune_at = _FEWEST
-# What clients serve as their own, and who; what nobody serves for now; who gave its place up itself.
-_owners: weakref.WeakKeyDictionary[Setting[Any], weakref.WeakSet[MainClient]] = (
+# The clients that were given a setting as their own, whichever the main client is.
+_owners: weakref.WeakKeyDictionary[RegisteredSetting, weakref.WeakSet[MainClient]] = (
     weakref.WeakKeyDictionary()
 )
-_suspended: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
+# The settings that no client serves at the moment, because a stub's rules are published.
+_suspended: weakref.WeakSet[RegisteredSetting] = weakref.WeakSet()
+# The clients that gave up the main client's place themselves, and so do not get it back.
 _stepped_down: weakref.WeakSet[MainClient] = weakref.WeakSet()
 
 
-def register(setting: Setting[Any]) -> None:
-    """Enter a new setting, and hand it to the main client if there is one.
+def register(setting: RegisteredSetting, module: str, place: str) -> None:
+    """Enter a new setting, and attach it to the main client if there is one.
+
+    If it raises, everything is as before.
+
+    Args:
+        setting: the setting.
+        module: the name of the module that declares it.
+        place: file and line of the declaration, for messages.
 
     Raises:
-        DuplicateSettingError: another module has a differing setting of this name.
+        DuplicateSettingError: another module has a differing setting of this name, or the main
+            client has one as its own.
         InvalidSettingError: its name is another setting's alias, or its alias another one's name or
             alias.
     """
     with lock:
+        _origins[setting] = Origin(module, place)
         _refuse_alias_conflicts(setting)
         same_name = _alive(setting.name)
         if any(_conflict(setting, other) for other in same_name):
-            # A setting and its get hold each other, so that one that nobody holds any more may
-            # still be waiting for the garbage collector.
+            # A setting and its get hold each other, so one that the application has dropped may still
+            # be waiting for the garbage collector.
             del same_name
             gc.collect()
             same_name = _alive(setting.name)
-        replaced: list[Setting[Any]] = []
         for other in same_name:
-            if declared_alike(setting, other):
-                continue
             if _conflict(setting, other):
                 raise DuplicateSettingError(
-                    f"setting {setting.name!r} is declared at {setting.declared_at} and, differently, "
-                    f"at {other.declared_at}; give one of them another name, or import one from the other",
+                    f"setting {setting.name!r} is declared at {place} and, differently, at "
+                    f"{origin_of(other).place}; rename one of them, or import one from the other module",
                     setting.name,
                 )
-            # The module was loaded again, or a cell of a notebook was run again.
+        # The module was loaded again, or a cell of a notebook was run again.
+        replaced = [other for other in same_name if not declared_alike(setting, other)]
+        if _main is not None:
+            if replaced:
+                _main.detach(replaced)
+            try:
+                _main.attach([setting])
+            except BaseException:
+                if replaced:
+                    _main.attach(replaced)
+                raise
+        for other in replaced:
             _logger.warning(
-                "setting %r is declared again, differently, at %s; it takes the place of the one at %s",
+                "setting %r is declared again, differently, at %s; it replaces the one declared at %s",
                 setting.name,
-                setting.declared_at,
-                other.declared_at,
+                place,
+                origin_of(other).place,
             )
-            replaced.append(other)
         if setting.alias is not None:
             _aliases[setting.alias] = setting.name
         kept = [other for other in same_name if other not in replaced]
         _settings[setting.name] = [weakref.ref(each) for each in (*kept, setting)]
         _prune()
-        main = _main
-        if main is not None:
-            if replaced:
-                main.detach(replaced)
-            main.attach([setting])
 
 
-def _refuse_alias_conflicts(setting: Setting[Any]) -> None:
-    """See that no name leads to two settings: the service would take it for one."""
+def origin_of(setting: RegisteredSetting) -> Origin:
+    """Return where *setting* was declared."""
+    return _origins[setting]
+
+
+def declared_alike(one: RegisteredSetting, other: RegisteredSetting) -> bool:
+    """Whether two settings make the same declaration."""
+    return (
+        one.type == other.type
+        and set(one.configurable_features) == set(other.configurable_features)
+        and one.default_value == other.default_value
+        and one.metadata == other.metadata
+        and one.alias == other.alias
+        and one.version == other.version
+    )
+
+
+def _conflict(one: RegisteredSetting, other: RegisteredSetting) -> bool:
+    """Whether two settings of one name cannot both be declared: neither alike nor the same code."""
+    return origin_of(one).module != origin_of(other).module and not declared_alike(one, other)
+
+
+def _refuse_alias_conflicts(setting: RegisteredSetting) -> None:
+    """Raise an error if a name leads to *setting* and to another one: the service has one for both."""
     if not _alias_conflicts(setting):
         return
     gc.collect()
     for other, name in _alias_conflicts(setting):
         raise InvalidSettingError(
-            f"setting {setting.name!r}, declared at {setting.declared_at}, and setting {other.name!r}, "
-            f"declared at {other.declared_at}, are one and the same to the service, since {name!r} "
-            "is the alias of one of them; use one of the settings for both, or drop the alias"
+            f"setting {setting.name!r}, declared at {origin_of(setting).place}, and setting "
+            f"{other.name!r}, declared at {origin_of(other).place}, are the same to the service, because "
+            f"{name!r} is the alias of one of them; use one setting for both, or drop the alias"
         )
 
 
-def _alias_conflicts(setting: Setting[Any]) -> list[tuple[Setting[Any], str]]:
-    """Return settings that share a name with *setting* by an alias, each with that name."""
-    conflicts: list[tuple[Setting[Any], str]] = []
+def _alias_conflicts(setting: RegisteredSetting) -> list[tuple[RegisteredSetting, str]]:
+    """Return settings that share a name with *setting* through an alias, each with that name."""
+    conflicts: list[tuple[RegisteredSetting, str]] = []
     if setting.alias is not None:
         conflicts += [(other, setting.alias) for other in _alive(setting.alias)]
         owners = _alive(_aliases.get(setting.alias, setting.name))
@@ -125,12 +191,12 @@ def _alias_conflicts(setting: Setting[Any]) -> list[tuple[Setting[Any], str]]:
     return conflicts
 
 
-def move_to(setting: Setting[Any], client: MainClient) -> None:
-    """Take a setting out: *client* serves it from now on, whether it is the main one or not."""
+def move_to(setting: RegisteredSetting, client: MainClient) -> None:
+    """Have *client* serve a setting as its own, whichever the main client is."""
     with lock:
-        left = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
-        if left:
-            _settings[setting.name] = left
+        others = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
+        if others:
+            _settings[setting.name] = others
         else:
             _settings.pop(setting.name, None)
         if _main is not None and _main is not client:
@@ -140,42 +206,57 @@ def move_to(setting: Setting[Any], client: MainClient) -> None:
             client.detach([setting])
 
 
-def suspend(setting: Setting[Any]) -> None:
-    """Have no client serve this setting until `resume`: a stub's rules are in force."""
+def suspend(setting: RegisteredSetting) -> None:
+    """Have no client serve a setting until `resume`: a stub's rules are published instead."""
     with lock:
         _suspended.add(setting)
-        for client in _servers(setting):
+        for client in _clients_of(setting):
             client.detach([setting])
 
 
-def resume(setting: Setting[Any]) -> None:
-    """Give a suspended setting back to the clients that are to serve it by now."""
+def resume(setting: RegisteredSetting) -> None:
+    """Give a suspended setting back to the clients that are to serve it now."""
     with lock:
         _suspended.discard(setting)
-        for client in _servers(setting):
+        for client in _clients_of(setting):
             try:
                 client.attach([setting])
             except DuplicateSettingError as error:
-                # It was given one in between. Whoever undoes a stub can do nothing about that.
-                _logger.warning("setting %r is not refreshed any more: %s", setting.name, error)
+                # The client was given another one in between. The code that takes a stub's rules back
+                # can do nothing about it.
+                _logger.warning("setting %r is no longer updated: %s", setting.name, error)
+
+
+def _clients_of(setting: RegisteredSetting) -> list[MainClient]:
+    """Return the clients that serve a setting, or would if it were not suspended."""
+    clients = list(_owners.get(setting, ()))
+    if _main is not None and setting in _alive(setting.name):
+        clients.append(_main)
+    return clients
+
+
+def main() -> MainClient | None:
+    """Return the main client, if there is one."""
+    return _main
 
 
 def set_main(client: MainClient) -> MainClient | None:
-    """Make *client* the main client, hand it all settings, and return the one before it.
+    """Make *client* the main client, attach all settings to it, and return the one before it.
+
+    If it raises, the one before stays the main client and keeps its settings.
 
     Raises:
-        DuplicateSettingError: *client* serves a differing setting of some name already. Then the
-            one before it stays the main client, and keeps its settings.
+        DuplicateSettingError: *client* has a differing setting of some name as its own.
     """
     global _main
     with lock:
         former = _main
         if former is client:
             return former
+        everything = [setting for name in list(_settings) for setting in _alive(name)]
         try:
-            everything = [setting for name in list(_settings) for setting in _alive(name)]
             client.attach([setting for setting in everything if setting not in _suspended])
-        except DuplicateSettingError:
+        except BaseException:
             client.detach(None)
             raise
         if former is not None:
@@ -183,11 +264,6 @@ def set_main(client: MainClient) -> MainClient | None:
         _main = client
         _stepped_down.discard(client)
         return former
-
-
-def main() -> MainClient | None:
-    """Return the main client, if there is one."""
-    return _main
 
 
 def replace_main(client: MainClient, former: MainClient | None) -> None:
@@ -205,7 +281,7 @@ def replace_main(client: MainClient, former: MainClient | None) -> None:
 
 
 def step_down(client: MainClient) -> None:
-    """Leave the place of the main client free, if *client* has it, and do not get it back."""
+    """Leave the main client's place, if *client* has it, and never get it back by `replace_main`."""
     global _main
     with lock:
         _stepped_down.add(client)
@@ -214,7 +290,7 @@ def step_down(client: MainClient) -> None:
 
 
 def reset() -> None:
-    """Forget the main client, which loses its settings, and all settings. See `heksher.testing`."""
+    """Forget all settings, and the main client, which loses them. See `heksher.testing`."""
     global _main, _prune_at
     with lock:
         former, _main = _main, None
@@ -225,32 +301,13 @@ def reset() -> None:
         _prune_at = _FEWEST
 
 
-def declared_alike(one: Setting[Any], other: Setting[Any]) -> bool:
-    """Whether two settings make the same declaration."""
-    return (
-        one.type == other.type
-        and set(one.configurable_features) == set(other.configurable_features)
-        and one.default_value == other.default_value
-        and one.metadata == other.metadata
-        and one.alias == other.alias
-        and one.version == other.version
-    )
-
-
-def _conflict(one: Setting[Any], other: Setting[Any]) -> bool:
-    return one.module != other.module and not declared_alike(one, other)
-
-
-def _servers(setting: Setting[Any]) -> list[MainClient]:
-    """Return who serves *setting*, or would if it were not suspended."""
-    servers = list(_owners.get(setting, ()))
-    if _main is not None and setting in _alive(setting.name):
-        servers.append(_main)
-    return servers
+def _alive(name: str) -> list[RegisteredSetting]:
+    """Return the settings of one name that the application still holds."""
+    return [setting for ref in _settings.get(name, ()) if (setting := ref()) is not None]
 
 
 def _prune() -> None:
-    """Forget the names of settings that are gone, now and then: by far fewer sweeps than settings."""
+    """Forget the names of settings that are gone, each time that the number of names has doubled."""
     global _prune_at
     if len(_settings) >= _prune_at:
         for name in [name for name in _settings if not _alive(name)]:
@@ -258,7 +315,3 @@ def _prune() -> None:
         for alias in [alias for alias, name in _aliases.items() if name not in _settings]:
             del _aliases[alias]
         _prune_at = max(_FEWEST, 2 * len(_settings))
-
-
-def _alive(name: str) -> list[Setting[Any]]:
-    return [setting for ref in _settings.get(name, ()) if (setting := ref()) is not None]

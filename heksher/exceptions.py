@@ -10,6 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+__all__ = [
+    "HeksherError",
+    "InvalidArgumentError",
+    "ContradictingArgumentError",
+    "InvalidSettingError",
+    "InvalidDefaultError",
+    "UnsupportedTypeError",
+    "DuplicateSettingError",
+    "UnknownFeatureError",
+    "MissingFeatureError",
+    "BackendError",
+    "WrongEventLoopError",
+    "ClientNotStartedError",
+    "ClientClosedError",
+    "NoMatchError",
+    "ServiceError",
+    "ServiceUnreachableError",
+    "UnexpectedStatusError",
+    "InvalidResponseError",
+    "DeclarationRejected",
+    "StartupTimeoutError",
+]
+
 
 class HeksherError(Exception):
     """The root of all errors of this library."""

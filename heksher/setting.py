@@ -12,15 +12,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
 from heksher import _names, _registry
-from heksher._rules import getter
-from heksher._rules.contexts import Defaults, checked_features
-from heksher._rules.plan import Plan
-from heksher._rules.table import RuleTable
+from heksher._rules.contexts import MISSING, Missing, checked_features
+from heksher._rules.getter import SettingState, accept
 from heksher.exceptions import (
     InvalidArgumentError,
     InvalidDefaultError,
@@ -28,6 +26,8 @@ from heksher.exceptions import (
     UnsupportedTypeError,
 )
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
+
+__all__ = ["OnCoerce", "QueriedRule", "Setting", "Validator"]
 
 T = TypeVar("T")
 ElementT = TypeVar("ElementT")
@@ -57,21 +57,6 @@ Validator: TypeAlias = "Callable[[T, QueriedRule | None, Setting[T]], T]"
 
 #: ``on_coerce(value, raw, coercions, rule, setting)`` returns the value to use, or raises TypeError.
 OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Setting[T]], T]"
-
-
-class _Given:
-    """The type of `_NOT_GIVEN`."""
-
-    def __repr__(self) -> str:
-        return "..."
-
-
-_NOT_GIVEN: Final = _Given()
-
-
-def _accept(value: T, *_: object) -> T:
-    """Take a coerced value as it is: the default of ``on_coerce``."""
-    return value
 
 
 class Setting(Generic[T]):
@@ -119,18 +104,13 @@ class Setting(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_default_value",
-        "_getter",
-        "_published",
+        "_state",
         "alias",
         "configurable_features",
-        "declared_at",
         "get",
         "metadata",
-        "module",
         "name",
-        "on_coerce",
         "type",
-        "validators",
         "version",
     )
 
@@ -145,14 +125,7 @@ class Setting(Generic[T]):
     alias: str | None
     version: str
     type: SettingType[T]
-    on_coerce: OnCoerce[T] | None
-    #: What `add_validator` added, in the order of calls. Replaced, never changed.
-    validators: tuple[Validator[T], ...]
-    _getter: getter.Getter[T]
-    _published: getter.Published[T]
-    #: The module that made the setting, and the place in it, for messages.
-    module: str
-    declared_at: str
+    _state: SettingState[T]
 
     # For the checkers alone: they would let any default value widen T, so each kind of type has an
     # overload that ties the two together, or takes T from the type. Values come out as sequences and
@@ -266,13 +239,13 @@ class Setting(Generic[T]):
         self,
         name: str,
         type: TypeLike[Any],
-        configurable_features: Iterable[str] | _Given = _NOT_GIVEN,
-        default_value: Any = _NOT_GIVEN,
+        configurable_features: Iterable[str] | Missing = MISSING,
+        default_value: Any = MISSING,
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
         version: str = "1.0",
-        on_coerce: OnCoerce[Any] | None = _accept,
-        configurable_feature: Iterable[str] | _Given = _NOT_GIVEN,
+        on_coerce: OnCoerce[Any] | None = accept,
+        configurable_feature: Iterable[str] | Missing = MISSING,
     ) -> None:
         _check_name("a setting's name", name)
         self.name = name
@@ -289,14 +262,12 @@ class Setting(Generic[T]):
         self.version = version
         self.metadata = _checked_metadata(name, metadata)
         features = _one_spelling(name, configurable_features, configurable_feature)
-        if isinstance(default_value, _Given):
+        if default_value is MISSING:
             raise TypeError(f"setting {name!r}: default_value is missing")
         if on_coerce is not None and not callable(on_coerce):
             raise InvalidSettingError(
                 f"setting {name!r}: on_coerce is {on_coerce!r}; a function or None is wanted"
             )
-        self.on_coerce = on_coerce
-        self.validators = ()
         try:
             self.type = cast("SettingType[T]", setting_type(type))
             self.configurable_features = checked_features(features)
@@ -310,30 +281,11 @@ class Setting(Generic[T]):
             raise InvalidDefaultError(
                 f"setting {name!r} of type {self.type.wire_name}: default value: {error}"
             ) from None
-        self.module, self.declared_at = _caller(self)
-        self._getter = getter.make_getter(self)
-        self.published = getter.Published(RuleTable(self.default_value), Defaults(), started=False)
-        _set_get(self, self._getter.function)
-        _registry.register(self)
-
-    @property
-    def published(self) -> getter.Published[T]:
-        """What `get` answers from. Clients replace it, nobody changes it."""
-        return self._published
-
-    @published.setter
-    def published(self, published: getter.Published[T]) -> None:
-        self.publish(published, getter.decide(self, published))
-
-    def publish(self, published: getter.Published[T], plan: Plan) -> None:
-        """Replace what `get` answers from, where what was decided of it is at hand. For clients."""
-        self._getter.publish(plan)
-        self._published = published
-
-    @property
-    def makes_values(self) -> bool:
-        """Whether values come from the application's own code, and might lead anywhere."""
-        return bool(self.validators) or self.on_coerce not in (None, _accept)
+        self._state = SettingState(
+            name, self.configurable_features, self, self._default_value, on_coerce
+        )
+        _set_get(self, self._state.get)
+        _registry.register(self, *_caller(self))
 
     @property
     def default_value(self) -> T:
@@ -367,7 +319,7 @@ class Setting(Generic[T]):
                 f"setting {self.name!r}: the validator {validator!r} cannot be called; "
                 "a function of value, rule and setting is wanted"
             )
-        self.validators = (*self.validators, validator)
+        self._state.validators = (*self._state.validators, validator)
         return validator
 
     def __copy__(self) -> Self:
@@ -397,6 +349,11 @@ class Setting(Generic[T]):
 _set_get: Callable[[Setting[Any], Callable[..., Any]], None] = Setting.__dict__["get"].__set__
 
 
+def state_of(setting: Setting[T]) -> SettingState[T]:
+    """Return what *setting* answers from. For clients and stubs, which change it."""
+    return setting._state  # pyright: ignore[reportPrivateUsage]
+
+
 # In JSON: an even number of backslashes before it, or none.
 _NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -407,13 +364,13 @@ def _check_name(what: str, name: object) -> None:
 
 
 def _one_spelling(
-    name: str, plural: Iterable[str] | _Given, singular: Iterable[str] | _Given
+    name: str, plural: Iterable[str] | Missing, singular: Iterable[str] | Missing
 ) -> Iterable[str]:
-    if isinstance(singular, _Given):
-        if isinstance(plural, _Given):
+    if isinstance(singular, Missing):
+        if isinstance(plural, Missing):
             raise TypeError(f"setting {name!r}: configurable_features is missing")
         return plural
-    if isinstance(plural, _Given):
+    if isinstance(plural, Missing):
         return singular
     raise TypeError(
         f"setting {name!r}: configurable_features and configurable_feature are two spellings of one "

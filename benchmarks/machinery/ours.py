@@ -10,9 +10,9 @@ from typing import Any
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.groups import grouped
 from heksher._rules.table import Rule, RuleTable
+from heksher.setting import state_of
 from machinery.shapes import FEATURES, Shape
 
 
@@ -20,15 +20,21 @@ def setting_of(shape: Shape) -> Setting[Any]:
     """Return a setting that answers from the rules of *shape*."""
     kind: type[Any] = int if isinstance(shape.default, int) else str
     setting: Setting[Any] = Setting(shape.name, kind, shape.features, shape.default)
-    setting.published = published(shape)
+    publish(setting, table_of(shape), shape)
     return setting
 
 
-def published(shape: Shape, order: tuple[str, ...] = FEATURES) -> Published[Any]:
-    """Return what a client publishes for the rules of *shape*.
+def publish(setting: Setting[Any], table: RuleTable[Any], shape: Shape) -> None:
+    """Publish the rules of *shape*, which are in *table*, as a client does."""
+    state = state_of(setting)
+    state.publish(state.prepare(table, Defaults(shape.defaults)))
+
+
+def table_of(shape: Shape, order: tuple[str, ...] = FEATURES) -> RuleTable[Any]:
+    """Return the rule table of *shape*.
 
     Args:
-        shape: the rules and the defaults.
+        shape: the rules.
         order: the service's features.
     """
     rules = tuple(
@@ -36,8 +42,7 @@ def published(shape: Shape, order: tuple[str, ...] = FEATURES) -> Published[Any]
         for number, (conditions, value) in enumerate(shape.rules, 1)
     )
     # Clients hand rules over by group, as they read them.
-    table = RuleTable(shape.default, grouped(order, rules), order)
-    return Published(table, Defaults(shape.defaults), started=True)
+    return RuleTable(shape.default, grouped(order, rules), order)
 
 
 def checked(shape: Shape) -> dict[str, Any]:

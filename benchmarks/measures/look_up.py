@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from machinery.interleaved import nanoseconds
-from machinery.ours import checked, published
+from machinery.ours import checked, publish, table_of
 from machinery.ratio_table import Ratios
 from machinery.shapes import BY_NUMBER_OF_FEATURES, INTRODUCTION, Shape
 
@@ -62,7 +62,7 @@ def measure_names_that_are_no_identifiers(ratios: Ratios) -> None:
     rules = tuple(({"class": each}, number) for each, number in table.items())
     shape = Shape("one feature named class", "generic", features, 0, rules, "", 0, floor, None)
     setting = Setting("generic", int, features, 0)
-    setting.published = published(shape, features)
+    publish(setting, table_of(shape, features), shape)
     names = {"ours": setting, "floor": floor, "context": {"class": "user3"}}
     times = nanoseconds(
         {"ours": "ours.get(**context)", "floor": "floor(**context)"}, names, rounds=ratios.rounds
@@ -75,7 +75,7 @@ def measure_values_that_the_application_makes(ratios: Ratios) -> None:
     (shape,) = (each for each in BY_NUMBER_OF_FEATURES if each.features == ("user",))
     setting = Setting(shape.name, int, shape.features, shape.default)
     setting.add_validator(_unchanged)
-    setting.published = published(shape)
+    publish(setting, table_of(shape), shape)
     assert setting.get(user="user3") == 3
     names = {"ours": setting, "floor": shape.floor}
     statements = {"ours": f"ours.get({shape.arguments})", "floor": f"floor({shape.arguments})"}

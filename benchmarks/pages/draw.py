@@ -19,9 +19,9 @@ from typing import Any
 from heksher import Setting
 from heksher._rules.codegen import emit
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.plan import decide
 from heksher._rules.table import Rule, RuleTable
+from heksher.setting import state_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_RULES = ROOT / "benchmarks" / "results" / "by_rules.json"
@@ -94,7 +94,8 @@ def compiling() -> Compiling:
     table = table_of(*RULES)
     source = emit(decide(FEATURES, table, DEFAULTS, started=True), inline=True)
     cache_ttl = Setting("cache_ttl", int, FEATURES, 60)
-    cache_ttl.published = Published(table, DEFAULTS, started=True)
+    state = state_of(cache_ttl)
+    state.publish(state.prepare(table, DEFAULTS))
 
     def answered(arguments: str) -> str:
         call = f"cache_ttl.get({arguments})"

@@ -17,14 +17,11 @@ from typing import Any
 from heksher._client.lifecycle import Lifecycle
 from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
-from heksher._rules import getter
-from heksher._rules.contexts import Defaults
-from heksher._rules.plan import Plan
-from heksher._rules.table import RuleTable
+from heksher._rules.getter import Published
 from heksher._rules.tracking import Tracking
 from heksher._wire import Undecoded, decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
-from heksher.setting import Setting, Validator
+from heksher.setting import Setting, Validator, state_of
 from heksher.status import CoercedRule, DataSource, RejectedRule, without_frames
 
 
@@ -78,20 +75,6 @@ class _Reading:
     coerced: tuple[CoercedRule, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What is to be published, and what was decided of it."""
-
-    published: getter.Published[Any]
-    plan: Plan
-
-
-def prepare(setting: Setting[Any], table: RuleTable[Any], defaults: Defaults) -> Prepared:
-    """Prepare a publish of *setting*. With many rules this takes long, and needs no lock."""
-    published = getter.Published(table, defaults, started=True)
-    return Prepared(published, getter.decide(setting, published))
-
-
 class Publisher:
     """Publishes the rules of one client's settings.
 
@@ -112,7 +95,7 @@ class Publisher:
         self._lock = lock
         self._lifecycle = lifecycle
         # Tables that are kept back until the first start has succeeded.
-        self._staged: weakref.WeakKeyDictionary[Setting[Any], Prepared] = (
+        self._staged: weakref.WeakKeyDictionary[Setting[Any], Published[Any]] = (
             weakref.WeakKeyDictionary()
         )
         self._readings: weakref.WeakKeyDictionary[Setting[Any], _Reading] = (
@@ -216,7 +199,7 @@ class Publisher:
             result.rejected,
             result.coerced,
         )
-        prepared = prepare(setting, result.table, self._settings.defaults)
+        prepared = state_of(setting).prepare(result.table, self._settings.defaults)
         with self._lock:
             if publication.is_over:
                 return False
@@ -240,33 +223,31 @@ class Publisher:
         for setting in settings:
             if not self._lifecycle.is_published:
                 return
-            prepared = prepare(setting, setting.published.table, self._settings.defaults)
+            state = state_of(setting)
+            prepared = state.prepare(state.published.table, self._settings.defaults)
             with self._lock:
                 if self._lifecycle.is_published and self._settings.serves(setting):
                     self._assign(setting, prepared)
 
-    def _assign(self, setting: Setting[Any], prepared: Prepared | None = None) -> None:
+    def _assign(self, setting: Setting[Any], prepared: Published[Any] | None = None) -> None:
         """Publish the newest table of *setting*, by one assignment. Called with the lock held.
 
         Args:
             setting: one that is served.
             prepared: its present table with new defaults. It counts if neither has changed since.
         """
-        staged, published = self._staged.pop(setting, None), setting.published
+        state = state_of(setting)
+        staged, published = self._staged.pop(setting, None), state.published
         defaults = self._settings.defaults
         if staged is not None:
-            prepared, table = staged, staged.published.table
+            prepared, table = staged, staged.table
         elif published.defaults is defaults and published.started:
             return
         else:
             table = published.table
-        if (
-            prepared is None
-            or prepared.published.table is not table
-            or prepared.published.defaults is not defaults
-        ):
-            prepared = prepare(setting, table, defaults)
-        setting.publish(prepared.published, prepared.plan)
+        if prepared is None or prepared.table is not table or prepared.defaults is not defaults:
+            prepared = state.prepare(table, defaults)
+        state.publish(prepared)
 
     # --- what is known already --------------------------------------------------------------------
 
@@ -308,13 +289,13 @@ class Publisher:
             reading = self._readings.get(setting)
             if reading is None:
                 return False
-            staged = self._staged.get(setting)
-            table = (staged.published if staged is not None else setting.published).table
+            state = state_of(setting)
+            table = self._staged.get(setting, state.published).table
             return (
                 reading.digest == digest
                 and reading.features == publication.features
                 and reading.tracking is publication.tracking  # a new one is made for each change
-                and reading.validators is setting.validators
+                and reading.validators is state.validators
                 and reading.features is table.features
             )
 

@@ -18,7 +18,7 @@ from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import named
 from heksher._wire import RuleBatch, RuleData
-from heksher.setting import QueriedRule, Setting
+from heksher.setting import QueriedRule, Setting, state_of
 from heksher.status import CoercedRule, RejectedRule, without_frames
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class SectionReader(Generic[T]):
         shared: dict[Any, Any] | None = None,
     ) -> None:
         self.setting = setting
-        self.validators = setting.validators
+        self.validators = state_of(setting).validators
         self._tracking = tracking
         # A new tuple even if it is given one: the caller recognises the table by this object.
         self._features = (*features,)
@@ -113,7 +113,9 @@ class SectionReader(Generic[T]):
         Args:
             raw_default: the section's default value, decoded from JSON.
         """
-        default = self._decode(raw_default, None) or [self.setting.published.table.default]
+        default = self._decode(raw_default, None) or [
+            state_of(self.setting).published.table.default
+        ]
         return ReadResult(
             RuleTable(default[0], self._rules, self._features),
             tuple(self._rejected),
@@ -203,7 +205,7 @@ class SectionReader(Generic[T]):
         setting = self.setting
         rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
         if left_out:
-            on_coerce = setting.on_coerce
+            on_coerce = state_of(setting).on_coerce
             if on_coerce is None:
                 raise _Unusable(f"it does not fit, and on_coerce is None: {'; '.join(left_out)}")
             value = _called("on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting)

@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 
 from heksher._client.declarations import Catalogue
 from heksher._client.lifecycle import Call, Lifecycle
-from heksher._registry import declared_alike
+from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import one_line
 from heksher.exceptions import DuplicateSettingError
-from heksher.setting import Setting
+from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
 
 _logger = logging.getLogger(__name__)
@@ -213,9 +213,9 @@ class ClientSettings:
         """Return what decides how an answer is read: what is tracked, and what else may have changed."""
         with self._lock:
             validators = [
-                (setting.name, len(setting.validators))
+                (setting.name, len(state_of(setting).validators))
                 for setting in self.alive()
-                if setting.validators
+                if state_of(setting).validators
             ]
             return self._tracking, (self._generation, validators)
 
@@ -377,8 +377,8 @@ class ClientSettings:
 def _check_declared_alike(setting: Setting[Any], other: Setting[Any]) -> None:
     if setting is not other and not declared_alike(setting, other):
         raise DuplicateSettingError(
-            f"setting {setting.name!r}, declared at {setting.declared_at}, differs from "
-            f"the one declared at {other.declared_at}, which this client serves: "
+            f"setting {setting.name!r}, declared at {origin_of(setting).place}, differs from "
+            f"the one declared at {origin_of(other).place}, which this client serves: "
             "rename one of them, or make the declarations equal",
             setting.name,
         )

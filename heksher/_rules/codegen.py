@@ -19,6 +19,7 @@ from itertools import count
 from types import CodeType
 from typing import Any, Final
 
+from heksher._rules.contexts import MISSING
 from heksher._rules.plan import Plan, Search
 from heksher.exceptions import MissingFeatureError
 
@@ -71,7 +72,7 @@ def absent_name(feature: str) -> str:
 
 #: Objects of each function, besides the absent values.
 COMMON: Final[dict[str, Any]] = {
-    "nothing·": object(),
+    "nothing·": MISSING,
     # To ask whether something is in it hashes it, and so refuses what cannot be a key.
     "nowhere·": frozenset[object](),
     # What a context variable raises that has no value. Not by its own name: a feature may have that.

@@ -1,149 +1,171 @@
-"""How a setting's ``get`` is made, and how it comes to answer from other rules.
+"""A setting's ``get``, and the one way to change what it answers from.
 
-A setting's `get` is one callable for the setting's whole life, so that a kept ``ttl = cache_ttl.get``
-sees every later update. A publish is one assignment, so that a reader sees the state before or the
-state after and never a mixture. What a call does in between is decided in `compile.py`.
+`get` is one function for the setting's whole life, so that a kept ``ttl = cache_ttl.get`` sees every
+later update. Publishing is one assignment, so that a reader sees the state before or the state after,
+never a mixture. Knows a setting only as a name, features and an owner that `get` keeps alive.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import CO_NESTED
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from heksher._rules import codegen, plan
+from heksher._rules import codegen
 from heksher._rules.contexts import MISSING, Defaults
-from heksher._rules.plan import Plan
+from heksher._rules.plan import Plan, decide
 from heksher._rules.table import RuleTable
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 
-if TYPE_CHECKING:
-    from heksher.setting import Setting
-
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
-#: Whether the interpreter is one that can run threads at the same time. Not whether it does just now:
-#: while an extension module is imported it does not, and afterwards it may again.
+#: Whether this interpreter can run threads in parallel. It may not do so at the moment: importing an
+#: extension module can switch the GIL on, and it can be switched off again.
 FREE_THREADED: Final = "free-threading" in sys.version
 
 
 @dataclass(frozen=True, slots=True)
 class Published(Generic[T]):
-    """The state that `get` answers from.
+    """What `get` answers from.
 
     Attributes:
         table: the rules, and the value where none matches.
         defaults: the values of features that a call leaves out.
         started: whether a client that serves the setting was ever started. From then on a feature
             without a value is an error, whatever the rules are.
+        plan: what was decided of these three.
     """
 
     table: RuleTable[T]
     defaults: Defaults
     started: bool
+    plan: Plan
 
 
-class Getter(Protocol[T_co]):
-    """A ``get``, and the way to change what it answers from.
+def accept(value: T, *_: object) -> T:
+    """Use what is left of a coerced value as it is: the default of a setting's ``on_coerce``."""
+    return value
+
+
+class SettingState(Generic[T]):
+    """What a setting answers from, and the application's code that its values pass through.
+
+    Clients and stubs change it; users of a setting see nothing of it.
+
+    Args:
+        name: the setting's name, for errors.
+        features: its configurable features.
+        owner: the setting. Whoever keeps `get` keeps it alive.
+        default: the value until something is published.
+        on_coerce: called with each coerced value; None refuses all of them.
 
     Attributes:
-        function: keyword arguments in, the value in that context out. It holds the setting, so that
-            a kept one goes on being updated.
+        get: keyword arguments in, the value in that context out.
+        published: what `get` answers from.
+        validators: called with each value, in this order. Replaced, never changed.
+        on_coerce: as given.
     """
 
-    @property
-    def function(self) -> Callable[..., T_co]: ...
+    __slots__ = ("_features", "_getter", "get", "on_coerce", "published", "validators")
 
-    def publish(self, plan: Plan) -> None:
-        """Answer as planned, from one moment to the next."""
-        ...
+    published: Published[T]
 
+    def __init__(
+        self,
+        name: str,
+        features: tuple[str, ...],
+        owner: object,
+        default: T,
+        on_coerce: Callable[..., T] | None = accept,
+    ) -> None:
+        self._features = features
+        self.on_coerce = on_coerce
+        self.validators: tuple[Callable[..., T], ...] = ()
+        form = _CompiledGetter if codegen.can_compile(features) else _GenericGetter
+        self._getter = form(name, features, owner)
+        self.get: Callable[..., T] = self._getter.function
+        self.publish(self.prepare(RuleTable(default), Defaults(), started=False))
 
-def decide(setting: Setting[Any], published: Published[Any]) -> Plan:
-    """Decide what a call has to do once *published* is in force. With many rules this takes its time."""
-    return plan.decide(
-        setting.configurable_features, published.table, published.defaults, published.started
-    )
+    def prepare(
+        self, table: RuleTable[T], defaults: Defaults, *, started: bool = True
+    ) -> Published[T]:
+        """Return what to publish. With many rules this takes long; it needs no lock."""
+        plan = decide(self._features, table, defaults, started)
+        return Published(table, defaults, started, plan)
 
-
-def make_getter(setting: Setting[T]) -> Getter[T]:
-    """Return the getter of *setting*, which answers nothing before the first publish."""
-    if codegen.can_compile(setting.configurable_features):
-        return _CompiledGetter(setting)
-    return _GenericGetter(setting)
-
-
-class _QualifiedName(str):
-    """The name of a ``get``. As pickle prints it, and cannot be told otherwise, it says what to do.
-
-    Functions are pickled as names, and nothing of theirs is asked before. Errors of calls take the name
-    as it is.
-    """
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return (
-            f"{self[:]} (it is of this process, as is its setting; have the other process import the "
-            "module that makes the setting, and call get there)"
-        )
-
-    def __format__(self, spec: str) -> str:
-        return format(self[:], spec)
+    def publish(self, published: Published[T]) -> None:
+        """Answer from *published*, from one moment to the next."""
+        # What the application's code returns may lead anywhere, also back to the setting.
+        is_traced = bool(self.validators) or self.on_coerce not in (None, accept)
+        self._getter.publish(published.plan, is_traced)
+        self.published = published
 
 
-def _describe(function: Callable[..., Any], setting: Setting[Any]) -> None:
-    features = setting.configurable_features
-    function.__qualname__ = _QualifiedName(f"Setting({setting.name!r}).get")
+def _describe(function: Callable[..., Any], name: str, features: Sequence[str]) -> None:
+    function.__qualname__ = f"Setting({name!r}).get"
     function.__module__ = __name__
     function.__doc__ = (
-        f"Return the value of the setting {setting.name!r} in the context that the arguments and the "
+        f"Return the value of the setting {name!r} in the context that the arguments and the "
         f"client's defaults give: {', '.join(features)}."
     )
 
 
-class _CompiledGetter(Generic[T]):
+class _CompiledGetter:
     """A function whose code is replaced.
 
-    Its code has the tables among its constants, which the garbage collector does not see. So the code
-    of a setting whose values are made by the application, and might lead back to the setting,
-    forwards to a function that has them among its globals. Likewise on a free-threaded interpreter,
-    where replacing the code of a function that runs is not safe.
+    The problem: `get` must stay the same object, and yet a call should do no more than the rules of
+    the moment need. A method that reads the rules from an attribute pays for that at every call. A
+    new function for each publish would leave every kept `get` behind. So a publish assigns the
+    ``__code__`` of the one function. That is one store of a pointer: calls that are under way go on
+    with the code that their frame holds, and the next call runs the new one. The interpreter drops
+    what it had specialised for the old code. Signature and absent values are the function's own
+    (`codegen.Absent`), so the code need not bring them along. `codegen` puts the tables among the
+    constants of the code, where a call finds them without looking up a name.
+
+    Two kinds of settings cannot have their tables there. The garbage collector does not look into
+    code objects (CPython 3.11 to 3.14), so a cycle through a constant is never freed. Values that
+    the application's own code returns may hold the setting, and so close such a cycle. And on a
+    free-threaded interpreter it is not safe to replace the code of a function that another thread is
+    calling. For these the code forwards to a second function, ``current·``, whose globals hold the
+    tables: the collector sees globals, and storing into a dict is safe everywhere. It costs one more
+    call.
+
+    On the free-threaded CPython 3.14 this second function needs one more trick. Functions made at
+    the top level of a module, which is what the compiler takes it for, have deferred reference
+    counts: threads do not count the references on their stacks, and the garbage collector finds out
+    whether there are any. It misses calls that are under way, and clears the globals of a function
+    that was replaced meanwhile, so that the call fails with a NameError. Functions nested in another
+    function are counted as usual, so the code is marked as nested, by ``CO_NESTED``.
+    ``tests/pure/test_publish_threads.py`` fails there without it.
     """
 
-    def __init__(self, setting: Setting[T]) -> None:
-        self._setting = setting
-        features = setting.configurable_features
-        absent = {name: codegen.Absent(setting.name, name) for name in features}
-        self._absent = {codegen.absent_name(name): each for name, each in absent.items()}
-        self._globals: dict[str, Any] = {
-            **codegen.COMMON,
-            **self._absent,
-            "setting·": setting,
-        }
+    def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
+        absent = {feature: codegen.Absent(name, feature) for feature in features}
+        self._absent = {codegen.absent_name(feature): each for feature, each in absent.items()}
+        self._globals: dict[str, Any] = {**codegen.COMMON, **self._absent, "owner·": owner}
         self._forwarding = codegen.compile_source(codegen.emit_forwarding(features), {})
         function = FunctionType(self._forwarding, self._globals, "get")
         function.__kwdefaults__ = absent
         function.__annotations__ = dict.fromkeys(features, str)
-        _describe(function, setting)
+        _describe(function, name, features)
         self.function = function
-        self._is_forwarding = FREE_THREADED
 
-    def publish(self, plan: Plan) -> None:
-        if self._setting.makes_values:
-            self._is_forwarding = True
-        source = codegen.emit(plan, inline=not self._is_forwarding)
+    def publish(self, plan: Plan, is_traced: bool) -> None:
+        """Answer as planned.
+
+        Args:
+            plan: what a call has to do.
+            is_traced: whether the garbage collector has to see the values.
+        """
+        inline = not (is_traced or FREE_THREADED)
+        source = codegen.emit(plan, inline=inline)
         code = codegen.compile_source(source, self._absent)
-        if not self._is_forwarding:
+        if inline:
             self.function.__code__ = code
             return
-        # As if it stood inside another function: threads count their references to such ones. The rest
-        # is left to the garbage collector on the free-threaded CPython 3.14, which overlooks calls that
-        # are under way, and would take the globals of a function that was replaced meanwhile.
         code = code.replace(co_flags=code.co_flags | CO_NESTED)
         self._globals["current·"] = FunctionType(
             code, {**self._globals, "current·": None, **source.objects}, "get"
@@ -152,17 +174,15 @@ class _CompiledGetter(Generic[T]):
             self.function.__code__ = self._forwarding
 
 
-class _GenericGetter(Generic[T]):
-    """For features whose names cannot be those of parameters."""
+class _GenericGetter:
+    """A function for features whose names cannot be those of parameters, such as ``class``."""
 
-    def __init__(self, setting: Setting[T]) -> None:
-        name = setting.name
-        features = setting.configurable_features
+    def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
         known = frozenset(features)
-        self._setting = setting
+        self._owner = owner
         self._state: tuple[Plan, Defaults] | None = None
 
-        def get(**contexts: str) -> T:
+        def get(**contexts: str) -> Any:
             assert self._state is not None
             plan, defaults = self._state
             if not known.issuperset(contexts):
@@ -175,10 +195,11 @@ class _GenericGetter(Generic[T]):
                     context[feature] = value
                 elif plan.started:
                     raise MissingFeatureError(name, feature)
-            return plan.search.find(context)  # type: ignore[no-any-return]
+            return plan.search.find(context)
 
-        _describe(get, setting)
-        self.function: Callable[..., T] = get
+        _describe(get, name, features)
+        self.function = get
 
-    def publish(self, plan: Plan) -> None:
+    def publish(self, plan: Plan, _is_traced: bool) -> None:
+        """Answer as planned."""
         self._state = plan, Defaults(plan.sources)

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock, NonCallableMock
@@ -23,7 +23,7 @@ from heksher._rules.getter import Published
 from heksher._rules.table import Rule as TableRule
 from heksher._rules.table import RuleTable
 from heksher.exceptions import InvalidArgumentError
-from heksher.setting import Setting
+from heksher.setting import Setting, state_of
 
 __all__ = ["AsyncStubHeksherClient", "Rule", "SyncStubHeksherClient"]
 
@@ -137,21 +137,18 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
     stack = _stacks.get(setting)
     if layer is None:
         if stack is not None:
-            setting.published = stack.base
+            state_of(setting).publish(stack.base)
             del _stacks[setting]
             _registry.resume(setting)
         return
     if stack is None:
         _registry.suspend(setting)  # first, so that nobody else publishes any more
-        stack = _stacks[setting] = _Stack(setting.published)
+        stack = _stacks[setting] = _Stack(state_of(setting).published)
     stack.top = layer
-    state = layer.stint.state
-    setting.published = replace(
-        stack.base,
-        table=RuleTable(stack.base.table.default, layer.rules, state.order_for(setting)),
-        defaults=state.defaults,
-        started=True,
-    )
+    stub = layer.stint.state
+    table = RuleTable(stack.base.table.default, layer.rules, stub.order_for(setting))
+    state = state_of(setting)
+    state.publish(state.prepare(table, stub.defaults))
 
 
 def _take_back(setting: Setting[Any], layer: _Layer) -> None:

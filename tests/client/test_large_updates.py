@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from support.harness import AnyClient, Harness
 from support.leftovers import Leftovers
+from support.published import published
 from support.scenes import INTERVAL, Scene
 
 from heksher import TRACK_ALL, Setting
-from heksher._client import declarations, publishing
-from heksher._client.publishing import prepare
+from heksher._client import declarations
+from heksher._rules.getter import SettingState
 from heksher._wire import Response
 from heksher.backends.base import LARGE
 from heksher.clients.stub import SyncStubHeksherClient
@@ -55,7 +56,7 @@ class Many:
 
     @property
     def published(self) -> list[Any]:
-        return [setting.published for setting in self.settings]
+        return [published(setting) for setting in self.settings]
 
     def read_since(self) -> set[str]:
         """Return the settings whose sections were read since the last call."""
@@ -373,7 +374,7 @@ def test_nothing_is_published_once_the_client_is_closed(scene: Scene) -> None:
         leftovers = Leftovers()
         client = scene.client()
         await client.set_as_main()
-        before = setting.published
+        before = published(setting)
         make_large(scene, "large")
         reload = scene.backend.beside(client.reload)
         await scene.backend.until(gate.reached.is_set, "the answer is read")
@@ -386,7 +387,7 @@ def test_nothing_is_published_once_the_client_is_closed(scene: Scene) -> None:
         assert closing.error is None
         assert isinstance(reload.error, ClientClosedError)
         await leftovers.gone(scene.backend)
-        assert setting.published is before
+        assert published(setting) is before
         assert setting.get(environment="dev", user="user1") == 60
 
     scene.run(body)
@@ -409,7 +410,7 @@ def test_what_is_withdrawn_is_not_published(scene: Scene) -> None:
         gate.go_on.set()
         await scene.backend.until(lambda: starting.ended, "the start returns")
         assert isinstance(starting.error, StartupTimeoutError)
-        assert not setting.published.started
+        assert not published(setting).started
         async with client:
             assert setting.get(environment="dev", user="user1") == 1
 
@@ -541,8 +542,10 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
     """Return a list: what is put there is called in another thread when a table has been decided."""
     functions: list[Callable[[], None]] = []
 
-    def prepare_and_wait(*arguments: Any) -> Any:
-        prepared = prepare(*arguments)
+    prepare = SettingState[Any].prepare
+
+    def prepare_and_wait(*arguments: Any, **options: Any) -> Any:
+        prepared = prepare(*arguments, **options)
         while functions:
             thread = threading.Thread(target=functions.pop())
             thread.start()
@@ -550,5 +553,5 @@ def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]
             assert not thread.is_alive()
         return prepared
 
-    monkeypatch.setattr(publishing, "prepare", prepare_and_wait)
+    monkeypatch.setattr(SettingState, "prepare", prepare_and_wait)
     return functions

@@ -14,8 +14,10 @@ import pytest
 from programs import snapshot_program
 from programs.snapshot_program import FEATURES, SERVICE, snapshot_file, told
 from support.harness import AnyClient, Harness
+from support.published import publish
 
 from heksher import Setting
+from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher.status import DataSource
 from heksher.testing.service import LiveService
@@ -124,7 +126,7 @@ def test_a_real_service_that_is_away_at_the_start(backend: Harness, path: Path) 
         service.add_rule("ttl", 1, user="jim")
         async with client():
             pass
-        ttl.published = Setting("ttl", int, ["user"], 60).published
+        publish(ttl, RuleTable(60), started=False)
         service.stop()
         async with client(startup="continue") as second:
             assert (ttl.get(user="jim"), second.status.source) == (1, DataSource.SNAPSHOT)

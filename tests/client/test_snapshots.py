@@ -15,11 +15,13 @@ from typing import Any
 import anyio
 import pytest
 from support.harness import PATIENCE, AnyClient, AsyncioHarness, Harness, TrioHarness
+from support.published import publish
 from support.scenes import FEATURES, INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting
 from heksher._client import core, snapshot
+from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._wire import Response
 from heksher.exceptions import ServiceUnreachableError
@@ -86,7 +88,7 @@ def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path
             scene.service.add_rule("cache_ttl", 20, user="joe")
             await client.reload()
         written = contents(path)["written"]
-        ttl.published = ttl_setting().published
+        publish(ttl, RuleTable(60), started=False)
 
         scene.service.fault = unreachable()
         client = scene.client(snapshot=str(path), startup="continue")
@@ -119,7 +121,7 @@ def test_a_start_that_raises_raises_with_a_snapshot_too(scene: Scene, path: Path
 
     async def body() -> None:
         await write_one(scene, path)
-        ttl.published = ttl_setting().published
+        publish(ttl, RuleTable(60), started=False)
         scene.service.fault = unreachable()
         client = scene.client(snapshot=path)
         with pytest.raises(ServiceUnreachableError):
@@ -138,7 +140,7 @@ def test_the_file_is_read_before_the_service_is_asked_and_in_force_when_the_star
 
     async def body() -> None:
         await write_one(scene, path)
-        ttl.published = ttl_setting().published
+        publish(ttl, RuleTable(60), started=False)
         arrived, go_on = scene.backend.event(), scene.backend.event()
         scene.service.hold("context_features", arrived, go_on)
         client = scene.client(snapshot=path, startup="continue")
@@ -169,7 +171,7 @@ def test_a_client_in_a_task_group_says_that_it_is_ready_without_the_service(
 
     async def body() -> None:
         await write_one(scene, path)
-        ttl.published = ttl_setting().published
+        publish(ttl, RuleTable(60), started=False)
         scene.service.fault = unreachable()
         client = scene.client(snapshot=path, startup="continue").client
         assert isinstance(client, AsyncHeksherClient)

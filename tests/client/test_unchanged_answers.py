@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.harness import Harness
+from support.published import published
 from support.scenes import FEATURES, Scene
 
 import heksher
@@ -70,12 +71,12 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
             note_calls(getter, "decide")
             note_calls(codegen, "compile_source")
             calls.clear()
-            before = [(each.published, each.get.__code__) for each in (setting, plain)]
+            before = [(published(each), each.get.__code__) for each in (setting, plain)]
             for _ in range(3):
                 await client.reload()
             assert statuses == [200, 304, 304, 304]
             assert not calls
-            after = [(each.published, each.get.__code__) for each in (setting, plain)]
+            after = [(published(each), each.get.__code__) for each in (setting, plain)]
             for old, new in zip(before, after, strict=True):
                 assert all(one is other for one, other in zip(old, new, strict=True))
             # And all of that would have been noticed.
@@ -165,10 +166,10 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
                 return list(statuses)
 
             scene.service.rules[last.name][0]["value"] = 2
-            before = [each.published for each in settings]
+            before = [published(each) for each in settings]
             assert await statuses_of_an_update() == [304, 200]
             assert values() == (1, 2)
-            same = [each.published is old for each, old in zip(settings, before, strict=True)]
+            same = [published(each) is old for each, old in zip(settings, before, strict=True)]
             assert same == [*[True] * (len(settings) - 1), False]
 
             scene.service.rules[first.name][0]["value"] = 3

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from doc_examples import DOCS, PATIENCE, ROOT, blocks
+from support.published import publish
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.table import Rule, RuleTable
 
 PAGE = DOCS / "performance.md"
@@ -100,9 +100,8 @@ def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
         for number, (conditions, value) in enumerate(rows, 1)
     ]
     cache_ttl = Setting("cache_ttl", int, features, 60)
-    cache_ttl.published = Published(
-        RuleTable(60, tuple(rules), features), Defaults({"environment": "dev"}), started=True
-    )
+    table = RuleTable(60, tuple(rules), features)
+    publish(cache_ttl, table, Defaults({"environment": "dev"}))
     shown = "".join(linecache.getlines(cache_ttl.get.__code__.co_filename))
     assert blocks(PAGE, "text")[0] == shown
     (folded,) = re.findall(r"one dict answers: `(.*?)`", PAGE.read_text())

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from support.property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
+from support.published import publish
 
 from heksher import Setting, _registry
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 
@@ -93,8 +93,8 @@ def test_get_answers_as_the_contract_says(
     if started:
         table = RuleTable(SERVICE, tuple(rules), tuple(order))
         # Whatever was in force before leaves no trace.
-        setting.published = Published(RuleTable(7), Defaults(), started=True)
-        setting.published = Published(table, Defaults().adding(sources), started=True)
+        publish(setting, RuleTable(7))
+        publish(setting, table, Defaults().adding(sources))
 
     context, missing = expected_context(features, kinds, arguments)
     if not started:
@@ -128,7 +128,7 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
     setting = Setting("ttl", int, features, LOCAL)
     if started:
         table = RuleTable(SERVICE, tuple(rules), FEATURES)
-        setting.published = Published(table, Defaults(), started=True)
+        publish(setting, table)
     # The interpreter's own error, or ours where a name cannot be a parameter's.
     with pytest.raises(TypeError) as caught:
         setting.get(**arguments, **unknown)
@@ -177,7 +177,7 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
             for feature, kind in kinds.items()
             if kind is not None
         }
-        setting.published = Published(table, Defaults().adding(sources), started)
+        publish(setting, table, Defaults().adding(sources), started=started)
         for arguments in calls_made:
             context, missing = expected_context(list(FEATURES), kinds, arguments)
             if not started:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.property_helpers import FEATURES, VALUES, modest
+from support.published import published
 
 from heksher import Setting, testing
 from heksher._rules.table import Rule as TableRule
@@ -122,7 +123,7 @@ def test_the_newest_patch_that_was_not_left_counts(steps: list[tuple[str, int]])
             clients[number].close()
             in_force = {each: client for each, client in in_force.items() if client != number}
         assert setting.get(user="jim") == max(in_force, default=DEFAULT)
-        assert setting.published.started is bool(in_force)
+        assert published(setting).started is bool(in_force)
     for client in clients:
         client.close()
     assert setting.get() == DEFAULT

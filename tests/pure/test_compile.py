@@ -6,7 +6,6 @@ import builtins
 import gc
 import inspect
 import linecache
-import pickle
 import traceback
 import weakref
 from contextvars import ContextVar
@@ -27,10 +26,10 @@ from heksher._rules.codegen import (
     emit_forwarding,
 )
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.plan import LookUp, Plan, Search, decide
 from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import MissingFeatureError
+from heksher.setting import state_of
 
 FEATURES = ("environment", "user", "theme")
 
@@ -256,7 +255,8 @@ def test_what_is_inlined_is_not_looked_for_among_globals() -> None:
 
 
 def publish(setting: Setting[Any], rules: RuleTable[Any], **sources: Any) -> None:
-    setting.published = Published(rules, Defaults(sources), started=True)
+    state = state_of(setting)
+    state.publish(state.prepare(rules, Defaults(sources)))
 
 
 def test_generated_source_shows_up_in_tracebacks() -> None:
@@ -434,18 +434,3 @@ def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
     publish(setting, RuleTable("find·1", (Rule("default·", (("user", "jim"),), 1),), ("user",)))
     assert setting.get(user="jim") == "default·"
     assert setting.get(user="joe") == "find·1"
-
-
-@pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
-def test_a_get_cannot_be_pickled_and_the_error_says_what_to_do(features: list[str]) -> None:
-    setting = Setting("ttl", int, features, 60)
-    with pytest.raises(
-        pickle.PicklingError,
-        match=r"Setting\('ttl'\)\.get .*have the other process import the module",
-    ):
-        pickle.dumps(setting.get)
-    # Elsewhere the name is the name.
-    assert f"{setting.get.__qualname__}" == "Setting('ttl').get"
-    assert repr(setting.get).startswith("<function Setting('ttl').get")
-    with pytest.raises(TypeError, match=r"^Setting\('ttl'\)\.get\(\) takes"):
-        setting.get("jim")

@@ -13,11 +13,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import pytest
+from support.published import publish
 
 from heksher import Setting
 from heksher._rules import getter
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.table import Rule, RuleTable
 
 FEATURES = ("environment", "user", "theme")
@@ -58,7 +58,7 @@ def often_interrupted() -> Generator[None]:
     sys.setswitchinterval(before)
 
 
-def state(number: int, value: int) -> Published[int]:
+def state(number: int, value: int) -> tuple[RuleTable[int], Defaults]:
     """Return a state that answers *value* to a call for jim and dark, in whatever environment.
 
     One part of it answers, and what others might answer in its stead is no state's answer. So a
@@ -86,7 +86,7 @@ def state(number: int, value: int) -> Published[int]:
     numbered = tuple(Rule(each, given, place) for place, (each, given) in enumerate(rules, 1))
     source = here if number % 4 < 2 else ContextVar("environment", default=here)
     defaults = Defaults({"environment": source, "class": "x"})
-    return Published(RuleTable(default, numbered, FEATURES), defaults, started=True)
+    return RuleTable(default, numbered, FEATURES), defaults
 
 
 @dataclass
@@ -110,9 +110,9 @@ class Watched:
 
     def publish(self, number: int) -> None:
         value = self.values[number]
-        published = state(number, value)
+        new = state(number, value)
         self.begun = value
-        self.setting.published = published
+        publish(self.setting, *new)
         self.done = value
 
     def read(self, get: Callable[..., int], **contexts: str) -> int:
@@ -194,6 +194,6 @@ def test_on_a_free_threaded_interpreter_no_code_is_replaced(
     setting = Setting("ttl", int, FEATURES, 0)
     code = setting.get.__code__
     for number in range(6):
-        setting.published = state(number, number)
+        publish(setting, *state(number, number))
         assert setting.get.__code__ is code
         assert setting.get(user="jim", theme="dark") == number

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.published import publish, published
 
 from heksher import Setting
-from heksher._client import publishing
 from heksher._client.lifecycle import Event, Lifecycle
-from heksher._client.publishing import Publisher, prepare
+from heksher._client.publishing import Publisher
 from heksher._client.settings import ClientSettings
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
+from heksher._rules.getter import SettingState
 from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import DuplicateSettingError
+from heksher.setting import state_of
 
 FEATURES = ("environment", "user")
 
@@ -63,7 +64,7 @@ def client(setting: Setting[int]) -> Client:
     client = Client()
     client.attach([setting])
     client.start()
-    setting.published = Published(table(1), setting.published.defaults, started=True)
+    publish(setting, table(1), published(setting).defaults)
     return client
 
 
@@ -72,13 +73,15 @@ def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     """Returns a list: what is put there is done once the next publish is prepared."""
     functions: list[Callable[[], None]] = []
 
-    def prepare_and_more(*arguments: Any) -> Any:
-        prepared = prepare(*arguments)
+    prepare = SettingState[Any].prepare
+
+    def prepare_and_more(*arguments: Any, **options: Any) -> Any:
+        prepared = prepare(*arguments, **options)
         while functions:
             functions.pop()()
         return prepared
 
-    monkeypatch.setattr(publishing, "prepare", prepare_and_more)
+    monkeypatch.setattr(SettingState, "prepare", prepare_and_more)
     return functions
 
 
@@ -93,10 +96,7 @@ def test_defaults_that_are_set_meanwhile_are_in_force_as_well(
 def test_rules_that_come_meanwhile_stay_in_force(
     client: Client, setting: Setting[int], between: list[Callable[[], None]]
 ) -> None:
-    def publish() -> None:
-        setting.published = Published(table(2), Defaults(), started=True)
-
-    between.append(publish)
+    between.append(lambda: publish(setting, table(2)))
     client.set_defaults(environment="dev")
     assert setting.get(user="jim") == 2
 
@@ -105,18 +105,18 @@ def test_rules_that_come_meanwhile_stay_in_force(
 def test_what_somebody_else_serves_by_then_is_left_alone(
     end: str, client: Client, setting: Setting[int], between: list[Callable[[], None]]
 ) -> None:
-    theirs = Published(table(2), Defaults({"environment": "prod"}), started=True)
+    theirs = state_of(setting).prepare(table(2), Defaults({"environment": "prod"}))
 
     def hand_over() -> None:
         if end == "detach":
             client.settings.detach(None)
         else:
             client.close()
-        setting.published = theirs
+        state_of(setting).publish(theirs)
 
     between.append(hand_over)
     client.set_defaults(environment="dev")
-    assert setting.published is theirs
+    assert published(setting) is theirs
 
 
 def test_a_forked_child_has_what_a_thread_was_preparing_that_is_not_there(
@@ -138,17 +138,18 @@ def test_a_forked_child_puts_nothing_in_force_that_was_not(setting: Setting[int]
     client.set_defaults(environment="dev")
     client.attach([setting])
     client.publisher.publish_all()
-    assert not setting.published.started
+    assert not published(setting).started
 
 
 def test_settings_are_attached_all_or_none(client: Client) -> None:
     client.set_defaults(environment="dev", user="jim")
     added = Setting("added", int, FEATURES, 5)
-    added.published = before = Published(table(6), Defaults(), started=True)
+    publish(added, table(6))
+    before = published(added)
     with pytest.raises(DuplicateSettingError):
         client.attach([added, Setting("ttl", str, FEATURES, "x")])
     assert not client.settings.serves(added)
-    assert added.published is before
+    assert published(added) is before
 
 
 def test_two_settings_that_differ_are_not_attached_together(client: Client) -> None:

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from support.published import publish, published
 from support.reading import WholeSection, read_section, read_table
 
 from heksher import TRACK_ALL, Setting
 from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import Rule, RuleTable
 from heksher._rules.tracking import Tracking
@@ -142,7 +142,7 @@ def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> No
     section = WholeSection((rule(7, 1, user="jim"),), unusable)
     first = read_table(setting, section, FEATURES, Tracking())
     assert first.table.default == 60
-    setting.published = Published(RuleTable(90), Defaults(), started=True)
+    publish(setting, RuleTable(90))
     second = read_table(setting, section, FEATURES, Tracking())
     assert second.table.default == 90
     for result in (first, second):
@@ -154,9 +154,9 @@ def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> No
 
 def test_reading_publishes_nothing() -> None:
     setting = ttl_setting()
-    before = setting.published
+    before = published(setting)
     read_table(setting, WholeSection((rule(7, 1, user="jim"),), 90), FEATURES, Tracking())
-    assert setting.published is before
+    assert published(setting) is before
 
 
 def test_a_rule_with_two_conditions_on_one_feature_is_dropped_and_told() -> None:
@@ -288,7 +288,7 @@ def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
 
 def test_a_default_that_a_validator_refuses_leaves_the_one_before_in_force() -> None:
     setting = ttl_setting()
-    setting.published = Published(RuleTable(90), Defaults(), started=True)
+    publish(setting, RuleTable(90))
 
     @setting.add_validator
     def refuses(value: int, rule: QueriedRule | None, of: Setting[int]) -> int:
@@ -416,11 +416,11 @@ def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None
     )
     table = result_of(*rules).table
     setting = ttl_setting()
-    setting.published = Published(table, Defaults(), started=True)
+    publish(setting, table)
     for user, value in (("jim", 9), ("joe", 5), ("ann", 60)):
         assert setting.get(user=user, theme="dark") == value
         assert table.resolve({"user": user, "theme": "dark"}) == value
-    setting.published = Published(table, Defaults({"theme": "dark"}), started=True)
+    publish(setting, table, Defaults({"theme": "dark"}))
     assert [setting.get(user=user) for user in ("jim", "joe", "ann")] == [9, 5, 60]
 
 

@@ -371,7 +371,7 @@ def test_a_name_and_its_alias_in_one_application_are_refused_and_both_places_nam
 
 def test_it_is_refused_in_the_other_order_as_well() -> None:
     new = Setting("new", int, ["user"], 60, alias="old")
-    with pytest.raises(InvalidSettingError, match="one and the same to the service"):
+    with pytest.raises(InvalidSettingError, match="are the same to the service"):
         Setting("old", int, ["user"], 60)
     assert new.alias == "old"
 
@@ -402,3 +402,51 @@ def test_a_refused_setting_leaves_nothing_behind() -> None:
     other = Setting("other", int, ["user"], 60, alias="new")
     assert client.told == ["+old", "+other"]
     assert (old.alias, other.alias) == (None, "new")
+
+
+# --- all or nothing -------------------------------------------------------------------------------
+
+
+class Picky(Client):
+    """Serves a setting of its own already, and so refuses any that differs."""
+
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
+        settings = list(settings)
+        for setting in settings:
+            if setting.default_value == 90:
+                raise DuplicateSettingError("served already, differently", setting.name)
+        super().attach(settings)
+
+
+def test_a_setting_that_the_main_client_refuses_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = Picky()
+    _registry.set_main(client)
+    module = module_with("one", ONE)
+    first = module.ttl
+    with pytest.raises(DuplicateSettingError):
+        run_in(module, compile(OTHER.replace("90", "90, alias='old'"), "/app/one.py", "exec"))
+    assert set(client.served) == {first}
+    assert caplog.records == []
+    # Nor did the registry take it for the one to hand over from now on.
+    later = Client()
+    _registry.set_main(later)
+    assert set(later.served) == {first}
+    old = setting_of("old")
+    assert set(later.served) == {first, old}
+
+
+def test_a_client_that_fails_in_any_way_to_take_the_settings_over_is_left_with_none() -> None:
+    class Failing(Client):
+        def attach(self, settings: Iterable[Setting[Any]]) -> None:
+            super().attach(settings)
+            raise KeyboardInterrupt
+
+    setting = setting_of("a")
+    first, second = Client(), Failing()
+    _registry.set_main(first)
+    with pytest.raises(KeyboardInterrupt):
+        _registry.set_main(second)
+    assert _registry.main() is first
+    assert (set(first.served), set(second.served)) == ({setting}, set())

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from heksher import Setting
+from heksher import Setting, _registry
 from heksher._rules.contexts import Defaults
-from heksher._rules.getter import Published
 from heksher._rules.table import Rule, RuleTable
 from heksher.exceptions import (
     HeksherError,
@@ -26,6 +25,7 @@ from heksher.exceptions import (
     UnknownFeatureError,
     UnsupportedTypeError,
 )
+from heksher.setting import state_of
 from heksher.setting_type import setting_type
 
 
@@ -36,7 +36,8 @@ def ttl_setting() -> Setting[int]:
 def publish(setting: Setting[int], *rules: Rule[int], **defaults: str | ContextVar[str]) -> None:
     """Do what a started client does."""
     table = RuleTable(setting.default_value, rules, ("user", "theme"))
-    setting.published = Published(table, Defaults().adding(defaults), started=True)
+    state = state_of(setting)
+    state.publish(state.prepare(table, Defaults().adding(defaults)))
 
 
 # --- declaring ------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def test_where_get_is_not_generated_it_is_refused_with_the_features_there_are(
 ) -> None:
     setting = Setting("ttl", int, ["user", "class"], 60)
     if started:
-        setting.published = Published(RuleTable(60), Defaults(), started=True)
+        publish(setting)
     for kind in (TypeError, ValueError):
         with pytest.raises(kind) as caught:
             setting.get(user="jim", thme="dark", usr="jim")
@@ -282,7 +283,8 @@ def test_features_with_awkward_names_can_be_given() -> None:
     features = ["self", "cls", "contexts", "1st", "class", "setting", "published", "__debug__"]
     setting = Setting("awkward", int, features, 60)
     table = RuleTable(60, (Rule(1, (("1st", "x"), ("self", "x"))),), tuple(features))
-    setting.published = Published(table, Defaults(), started=True)
+    state = state_of(setting)
+    state.publish(state.prepare(table, Defaults()))
     assert setting.get(**dict.fromkeys(features, "x")) == 1
     assert setting.get(**dict.fromkeys(features, "x") | {"1st": "y"}) == 60
 
@@ -357,12 +359,12 @@ def here() -> str:
 
 def test_a_setting_knows_the_line_that_made_it() -> None:
     setting, line = Setting("a", int, ["user"], 1), here()
-    assert (setting.declared_at, setting.module) == (line, __name__)
+    assert _registry.origin_of(setting) == (__name__, line)
 
 
 def test_a_parametrized_setting_knows_the_line_that_made_it() -> None:
     setting, line = Setting[int]("a", int, ["user"], 1), here()
-    assert (setting.declared_at, setting.module) == (line, __name__)
+    assert _registry.origin_of(setting) == (__name__, line)
 
 
 def test_a_setting_of_a_subclass_knows_the_line_that_made_it() -> None:
@@ -372,7 +374,7 @@ def test_a_setting_of_a_subclass_knows_the_line_that_made_it() -> None:
 
     for class_ in (Doubled, More):
         setting, line = class_(class_.__name__), here()
-        assert (setting.declared_at, setting.module) == (line, __name__)
+        assert _registry.origin_of(setting) == (__name__, line)
 
 
 def test_a_setting_made_while_another_one_is_made_knows_its_own_line() -> None:
@@ -382,8 +384,8 @@ def test_a_setting_made_while_another_one_is_made_knows_its_own_line() -> None:
             super().__init__("pair", int, ["user"], 1)
 
     pair, line = Pair(), here()
-    assert pair.declared_at == line
-    assert pair.other.declared_at == pair.line
+    assert _registry.origin_of(pair).place == line
+    assert _registry.origin_of(pair.other).place == pair.line
 
 
 # --- copies ---------------------------------------------------------------------------------------

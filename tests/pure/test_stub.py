@@ -12,6 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 from support.harness import AsyncioHarness, Harness, TrioHarness
+from support.published import published
 
 from heksher import Setting, _registry
 from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
@@ -233,7 +234,7 @@ def test_rules_that_cannot_be_are_refused_and_change_nothing(
     ttl: Setting[int], rules: Any, said: list[str]
 ) -> None:
     with SyncStubHeksherClient() as client:
-        before = ttl.published
+        before = published(ttl)
         for give in (
             lambda: setattr(client[ttl], "rules", rules),
             lambda: client.patch(ttl, rules),
@@ -241,7 +242,7 @@ def test_rules_that_cannot_be_are_refused_and_change_nothing(
             with pytest.raises(InvalidArgumentError) as caught:
                 give()
             assert [text for text in ["'cache_ttl'", *said] if text not in str(caught.value)] == []
-            assert ttl.published is before
+            assert published(ttl) is before
 
 
 def test_only_settings_can_be_stubbed() -> None:
@@ -483,13 +484,13 @@ def test_only_what_was_assigned_can_be_deleted(ttl: Setting[int]) -> None:
 
 def test_leaving_restores_what_was_published_before(ttl: Setting[int]) -> None:
     other = Setting("other", int, ["user"], 1)
-    before = (ttl.published, other.published)
+    before = (published(ttl), published(other))
     with SyncStubHeksherClient() as client:
         client[ttl].rules = 5
         client[other].rules = [Rule({"user": "jim"}, 6)]
         client[other].rules = 7
-    assert (ttl.published, other.published) == before
-    assert ttl.published is before[0]
+    assert (published(ttl), published(other)) == before
+    assert published(ttl) is before[0]
 
 
 def test_leaving_by_an_error_restores_as_well(ttl: Setting[int]) -> None:
@@ -571,7 +572,7 @@ def test_nested_stubs_restore_in_order(ttl: Setting[int]) -> None:
         assert ttl.get() == 7
         assert _registry.main() is first
     assert ttl.get() == 60
-    assert ttl.published.started is False
+    assert published(ttl).started is False
     assert _registry.main() is None
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import heksher
-from heksher import backends, clients, exceptions, status, testing
+from heksher import backends, clients, exceptions, setting, setting_type, status, testing
 from heksher.clients import stub
 
 #: What typing and importing leave behind in a module.
@@ -40,6 +40,23 @@ def test_names_of_the_package() -> None:
     assert set(heksher.__all__) == {*public, "__version__"}
     assert own_names(heksher) == public
     assert len(heksher.__all__) == len(set(heksher.__all__))
+
+
+def test_names_of_a_setting() -> None:
+    public = {
+        "name",
+        "type",
+        "configurable_features",
+        "default_value",
+        "metadata",
+        "alias",
+        "version",
+        "get",
+        "add_validator",
+    }
+    ttl = heksher.Setting("ttl", int, ["user"], 60)
+    for shown in (dir(heksher.Setting), dir(ttl)):
+        assert {name for name in shown if not name.startswith("_")} == public
 
 
 @pytest.mark.parametrize("name", heksher.__all__)
@@ -108,6 +125,29 @@ def test_names_of_the_backends() -> None:
         "run_blocking",
     }
     assert [name for name in backends.__all__ if not hasattr(backends, name)] == []
+
+
+def test_names_of_modules_that_0_2_2_had() -> None:
+    assert set(setting.__all__) == {"OnCoerce", "QueriedRule", "Setting", "Validator"}
+    assert set(exceptions.__all__) == own_names(exceptions)
+    types = {
+        "BoolType",
+        "FloatType",
+        "Form",
+        "HeksherEnum",
+        "HeksherFlags",
+        "HeksherMapping",
+        "HeksherSequence",
+        "IntType",
+        "LiteralType",
+        "SettingType",
+        "StrType",
+        "TypeLike",
+        "setting_type",
+    }
+    assert set(setting_type.__all__) == own_names(setting_type) == types
+    for name in types - {"Form", "TypeLike"}:
+        assert getattr(setting_type, name).__module__ == "heksher.setting_type"
 
 
 def test_names_for_tests() -> None:
