@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -56,17 +57,23 @@ def hang_up(connection: socket.socket, stop: threading.Event) -> None:
 
 
 class MisbehavingServer:
-    """A server that gives *answer* to every request whose path has no answer of its own."""
+    """A server that gives *answer* to every request whose path has no answer of its own.
 
-    def __init__(self, answer: Answer) -> None:
+    Args:
+        answer: the answer.
+        tls: wraps each connection; None leaves them unencrypted.
+    """
+
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
+        self._tls = tls
         self._by_path: dict[str, Answer] = {}
         self.requests: list[bytes] = []
         self.connected = threading.Event()
         self._stop = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._threads = [threading.Thread(target=self._accept)]
         self._connections: list[socket.socket] = []
         self._serving = 0
@@ -94,27 +101,33 @@ class MisbehavingServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while not self._stop.is_set():
-                    request = b""
-                    while b"\r\n\r\n" not in request:
-                        received = connection.recv(65536)
-                        if not received:
-                            return
-                        request += received
-                    self.requests.append(request)
-                    self.connected.set()
-                    path = request.split(b" ", 2)[1].decode()
-                    answer = self._by_path.get(path.partition("?")[0].lstrip("/"), self._answer)
-                    answer(connection, self._stop)
-                    if answer is hang_up:
-                        return
-            except OSError:
-                pass  # the client closed the connection, as some tests require
-            finally:
-                with self._lock:
-                    self._serving -= 1
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._connections.append(connection)
+            with connection:
+                self._answer_requests(connection)
+        except OSError:
+            pass  # the client closed the connection, as some tests require
+        finally:
+            with self._lock:
+                self._serving -= 1
+
+    def _answer_requests(self, connection: socket.socket) -> None:
+        while not self._stop.is_set():
+            request = b""
+            while b"\r\n\r\n" not in request:
+                received = connection.recv(65536)
+                if not received:
+                    return
+                request += received
+            self.requests.append(request)
+            self.connected.set()
+            path = request.split(b" ", 2)[1].decode()
+            answer = self._by_path.get(path.partition("?")[0].lstrip("/"), self._answer)
+            answer(connection, self._stop)
+            if answer is hang_up:
+                return
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -131,7 +144,7 @@ class MisbehavingServer:
         self._listener.close()
         for connection in list(self._connections):
             try:
-                connection.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
             except OSError:
                 pass
         for thread in self._threads:
