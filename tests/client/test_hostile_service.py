@@ -25,7 +25,7 @@ from support.scripted import ScriptedService
 from heksher import Setting, testing
 from heksher._wire import Response
 from heksher.backends._http import blocking_transport, head
-from heksher.backends._http.deadline import Line
+from heksher.backends._http.slot import Slot
 from heksher.exceptions import HeksherError, InvalidSettingError, ServiceUnreachableError
 
 CANARY = "canary"
@@ -252,12 +252,12 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
 
     stream = Stream()
     alive = weakref.ref(stream)
-    line = Line(object(), False)
-    line.trace("connection.connect_tcp.complete", {"return_value": stream})
+    slot = Slot(object(), False)
+    slot.trace("connection.connect_tcp.complete", {"return_value": stream})
     assert len(stream.read(10**6)) == 10**6
-    line.trace("http11.receive_response_headers.started", {})
+    slot.trace("http11.receive_response_headers.started", {})
     assert len(stream.read(10**6)) < 10**5
-    line.trace("http11.receive_response_headers.complete", {})
+    slot.trace("http11.receive_response_headers.complete", {})
     assert len(stream.read(10**6)) == 10**6
     # A Ctrl-C that met a function which its death calls would be lost.
     assert all(each.__callback__ is None for each in weakref.getweakrefs(stream))
@@ -271,7 +271,7 @@ def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
     """Sockets that gevent has patched wait only when there is nothing to read."""
     turns: list[None] = []
     for module in (head, blocking_transport):
-        monkeypatch.setattr(module, "let_others_run", lambda: turns.append(None))
+        monkeypatch.setattr(module, "yield_to_greenlets", lambda: turns.append(None))
     chunks = b"1\r\n \r\n" * 5_000 + b"10\r\n" + b'{"version": "1"}' + b"\r\n0\r\n\r\n"
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:

@@ -268,7 +268,9 @@ def test_a_client_of_the_other_kind_is_refused(
                 await call()
             wanted = kind_of_client(backend, httpx).__name__
             assert f"{library.__name__}.{other.__name__}" in str(caught.value)
-            assert f"httpx.{wanted}, or what works like one, is wanted" in str(caught.value)
+            assert f"expected an httpx.{wanted} or an object that works like one" in str(
+                caught.value
+            )
             assert TOKEN not in str(caught.value)
         await client.close()
 
@@ -482,6 +484,21 @@ def test_an_error_of_the_applications_own_is_one_of_the_library(backend: Harness
         assert isinstance(caught.value, httpx2.ConnectError)
         assert not isinstance(caught.value, CircuitOpen)
         assert isinstance(caught.value.__cause__, CircuitOpen)
+        await client.close()
+        await close_http(ready)
+
+    backend.run(body)
+
+
+def test_a_timeout_of_the_applications_own_is_not_taken_for_the_clients(backend: Harness) -> None:
+    def refuse(_request: Any) -> Any:
+        raise TimeoutError("no token within a second")
+
+    async def body() -> None:
+        ready = kind_of_client(backend, httpx)(transport=httpx.MockTransport(refuse))
+        client = make_client(backend, "http://heksher", http_client=ready)
+        with pytest.raises(ServiceUnreachableError, match="got no answer: no token within"):
+            await client.ping()
         await client.close()
         await close_http(ready)
 

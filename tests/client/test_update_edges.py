@@ -13,7 +13,8 @@ from support.scripted import unreachable
 
 from heksher import Setting
 from heksher._wire import Response
-from heksher.backends._http.deadline import Line
+from heksher.backends._http.errors import client_closed
+from heksher.backends._http.slot import Slot
 from heksher.exceptions import (
     DeclarationRejected,
     MissingFeatureError,
@@ -252,7 +253,7 @@ def test_a_connection_that_is_made_after_the_end_of_its_request_is_shut_down() -
 
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = Line(None, False)
-        line.end("the client is closed")
-        line.trace("connection.connect_tcp.complete", {"return_value": Stream(ours)})
+        slot = Slot(None, False)
+        slot.end(client_closed)
+        slot.trace("connection.connect_tcp.complete", {"return_value": Stream(ours)})
         assert theirs.recv(1) == b""

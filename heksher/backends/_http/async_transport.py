@@ -9,105 +9,105 @@ import anyio.lowlevel
 import httpx
 
 from heksher._wire import Request, Response
-from heksher.backends._http.body import Body, refused, was_read
-from heksher.backends._http.errors import Ended, TooSlow
+from heksher.backends._http.body import Body, refused_answer, was_read
+from heksher.backends._http.clients import make_client
+from heksher.backends._http.errors import client_closed
 from heksher.backends._http.head import bound_heads, refuse_leftovers
-from heksher.backends._http.redaction import cause
-from heksher.backends._http.transport import PIECES, InThread, TransportBase
+from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends.base import HttpOptions
-from heksher.exceptions import HeksherError
 
-# How long saying goodbye to a connection may take.
+# Wait at most this many seconds for connections to be closed in order.
 _CLOSE_TIMEOUT = 2.0
 
 
 class AsyncTransport(TransportBase):
-    """Over ``httpx.AsyncClient``; a cancelled request is gone at once."""
+    """Sends requests in the calling task; a request that is cancelled ends at once.
+
+    Args:
+        options: how to reach the service.
+        in_thread: calls what decompresses large answers.
+    """
 
     _client: Any = None
     _is_ours = False
-    _closed = False
+    _is_closed = False
 
     def __init__(self, options: HttpOptions, in_thread: InThread) -> None:
         super().__init__(options, in_thread)
-        # Requests that are under way, and what is set when there are none any more.
+        # The requests in progress, and what is set when the last one has ended after closing.
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
 
     async def send(self, request: Request) -> Response:
         """Send *request* and read the whole answer."""
-        if not self._closed:
-            with anyio.CancelScope() as scope:
-                self._busy.add(scope)
-                try:
-                    return await self._send(request)
-                finally:
-                    self._busy.discard(scope)
-                    if self._idle is not None and not self._busy:
-                        self._idle.set()
-        raise self._unreachable(request, Ended("the client is closed"))
+        with self._translated_errors(request):
+            if not self._is_closed:
+                with anyio.CancelScope() as scope:
+                    self._busy.add(scope)
+                    try:
+                        return await self._send(request)
+                    finally:
+                        self._busy.discard(scope)
+                        if self._idle is not None and not self._busy:
+                            self._idle.set()
+            raise client_closed()
 
     async def _send(self, request: Request) -> Response:
+        if self._client is None:
+            self._client, self._is_ours = make_client(self._options, httpx.AsyncClient)
+        with anyio.move_on_after(self._options.request_timeout):
+            return await self._exchange(self._client, request)
+        raise self._too_slow()
+
+    async def _exchange(self, client: Any, request: Request) -> Response:
+        built = self._build(client, request, HandshakeGuard().trace)
         try:
-            if self._client is None:
-                self._client, self._is_ours = self._make_client(httpx.AsyncClient)
-            with anyio.fail_after(self._options.request_timeout):
-                built = self._build(self._client, request, trace=_Opening().trace)
-                try:
-                    answer = await self._client.send(built, **self._send_arguments())
-                except Exception as error:
-                    if (answered := refused(error, built)) is not None:
-                        return answered
-                    raise
-                try:
-                    refuse_leftovers(answer)
-                    body = Body(self._options.max_response_bytes)
-                    is_decoded = was_read(answer)
-                    if is_decoded:
-                        body.add(answer.content)
-                    else:
-                        await self._read(answer, body)
-                finally:
-                    await answer.aclose()
-                return await self._response(body, answer, is_decoded=is_decoded)
-        except TimeoutError:
-            raise self._unreachable(request, TooSlow(self._too_slow())) from None
-        except Ended as error:
-            raise self._unreachable(request, error) from None
-        except HeksherError:
-            raise
+            answer = await client.send(built, **self._send_arguments())
         except Exception as error:
-            # Whatever class it has: an HTTP client that was handed in has errors of its own.
-            raise self._unreachable(request, error) from cause(error)
+            if (refused := refused_answer(error, built)) is not None:
+                return refused
+            raise
+        try:
+            refuse_leftovers(answer)
+            body = Body(self._options.max_response_bytes)
+            is_decoded = was_read(answer)
+            if is_decoded:
+                body.add(answer.content)
+            else:
+                await self._read(answer, body)
+        finally:
+            await answer.aclose()
+        return await self._response(body, answer, is_decoded=is_decoded)
 
     @staticmethod
     async def _read(answer: Any, body: Body) -> None:
         try:
             async for chunk in answer.aiter_raw():
                 body.add(chunk)
-                if body.pieces % PIECES == 0:
-                    # They may be of a byte each, and a thousand of them come at once.
+                if body.chunk_count % CHUNKS_PER_TURN == 0:
+                    # A thousand chunks of one byte come at once, and reading on waits for nothing then.
                     await anyio.lowlevel.cancel_shielded_checkpoint()
-                if body.too_large:
-                    # And read on, from a closed connection: the error is what ends the generators
-                    # inside httpx in order. One that is left alone is complained of by trio.
+                if body.is_too_large:
+                    # Close the connection and read on: the error that this raises is what ends the
+                    # generators inside httpx in order. Generators that are left alone are finished by the
+                    # garbage collector, of which trio warns.
                     await answer.aclose()
         except Exception:
-            if not body.too_large:
+            if not body.is_too_large:
                 raise
 
     def abort(self) -> None:
-        """Do nothing: cancellation ends what is under way."""
+        """Do nothing: cancellation ends the requests in progress."""
 
     def abandon(self) -> None:
         """Do nothing: event loops do not live on in a forked child."""
 
     async def aclose(self) -> None:
-        """End what is under way, and close the client, unless it was handed in ready."""
-        self._closed = True
+        """End the requests in progress, and close the client, unless it was handed in ready."""
+        self._is_closed = True
         client, self._client = self._client, None
         if self._busy:
-            # First: the HTTP client closes no connection that a request has or is getting.
+            # First, since the HTTP client closes no connection that a request uses or waits for.
             self._idle = self._idle or anyio.Event()
             for scope in self._busy:
                 scope.cancel()
@@ -118,13 +118,21 @@ class AsyncTransport(TransportBase):
                 await client.aclose()
 
 
-class _Opening:
-    """The connection that a request opens. httpcore leaves it open if its TLS handshake is cancelled."""
+class HandshakeGuard:
+    """Closes the connection that a request opens, if its TLS handshake is cancelled.
+
+    httpcore's backends close the connection when the handshake fails with an `Exception`, and a
+    cancellation is none: the connection stays open, owned by nobody, until the garbage collector finds
+    it. It cannot be closed by the HTTP client, which has no connection yet. But httpcore's trace reports
+    the stream by ``connect_tcp.complete``, and the cancelled handshake by ``start_tls.failed``.
+
+    Seen on httpcore 1.0.0 and 1.0.9 and on httpcore2 2.0.0 and 2.16.2, under asyncio and trio.
+    """
 
     _stream: Any = None
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Close it then; httpcore's trace tells of it."""
+        """Take the events of the trace; also bound the heads of answers."""
         bound_heads(event, info)
         if event.endswith("connect_tcp.complete"):
             self._stream = info.get("return_value")

@@ -1,6 +1,6 @@
-"""An answer's body within its bound: collected, decompressed and turned into a `Response`.
+"""The body of an answer within its bounds: collected, decompressed, and turned into a `Response`.
 
-Does no I/O.
+Knows answers of HTTP libraries by their shape. Does no I/O.
 """
 
 from __future__ import annotations
@@ -9,39 +9,47 @@ import zlib
 from typing import Any
 
 from heksher._wire import Response
-from heksher.backends._http.errors import Ended
-from heksher.backends._http.redaction import without_secrets
+from heksher.backends._http.errors import RequestEnded
+from heksher.backends._http.redaction import redact
 
-# What is kept of a refusal's body: it is searched for secrets, and all threads wait meanwhile.
-_LARGEST_REFUSAL = 4 * 1024 * 1024
+# Keep at most this many bytes of a refusal's body. It is searched for secrets, and no other thread runs
+# meanwhile: it takes a second for sixty megabytes.
+_MAX_REFUSAL_BYTES = 4 * 1024 * 1024
 
 
 class Body:
-    """Collects an answer's body up to the bound, as it comes and decompressed."""
+    """Collects the body of an answer, up to *limit* bytes as they come and again decompressed."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._chunks: list[bytes] = []
-        #: Bytes that came.
+        #: How many bytes came, compressed or not.
         self.size = 0
 
     @property
-    def too_large(self) -> bool:
+    def is_too_large(self) -> bool:
+        """Whether more bytes came than are allowed."""
         return self.size > self._limit
 
     @property
-    def pieces(self) -> int:
+    def chunk_count(self) -> int:
+        """How many chunks the bytes came in."""
         return len(self._chunks)
 
     def add(self, chunk: bytes) -> None:
+        """Add the next chunk; it is dropped if the body is too large with it."""
         self.size += len(chunk)
-        if not self.too_large:
+        if not self.is_too_large:
             self._chunks.append(chunk)
 
     def response(self, answer: Any, *, is_decoded: bool) -> Response:
-        """Return the answer, whose body was added to its end."""
-        if self.too_large:
-            raise Ended(f"the answer is larger than {self._limit} bytes")
+        """Return *answer*, whose whole body was added.
+
+        Raises:
+            RequestEnded: the body is too large or cannot be decompressed.
+        """
+        if self.is_too_large:
+            raise RequestEnded(f"the answer is larger than {self._limit} bytes")
         headers = _headers(answer)
         body = b"".join(self._chunks)
         coding = headers.get("content-encoding", "identity").strip().lower()
@@ -50,40 +58,44 @@ class Body:
         elif coding == "gzip":
             body = self._decompress(body)
         else:
-            raise Ended(f"the answer is encoded as {coding!r}, which was not asked for")
+            raise RequestEnded(f"the answer is encoded as {coding!r}, which was not asked for")
         if not 200 <= answer.status_code < 300:
-            body = without_secrets(body[:_LARGEST_REFUSAL], answer.request)
+            body = redact(body[:_MAX_REFUSAL_BYTES], answer.request)
         return Response(answer.status_code, headers, body)
 
     def _decompress(self, body: bytes) -> bytes:
-        # By hand and not by the HTTP client, which knows no bound: a small body can hold gigabytes.
+        # Not left to the HTTP client, which knows no bound: a small body can hold gigabytes.
         unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             decompressed = unzip.decompress(body, self._limit + 1)
         except zlib.error as error:
-            raise Ended(f"the answer is no gzip: {error}") from None
+            raise RequestEnded(f"the answer is no gzip: {error}") from None
         if len(decompressed) > self._limit:
-            raise Ended(f"the answer is larger than {self._limit} bytes, decompressed")
+            raise RequestEnded(f"the answer is larger than {self._limit} bytes, decompressed")
         if not unzip.eof:
-            raise Ended("the answer is cut short")
+            raise RequestEnded("the answer is cut short")
         return decompressed
+
+
+def was_read(answer: Any) -> bool:
+    """Whether the body was read already: by an event hook, or because a test's transport has it."""
+    return bool(getattr(answer, "is_stream_consumed", False))
+
+
+def refused_answer(error: Exception, request: Any) -> Response | None:
+    """Return the answer to *request* that an event hook turned into *error*, or None.
+
+    The documentation of httpx recommends a hook that calls ``raise_for_status()``. It also raises for
+    statuses that mean something here, such as 304.
+    """
+    answer: Any = getattr(error, "response", None)
+    # An answer to another request does not count: an auth flow may have asked for a token.
+    if answer is None or getattr(error, "request", None) is not request:
+        return None
+    # A body that the hook did not read is lost: the connection is closed by now.
+    body: bytes = answer.content[:_MAX_REFUSAL_BYTES] if was_read(answer) else b""
+    return Response(answer.status_code, _headers(answer), redact(body, request))
 
 
 def _headers(answer: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
-
-
-def was_read(answer: Any) -> bool:
-    """Whether the body was read before: by an event hook, or as a test's transport has it ready."""
-    return bool(getattr(answer, "is_stream_consumed", False))
-
-
-def refused(error: Exception, request: Any) -> Response | None:
-    """Return the answer to *request* that an event hook took for an error, by raise_for_status()."""
-    answer: Any = getattr(error, "response", None)
-    # The answer to another request is no concern of ours: an auth flow may ask for a token.
-    if answer is None or getattr(error, "request", None) is not request:
-        return None
-    # The body was read if the hook did it, and else is lost: the connection is closed.
-    body: bytes = answer.content[:_LARGEST_REFUSAL] if was_read(answer) else b""
-    return Response(answer.status_code, _headers(answer), without_secrets(body, request))

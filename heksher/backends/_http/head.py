@@ -1,4 +1,33 @@
-"""The bound of an answer's head, by the inside of httpcore, and what is left over behind an answer."""
+"""Bounds on the head of an answer, and on what follows an answer, by the inside of httpcore.
+
+Knows streams and trace events of httpcore by their shape. Does no I/O of its own.
+
+The problem: an answer's head has no bound that can be set. httpcore refuses a single head of more than
+100 KiB, but it skips provisional answers (status 1xx), and a server that sends one after another keeps
+a request reading for ever. Under gevent nothing else runs then, since a socket that always has data
+never yields. There is a second problem of the kind: what a server sends behind an answer stays in the
+parser of a connection that is kept alive, and is taken for the answer to the next request. Anyone who
+can add bytes to one answer decides what the next one is.
+
+What does not work: httpx has no option for either, and its event hooks run after the head. A transport
+of our own would have to pass all of ``http_client_args`` on to a connection pool, and there is none
+below a client that was handed in. A limit on the whole request's time does not help under gevent, where
+the thread that watches the time may be a greenlet that never runs.
+
+The solution leans on three things of httpcore that are only partly documented:
+
+- its ``trace`` extension reports by the events ``http11.receive_response_headers.started`` and
+  ``….complete`` when a head is read, in the task or thread that reads it, and by the events
+  ``….connect_tcp.complete``, ``….connect_unix_socket.complete`` and ``….start_tls.complete`` which
+  stream was opened, as ``return_value``;
+- the HTTP/1.1 connection calls ``stream.read(max_bytes, timeout)`` for each piece, so that a function
+  put into the stream's instance replaces it, and reads nothing before the head that it belongs to;
+- the extension ``network_stream`` of an answer is the stream that it came by.
+
+Tried with httpcore 1.0.0 and 1.0.9 (httpx 0.27.0 and 0.28.1), and httpcore2 2.0.0 and 2.16.2 (httpx2 of
+the same versions). ``tests/client/test_httpcore.py`` fails when one of the three changes, and when the
+problem is gone. Without them requests work as before and are bounded by their time and their body only.
+"""
 
 from __future__ import annotations
 
@@ -10,82 +39,97 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
-from heksher.backends._http.errors import Ended
+from heksher.backends._http.errors import RequestEnded
 
-# What may be read of an answer's head: as much as HTTP libraries take for one, and here with all the
-# provisional answers before it, which they read for ever. And how much of it at once.
-_LARGEST_HEAD = 100 * 1024
-_PIECE_OF_HEAD = 16 * 1024
+# Read at most this many bytes of an answer's head, provisional answers included. HTTP libraries take as
+# much for one head.
+_MAX_HEAD_BYTES = 100 * 1024
+# Read at most this many bytes of a head at once. What a read brings is counted after it, and it may
+# bring much of the body, too.
+_MAX_HEAD_READ = 16 * 1024
 
-
-#: How much this task or thread may still read of an answer's head; None: what it reads is none.
-_head_left: ContextVar[int | None] = ContextVar("heksher_head_left", default=None)
-
-#: How much it has read of the last one.
-_head_size: ContextVar[int] = ContextVar("heksher_head_size", default=0)
+#: How many bytes of the current head this task or thread may still read; None while it reads no head.
+_bytes_left: ContextVar[int | None] = ContextVar("heksher_head_bytes_left", default=None)
+#: How many bytes this task or thread read for the last head.
+_bytes_read: ContextVar[int] = ContextVar("heksher_head_bytes_read", default=0)
 
 
 def bound_heads(event: str, info: dict[str, Any]) -> None:
-    """Bound what is read of a head, as httpcore's trace tells when that is, and from which stream.
+    """Bound the heads of answers. To be called with each event of httpcore's trace.
 
-    The streams of a client that was handed in also serve the application, which reads as before.
+    The bound is a matter of the task or thread and not of the stream: the streams of a client that was
+    handed in also serve the application, which reads without a bound as before.
     """
     if event.startswith("http11.receive_response_headers."):
-        _head_size.set(_LARGEST_HEAD - (_head_left.get() or 0))
-        _head_left.set(_LARGEST_HEAD if event.endswith(".started") else None)
+        _bytes_read.set(_MAX_HEAD_BYTES - (_bytes_left.get() or 0))
+        _bytes_left.set(_MAX_HEAD_BYTES if event.endswith(".started") else None)
     elif event.endswith(
         ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
     ):
         stream: Any = info.get("return_value")
-        with suppress(AttributeError, TypeError):  # another library's may be otherwise
-            stream.read = _bounded(stream)
+        with suppress(AttributeError, TypeError):  # a stream of another shape stays as it is
+            stream.read = _bounded_read(stream)
 
 
-def _bounded(stream: Any) -> Callable[..., Any]:
-    """Return the method `read` of *stream* so that it keeps to what is left of a head."""
+def _bounded_read(stream: Any) -> Callable[..., Any]:
+    """Return the method `read` of *stream* so that it respects the bound on a head.
+
+    The function is an attribute of the stream, so holding the stream in turn would be a reference
+    cycle, and the socket of a dropped connection would stay open until the garbage collector runs.
+    Therefore the reference is weak. It has no callback: that would run while the stream dies, and
+    Python only prints what is raised there, so that a Ctrl-C which came just then would be lost.
+    """
     read: Callable[..., Any] = stream.read.__func__
-    # So that it dies as before; and no function is called then, in which a Ctrl-C would be lost.
     alive: weakref.ref[Any] = weakref.ref(stream)
 
-    def most(wanted: int) -> int:
-        left = _head_left.get()
+    def limited(max_bytes: int) -> int:
+        left = _bytes_left.get()
         if left is None:
-            return wanted
+            return max_bytes
         if left <= 0:
-            raise Ended(f"the answer's head is larger than {_LARGEST_HEAD} bytes")
-        return min(wanted, _PIECE_OF_HEAD)
+            raise RequestEnded(f"the answer's head is larger than {_MAX_HEAD_BYTES} bytes")
+        return min(max_bytes, _MAX_HEAD_READ)
 
-    def count(data: bytes) -> bytes:
-        left = _head_left.get()
+    def counted(data: bytes) -> bytes:
+        left = _bytes_left.get()
         if left is not None:
-            _head_left.set(left - len(data))
+            _bytes_left.set(left - len(data))
         return data
 
     if inspect.iscoroutinefunction(read):
 
         async def read_async(max_bytes: int, timeout: float | None = None) -> bytes:
-            return count(await read(alive(), most(max_bytes), timeout))
+            return counted(await read(alive(), limited(max_bytes), timeout))
 
         return read_async
 
     def read_blocking(max_bytes: int, timeout: float | None = None) -> bytes:
-        let_others_run()
-        return count(read(alive(), most(max_bytes), timeout))
+        yield_to_greenlets()
+        return counted(read(alive(), limited(max_bytes), timeout))
 
     return read_blocking
 
 
 def refuse_leftovers(answer: Any) -> None:
-    """Refuse an answer that was there before it was asked for, behind the one before.
+    """Refuse an answer that came before it was asked for, behind the answer before.
 
-    HTTP libraries take what is left over on a connection for the next answer.
+    For the head of such an answer nothing is read: the parser has it already. This says something only
+    where the reads are counted, which shows in where the stream's `read` comes from.
+
+    Raises:
+        RequestEnded: the answer is such a one.
     """
     stream = getattr(answer, "extensions", {}).get("network_stream")
     read = getattr(stream, "read", None)
-    if getattr(read, "__module__", None) == __name__ and _head_size.get() == 0:
-        raise Ended("more than one answer came to the request before")
+    if getattr(read, "__module__", None) == __name__ and _bytes_read.get() == 0:
+        raise RequestEnded("more than one answer came to the request before")
 
 
-def let_others_run() -> None:
-    """Give other greenlets their turn: gevent leaves none to them while there is something to read."""
+def yield_to_greenlets() -> None:
+    """Let other greenlets run.
+
+    A socket that gevent has patched yields only when it has to wait, so that a server which always has
+    more to say would stop all greenlets. In a process without gevent this releases the interpreter for
+    a moment.
+    """
     time.sleep(0)

@@ -1,4 +1,4 @@
-"""The text of errors and of refusals without the secrets that a request carried.
+"""Texts of errors and of refusals without the secrets that a request carried.
 
 Knows requests and errors by their shape, and imports no HTTP library.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import unquote, unquote_plus
 
-# Headers of a request that hold no secret, and what an application may hand in with them.
+# The request headers whose values are not secret. The values of all others are redacted.
 _PUBLIC_HEADERS = frozenset(
     (
         *("accept", "accept-encoding", "accept-language", "connection", "content-length"),
@@ -19,43 +19,43 @@ _PUBLIC_HEADERS = frozenset(
     )
 )
 
-# And what stands in its query, unless an application's HTTP client adds to that.
+# The query parameters that this library sends. The values of all others are redacted: an application's
+# HTTP client may add some.
 _PUBLIC_PARAMETERS = frozenset(("settings", "context_filters", "include_additional_data"))
 
+# Secrets of fewer characters are not redacted: that would hide nothing, and cut holes into other words.
+_MIN_SECRET_LENGTH = 4
 
-# Shorter ones hide nothing, and would cut holes into other words.
-_SHORTEST_SECRET = 4
 
+def redact(text: bytes, request: Any) -> bytes:
+    """Return *text* without the secrets in the headers and the query of *request*.
 
-def without_secrets(said: bytes, request: Any) -> bytes:
-    """Return what a service said without what the request's headers and query told.
-
-    It becomes a part of messages, and some servers say back what they were told.
+    The text becomes a part of messages, and some servers repeat what they were sent.
     """
-    for told in _secrets_of(request):
-        for secret in sorted(told, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
+    for secrets in _secrets_of(request):
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _MIN_SECRET_LENGTH:
                 plain = secret.encode("utf-8", "replace")
-                # And as it stands in an HTTP library's message, which shows bytes.
+                # Messages of HTTP libraries contain the repr() of bytes.
                 shown = repr(plain)[2:-1], repr(bytearray(plain))[len("bytearray(b'") : -2]
                 for form in (plain, *map(str.encode, shown)):
-                    said = said.replace(form, b"[secret]")
-    return said
+                    text = text.replace(form, b"[secret]")
+    return text
 
 
 def _secrets_of(request: Any) -> Iterator[set[str]]:
-    """Give what each header, and each part of the query, tells that may be a secret."""
+    """Yield the possible secrets in each header and in each parameter of the query."""
     for name, value in request.headers.items():
         if name.lower() not in _PUBLIC_HEADERS:
-            yield _secrets_in(value)
+            yield _secrets_in_header(value)
     for part in request.url.query.decode("ascii", "replace").split("&"):
         name, _, value = part.partition("=")
         if name not in _PUBLIC_PARAMETERS:
             yield {value, unquote(value), unquote_plus(value)}
 
 
-def _secrets_in(value: str) -> set[str]:
-    """Return what of a header's value may be one: all, what follows a scheme, cookies, a password."""
+def _secrets_in_header(value: str) -> set[str]:
+    """Return the whole value, what follows its scheme, the values of cookies, and a password."""
     secrets = {value, value.rpartition(" ")[2]}
     secrets.update(cookie.partition("=")[2].strip() for cookie in value.split(";"))
     scheme, _, coded = value.partition(" ")
@@ -63,26 +63,51 @@ def _secrets_in(value: str) -> set[str]:
         try:
             secrets.add(base64.b64decode(coded).decode().partition(":")[2])
         except ValueError:
-            pass  # it is none of ours
+            pass  # not the user name and password of basic authentication
     return secrets
 
 
-def _said(error: BaseException) -> str:
-    """Return the text of *error*. Under trio it may be empty, and one that led to it says what is.
+def redacted_text(error: Exception) -> str:
+    """Return the text of *error*, which may quote what the service sent, without secrets."""
+    text = _text_of(error)
+    try:
+        request: Any = cast("Any", error).request
+    except (AttributeError, RuntimeError):  # it has no request, or none was set
+        return text
+    return redact(text.encode("utf-8", "replace"), request).decode("utf-8", "replace")
 
-    But for a cancellation, which speaks of scopes and not of what took too long.
+
+def safe_cause(error: Exception) -> Exception | None:
+    """Return *error* if it can be the ``__cause__`` of another error: if it shows no secret."""
+    return None if shows_header(error) or redacted_text(error) != _text_of(error) else error
+
+
+def shows_header(error: object) -> bool:
+    """Whether the text of *error* contains the value of a header, which may be a token."""
+    # By name, because an HTTP client that was handed in has classes of its own.
+    return type(error).__name__ == "LocalProtocolError"
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the text of *error*, or of the first error with a text among those that led to it.
+
+    Under trio the text of an HTTP library's error may be empty. Cancellations are passed over, since
+    they are about scopes and not about what took too long.
     """
     each: BaseException | None = error
     while each is not None:
-        if isinstance(each, Exception) and (said := str(each)):
-            reason = _systems_reason(each)
-            return said if reason is None or reason in said else f"{said}: {reason}"
+        if isinstance(each, Exception) and (text := str(each)):
+            reason = _system_reason(each)
+            return text if reason is None or reason in text else f"{text}: {reason}"
         each = each.__cause__ or each.__context__
     return type(error).__name__
 
 
-def _systems_reason(error: BaseException) -> str | None:
-    """Return the system's words for what led to *error*: of several attempts for the first one's end."""
+def _system_reason(error: BaseException) -> str | None:
+    """Return the operating system's words for the error that led to *error*.
+
+    Where several attempts failed, such as one for each address of a host, the first one counts.
+    """
     reason: str | None = None
     each: BaseException | None = error
     while each is not None:
@@ -95,24 +120,3 @@ def _systems_reason(error: BaseException) -> str | None:
         )
         each = causes[0] if causes else each.__cause__ or each.__context__
     return reason
-
-
-def told(error: Exception) -> str:
-    """Return the text of *error*, which may show what came, without secrets."""
-    said = _said(error)
-    try:
-        request: Any = cast("Any", error).request
-    except (AttributeError, RuntimeError):  # it has none, or was not told
-        return said
-    return without_secrets(said.encode("utf-8", "replace"), request).decode("utf-8", "replace")
-
-
-def cause(error: Exception) -> Exception | None:
-    """Return *error*, as the cause of one of ours, unless it shows a secret."""
-    return None if shows_header(error) or told(error) != _said(error) else error
-
-
-def shows_header(error: object) -> bool:
-    """Whether the text of *error* holds a header's value, which may be a token."""
-    # By name: an HTTP client that was handed in has classes of its own.
-    return type(error).__name__ == "LocalProtocolError"
