@@ -196,11 +196,9 @@ class Core:
             ContradictingArgumentError: a main client with other context features runs.
             HeksherError: the first update failed, or took too long, and a failing start raises.
         """
-        backend = self._enter()
-        with self._lock:
-            if self._lifecycle.state is State.RUNNING:
-                return
-        run = self._begin_start(backend, Call.START)
+        run = self._begin_start(self._enter(), Call.START)
+        if run is None:
+            return
         former: _registry.MainClient | None = None
         try:
             former = _registry.set_main(self)
@@ -219,6 +217,7 @@ class Core:
         Raises: as `start`.
         """
         run = self._begin_start(self._enter(), Call.RUN)
+        assert run is not None  # a client that runs refuses this call
         former: _registry.MainClient | None = None
         failure: Exception | None = None
         try:
@@ -230,7 +229,7 @@ class Core:
                     await run.task.wait(None)
                 except Exception as error:
                     failure = error  # raised below: a task group would wrap it in a group
-                    self._stop(Event.START_FAILED)
+                    self._fail_start(run)
         except BaseException:
             await self._undo_start(run, former)
             raise
@@ -238,11 +237,13 @@ class Core:
             await self._undo_start(run, former)
             raise failure
 
-    def _begin_start(self, backend: Backend, call: Call) -> Run:
-        """Return what is to be started, its task not yet running."""
+    def _begin_start(self, backend: Backend, call: Call) -> Run | None:
+        """Return what is to be started, its task not yet running; None if the client runs already."""
         former = _registry.main()
         with self._lock:
             self._lifecycle.check(call)
+            if self._lifecycle.state is State.RUNNING:
+                return None
             self._check_hand_over(former)
             self._run = self._create_run(backend)
             self._lifecycle.apply(Event.START)
@@ -333,9 +334,8 @@ class Core:
 
     async def _undo_start(self, run: Run, former: _registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
-        if self._run is not run:
-            return  # in a forked child, `resume_in_child` has done that
-        self._stop(Event.START_FAILED)
+        if not self._fail_start(run):
+            return
         try:
             _registry.replace_main(self, former)
             if isinstance(former, Core) and not former._lifecycle.is_going_on:
@@ -346,7 +346,15 @@ class Core:
                 await self._wind_up(run)
             finally:
                 with self._lock:
-                    self._lifecycle.apply(Event.START_UNDONE)
+                    if self._run is run:  # else the process was forked, and this is the child
+                        self._lifecycle.apply(Event.START_UNDONE)
+
+    def _fail_start(self, run: Run) -> bool:
+        """Stop a start that failed; False in a forked child, where `resume_in_child` has done that."""
+        if self._run is not run:
+            return False
+        self._stop(Event.START_FAILED)
+        return True
 
     # --- close ------------------------------------------------------------------------------------
 
