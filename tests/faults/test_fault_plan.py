@@ -200,14 +200,14 @@ def test_changes_are_told() -> None:
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        ({"nth": 0}, "nth=0: it counts from 1"),
-        ({"every": -1}, "every=-1: it counts from 1"),
-        ({"first": 0}, "first=0: it counts from 1"),
-        ({"share": 20}, "share=20: a share is a number from 0 to 1"),
-        ({"method": "get"}, "method='get': there are CONNECT, DELETE, GET"),
-        ({"delay": -0.5}, "delay=-0.5: a delay is a number from 0 on"),
-        ({"delay": float("nan")}, "delay=nan: a delay is a number from 0 on"),
-        ({"path": "api"}, "path='api': a path begins with '/', or with '\\*'"),
+        ({"nth": 0}, "nth=0: expected 1 or more"),
+        ({"every": -1}, "every=-1: expected 1 or more"),
+        ({"first": 0}, "first=0: expected 1 or more"),
+        ({"share": 20}, "share=20: expected a number from 0 to 1"),
+        ({"method": "get"}, "method='get': expected one of CONNECT, DELETE, GET"),
+        ({"delay": -0.5}, "delay=-0.5: expected 0 or more seconds"),
+        ({"delay": float("nan")}, "delay=nan: expected 0 or more seconds"),
+        ({"path": "api"}, "path='api': expected a path that starts with '/' or '\\*'"),
     ],
     ids=str,
 )

@@ -516,7 +516,7 @@ def test_tls_names_its_extra() -> None:
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stderr.endswith(
-        "ModuleNotFoundError: a proxy with TLS makes certificates: pip install 'heksher[testing]'\n"
+        "ModuleNotFoundError: a proxy with TLS needs more packages: pip install 'heksher[testing]'\n"
     )
 
 

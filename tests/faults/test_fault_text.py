@@ -1,4 +1,4 @@
-"""Faults as a text: what can be said, and what is answered to what cannot."""
+"""Faults as a text: the syntax, and the messages for invalid texts."""
 
 from __future__ import annotations
 
@@ -80,46 +80,46 @@ def test_nothing_is_no_fault(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("statsu(3)", "'statsu' is no fault, did you mean 'status'?"),
-        ("xyzzy", "'xyzzy' is no fault; there are delay, status, redirect, "),
-        ("status(x)", "status: 'x' is no status: a whole number is wanted"),
-        ("status(99)", "'99' is no status: a whole number >= 200 is wanted"),
-        ("status(503 2)", "in status(…), ',' or ')' has to follow '503'"),
-        ("status(503", "in status(…), ',' or ')' has to follow '503'"),
-        ("status(", "behind '(' a value or ')' is missing"),
-        ("status(1,2,3,4)", "'4' is too much for status, which takes status, retry_after, body"),
-        ("status(retry_aftr=1)", "status has no 'retry_aftr' to choose, did you mean 'retry_after'?"),
-        ("status(zz=1)", "status has no 'zz' to choose; there is status, retry_after, body"),
-        ("status(status=)", "behind '=' a value is missing"),
-        ("delay(-1)", "delay: '-1' is no seconds: a number >= 0.0 is wanted"),
-        ("cut-short(honest=perhaps)", "'perhaps' is no honest: true or false is wanted"),
-        ("certificate(bad)", "'bad' is no problem: one of expired, host, unknown is wanted"),
-        ("status nth 0", "nth=0: it counts from 1"),
-        ("status nth x", "'x' is no nth: a whole number is wanted"),
-        ("status nth", "behind 'nth' a number is missing"),
-        ("status share 20", "share=20.0: a share is a number from 0 to 1"),
-        ("status on", "behind 'on' a method or a path is missing"),
-        ("status on GETT", "method='GETT': there are CONNECT, DELETE, GET"),
-        ("status onn /x", "'onn' is not understood, did you mean 'on'?"),
-        ("status close", "'close' is not understood; on, nth, every, first, share, delay can stand"),
-        ("status close", "(between two faults stands ';')"),
-        ("status delay", "behind 'delay' a number, or ';' before it, is missing"),
-        ("status delay(1)", "behind 'delay' a number, or ';' before it, is missing"),
-        ("status delay x", "'x' is no delay: a number is wanted"),
-        ("status delay -1", "delay=-1.0: a delay is a number from 0 on"),
-        ("status 'on' /x", "'on' is not understood"),
-        ("(3)", "in front a fault or 'seed' is missing"),
-        ("seed", "behind 'seed' a number is missing"),
-        ("seed x", "seed: a whole number is wanted"),
-        ("seed 1 2", "'2' is not understood"),
-        ('status "503', "the quotation mark at '\"503' has no end"),
+        ("statsu(3)", "unknown fault 'statsu', did you mean 'status'?"),
+        ("xyzzy", "unknown fault 'xyzzy': expected one of delay, status, redirect, "),
+        ("status(x)", "status: invalid status 'x': expected a whole number"),
+        ("status(99)", "invalid status '99': expected a whole number >= 200"),
+        ("status(503 2)", "status: expected ',' or ')' after '503'"),
+        ("status(503", "status: expected ',' or ')' after '503'"),
+        ("status(", "expected a value or ')' after '('"),
+        ("status(1,2,3,4)", "status: unexpected value '4': expected only status, retry_after, body"),
+        ("status(retry_aftr=1)", "status: unknown option 'retry_aftr', did you mean 'retry_after'?"),
+        ("status(zz=1)", "status: unknown option 'zz': expected status, retry_after, body"),
+        ("status(status=)", "expected a value after '='"),
+        ("delay(-1)", "delay: invalid seconds '-1': expected a number >= 0.0"),
+        ("cut-short(honest=perhaps)", "invalid honest 'perhaps': expected true or false"),
+        ("certificate(bad)", "invalid problem 'bad': expected one of expired, host, unknown"),
+        ("status nth 0", "nth=0: expected 1 or more"),
+        ("status nth x", "invalid nth 'x': expected a whole number"),
+        ("status nth", "expected a number after 'nth'"),
+        ("status share 20", "share=20.0: expected a number from 0 to 1"),
+        ("status on", "expected a method or a path after 'on'"),
+        ("status on GETT", "method='GETT': expected one of CONNECT, DELETE, GET"),
+        ("status onn /x", "unexpected 'onn', did you mean 'on'?"),
+        ("status close", "unexpected 'close': expected one of on, nth, every, first, share, delay"),
+        ("status close", "(separate faults with ';')"),
+        ("status delay", "expected a number after 'delay', or ';' before it"),
+        ("status delay(1)", "expected a number after 'delay', or ';' before it"),
+        ("status delay x", "invalid delay 'x': expected a number"),
+        ("status delay -1", "delay=-1.0: expected 0 or more seconds"),
+        ("status 'on' /x", "unexpected 'on'"),
+        ("(3)", "expected a fault or 'seed' at the start"),
+        ("seed", "expected a number after 'seed'"),
+        ("seed x", "seed: expected a whole number"),
+        ("seed 1 2", "unexpected '2'"),
+        ('status "503', "unterminated quotation at '\"503'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         read(f"delay(1); {text}")
     assert message in str(caught.value)
-    assert str(caught.value).startswith("the text of faults cannot be read: ")
+    assert str(caught.value).startswith("invalid fault text: ")
 
 
 @given(st.text(alphabet=st.sampled_from("status on nth(),;=\"'0123GET/*-.seed share")))

@@ -75,7 +75,7 @@ def test_certificates_of_an_authority_that_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["statsu"], "--faults: the text of faults cannot be read: 'statsu' is no fault, did you"),
+        (["statsu"], "--faults: invalid fault text: unknown fault 'statsu', did you"),
         (["certificate on GET"], "before there is a method or a path"),
         (
             ["reset", "--port", "{taken}"],

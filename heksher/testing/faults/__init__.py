@@ -1,7 +1,7 @@
-"""Faults on demand: a proxy in front of a service that answers late, wrong, in part or not at all.
+"""Faults on demand: a proxy in front of a service that answers late, wrongly, partly or not at all.
 
-For tests of whatever talks to a service; `heksher.testing.service` puts it in front of the embedded
-one, and ``heksher serve --faults`` for people. The library and the service know nothing of it.
+It is for tests of clients. `heksher.testing.service` puts it in front of the embedded service, and so does
+``heksher serve --faults``. The library and the service know nothing of it.
 """
 
 from __future__ import annotations
@@ -52,6 +52,6 @@ __all__ = [
     "Certificate",
 ]
 
-# They are imported from here, and say so in tracebacks, `repr` and documentation.
+# The public place of these names, for tracebacks, `repr` and documentation.
 for _name in __all__:
     globals()[_name].__module__ = __name__

@@ -1,7 +1,7 @@
-"""What can go wrong between a client and a service: one frozen class for each kind of fault.
+"""The kinds of faults between a client and a service: one frozen class for each.
 
-A fault is asked for *steps*: what to send instead of the service's answer, when to wait, how to end
-the connection. Nothing here does any of it, and nothing knows sockets, threads or clocks.
+A fault returns *steps*: what to send instead of the service's answer, when to wait, and how to end the
+connection. The proxy executes them; this module knows no sockets, threads or clocks.
 """
 
 import math
@@ -28,13 +28,13 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A step: nothing is sent for so long, infinity being for ever."""
+    """A step: nothing is sent for that many seconds, or ever if they are infinite."""
 
     seconds: float
 
 
 class End(Enum):
-    """A last step: the connection ends, and with it an answer that is not complete."""
+    """A last step: the connection ends, even if the answer is incomplete."""
 
     CLOSE = "close"
     RESET = "reset"
@@ -49,7 +49,7 @@ class Answer:
 
     Attributes:
         status: the status.
-        headers: all but Content-Length, which is there only for HEAD.
+        headers: the headers; Content-Length is only among them if the request was HEAD.
         body: the body.
         is_of_head: whether the request was HEAD.
     """
@@ -61,16 +61,16 @@ class Answer:
 
     @property
     def has_body(self) -> bool:
-        """Whether a body follows the head, be it an empty one."""
+        """Whether a body follows the head; it may be empty."""
         return self.status not in _NO_BODY and not self.is_of_head
 
     def with_header(self, name: bytes, value: bytes | None) -> Self:
-        """The same with this header instead of one of that name; without it for None."""
+        """Return the answer with this header in place of one with that name; without it for None."""
         others = tuple(pair for pair in self.headers if pair[0].lower() != name)
         return replace(self, headers=others if value is None else (*others, (name, value)))
 
     def head(self, framing: Headers | None = None) -> bytes:
-        """All bytes before the body; *framing* says how long that is, if not its length does."""
+        """Return all bytes before the body, with *framing* or else Content-Length to delimit it."""
         if framing is None or not self.has_body:
             framing = ((b"content-length", b"%d" % len(self.body)),) if self.has_body else ()
         try:
@@ -82,21 +82,21 @@ class Answer:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def wire(self) -> bytes:
-        """All bytes."""
+        """Return all bytes of the answer."""
         return self.head() + (self.body if self.has_body else b"")
 
 
 @dataclass(frozen=True)
 class Fault(ABC):
-    """One kind of fault, with what there is to choose about it.
+    """A fault with its options.
 
     Attributes:
-        word: its name in a text of faults.
-        asks_service: whether the service gets the request. If so it has acted on it, whatever the
-            client is told.
-        wants_body: whether the service is asked without If-None-Match, so that there is a body.
-        lasts: whether it goes on until it is taken away; the connection is closed then.
-        is_of_connections: whether it is decided when a client connects, before there is a request.
+        word: its name in a fault text.
+        asks_service: whether the service gets the request. If so, the service has acted on it, whatever
+            the client receives.
+        wants_body: whether If-None-Match is removed from the request, so that the answer has a body.
+        lasts: whether it goes on until it is removed; the connection is closed then.
+        is_of_connections: whether it is decided when a client connects, before any request.
     """
 
     word: ClassVar[str]
@@ -107,7 +107,7 @@ class Fault(ABC):
 
     @abstractmethod
     def steps(self, answer: Answer) -> Iterator[Step]:
-        """What becomes of *answer*, the service's; an empty one if the service was not asked."""
+        """Return what to do instead of sending the service's *answer*, which is empty without one."""
 
 
 # --- instead of an answer -------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Fault(ABC):
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """The answer is right and comes late; with infinity, never."""
+    """The answer is right and comes late, or never with infinity."""
 
     word = "delay"
     seconds: _Seconds = math.inf
@@ -127,11 +127,11 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Status(Fault):
-    """Another status, from something between client and service, which does not get the request.
+    """Another status, as from a proxy. The service does not get the request.
 
     Attributes:
         status: the status.
-        retry_after: for the header Retry-After: seconds, or a date in HTTP's form.
+        retry_after: the header Retry-After: seconds, or a date in HTTP's format.
         body: the body, as plain text.
     """
 
@@ -155,7 +155,7 @@ class Redirect(Fault):
     """A redirect. The service does not get the request.
 
     Attributes:
-        location: where to, a whole address or a path.
+        location: the target, a URL or a path.
         status: the status.
     """
 
@@ -169,7 +169,7 @@ class Redirect(Fault):
         yield Answer(self.status, (location,), is_of_head=answer.is_of_head).wire()
 
 
-# --- answers that break off, or don't end ---------------------------------------------------------
+# --- answers that end too early, or never ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Close(Fault):
     """The connection is closed before the answer, or in the middle of it.
 
     Attributes:
-        after: how many bytes of the answer, its head included, are sent before.
+        after: the number of bytes of the answer, including its head, that are sent first.
     """
 
     word = "close"
@@ -191,10 +191,10 @@ class Close(Fault):
 
 @dataclass(frozen=True)
 class Reset(Fault):
-    """The connection is reset, as by a machine that crashed or a firewall.
+    """The connection is reset, as by a crashed machine or a firewall.
 
     Attributes:
-        after: how many bytes of the answer, its head included, are sent before. The client may
+        after: the number of bytes of the answer, including its head, that are sent first. The client may
             lose them, too.
     """
 
@@ -212,9 +212,9 @@ class CutShort(Fault):
     """The end of the body is missing.
 
     Attributes:
-        keep: which part of the body is sent, from 0 to 1.
-        honest: whether Content-Length tells the shorter length, so that HTTP sees nothing wrong.
-            Otherwise it promises all, and the connection is closed.
+        keep: the part of the body that is sent, from 0 to 1.
+        honest: whether Content-Length is the shorter length, so that the answer is valid HTTP. Otherwise
+            it is the whole length, and the connection is closed.
     """
 
     word = "cut-short"
@@ -233,10 +233,10 @@ class CutShort(Fault):
 
 @dataclass(frozen=True)
 class Endless(Fault):
-    """The body is right and then never ends: JSON's white space follows, as fast as it is taken.
+    """The body is right but never ends: white space follows it, as fast as the client reads.
 
     Attributes:
-        pause: seconds between one KiB and the next.
+        pause: the seconds after each KiB.
     """
 
     word = "endless"
@@ -261,7 +261,7 @@ class Slow(Fault):
     """The answer comes byte by byte.
 
     Attributes:
-        pause: seconds between one byte and the next.
+        pause: the seconds after each byte.
     """
 
     word = "slow"
@@ -273,12 +273,12 @@ class Slow(Fault):
             yield Pause(self.pause)
 
 
-# --- answers with something wrong in them ---------------------------------------------------------
+# --- answers with a wrong part --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class InvalidJson(Fault):
-    """The body is no JSON, though its content type says so.
+    """The body is not JSON, although its content type is.
 
     Attributes:
         body: the body.
@@ -295,10 +295,10 @@ class InvalidJson(Fault):
 
 @dataclass(frozen=True)
 class WrongShape(Fault):
-    """The body is JSON, and not what was asked for.
+    """The body is JSON of the wrong shape.
 
     Attributes:
-        body: the body, some JSON.
+        body: the body.
     """
 
     word = "wrong-shape"
@@ -312,7 +312,7 @@ class WrongShape(Fault):
 
 @dataclass(frozen=True)
 class ContentType(Fault):
-    """The body is right, and its content type says something else.
+    """The body is right, but its content type is wrong.
 
     Attributes:
         value: the content type.
@@ -328,7 +328,7 @@ class ContentType(Fault):
 
 @dataclass(frozen=True)
 class ContentEncoding(Fault):
-    """The body is not encoded, and Content-Encoding says that it is.
+    """The body is not encoded, but Content-Encoding says that it is.
 
     Attributes:
         value: the content encoding.
@@ -344,10 +344,10 @@ class ContentEncoding(Fault):
 
 @dataclass(frozen=True)
 class Bomb(Fault):
-    """A small compressed body that becomes a huge one.
+    """A small compressed body that is huge when decompressed.
 
     Attributes:
-        mebibytes: how large it becomes; all white space.
+        mebibytes: its decompressed size; it is all white space.
     """
 
     word = "bomb"
@@ -369,10 +369,10 @@ class Bomb(Fault):
 
 @dataclass(frozen=True)
 class WrongETag(Fault):
-    """The body is right, and its ETag is another one's; `Status` with 304 is the other half.
+    """The body is right, but its ETag is wrong. Combine it with `Status` 304.
 
     Attributes:
-        etag: the ETag, or None for an answer without one.
+        etag: the ETag; None for an answer without one.
     """
 
     word = "etag"
@@ -383,38 +383,37 @@ class WrongETag(Fault):
         yield answer.with_header(b"etag", None if self.etag is None else self.etag.encode()).wire()
 
 
-# --- no way to the service ------------------------------------------------------------------------
+# --- no connection to the service -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Refuse(Fault):
-    """Connections are refused, as by a machine where the service does not run.
+    """Connections are refused, as by a machine on which the service does not run.
 
-    One that asks for nothing closes the port at once, until it is taken away, whatever ``seconds``
-    says. Any other resets the connection of the request that it meets, and all others, and then
-    closes the port.
+    Without conditions it closes the port at once and until it is removed, whatever ``seconds`` is. With
+    conditions, a request that meets them resets all connections and then closes the port.
 
     Attributes:
-        seconds: for how long.
+        seconds: how long connections are refused.
     """
 
     word = "refuse"
     asks_service = False
     seconds: _Seconds = math.inf
 
-    def steps(self, answer: Answer) -> Iterator[Step]:  # noqa: ARG002 (there is none)
+    def steps(self, answer: Answer) -> Iterator[Step]:  # noqa: ARG002 (the service did not answer)
         yield End.RESET
 
 
 @dataclass(frozen=True)
 class Certificate(Fault):
-    """A certificate that a client must not accept; for a proxy with TLS.
+    """A certificate that clients must not accept; the proxy needs TLS.
 
-    It is decided when a client connects: ``nth`` and the like count connections, and there is no
-    method and no path to ask about.
+    It is decided when a client connects: ``nth``, ``every``, ``first`` and ``share`` count connections,
+    and there can be no condition on method or path.
 
     Attributes:
-        problem: it has ``expired``, is for another ``host``, or comes from an ``unknown`` authority.
+        problem: ``expired``; ``host``, for another host; or ``unknown``, from an unknown authority.
     """
 
     word = "certificate"
@@ -432,7 +431,7 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n" % len(data) + data + b"\r\n" if data else b""
 
 
-#: All kinds, in the order in which they are told of.
+#: All kinds, in the order of the documentation.
 KINDS: Sequence[type[Fault]] = (
     Delay,
     Status,

@@ -1,6 +1,6 @@
-"""Which request meets which fault: rules, counted and drawn by a seed, and what has come so far.
+"""Which request meets which fault: rules with counters and a seed, and the requests so far.
 
-Knows no sockets. A proxy asks, from any thread, and is told when rules change.
+Knows no sockets. A proxy calls it from any thread, and is notified when rules change.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from heksher.testing.faults._kinds import Certificate, Fault, Refuse
 from heksher.testing.faults._text import read
 from heksher.testing.faults._when import When
 
+# Keep at least this many of the latest requests.
 _KEPT = 10_000
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came, and what was done to it.
+    """A request that the proxy received.
 
     Attributes:
         method: the method.
         path: the path without the query.
         query: the query.
-        headers: all headers, by lower-case name.
-        fault: the fault that it met; None if it was answered as the service answers.
+        headers: all headers by lower-case name.
+        fault: the fault that it met; None if it got the service's answer.
     """
 
     method: str
@@ -39,13 +40,13 @@ class Seen:
 
 
 class FaultRule:
-    """A fault for some requests, from its adding to its removal; as a context manager, to its end.
+    """A fault for some requests. As a context manager, it is removed when the block ends.
 
     Attributes:
-        fault: what happens.
-        when: to which requests, and how late.
-        hits: how many requests, or connections, it has met.
-        over: set when it is removed.
+        fault: the fault.
+        when: the requests that it is for, and its delay.
+        hits: the number of requests, or connections, that met it.
+        over: an event that is set when the rule is removed.
     """
 
     def __init__(self, fault: Fault, when: When, seed: str, remove: Callable[[FaultRule], None]):
@@ -53,19 +54,19 @@ class FaultRule:
         self.when = when
         self.hits = 0
         self.over: threading.Event = threading.Event()
-        self._random = Random(seed)  # noqa: S311 (to be reproduced, and not to be secret)
+        self._random = Random(seed)  # noqa: S311 (it has to be reproducible, not secret)
         self._counted = 0
         self._remove = remove
 
     def counts(self, method: str, path: str) -> bool:
-        """Count this request, if it is one to be counted; whether the fault is for it."""
+        """Count a request if the conditions apply to it; return whether the fault is for it."""
         if not self.when.asks_about(method, path):
             return False
         self._counted += 1
         return self.when.is_met(self._counted, self._random.random())
 
     def remove(self) -> None:
-        """Let it happen no more. What waits for it goes on."""
+        """Remove the rule. Requests that it delays go on."""
         self._remove(self)
 
     def __enter__(self) -> FaultRule:
@@ -84,13 +85,13 @@ class FaultRule:
 
 
 class Faults:
-    """The rules of one proxy. A request meets the first rule, in their order, that is for it.
+    """The rules of one proxy. A request meets the first rule that is for it.
 
     Attributes:
-        seed: what shares are drawn by, for rules that are added from now on. The same rules, added
-            in the same order, choose the same requests out of the same sequence: the third and the
-            seventh that arrive, say, whichever of several clients sends those.
-        requests: what has come, in order; ten thousand at least, of a proxy that runs for long.
+        seed: the seed of the ``share`` of rules that are added from now on. The same rules, added in the
+            same order, choose the same requests of a sequence, such as the third and the seventh that
+            arrive, whichever client sends them.
+        requests: the requests so far, in order; of many, at least the latest ten thousand.
     """
 
     def __init__(self, seed: int = 0, *, has_tls: bool = True) -> None:
@@ -100,12 +101,12 @@ class Faults:
         self._rules: list[FaultRule] = []
         self._added = 0
         self._lock = threading.Lock()
-        #: Called after each change, in the thread that made it.
+        #: Called after each change, in the thread of the change.
         self.changed: Callable[[], None] = lambda: None
 
     @property
     def rules(self) -> tuple[FaultRule, ...]:
-        """The rules, in their order."""
+        """The rules in their order."""
         return tuple(self._rules)
 
     def add(
@@ -120,7 +121,7 @@ class Faults:
         share: float | None = None,
         delay: float = 0.0,
     ) -> FaultRule:
-        """Let *fault* happen from now on, to requests that meet all that is given.
+        """Add a rule: requests that meet all given conditions meet *fault* from now on.
 
         ::
 
@@ -130,15 +131,15 @@ class Faults:
                 ...
 
         Args:
-            fault: what is to happen.
+            fault: the fault.
             method, path, nth, every, first, share, delay: see `When`.
 
         Returns:
-            the rule, to be removed or entered.
+            The rule, to remove it or to use it as a context manager.
 
         Raises:
-            heksher.exceptions.InvalidArgumentError: a number is out of its range, or a certificate
-                is asked for where there is no TLS, or for a method or a path.
+            heksher.exceptions.InvalidArgumentError: a number is out of its range; or the fault is a
+                certificate, and the proxy has no TLS or there is a condition on method or path.
         """
         when = When(
             method=method, path=path, nth=nth, every=every, first=first, share=share, delay=delay
@@ -146,14 +147,14 @@ class Faults:
         return self.add_rule(fault, when)
 
     def load(self, text: str) -> tuple[FaultRule, ...]:
-        """Add the faults that a text tells, as ``heksher serve --faults`` takes it.
+        """Add the faults of a text, which is the same as for ``heksher serve --faults``.
 
         ::
 
             faults.load("delay(0.1) on GET /api/v1/query; status(503) share 0.2; seed 7")
 
         Raises:
-            heksher.exceptions.InvalidArgumentError: the text cannot be read; nothing was added.
+            heksher.exceptions.InvalidArgumentError: the text is invalid; nothing was added.
         """
         told = read(text)
         for fault, when in told.faults:
@@ -163,7 +164,7 @@ class Faults:
         return tuple(self.add_rule(fault, when) for fault, when in told.faults)
 
     def add_rule(self, fault: Fault, when: When) -> FaultRule:
-        """Let *fault* happen from now on to the requests of *when*."""
+        """Add a rule: the requests of *when* meet *fault* from now on."""
         self._check(fault, when)
         with self._lock:
             rule = FaultRule(fault, when, f"{self.seed}/{self._added}", self._remove)
@@ -173,7 +174,7 @@ class Faults:
         return rule
 
     def clear(self) -> None:
-        """Remove all rules. What waits for one goes on; the list of requests stays."""
+        """Remove all rules. Requests that they delay go on. The list of requests stays."""
         with self._lock:
             rules, self._rules = self._rules, []
             self._added = 0
@@ -184,7 +185,7 @@ class Faults:
     def meet_request(
         self, method: str, path: str, query: str = "", headers: dict[str, str] | None = None
     ) -> FaultRule | None:
-        """Count a request that came, and note it; the rule that it meets."""
+        """Count and keep a request; return the rule that it meets, or None."""
         with self._lock:
             rule = self._choose(method, path, of_connections=False)
             fault = None if rule is None else rule.fault
@@ -199,20 +200,20 @@ class Faults:
         return tuple(rule for rule in self.rules if rule.fault.is_of_connections)
 
     def meet_connection(self) -> FaultRule | None:
-        """Count a connection that came; the rule that it meets."""
+        """Count a connection; return the rule that it meets, or None."""
         with self._lock:
             return self._choose("", "", of_connections=True)
 
     @property
     def refuses_all(self) -> bool:
-        """Whether a rule says that nobody may connect."""
+        """Whether a rule refuses all connections."""
         with self._lock:
             return any(
                 isinstance(rule.fault, Refuse) and rule.when.asks_nothing for rule in self._rules
             )
 
     def _choose(self, method: str, path: str, *, of_connections: bool) -> FaultRule | None:
-        # All of them count, whichever it is: what one rule chooses depends on no other rule.
+        # All rules count the request, so that the choice of one rule does not depend on the others.
         met = [
             rule
             for rule in self._rules
@@ -228,11 +229,11 @@ class Faults:
             return
         if when.method is not None or when.path is not None:
             raise InvalidArgumentError(
-                f"{fault}: it happens when a client connects, before there is a method or a path; "
-                "leave those out"
+                f"{fault} is decided when a client connects, before there is a method or a path: "
+                "omit both conditions"
             )
         if isinstance(fault, Certificate) and not self._has_tls:
-            raise InvalidArgumentError(f"{fault}: the proxy has no TLS; make it with tls=True")
+            raise InvalidArgumentError(f"{fault} needs a proxy with TLS: make it with tls=True")
 
     def _remove(self, rule: FaultRule) -> None:
         with self._lock:

@@ -2,8 +2,8 @@
 
     delay(0.5) on GET /api/v1/query; status(503, retry_after=2) share 0.2 delay 1; seed 7
 
-Each part between semicolons is a fault, with what there is to choose about it in parentheses, and
-then the requests that it is for, and how late it is; or the seed. Reads, and does nothing.
+Each part between semicolons is the seed, or a fault with its options in parentheses, the conditions on
+requests, and its delay. This module only reads the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONDITIONS = ("on", "nth", "every", "first", "share", "delay")
 
 _NUMBERS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
-# A quoted text, a mark, or anything up to the next space or mark.
+# A mark, a quoted text, or anything up to the next space or mark.
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<mark>[(),;=])
@@ -41,7 +41,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Told:
-    """What a text tells: faults with the requests that they are for, and the seed if it names one."""
+    """The content of a text: faults with their conditions, and the seed if the text has one."""
 
     faults: tuple[tuple[Fault, When], ...]
     seed: int | None
@@ -55,10 +55,10 @@ class _Token:
 
 
 def read(text: str) -> Told:
-    """Read a text of faults.
+    """Read a fault text.
 
     Raises:
-        InvalidArgumentError: it is no such text; the message names the word that cannot be read.
+        InvalidArgumentError: the text is invalid; the message names the word that is wrong.
     """
     faults: list[tuple[Fault, When]] = []
     seed: int | None = None
@@ -80,7 +80,7 @@ def _parts(text: str) -> list[list[_Token]]:
     while position < len(stripped):
         match = _TOKEN.match(stripped, position)
         if match is None:
-            raise _bad(f"the quotation mark at {stripped[position:].strip()!r} has no end")
+            raise _bad(f"unterminated quotation at {stripped[position:].strip()!r}")
         position = match.end()
         mark, quoted, word = match["mark"], match["quoted"], match["word"]
         if mark == ";":
@@ -99,41 +99,41 @@ class _Tokens:
         self._last = ""
 
     def take_mark(self, mark: str) -> bool:
-        """Whether *mark* comes next; it is taken then."""
+        """Take *mark* if it comes next; return whether it did."""
         if self._tokens and self._tokens[-1].is_mark and self._tokens[-1].text == mark:
             self._last = self._tokens.pop().text
             return True
         return False
 
     def has_word(self) -> bool:
-        """Whether a word comes next."""
+        """Return whether a word comes next."""
         return bool(self._tokens) and not self._tokens[-1].is_mark
 
     def peek(self) -> str:
-        """What comes next; empty at the end, and for a quoted text."""
+        """Return the next token; empty at the end, and for a quoted text."""
         return "" if not self._tokens or self._tokens[-1].is_quoted else self._tokens[-1].text
 
-    def word(self, wanted: str) -> str:
-        """The next word, which has to be there."""
+    def word(self, expected: str, hint: str = "") -> str:
+        """Take the next word; if there is none, the error says what was *expected*."""
         if not self.has_word():
-            where = f"behind {self._last!r}" if self._last else "in front"
-            raise _bad(f"{where} {wanted} is missing")
+            where = f"after {self._last!r}" if self._last else "at the start"
+            raise _bad(f"expected {expected} {where}{hint}")
         self._last = self._tokens.pop().text
         return self._last
 
     def end(self) -> None:
-        """Nothing is left."""
+        """Check that no token is left."""
         if self._tokens:
             text = self._tokens[-1].text
-            mend = _suggestion(text, _CONDITIONS) or f"; {_listed(_CONDITIONS)} can stand there"
-            raise _bad(f"{text!r} is not understood{mend} (between two faults stands ';')")
+            hint = _suggestion(text, _CONDITIONS) or f": expected one of {_listed(_CONDITIONS)}"
+            raise _bad(f"unexpected {text!r}{hint} (separate faults with ';')")
 
 
 def _fault(word: str, tokens: _Tokens) -> Fault:
     kind = _BY_WORD.get(word)
     if kind is None:
-        mend = _suggestion(word, _BY_WORD) or f"; there are {_listed(_BY_WORD)}"
-        raise _bad(f"{word!r} is no fault{mend}")
+        hint = _suggestion(word, _BY_WORD) or f": expected one of {_listed(_BY_WORD)}"
+        raise _bad(f"unknown fault {word!r}{hint}")
     names = [field.name for field in dataclasses.fields(kind)]
     given: dict[str, str] = {}
     if tokens.take_mark("("):
@@ -142,16 +142,18 @@ def _fault(word: str, tokens: _Tokens) -> Fault:
             if tokens.take_mark("="):
                 name, value = value, tokens.word("a value")
                 if name not in names:
-                    mend = _suggestion(name, names) or f"; there is {_listed(names) or 'nothing'}"
-                    raise _bad(f"{word} has no {name!r} to choose{mend}")
+                    expected = _listed(names) or "no option"
+                    hint = _suggestion(name, names) or f": expected {expected}"
+                    raise _bad(f"{word}: unknown option {name!r}{hint}")
             else:
                 free = [name for name in names if name not in given]
                 if not free:
-                    raise _bad(f"{value!r} is too much for {word}, which takes {_listed(names)}")
+                    expected = f"only {_listed(names)}" if names else "no option"
+                    raise _bad(f"{word}: unexpected value {value!r}: expected {expected}")
                 name = free[0]
             given[name] = value
             if not tokens.take_mark(",") and tokens.peek() != ")":
-                raise _bad(f"in {word}(…), ',' or ')' has to follow {value!r}")
+                raise _bad(f"{word}: expected ',' or ')' after {value!r}")
     return _convert(given, kind, word)
 
 
@@ -160,9 +162,9 @@ def _when(tokens: _Tokens) -> When:
     while tokens.peek() in _CONDITIONS:
         condition = tokens.word("a condition")
         if condition != "on":
-            # There is a fault of that name, too.
-            other = ", or ';' before it," if condition in _BY_WORD else ""
-            given[condition] = tokens.word(f"a number{other}")
+            # `delay` is also the name of a fault.
+            hint = ", or ';' before it" if condition in _BY_WORD else ""
+            given[condition] = tokens.word("a number", hint)
             continue
         word = tokens.word("a method or a path")
         if not word.startswith(("/", "*")):
@@ -177,20 +179,20 @@ def _convert(given: object, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(given, kind, strict=False)
     except (msgspec.ValidationError, InvalidArgumentError) as error:
-        # Such as "Expected `float` >= 0.0 - at `$.seconds`".
+        # For example: "Expected `float` >= 0.0 - at `$.seconds`".
         reason, _, place = str(error).partition(" - at `$")
         if wanted := re.match(r"Expected `(int|float|bool).*?`([ <>=.\d]*)", reason):
-            reason = f"{_NUMBERS[wanted[1]]}{wanted[2]} is wanted"
+            reason = f"expected {_NUMBERS[wanted[1]]}{wanted[2]}"
         name = place.strip(".`")
         if reason.startswith("Invalid enum value"):
-            reason = f"one of {_listed(get_args(get_type_hints(kind)[name]))} is wanted"
+            reason = f"expected one of {_listed(get_args(get_type_hints(kind)[name]))}"
         if isinstance(given, dict) and name in given:
-            reason = f"{given[name]!r} is no {name}: {reason}"
+            reason = f"invalid {name} {given[name]!r}: {reason}"
         raise _bad(f"{what}: {reason}") from error
 
 
-def _suggestion(word: str, there: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, there, 1)
+def _suggestion(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
@@ -199,4 +201,4 @@ def _listed(words: Collection[str]) -> str:
 
 
 def _bad(reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"the text of faults cannot be read: {reason}")
+    return InvalidArgumentError(f"invalid fault text: {reason}")

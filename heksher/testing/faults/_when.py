@@ -1,6 +1,6 @@
-"""Which requests a fault is for, and how late it is: conditions on one request and its number.
+"""Which requests a fault is for, and when it happens: conditions on one request and its number.
 
-Knows neither kinds of faults nor what has come so far.
+Knows neither the kinds of faults nor the requests so far.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,21 @@ from heksher.exceptions import InvalidArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class When:
-    """Which requests a fault is for, those that meet all that is given, and how late it is.
+    """The conditions on requests, all of which have to be met, and the delay of the fault.
 
-    With nothing given it is for all, at once. Where it counts, it counts in the order in which requests
-    arrive; what clients send at the same time arrives in no order of its own.
+    Without conditions it is for all requests, immediately. Requests with this method and path are
+    counted in the order in which they arrive. Requests that clients send at the same time arrive in any
+    order.
 
     Attributes:
         method: the method, in capitals.
         path: the path without the query, with ``*`` for any text and ``?`` for any character.
-        nth: only this one, from 1, of the requests that ask with this method for this path.
-        every: every so-manieth of them.
-        first: only so many, from the first one on.
-        share: this share of them, from 0 to 1, drawn by the seed.
-        delay: seconds until it happens, from when the service has answered, or was not to be asked.
+        nth: only the N-th of the counted requests, from 1.
+        every: every N-th of them.
+        first: only the first N of them.
+        share: a random share of them, from 0 to 1, drawn with the seed.
+        delay: the seconds until the fault happens; they begin when the service has answered, or with the
+            request if the service does not get it.
     """
 
     method: str | None = None
@@ -38,32 +40,34 @@ class When:
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in HTTPMethod.__members__:
             raise InvalidArgumentError(
-                f"method={self.method!r}: there are {', '.join(HTTPMethod.__members__)}"
+                f"invalid method={self.method!r}: expected one of {', '.join(HTTPMethod.__members__)}"
             )
         if self.path is not None and not self.path.startswith(("/", "*")):
-            raise InvalidArgumentError(f"path={self.path!r}: a path begins with '/', or with '*'")
+            raise InvalidArgumentError(
+                f"invalid path={self.path!r}: expected a path that starts with '/' or '*'"
+            )
         for name in ("nth", "every", "first"):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise InvalidArgumentError(f"{name}={number}: it counts from 1")
+                raise InvalidArgumentError(f"invalid {name}={number}: expected 1 or more")
         if self.share is not None and not 0 <= self.share <= 1:
-            raise InvalidArgumentError(f"share={self.share}: a share is a number from 0 to 1")
-        if not self.delay >= 0:  # NaN is not, either
-            raise InvalidArgumentError(f"delay={self.delay}: a delay is a number from 0 on")
+            raise InvalidArgumentError(f"invalid share={self.share}: expected a number from 0 to 1")
+        if not self.delay >= 0:  # also refuses NaN
+            raise InvalidArgumentError(f"invalid delay={self.delay}: expected 0 or more seconds")
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether it is for all requests, at once."""
+        """Whether there is neither a condition nor a delay."""
         return self == When()
 
     def asks_about(self, method: str, path: str) -> bool:
-        """Whether requests with this method for this path are counted."""
+        """Return whether a request with this method and path is counted."""
         return (self.method is None or self.method == method) and (
             self.path is None or fnmatchcase(path, self.path)
         )
 
     def is_met(self, number: int, drawn: float) -> bool:
-        """Whether it is for the request with this number among those that are counted."""
+        """Return whether the fault is for the counted request with this number; *drawn* is random."""
         return (
             (self.nth is None or number == self.nth)
             and (self.every is None or number % self.every == 0)

@@ -1,8 +1,8 @@
-"""A TCP and TLS proxy in front of a service, which does what its rules of faults say.
+"""A TCP and TLS proxy in front of a service that executes faults.
 
-h11 reads what clients send, httpx asks the service, trustme makes the certificates. A thread
-accepts, and each connection has a thread of its own: the proxy belongs to no event loop, and works
-beside any. What happens to an answer is in `_kinds`, and which request meets it in `_plan`.
+h11 parses the requests of clients, httpx forwards them to the service, and trustme makes the
+certificates. One thread accepts, and each connection has its own thread, so the proxy works next to any
+event loop. `_kinds` says what happens to an answer, and `_plan` to which request.
 """
 
 from __future__ import annotations
@@ -30,29 +30,31 @@ from heksher.testing.faults._plan import FaultRule, Faults
 
 __all__ = ["Certificates", "FaultProxy"]
 
-# Seconds. For what a working machine does at once; the faults have times of their own.
+# Seconds. Bounds the wait for things that happen immediately on a working machine; faults have their own
+# times.
 _PATIENCE = 60.0
 
-# Seconds between two looks at whether who waits for an answer is still there.
+# Seconds between two checks whether a waiting client is still connected.
 _LOOK = 0.25
 
-# Seconds until it accepts again, after it could not.
+# Seconds until it accepts again after an error.
 _REST = 0.1
 
+# Bytes to read at once.
 _READ = 65536
 
-# What concerns one connection only, and is not handed on.
+# Headers that concern only one connection and are not forwarded.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade"}
 )
 
-_MISSING_EXTRA = "a proxy with TLS makes certificates: pip install 'heksher[testing]'"
+_MISSING_EXTRA = "a proxy with TLS needs more packages: pip install 'heksher[testing]'"
 
 _logger = logging.getLogger("heksher.testing.faults")
 
 
 class _Gone(Exception):
-    """The connection is over; nothing is to be said about it."""
+    """The connection has ended; this is not an error."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class _Request:
 
 
 class FaultProxy:
-    """A proxy in front of the service at *service_url*; as a context manager it ends with the block.
+    """A proxy in front of a service. As a context manager, it ends with the block.
 
     ::
 
@@ -74,15 +76,15 @@ class FaultProxy:
             client = heksher.ThreadHeksherClient(proxy.url, 30, ["user"])
 
     Args:
-        service_url: where the service is. It may be assigned another one at any time.
-        host: address to listen on.
-        port: port to listen on, 0 for any free one.
-        tls: whether clients talk TLS to it, with a certificate of its own authority.
+        service_url: the URL of the service. You may assign another one at any time.
+        host: the address to listen on.
+        port: the port to listen on; 0 for any free one.
+        tls: whether clients connect with TLS. The proxy's authority issues the certificate.
 
     Attributes:
-        url: where the proxy is, for clients.
-        faults: the rules, and the requests that came.
-        certificates: what signs the proxy's certificates, with TLS.
+        url: the URL of the proxy.
+        faults: the rules, and the requests so far.
+        certificates: the proxy's authority; None without TLS.
     """
 
     def __init__(
@@ -101,14 +103,14 @@ class FaultProxy:
         self._is_closed = False
         self._is_paused = False
         self._refusals: list[tuple[FaultRule, float]] = []
-        # The socket that listens, or one that only keeps the port while nobody may connect: another
-        # process could take it otherwise.
+        # The socket that listens. While connections are refused, it only reserves the port, which another
+        # process could take otherwise.
         self._socket = self._bind()
         self._listens = False
         self._of_connections: tuple[FaultRule, ...] = ()
         self._port = self._socket.getsockname()[1]
         self._wake, self._woken = socket.socketpair()
-        self._selector = selectors.DefaultSelector()  # takes files with any number, unlike select()
+        self._selector = selectors.DefaultSelector()  # unlike select(), it takes any descriptor
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._is_settled = threading.Condition()
         self._asked = 0
@@ -120,23 +122,23 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the proxy."""
         scheme = "http" if self.certificates is None else "https"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{scheme}://{host}:{self._port}"
 
     def pause(self) -> None:
-        """Refuse connections, and end those that there are, as where no service runs."""
+        """Refuse new connections and end the existing ones, as if no service ran."""
         self._is_paused = True
         self._settle()
 
     def resume(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self._is_paused = False
         self._settle()
 
     def close(self) -> None:
-        """End it, and all connections. Closing it twice is harmless."""
+        """End the proxy and all connections. Closing it twice is harmless."""
         with self._is_settled:
             if self._is_closed:
                 return
@@ -177,7 +179,7 @@ class FaultProxy:
         return bound
 
     def _settle(self) -> None:
-        """Have the port opened or closed, as the rules are now, and wait until it is."""
+        """Let the port be opened or closed as the rules require, and wait until it is."""
         with self._is_settled:
             if self._is_closed:
                 return
@@ -187,7 +189,7 @@ class FaultProxy:
             self._is_settled.wait_for(lambda: self._settled >= asked or self._is_closed, _PATIENCE)
 
     def _run(self) -> None:
-        """Open and close the port, and accept. Nobody else touches the socket that listens."""
+        """Open and close the port, and accept. Only this thread uses the listening socket."""
         while not self._is_closed:
             self._open_or_close()
             for ready, _ in self._selector.select(self._time_to_refuse()):
@@ -197,7 +199,7 @@ class FaultProxy:
                     self._accept()
         self._socket.close()
         self._end_connections()
-        # Nor does anybody wait for the service.
+        # Also end the requests to the service that are in progress.
         with self._lock:
             for connection in self._to_service:
                 _shut(connection)
@@ -218,7 +220,7 @@ class FaultProxy:
             self._socket = self._bind()
         self._listens = should_listen
         of_connections = self.faults.of_connections
-        # Those that are there were made under other rules.
+        # The existing connections were accepted under other rules.
         if not should_listen or of_connections != self._of_connections:
             self._end_connections()
         self._of_connections = of_connections
@@ -227,7 +229,7 @@ class FaultProxy:
             self._is_settled.notify_all()
 
     def _time_to_refuse(self) -> float | None:
-        """How long connections are refused from now on; None if they are taken."""
+        """Return how many seconds connections are refused from now on; None if they are accepted."""
         now = time.monotonic()
         with self._lock:
             self._refusals = [
@@ -237,16 +239,16 @@ class FaultProxy:
             ]
             if not self._refusals:
                 return None
-            # No longer than the platform takes at once; it is asked again.
+            # An hour at most, since platforms bound a timeout. The caller asks again.
             return min(max(until for _, until in self._refusals) - now, 3600.0)
 
     def _accept(self) -> None:
         try:
             accepted, _ = self._socket.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it was gone again
+            return  # the client has disconnected
         except OSError:
-            self._rest()  # no file descriptor is left, say
+            self._rest()  # for example, no file descriptor is left
             return
         connection = _Connection(self, accepted)
         thread = threading.Thread(
@@ -256,17 +258,17 @@ class FaultProxy:
             self._connections.add(connection)
         try:
             thread.start()
-        except RuntimeError:  # there are as many as there may be
+        except RuntimeError:  # the limit of threads is reached
             with self._lock:
                 self._connections.discard(connection)
             accepted.close()
             self._rest()
             return
-        # Kept to their very end, so that closing leaves none.
+        # Keep threads until they end, so that `close` can wait for all of them.
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
     def _rest(self) -> None:
-        """Let who waits to connect wait, instead of being told of it again and again."""
+        """Ignore waiting clients for a moment, instead of trying to accept them in a busy loop."""
         self._selector.unregister(self._socket)
         self._selector.select(_REST)
         self._selector.register(self._socket, selectors.EVENT_READ)
@@ -288,17 +290,17 @@ class FaultProxy:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the proxy was closed."""
         return self._is_closed
 
     def refuse(self, rule: FaultRule, seconds: float) -> None:
-        """Close the port for so long, or until the rule is removed."""
+        """Close the port for that many seconds, or until the rule is removed."""
         with self._lock:
             self._refusals.append((rule, time.monotonic() + seconds))
         self._settle()
 
     def ask(self, request: _Request, *, wants_body: bool) -> Answer:
-        """The service's own answer."""
+        """Return the answer of the service."""
         left_out = {b"if-none-match"} if wants_body else set[bytes]()
         headers = [
             (name, value)
@@ -306,7 +308,7 @@ class FaultProxy:
             if name.lower() not in _HOP_BY_HOP | left_out
         ]
         url = httpx.URL(self.service_url)
-        # The target as it came: a URL's parts would be written anew.
+        # Forward the target unchanged; httpx would normalize the parts of a URL.
         extensions = {
             "target": request.target.encode("ascii"),
             "timeout": httpx.Timeout(_PATIENCE).as_dict(),
@@ -322,30 +324,31 @@ class FaultProxy:
             finally:
                 answered.close()
         except httpx.TransportError as error:
-            raise _Gone from error  # where the service is away, so is the proxy
+            raise _Gone from error  # without the service, the proxy does not answer either
         is_of_head = request.method == "HEAD"
         dropped = _HOP_BY_HOP | (set[bytes]() if is_of_head else {b"content-length"})
         kept = tuple(pair for pair in answered.headers.raw if pair[0].lower() not in dropped)
         return Answer(answered.status_code, kept, body, is_of_head)
 
     def _note_connection(self, event: str, info: dict[str, Any]) -> None:
-        """Keep the socket of a connection to the service that is made for a request."""
+        """Keep the socket of each new connection to the service."""
         if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             return
         made = info["return_value"].get_extra_info("socket")
         with self._lock:
             self._to_service.add(made)
         if self._is_closed:
-            _shut(made)  # it comes too late to be ended with the others
+            _shut(made)  # it was not among those that closing has shut down
 
 
 class _Connection:
-    """A client's connection, from its handshake to its end, in a thread of its own."""
+    """The connection of a client, from its handshake to its end, in its own thread."""
 
     def __init__(self, proxy: FaultProxy, accepted: socket.socket) -> None:
         self._proxy = proxy
         self._socket = accepted
-        self._lock = threading.Lock()  # over the ending: a number of a file is soon another file's
+        # Guards the end: a descriptor must not be shut down after it was closed and reused.
+        self._lock = threading.Lock()
         self._is_over = False
 
     def serve(self) -> None:
@@ -363,12 +366,12 @@ class _Connection:
         except _Reset:
             reset = True
         except (_Gone, OSError, h11.ProtocolError):
-            pass  # the client went away, which is what faults are about
+            pass  # the client has disconnected, which faults provoke
         finally:
             self._close(reset=reset)
 
     def end(self) -> None:
-        """Let it end now, from another thread."""
+        """End it now, from another thread."""
         with self._lock:
             if not self._is_over:
                 _shut(self._socket)
@@ -399,10 +402,10 @@ class _Connection:
         secured.do_handshake()
 
     def _read(self, unread: bytes) -> tuple[_Request, bytes]:
-        """The next request, and what came behind it."""
-        # A parser for each request: what is answered is not always HTTP, and not h11's to know.
+        """Return the next request, and the bytes after it."""
+        # Each request has its own parser, since answers are not always HTTP, and h11 does not see them.
         parser = h11.Connection(h11.SERVER)
-        if unread:  # nothing would be the end of all
+        if unread:  # to h11, no bytes mean the end of the connection
             parser.receive_data(unread)
         head: h11.Request | None = None
         body = b""
@@ -449,7 +452,8 @@ class _Connection:
             answer = Answer(0, is_of_head=request.method == "HEAD")
         self._wait(rule, rule.when.delay)
         if isinstance(rule.fault, Refuse):
-            self._is_over = True  # so that it ends by the reset, and after the port was closed
+            # So that the connection ends by the reset, after the port was closed.
+            self._is_over = True
             self._proxy.refuse(rule, rule.fault.seconds)
             raise _Reset
         for step in rule.fault.steps(answer):
@@ -466,10 +470,10 @@ class _Connection:
                 raise _Gone
 
     def _wait(self, rule: FaultRule, seconds: float) -> None:
-        """Send nothing for so long, or until the rule is removed; nor when the client has left."""
+        """Wait for that many seconds or until the rule is removed; end if the client disconnects."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not rule.over.wait(min(left, _LOOK)):
-            # One that only sends no more may be waiting, unless there is nothing to wait for.
+            # A client that has only stopped sending may still wait for an answer, if there will be one.
             if _has_left(self._socket, or_sends_no_more=math.isinf(seconds)):
                 raise _Gone
         if self._proxy.is_closed:
@@ -477,19 +481,19 @@ class _Connection:
 
 
 class _Reset(Exception):
-    """The connection is to be reset."""
+    """The connection has to be reset."""
 
 
 def _shut(connection: socket.socket) -> None:
-    """End it at once, below TLS, whoever reads or writes there."""
+    """Shut a connection down below TLS, even if another thread reads or writes."""
     try:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
-        pass  # the other end was faster
+        pass  # the client has closed it
 
 
 def _has_left(connection: socket.socket, *, or_sends_no_more: bool) -> bool:
-    """Whether the other end is gone, as far as this platform tells."""
+    """Return whether the client has disconnected; False if the platform cannot tell."""
     if not hasattr(select, "poll"):
         return False
     poller = select.poll()
@@ -498,14 +502,14 @@ def _has_left(connection: socket.socket, *, or_sends_no_more: bool) -> bool:
 
 
 def _linger_not(connection: socket.socket) -> None:
-    """Let closing it be a reset: what was not taken yet is forgotten, at both ends."""
+    """Make closing the connection a reset, which drops unread data at both ends."""
     socket.socket.setsockopt(
         connection, socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
     )
 
 
 class Certificates:
-    """An authority of the proxy's own, and what it signs: a right certificate, and wrong ones."""
+    """The proxy's authority, and the right and wrong certificates that it issues."""
 
     def __init__(self, host: str) -> None:
         try:
@@ -520,17 +524,17 @@ class Certificates:
 
     @property
     def authority_pem(self) -> bytes:
-        """The authority's certificate, for clients that take a file of those to trust."""
+        """The authority's certificate, for clients that take a file of trusted certificates."""
         return self._authority.cert_pem.bytes()
 
     def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts this authority, and no other."""
+        """Return a client's context that trusts only this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
         return context
 
     def context(self, problem: str | None) -> ssl.SSLContext:
-        """A server's context, with a right certificate or with one that has this problem."""
+        """Return a server's context, with a right certificate or with one that has this problem."""
         with self._lock:
             if problem not in self._contexts:
                 self._contexts[problem] = self._make(problem)
