@@ -11,7 +11,7 @@ from typing import Any
 from heksher import Setting
 from heksher._rules.contexts import Defaults
 from heksher._rules.groups import grouped
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.setting import state_of
 from machinery.shapes import FEATURES, Shape
 
@@ -38,7 +38,7 @@ def table_of(shape: Shape, order: tuple[str, ...] = FEATURES) -> RuleTable[Any]:
         order: the service's features.
     """
     rules = tuple(
-        Rule(value, tuple(conditions.items()), number)
+        TableRule(value, tuple(conditions.items()), number)
         for number, (conditions, value) in enumerate(shape.rules, 1)
     )
     # Clients hand rules over by group, as they read them.

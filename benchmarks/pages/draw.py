@@ -20,7 +20,7 @@ from heksher import Setting
 from heksher._rules.codegen import emit
 from heksher._rules.contexts import Defaults
 from heksher._rules.plan import decide
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.setting import state_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,10 +60,10 @@ def main() -> None:
 FEATURES = ("environment", "user")
 DEFAULTS = Defaults({"environment": "dev"})
 RULES = (
-    Rule(5, (("user", "jim"),), 1),
-    Rule(10, (("environment", "dev"), ("user", "joe")), 2),
-    Rule(20, (("environment", "prod"), ("user", "joe")), 3),
-    Rule(300, (("environment", "prod"),), 4),
+    TableRule(5, (("user", "jim"),), 1),
+    TableRule(10, (("environment", "dev"), ("user", "joe")), 2),
+    TableRule(20, (("environment", "prod"), ("user", "joe")), 3),
+    TableRule(300, (("environment", "prod"),), 4),
 )
 #: Arguments of calls, which leave the environment out, or give it.
 LEFT_OUT = ("user='joe'", "user='eve'")
@@ -110,12 +110,12 @@ def compiling() -> Compiling:
     )
 
 
-def table_of(*rules: Rule[int]) -> RuleTable[int]:
+def table_of(*rules: TableRule[int]) -> RuleTable[int]:
     """Return the setting's table, were these its rules."""
     return RuleTable(60, rules, FEATURES)
 
 
-def kept(rule: Rule[int]) -> tuple[str, ...] | None:
+def kept(rule: TableRule[int]) -> tuple[str, ...] | None:
     """Return the features that a look-up asks for once *rule*, alone, is folded; None if it vanishes."""
     folded = decide(FEATURES, table_of(rule), DEFAULTS, started=True).folded
     return folded.look_ups[0].key if folded is not None and folded.look_ups else None

@@ -1,7 +1,7 @@
-"""Many rules in little memory: by the features that they ask for, in the dicts that look-ups ask.
+"""Many rules in little memory: grouped by the features of their conditions, in the dicts of look-ups.
 
-Pure. A rule of its own costs hundreds of bytes and an object that the garbage collector looks at;
-here it is an entry of a dict, which a call needs in any case, and a number.
+Pure. A `TableRule` costs hundreds of bytes, and the garbage collector visits it; here a rule is an
+entry of a dict that a call needs in any case, and a number.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
-from heksher._rules.table import Rule
+from heksher._rules.table import TableRule
 
 T = TypeVar("T")
 
 
 class RuleGroup(Generic[T]):
-    """The rules that ask for the same features.
+    """The rules whose conditions are on the same features.
 
     Attributes:
         features: in the service's order.
-        values: what the rules say, by what they ask for: the value of the one feature; else a tuple
-            of the values of all, the latest feature first.
-        ids: the service's numbers for them, in the order of `values`; -1 for none.
+        values: the rules' values, by the values of their conditions: that of the only feature, or else
+            a tuple of all, the latest feature first.
+        ids: the service's numbers for the rules, in the order of `values`; -1 for none.
     """
 
     __slots__ = ("_places", "features", "ids", "values")
@@ -30,8 +30,8 @@ class RuleGroup(Generic[T]):
     def __init__(self, features: tuple[str, ...]) -> None:
         self.features = features
         self.values: dict[Any, T] = {}
-        self.ids: array[int] | list[int] = array("q")
-        # Where each rule stands; None as long as nobody asked.
+        self.ids = array("q")
+        # The place of each rule in `values`, by key; None until a rule was stored twice.
         self._places: dict[Any, int] | None = None
 
     def __len__(self) -> int:
@@ -47,12 +47,18 @@ class RuleGroup(Generic[T]):
     ) -> None:
         """Add rules.
 
+        Equal strings are kept once. Many rules name the same users, those of other settings too, and
+        decoding JSON makes a new string of 50 bytes or more each time. The caller hands the same *known*
+        to all calls for one answer, and drops it afterwards. `sys.intern` would do the same in a table
+        of the whole process, but a free-threaded interpreter keeps each string in there for ever (as
+        of CPython 3.13), so that a service could fill the memory.
+
         Args:
-            listed: the features of their conditions, in the order of these.
-            values: their values.
-            conditions: for each rule pairs of feature and value.
-            ids: the service's numbers for them, or -1.
-            known: equal strings to be used instead, by themselves; others are added.
+            listed: the features of the conditions, in the order of the conditions.
+            values: the rules' values.
+            conditions: for each rule, pairs of feature and value.
+            ids: the service's numbers for the rules, or -1.
+            known: the strings so far, each by itself; they replace equal ones, and new ones are added.
         """
         columns: list[list[str]] = []
         for feature in reversed(self.features):
@@ -63,29 +69,21 @@ class RuleGroup(Generic[T]):
             keys: Sequence[Any] = columns[0]
         else:
             keys = [*zip(*columns, strict=True)] if columns else [()] * len(values)
-        numbers: array[int] | list[int] = [*ids]
-        try:
-            numbers = array("q", numbers)
-        except OverflowError:  # no service has that many, but it may lie
-            self.ids = [*self.ids]
         added = dict(zip(keys, values, strict=True))
         if (
             self._places is None
             and len(added) == len(keys)
             and added.keys().isdisjoint(self.values.keys())
         ):
+            self.ids.extend(ids)
             self.values.update(added)
-            self.ids.extend(numbers)
         else:
-            self._extend_with_doubles(keys, values, numbers)
+            self._extend_with_duplicates(keys, values, ids)
 
-    def _extend_with_doubles(
+    def _extend_with_duplicates(
         self, keys: Iterable[Any], values: Iterable[T], ids: Iterable[int]
     ) -> None:
-        """Add rules, of which the service stored some twice, as it may when two writers race.
-
-        The newest one counts.
-        """
+        """Add rules of which the newest counts: the service stores one twice when two writers race."""
         if self._places is None:
             self._places = {key: place for place, key in enumerate(self.values)}
         for key, value, number in zip(keys, values, ids, strict=True):
@@ -97,32 +95,31 @@ class RuleGroup(Generic[T]):
             self.ids[place] = number
             self.values[key] = value
 
-    def rules(self) -> Iterator[Rule[T]]:
+    def rules(self) -> Iterator[TableRule[T]]:
         """Make the rules, one after another."""
         is_single = len(self.features) == 1
         for (key, value), number in zip(self.values.items(), self.ids, strict=True):
-            asked = (key,) if is_single else reversed(key)
-            conditions = tuple(zip(self.features, asked, strict=True))
-            yield Rule(value, conditions, None if number == -1 else number)
+            wanted = (key,) if is_single else reversed(key)
+            conditions = tuple(zip(self.features, wanted, strict=True))
+            yield TableRule(value, conditions, None if number == -1 else number)
 
 
-class GroupedRules(Sequence[Rule[T]]):
-    """Rules by group, and all of them as a sequence that makes each when it is asked for.
+class GroupedRules(Sequence[TableRule[T]]):
+    """Rules by group. As a sequence it makes each rule when it is asked for.
 
-    Not to be changed once it is published. Of rules on the same features and values, which cannot all
-    win, only the newest is kept.
+    Do not change it once it is published. Of rules with equal conditions only the newest is kept.
 
     Args:
         order: the context features in the service's order.
-        rules: to begin with.
+        rules: the first rules.
     """
 
     __slots__ = ("_groups", "_listed", "_order")
 
-    def __init__(self, order: Sequence[str], rules: Iterable[Rule[T]] = ()) -> None:
+    def __init__(self, order: Sequence[str], rules: Iterable[TableRule[T]] = ()) -> None:
         self._order = order
         self._groups: dict[tuple[str, ...], RuleGroup[T]] = {}
-        # By the features as rules list them, mostly in the service's order.
+        # By the features as rules list them, which is mostly the service's order.
         self._listed: dict[tuple[str, ...], RuleGroup[T]] = {}
         for rule in rules:
             listed = tuple([feature for feature, _ in rule.conditions])
@@ -145,15 +142,15 @@ class GroupedRules(Sequence[Rule[T]]):
     def __len__(self) -> int:
         return sum(map(len, self.groups))
 
-    def __iter__(self) -> Iterator[Rule[T]]:
+    def __iter__(self) -> Iterator[TableRule[T]]:
         for group in self.groups:
             yield from group.rules()
 
     @overload
-    def __getitem__(self, index: int) -> Rule[T]: ...
+    def __getitem__(self, index: int) -> TableRule[T]: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Rule[T]]: ...
-    def __getitem__(self, index: int | slice) -> Rule[T] | Sequence[Rule[T]]:
+    def __getitem__(self, index: slice) -> Sequence[TableRule[T]]: ...
+    def __getitem__(self, index: int | slice) -> TableRule[T] | Sequence[TableRule[T]]:
         return tuple(self)[index]
 
     def __eq__(self, other: object) -> bool:
@@ -168,11 +165,11 @@ class GroupedRules(Sequence[Rule[T]]):
         return repr(tuple(self))
 
 
-def grouped(order: Sequence[str], rules: Sequence[Rule[T]]) -> GroupedRules[T]:
+def grouped(order: Sequence[str], rules: Sequence[TableRule[T]]) -> GroupedRules[T]:
     """Return *rules* by group."""
     return cast(GroupedRules[T], rules) if _is_grouped(rules) else GroupedRules(order, rules)
 
 
-# For the checkers: isinstance() leaves open what the rules are of.
+# For type checkers: isinstance() does not say what the rules are of.
 def _is_grouped(rules: object) -> bool:
     return isinstance(rules, GroupedRules)

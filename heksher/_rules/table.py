@@ -1,7 +1,7 @@
-"""Rules, the table of one setting's rules, and the readable definition of which rule wins.
+"""The rules of one setting, and the readable definition of which rule wins.
 
-Pure: knows no setting, client or wire format. `RuleTable.resolve` is the definition that every
-faster look-up is held against; it is meant to be read, not to be fast.
+Pure. `RuleTable.resolve` is the definition that every faster look-up is tested against; it is written
+to be read, not to be fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Generic[T]):
+class TableRule(Generic[T]):
     """Gives a setting another value in every context that meets all conditions.
 
     Attributes:
@@ -40,16 +40,16 @@ class RuleTable(Generic[T]):
 
     Attributes:
         default: the value where no rule matches.
-        rules: the rules, in any order; a tuple, or what keeps many of them in less memory.
+        rules: the rules, in any order.
         features: the context features in the service's order, which ranks the rules; every
             feature of a condition is among them.
     """
 
     default: T
-    rules: Sequence[Rule[T]] = ()
+    rules: Sequence[TableRule[T]] = ()
     features: tuple[str, ...] = ()
 
-    def priority(self, rule: Rule[T]) -> tuple[tuple[int, ...], int]:
+    def priority(self, rule: TableRule[T]) -> tuple[tuple[int, ...], int]:
         """Rank *rule* among the rules that match a context: the largest wins.
 
         The rule whose latest condition is on the latest feature comes first, ties are broken by

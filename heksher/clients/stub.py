@@ -20,8 +20,7 @@ from unittest.mock import AsyncMock, MagicMock, NonCallableMock
 from heksher import _registry
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Published
-from heksher._rules.table import Rule as TableRule
-from heksher._rules.table import RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting, state_of
 

@@ -18,7 +18,7 @@ from support.published import publish
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 
 PAGE = DOCS / "performance.md"
 
@@ -92,7 +92,7 @@ def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
     assert len(rows) == 4
     features = ("environment", "user")
     rules = [
-        Rule(
+        TableRule(
             int(value),
             tuple((name, wanted) for name, _, wanted in map(parts, conditions.split(", "))),
             number,

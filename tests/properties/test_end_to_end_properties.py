@@ -24,7 +24,7 @@ from support.harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, T
 from support.property_helpers import modest
 
 from heksher import TRACK_ALL, Setting, _registry
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import MissingFeatureError
 from heksher.testing.service import LiveService
 
@@ -248,7 +248,7 @@ class Expectation:
             number: RuleTable(
                 self.stored[number].default,
                 tuple(
-                    Rule(value, conditions, rule_id)
+                    TableRule(value, conditions, rule_id)
                     for conditions, (rule_id, value) in self.stored[number].rules.items()
                     if self.is_tracked(conditions)
                 ),

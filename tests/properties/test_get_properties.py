@@ -13,7 +13,7 @@ from support.published import publish
 
 from heksher import Setting, _registry
 from heksher._rules.contexts import Defaults
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 
 LOCAL, SERVICE = -1, -2
@@ -53,7 +53,7 @@ def expected_context(
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], Any]:
+def calls(draw: st.DrawFn) -> tuple[list[str], list[TableRule[int]], dict[str, KindOfDefault], Any]:
     features = draw(st.lists(st.sampled_from(FEATURES), min_size=1, unique=True))
     on_these = st.dictionaries(st.sampled_from(features), st.sampled_from(VALUES))
     rules = draw(rule_lists(on_these.map(lambda by_feature: tuple(by_feature.items()))))
@@ -72,7 +72,7 @@ def calls(draw: st.DrawFn) -> tuple[list[str], list[Rule[int]], dict[str, KindOf
     st.sampled_from(["inline", "forwarding", "generic"]),
 )
 def test_get_answers_as_the_contract_says(
-    call: tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], dict[str, Any]],
+    call: tuple[list[str], list[TableRule[int]], dict[str, KindOfDefault], dict[str, Any]],
     order: list[str],
     started: bool,
     form: str,
@@ -118,7 +118,7 @@ def test_get_answers_as_the_contract_says(
     st.booleans(),
 )
 def test_an_unknown_feature_is_refused_whatever_else_there_is(
-    call: tuple[list[str], list[Rule[int]], dict[str, KindOfDefault], dict[str, Any]],
+    call: tuple[list[str], list[TableRule[int]], dict[str, KindOfDefault], dict[str, Any]],
     unknown: dict[str, str],
     started: bool,
 ) -> None:

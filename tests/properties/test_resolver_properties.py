@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
 
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 
 contexts = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, "other", 5, None]))
 
@@ -16,7 +16,7 @@ contexts = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, 
 @modest
 @given(rule_lists(conditions), st.permutations(FEATURES), contexts)
 def test_the_value_is_that_of_the_highest_set_of_features_that_has_a_rule(
-    rules: list[Rule[int]], features: list[str], context: dict[str, object]
+    rules: list[TableRule[int]], features: list[str], context: dict[str, object]
 ) -> None:
     table = RuleTable(-1, tuple(rules), tuple(features))
     assert table.resolve(context) == by_masks(rules, features, context, -1)
@@ -25,10 +25,12 @@ def test_the_value_is_that_of_the_highest_set_of_features_that_has_a_rule(
 @modest
 @given(rule_lists(conditions), contexts, st.randoms(use_true_random=False))
 def test_the_order_of_rules_and_conditions_means_nothing(
-    rules: list[Rule[int]], context: dict[str, object], random: Random
+    rules: list[TableRule[int]], context: dict[str, object], random: Random
 ) -> None:
     shuffled = [
-        Rule(rule.value, tuple(random.sample(rule.conditions, len(rule.conditions))), rule.rule_id)
+        TableRule(
+            rule.value, tuple(random.sample(rule.conditions, len(rule.conditions))), rule.rule_id
+        )
         for rule in random.sample(rules, len(rules))
     ]
     one = RuleTable(-1, tuple(rules), FEATURES)
@@ -38,7 +40,7 @@ def test_the_order_of_rules_and_conditions_means_nothing(
 @modest
 @given(rule_lists(conditions), contexts)
 def test_a_rule_that_does_not_match_changes_nothing(
-    rules: list[Rule[int]], context: dict[str, object]
+    rules: list[TableRule[int]], context: dict[str, object]
 ) -> None:
     matching = tuple(rule for rule in rules if set(rule.conditions) <= set(context.items()))
     table = RuleTable(-1, tuple(rules), FEATURES)

@@ -12,8 +12,7 @@ from support.property_helpers import FEATURES, VALUES, modest
 from support.published import published
 
 from heksher import Setting, testing
-from heksher._rules.table import Rule as TableRule
-from heksher._rules.table import RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.clients.stub import Rule, SyncStubHeksherClient
 from heksher.exceptions import MissingFeatureError
 

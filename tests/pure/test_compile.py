@@ -27,7 +27,7 @@ from heksher._rules.codegen import (
 )
 from heksher._rules.contexts import Defaults
 from heksher._rules.plan import LookUp, Plan, Search, decide
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import MissingFeatureError
 from heksher.setting import state_of
 
@@ -38,7 +38,7 @@ def table(*rules: tuple[Any, dict[str, str]], default: Any = 0) -> RuleTable[Any
     return RuleTable(
         default,
         tuple(
-            Rule(value, tuple(conditions.items()), number)
+            TableRule(value, tuple(conditions.items()), number)
             for number, (value, conditions) in enumerate(rules, 1)
         ),
         FEATURES,
@@ -94,10 +94,10 @@ def test_where_a_constant_is_given_other_rules_vanish_and_its_condition_leaves_t
 def test_sets_that_fold_to_one_are_joined_only_where_no_other_comes_between() -> None:
     order = ("a", "b", "user")
     rules = (
-        Rule(1, (("b", "x"), ("user", "jim"))),
-        Rule(2, (("a", "y"), ("user", "joe"))),
-        Rule(3, (("user", "jim"),)),
-        Rule(4, (("user", "eve"),)),
+        TableRule(1, (("b", "x"), ("user", "jim"))),
+        TableRule(2, (("a", "y"), ("user", "joe"))),
+        TableRule(3, (("user", "jim"),)),
+        TableRule(4, (("user", "eve"),)),
     )
     plan = decide(order, RuleTable(0, rules, order), Defaults({"b": "x"}), started=True)
     assert plan.folded == Search(
@@ -111,7 +111,7 @@ def test_sets_that_fold_to_one_are_joined_only_where_no_other_comes_between() ->
 
 
 def test_of_two_rules_with_the_same_conditions_the_newer_one_counts() -> None:
-    rules = (Rule(2, (("user", "jim"),), 9), Rule(1, (("user", "jim"),), 4))
+    rules = (TableRule(2, (("user", "jim"),), 9), TableRule(1, (("user", "jim"),), 4))
     plan = plan_of(RuleTable(0, rules, FEATURES))
     assert plan.search.look_ups[0].values == {"jim": 2}
 
@@ -261,7 +261,7 @@ def publish(setting: Setting[Any], rules: RuleTable[Any], **sources: Any) -> Non
 
 def test_generated_source_shows_up_in_tracebacks() -> None:
     ttl = Setting("cache_ttl", int, ["user"], 60)
-    publish(ttl, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+    publish(ttl, RuleTable(60, (TableRule(1, (("user", "jim"),), 1),), ("user",)))
     with pytest.raises(MissingFeatureError) as caught:
         ttl.get()
     shown = "".join(traceback.format_exception(caught.value))
@@ -273,7 +273,7 @@ def test_generated_source_shows_up_in_tracebacks() -> None:
 def test_of_sources_no_more_are_kept_than_there_is_room_for() -> None:
     def function_with(number: int) -> FunctionType:
         name = f"feature{number}"
-        rules = RuleTable(0, (Rule(number, ((name, "x"),), 1),), (name,))
+        rules = RuleTable(0, (TableRule(number, ((name, "x"),), 1),), (name,))
         plan = decide([name], rules, Defaults(), started=True)
         code = compile_source(emit(plan, inline=True), {})
         return FunctionType(code, {}, "get")
@@ -292,7 +292,7 @@ def test_signature_and_help_show_the_features() -> None:
         assert list(inspect.signature(ttl.get).parameters) == ["environment", "user"]
         assert str(inspect.signature(ttl.get)) == "(*, environment: str = ..., user: str = ...)"
         assert "environment, user" in (inspect.getdoc(ttl.get) or "")
-        publish(ttl, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+        publish(ttl, RuleTable(60, (TableRule(1, (("user", "jim"),), 1),), ("user",)))
 
 
 SOURCES: list[dict[str, str | ContextVar[str]]] = [
@@ -320,7 +320,7 @@ def test_what_is_given_by_position_is_refused(
             for given in ({}, rest, {"user": "jim"}, {"environment": "prod"}):
                 with pytest.raises(TypeError, match=r"Setting\('ttl'\)\.get\(\) takes"):
                     setting.get(*["dev"] * count, **given)
-        rules = (Rule(1, (("user", "jim"),), 1), Rule(2, (("environment", "dev"),), 2))
+        rules = (TableRule(1, (("user", "jim"),), 1), TableRule(2, (("environment", "dev"),), 2))
         publish(setting, RuleTable(60, rules, features), **sources)
     assert setting.get(**{**rest, "user": "jim"}) == 1
 
@@ -334,7 +334,10 @@ def test_a_call_that_the_interpreter_has_adapted_itself_to_sees_every_publish(
         setting.add_validator(lambda value, rule, of: value)
     features = ("environment", "user")
     for number in range(20):
-        rules = (Rule(number, (("user", "jim"),), 1), Rule(-1, (("environment", "dev"),), 2))
+        rules = (
+            TableRule(number, (("user", "jim"),), 1),
+            TableRule(-1, (("environment", "dev"),), 2),
+        )
         sources: dict[str, str] = {"environment": "dev"} if number % 3 else {}
         if number % 2:
             sources["user"] = "jim"
@@ -354,12 +357,14 @@ def test_a_kept_get_sees_every_publish_and_every_change_of_defaults(features: li
     get = setting.get
     others = dict.fromkeys(features[1:], "x")
     for number in range(3):
-        rules = (Rule(number, (("user", "jim"),), 1),)
+        rules = (TableRule(number, (("user", "jim"),), 1),)
         publish(setting, RuleTable(60, rules, tuple(features)), **others)
         assert get(user="jim") == number
         assert get(user="joe") == 60
         assert get is setting.get
-    publish(setting, RuleTable(60, (Rule(5, (("user", "jim"),), 1),), tuple(features)), user="jim")
+    publish(
+        setting, RuleTable(60, (TableRule(5, (("user", "jim"),), 1),), tuple(features)), user="jim"
+    )
     assert get(**others) == 5
 
 
@@ -375,11 +380,11 @@ def test_values_that_the_application_makes_may_lead_back_to_the_setting() -> Non
         held.setting = of  # type: ignore[attr-defined]
         return held
 
-    publish(setting, RuleTable(60, (Rule(1, (("user", "jim"),), 1),), ("user",)))
+    publish(setting, RuleTable(60, (TableRule(1, (("user", "jim"),), 1),), ("user",)))
     assert setting.get(user="jim") == 1
     setting.add_validator(holding)
     value = holding(2, None, setting)
-    publish(setting, RuleTable(60, (Rule(value, (("user", "jim"),), 1),), ("user",)))
+    publish(setting, RuleTable(60, (TableRule(value, (("user", "jim"),), 1),), ("user",)))
     get = setting.get
     assert get(user="jim") == 2
     gone = weakref.ref(setting)
@@ -391,7 +396,7 @@ def test_values_that_the_application_makes_may_lead_back_to_the_setting() -> Non
 @pytest.mark.parametrize("features", [["user"], ["class"]], ids=["compiled", "generic"])
 def test_a_dropped_setting_is_freed_by_the_garbage_collector(features: list[str]) -> None:
     gc.collect()
-    rules = RuleTable(0, (Rule(1, ((features[0], "jim"),), 1),), tuple(features))
+    rules = RuleTable(0, (TableRule(1, ((features[0], "jim"),), 1),), tuple(features))
 
     def dropped(number: int) -> weakref.ref[Setting[int]]:
         setting = Setting(f"setting{number}", int, features, 0)
@@ -406,7 +411,9 @@ def test_a_dropped_setting_is_freed_by_the_garbage_collector(features: list[str]
 def test_a_feature_may_have_a_name_that_the_generated_code_uses_or_looks_like() -> None:
     features = ["get", "value", "current", "default", "rules", "nothing", "self", "print"]
     setting = Setting("ttl", int, features, 0)
-    rules = tuple(Rule(number, ((name, "x"),), number) for number, name in enumerate(features, 1))
+    rules = tuple(
+        TableRule(number, ((name, "x"),), number) for number, name in enumerate(features, 1)
+    )
     publish(setting, RuleTable(0, rules, tuple(features)))
     for number, name in enumerate(features, 1):
         assert setting.get(**{each: "x" if each == name else "y" for each in features}) == number
@@ -419,7 +426,7 @@ def test_a_feature_may_have_the_name_of_a_builtin(makes_values: bool) -> None:
         setting = Setting("ttl", int, [name, "user"], 0)
         if makes_values:
             setting.add_validator(lambda value, rule, of: value)
-        rules = (Rule(1, ((name, "x"),), 1), Rule(2, (("user", "jim"),), 2))
+        rules = (TableRule(1, ((name, "x"),), 1), TableRule(2, (("user", "jim"),), 2))
         publish(setting, RuleTable(0, rules, (name, "user")), **{name: variable})
         with pytest.raises(MissingFeatureError, match=repr(name)):
             setting.get(user="joe")
@@ -431,6 +438,8 @@ def test_a_feature_may_have_the_name_of_a_builtin(makes_values: bool) -> None:
 
 def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
     setting = Setting("text", str, ["user"], "default·")
-    publish(setting, RuleTable("find·1", (Rule("default·", (("user", "jim"),), 1),), ("user",)))
+    publish(
+        setting, RuleTable("find·1", (TableRule("default·", (("user", "jim"),), 1),), ("user",))
+    )
     assert setting.get(user="jim") == "default·"
     assert setting.get(user="joe") == "find·1"

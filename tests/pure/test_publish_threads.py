@@ -18,7 +18,7 @@ from support.published import publish
 from heksher import Setting
 from heksher._rules import getter
 from heksher._rules.contexts import Defaults
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 
 FEATURES = ("environment", "user", "theme")
 SETTINGS, READERS, PUBLISHES = 3, 2, 400
@@ -83,7 +83,7 @@ def state(number: int, value: int) -> tuple[RuleTable[int], Defaults]:
         case _:  # there is none
             default = value
     rules.append((MIXED, (("environment", elsewhere), JIM, DARK)))
-    numbered = tuple(Rule(each, given, place) for place, (each, given) in enumerate(rules, 1))
+    numbered = tuple(TableRule(each, given, place) for place, (each, given) in enumerate(rules, 1))
     source = here if number % 4 < 2 else ContextVar("environment", default=here)
     defaults = Defaults({"environment": source, "class": "x"})
     return RuleTable(default, numbered, FEATURES), defaults

@@ -15,7 +15,7 @@ from heksher._client.publishing import Publisher
 from heksher._client.settings import ClientSettings
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import SettingState
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import state_of
 
@@ -23,7 +23,7 @@ FEATURES = ("environment", "user")
 
 
 def table(value: int) -> RuleTable[int]:
-    return RuleTable(0, (Rule(value, (("user", "jim"),), 1),), FEATURES)
+    return RuleTable(0, (TableRule(value, (("user", "jim"),), 1),), FEATURES)
 
 
 @pytest.fixture

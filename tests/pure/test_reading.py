@@ -13,7 +13,7 @@ from heksher import TRACK_ALL, Setting
 from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.contexts import Defaults
 from heksher._rules.groups import GroupedRules
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher._rules.tracking import Tracking
 from heksher._wire import RuleBatch, RuleData, decode_section
 from heksher.setting import QueriedRule
@@ -44,9 +44,9 @@ def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -
         RuleTable(
             90,
             (
-                Rule(1, (("user", "jim"),), 7),
-                Rule(2, (("user", "jim"), ("theme", "dark")), 8),
-                Rule(3, (), 9),
+                TableRule(1, (("user", "jim"),), 7),
+                TableRule(2, (("user", "jim"), ("theme", "dark")), 8),
+                TableRule(3, (), 9),
             ),
             FEATURES,
         ),
@@ -387,9 +387,9 @@ def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
         rule(1, 1, user="jim"), rule(2, 2, theme="dark", user="joe"), rule(3, 3, user="joe")
     ).table.rules
     expected = (
-        Rule(1, (("user", "jim"),), 1),
-        Rule(3, (("user", "joe"),), 3),
-        Rule(2, (("user", "joe"), ("theme", "dark")), 2),
+        TableRule(1, (("user", "jim"),), 1),
+        TableRule(3, (("user", "joe"),), 3),
+        TableRule(2, (("user", "joe"), ("theme", "dark")), 2),
     )
     assert len(rules) == 3
     assert rules != expected[:2]
@@ -403,9 +403,17 @@ def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
     assert rules[:2] == expected[:2]
 
 
-def test_a_number_of_a_rule_may_be_of_any_size() -> None:
-    result = result_of(rule(1, 1, user="jim"), rule(2**70, 2, user="joe"), rule(3, 3, user="ann"))
-    assert [each.rule_id for each in result.table.rules] == [1, 2**70, 3]
+@pytest.mark.parametrize("rule_id", [2**63, -(2**63) - 1, 2**70, 10**400])
+def test_a_rule_whose_number_has_more_than_64_bits_cannot_be_read(rule_id: int) -> None:
+    raw = b"""{"default_value": 60, "rules": [
+        {"value": 1, "context_features": [["user", "jim"]], "rule_id": %d},
+        {"value": 2, "context_features": [["user", "joe"]], "rule_id": %d}]}"""
+    section = read_section(raw % (rule_id, 2**63 - 1))
+    result = read_table(ttl_setting(), section, FEATURES, Tracking())
+    assert [each.rule_id for each in result.table.rules] == [2**63 - 1]
+    [rejected] = result.rejected
+    assert rejected.rule_id is None
+    assert str(rule_id)[:60] in rejected.reason
 
 
 def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None:
@@ -429,7 +437,7 @@ def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_
     for part in (
         [rule(1, 1, user="jim"), rule(5, 5, user="joe"), rule(3, 3, user="ann")],
         [rule(4, 4, user="jim"), rule(2, 2, user="joe")],
-        [rule(6, 6, user="sue"), rule(2**70, 7, user="ann"), rule(8, 8, user="jim")],
+        [rule(6, 6, user="sue"), rule(2**63 - 1, 7, user="ann"), rule(8, 8, user="jim")],
         [rule(9, 9, user="pat")],
     ):
         reader.add(RuleBatch(tuple(part)))
@@ -437,7 +445,7 @@ def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_
     assert {each.conditions[0][1]: (each.value, each.rule_id) for each in table.rules} == {
         "jim": (8, 8),
         "joe": (5, 5),
-        "ann": (7, 2**70),
+        "ann": (7, 2**63 - 1),
         "sue": (6, 6),
         "pat": (9, 9),
     }
@@ -456,7 +464,7 @@ def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equa
         return json.dumps({"default_value": json.loads(value), "rules": rules})
 
     known: dict[Any, Any] = {}
-    read: list[Rule[Any]] = []
+    read: list[TableRule[Any]] = []
     type_: Any
     for type_, value in (
         (int, "1000"),

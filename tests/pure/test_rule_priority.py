@@ -7,16 +7,16 @@ from enum import StrEnum
 
 import pytest
 
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 
 FEATURES = ("environment", "user", "theme")
 
 
-def rule(value: str, rule_id: int | None = None, /, **conditions: str) -> Rule[str]:
-    return Rule(value, tuple(conditions.items()), rule_id)
+def rule(value: str, rule_id: int | None = None, /, **conditions: str) -> TableRule[str]:
+    return TableRule(value, tuple(conditions.items()), rule_id)
 
 
-def table(*rules: Rule[str], features: tuple[str, ...] = FEATURES) -> RuleTable[str]:
+def table(*rules: TableRule[str], features: tuple[str, ...] = FEATURES) -> RuleTable[str]:
     return RuleTable("default", rules, features)
 
 
@@ -116,7 +116,7 @@ def test_a_string_matches_by_what_it_says(value: str) -> None:
 
 
 @pytest.mark.parametrize("published", [rule("a", user="jim"), table(rule("a", user="jim"))])
-def test_what_is_published_cannot_be_changed(published: Rule[str] | RuleTable[str]) -> None:
+def test_what_is_published_cannot_be_changed(published: TableRule[str] | RuleTable[str]) -> None:
     with pytest.raises(FrozenInstanceError):
         published.__setattr__(next(iter(type(published).__slots__)), "other")
 

@@ -15,7 +15,7 @@ import pytest
 
 from heksher import Setting, _registry
 from heksher._rules.contexts import Defaults
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import (
     HeksherError,
     InvalidArgumentError,
@@ -33,7 +33,9 @@ def ttl_setting() -> Setting[int]:
     return Setting("cache_ttl", int, ["user", "theme"], 60)
 
 
-def publish(setting: Setting[int], *rules: Rule[int], **defaults: str | ContextVar[str]) -> None:
+def publish(
+    setting: Setting[int], *rules: TableRule[int], **defaults: str | ContextVar[str]
+) -> None:
     """Do what a started client does."""
     table = RuleTable(setting.default_value, rules, ("user", "theme"))
     state = state_of(setting)
@@ -229,7 +231,7 @@ def test_a_missing_feature_is_an_error_once_a_client_has_started_whatever_the_ru
 
 def test_an_argument_goes_before_the_default() -> None:
     setting = ttl_setting()
-    publish(setting, Rule(1, (("user", "jim"),)), Rule(2, (("user", "joe"),)), user="jim")
+    publish(setting, TableRule(1, (("user", "jim"),)), TableRule(2, (("user", "joe"),)), user="jim")
     assert setting.get(theme="dark") == 1
     assert setting.get(theme="dark", user="joe") == 2
     assert setting.get(theme="dark", user="jane") == 60
@@ -238,7 +240,7 @@ def test_an_argument_goes_before_the_default() -> None:
 def test_a_context_variable_counts_while_it_has_a_value() -> None:
     theme: ContextVar[str] = ContextVar("theme")
     setting = ttl_setting()
-    publish(setting, Rule(1, (("theme", "dark"),)), theme=theme, user="jim")
+    publish(setting, TableRule(1, (("theme", "dark"),)), theme=theme, user="jim")
     with pytest.raises(MissingFeatureError):
         setting.get()
     token = theme.set("dark")
@@ -254,16 +256,18 @@ class Theme(StrEnum):
 
 def test_values_that_are_no_strings_match_nothing_and_strings_of_any_class_match() -> None:
     setting = ttl_setting()
-    publish(setting, Rule(1, (("theme", "dark"),)), Rule(2, (("theme", "5"),)))
+    publish(setting, TableRule(1, (("theme", "dark"),)), TableRule(2, (("theme", "5"),)))
     assert setting.get(user="jim", theme=Theme.DARK) == 1
     assert setting.get(user="jim", theme=5) == 60
     assert setting.get(user="jim", theme=None) == 60
     assert setting.get(user=None, theme="dark") == 1
 
 
-@pytest.mark.parametrize("rules", [(), (Rule(1, (("user", "jim"),)),)], ids=["no rule", "a rule"])
+@pytest.mark.parametrize(
+    "rules", [(), (TableRule(1, (("user", "jim"),)),)], ids=["no rule", "a rule"]
+)
 def test_an_unhashable_value_is_a_type_error_whichever_rules_there_are(
-    rules: tuple[Rule[int], ...],
+    rules: tuple[TableRule[int], ...],
 ) -> None:
     setting = ttl_setting()
     publish(setting, *rules)
@@ -275,14 +279,14 @@ def test_a_kept_get_sees_what_is_published_later() -> None:
     setting = ttl_setting()
     get = setting.get
     assert get(user="jim", theme="dark") == 60
-    publish(setting, Rule(1, (("user", "jim"),)))
+    publish(setting, TableRule(1, (("user", "jim"),)))
     assert get(user="jim", theme="dark") == 1
 
 
 def test_features_with_awkward_names_can_be_given() -> None:
     features = ["self", "cls", "contexts", "1st", "class", "setting", "published", "__debug__"]
     setting = Setting("awkward", int, features, 60)
-    table = RuleTable(60, (Rule(1, (("1st", "x"), ("self", "x"))),), tuple(features))
+    table = RuleTable(60, (TableRule(1, (("1st", "x"), ("self", "x"))),), tuple(features))
     state = state_of(setting)
     state.publish(state.prepare(table, Defaults()))
     assert setting.get(**dict.fromkeys(features, "x")) == 1

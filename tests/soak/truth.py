@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from heksher._rules.table import Rule, RuleTable
+from heksher._rules.table import RuleTable, TableRule
 
 FEATURES = ("environment", "user", "theme")
 VALUES: Mapping[str, Sequence[str]] = {
@@ -32,7 +32,7 @@ State = dict[str, int]
 
 def values_of(state: State) -> list[int]:
     """The value in each of `CONTEXTS`, by the definition that is meant to be read."""
-    rules = [Rule(value, tuple(json.loads(conditions))) for conditions, value in state.items()]
+    rules = [TableRule(value, tuple(json.loads(conditions))) for conditions, value in state.items()]
     table = RuleTable(DEFAULT, rules, FEATURES)
     return [table.resolve(context) for context in CONTEXTS]
 

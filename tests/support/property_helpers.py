@@ -8,7 +8,7 @@ from typing import TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from heksher._rules.table import Rule
+from heksher._rules.table import TableRule
 
 T = TypeVar("T")
 
@@ -26,14 +26,14 @@ conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES))
 
 def rule_lists(
     conditions: st.SearchStrategy[tuple[tuple[str, str], ...]],
-) -> st.SearchStrategy[list[Rule[int]]]:
+) -> st.SearchStrategy[list[TableRule[int]]]:
     """Return a strategy for lists of rules that have different values, and ids in any order."""
 
     def numbered(
         drawn: list[tuple[tuple[str, str], ...]], numbers: Sequence[int]
-    ) -> list[Rule[int]]:
+    ) -> list[TableRule[int]]:
         return [
-            Rule(value, each, number)
+            TableRule(value, each, number)
             for value, (each, number) in enumerate(zip(drawn, numbers, strict=False))
         ]
 
@@ -43,7 +43,7 @@ def rule_lists(
 
 
 def by_masks(
-    rules: Sequence[Rule[T]],
+    rules: Sequence[TableRule[T]],
     features: Sequence[str],
     context: Mapping[str, object],
     default: T,
