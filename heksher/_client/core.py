@@ -20,16 +20,10 @@ from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
 from heksher._client import forking
-from heksher._client.connection import Connection
-from heksher._client.history import History
-from heksher._client.home import Home
-from heksher._client.lifecycle import Call, Event, Lifecycle, State
-from heksher._client.modification_lock import LockQueue
+from heksher._client.lifecycle import Call, Event, State
 from heksher._client.options import ClientOptions
-from heksher._client.publishing import Publisher
-from heksher._client.run import Parts, Run
-from heksher._client.settings import ClientSettings
-from heksher._client.snapshot import SnapshotFile
+from heksher._client.parts import Parts
+from heksher._client.run import Run
 from heksher.backends import _callers
 from heksher.backends.base import Backend, ScopedTask, run_blocking
 from heksher.backends.base import Event as BackendEvent
@@ -56,14 +50,8 @@ _CLOSE_TIMEOUT = 5.0
 _SAVE_TIMEOUT = 2.0
 
 
-class Core:
-    """One client.
-
-    Args:
-        choose_backend: returns the backend, or None as long as it cannot be known.
-        options: the configuration.
-        on_update: called after each update, with what went wrong or None.
-    """
+class Core(Parts):
+    """One client: its parts, and the coroutines that set them in motion."""
 
     def __init__(
         self,
@@ -71,42 +59,11 @@ class Core:
         options: ClientOptions,
         on_update: Callable[[Exception | None], None],
     ) -> None:
-        self._options = options
-        self._lock = threading.RLock()
-        self._lifecycle = Lifecycle()
-        self._home = Home(choose_backend, options.clock)
-        self._history = History(options.update_interval)
-        self._settings = ClientSettings(options.context_features, self._lock, self._lifecycle)
-        self._publisher = Publisher(self._settings, self._lock, self._lifecycle)
-        self._connection = Connection(options.http, self._lock, self._lifecycle)
-        self._snapshot = (
-            None
-            if options.snapshot is None
-            else SnapshotFile(
-                options.snapshot,
-                options.http.base_url,
-                options.context_features,
-                options.http.max_response_bytes,
-            )
-        )
-        self.publishing = LockQueue()
-        self._parts = Parts(
-            options,
-            on_update,
-            self._lock,
-            self._lifecycle,
-            self._history,
-            self._settings,
-            self._publisher,
-            self._connection,
-            self.publishing,
-            self._snapshot,
-        )
+        super().__init__(choose_backend, options, on_update)
         # The latest start. The lifecycle says whether it goes on.
         self._run: Run | None = None
         # In a forked child: see `_leave_loop`.
         self._left_behind: list[object] = []
-
         # From now on: a client that was never started has locks, and connections once it has pinged.
         forking.watch(self)
 
@@ -114,12 +71,12 @@ class Core:
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
         """Give context features values for the calls that leave them out."""
-        self._settings.set_defaults(sources)
-        self._publisher.renew(self._settings.alive())
+        self.settings.set_defaults(sources)
+        self.publisher.renew(self.settings.alive())
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""
-        self._settings.track_contexts(contexts)
+        self.settings.track_contexts(contexts)
 
     def add_settings(self, settings: Iterable[Setting[Any]]) -> None:
         """Serve these settings, whichever the main client is; all of them or none."""
@@ -143,34 +100,34 @@ class Core:
         self._attach([*settings], own=False)
 
     def _attach(self, settings: list[Setting[Any]], *, own: bool) -> None:
-        self._settings.attach(settings, own=own)
-        self._publisher.forget(settings)
-        self._publisher.renew(settings)
-        with self._lock:
+        self.settings.attach(settings, own=own)
+        self.publisher.forget(settings)
+        self.publisher.renew(settings)
+        with self.lock:
             if self._run is not None:
                 self._run.wake.set()
 
     def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
         """Stop serving these settings; None: all that came from the registry. For the registry."""
-        self._publisher.forget(self._settings.detach(settings))
+        self.publisher.forget(self.settings.detach(settings))
 
     @property
     def status(self) -> ClientStatus:
         """How the client is doing at this moment."""
-        with self._lock:
-            history, clock = self._history, self._home.clock
+        with self.lock:
+            history, clock = self.history, self.home.clock
             return ClientStatus(
-                self._lifecycle.reported,
+                self.lifecycle.reported,
                 None if clock is None else history.staleness(clock.now()),
                 history.failures,
                 history.last_error,
-                *self._settings.report(),
-                self._publisher.source,
+                *self.settings.report(),
+                self.publisher.source,
                 history.last_success,
                 history.last_failure,
                 history.polls,
-                self._connection.bytes_received,
-                None if self._snapshot is None else self._snapshot.status,
+                self.connection.bytes_received,
+                None if self.snapshot is None else self.snapshot.status,
             )
 
     def create_event(self) -> BackendEvent:
@@ -179,9 +136,9 @@ class Core:
 
     def _enter(self) -> Backend:
         """Return the backend, chosen at the latest here, and see that the client lives in this loop."""
-        backend, loop_key = self._home.choose()
-        with self._lock:
-            self._history.move_clock(self._home.enter(backend, loop_key))
+        backend, loop_key = self.home.choose()
+        with self.lock:
+            self.history.move_clock(self.home.enter(backend, loop_key))
         return backend
 
     # --- start ------------------------------------------------------------------------------------
@@ -240,23 +197,23 @@ class Core:
     def _begin_start(self, backend: Backend, call: Call) -> Run | None:
         """Return what is to be started, its task not yet running; None if the client runs already."""
         former = _registry.main()
-        with self._lock:
-            self._lifecycle.check(call)
-            if self._lifecycle.state is State.RUNNING:
+        with self.lock:
+            self.lifecycle.check(call)
+            if self.lifecycle.state is State.RUNNING:
                 return None
             self._check_hand_over(former)
             self._run = self._create_run(backend)
-            self._lifecycle.apply(Event.START)
-            self._history.begin_start()
-            self._settings.begin_start()
-            self._publisher.begin_start()
+            self.lifecycle.apply(Event.START)
+            self.history.begin_start()
+            self.settings.begin_start()
+            self.publisher.begin_start()
             return self._run
 
     def _create_run(self, backend: Backend) -> Run:
-        clock = self._home.clock
+        clock = self.home.clock
         assert clock is not None
         return Run(
-            self._parts,
+            self,
             backend,
             clock,
             is_latest=lambda run: self._run is run,
@@ -266,7 +223,7 @@ class Core:
     def _check_hand_over(self, former: _registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
             return
-        theirs, ours = former._options.context_features, self._options.context_features
+        theirs, ours = former.options.context_features, self.options.context_features
         if set(theirs) != set(ours):
             raise ContradictingArgumentError(
                 f"the main client that runs has the context features {', '.join(theirs)}, "
@@ -280,8 +237,8 @@ class Core:
     async def _finish_start(self, run: Run) -> None:
         """Wait for the first update, decide what its result means, and publish what it brought."""
         is_ready = await self._wait_until_ready(run)
-        with self._lock:
-            if self._lifecycle.is_closed:
+        with self.lock:
+            if self.lifecycle.is_closed:
                 raise ClientClosedError("the client was closed while it started")
             if self._run is not run:
                 raise ClientNotStartedError(
@@ -289,30 +246,30 @@ class Core:
                 )
             error = self._start_error(is_ready)
             # A client that cannot be made is no outage: waiting does not help.
-            raises = self._options.startup == "raise" or isinstance(error, InvalidArgumentError)
+            raises = self.options.startup == "raise" or isinstance(error, InvalidArgumentError)
             if error is not None and raises:
                 raise _to_raise(error)
             if not is_ready:
-                self._history.last_error = error
-            self._lifecycle.apply(Event.START_DONE)
-            self._publisher.publish_all()
+                self.history.last_error = error
+            self.lifecycle.apply(Event.START_DONE)
+            self.publisher.publish_all()
             # What the first update brought is published only now.
-            has_succeeded = self._history.has_succeeded
+            has_succeeded = self.history.has_succeeded
         if has_succeeded:
             run.notify(None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info(
             "started on %s with %s%s",
-            self._home.backend_name,
-            self._options.http.base_url,
+            self.home.backend_name,
+            self.options.http.base_url,
             "" if error is None else ", without all that it asked for; it goes on trying",
         )
 
     async def _wait_until_ready(self, run: Run) -> bool:
-        clock = self._home.clock
+        clock = self.home.clock
         assert clock is not None
-        deadline = clock.now() + self._options.startup_timeout
+        deadline = clock.now() + self.options.startup_timeout
         while not run.ready.is_set() and (left := deadline - clock.now()) > 0:
             await clock.wait(run.ready, left)
         return run.ready.is_set()
@@ -321,11 +278,11 @@ class Core:
         """Return what is wrong with the start, or None."""
         if not is_ready:
             return StartupTimeoutError(
-                f"{self._options.http.base_url} did not answer all that a start needs within "
-                f"startup_timeout={self._options.startup_timeout:g} seconds"
+                f"{self.options.http.base_url} did not answer all that a start needs within "
+                f"startup_timeout={self.options.startup_timeout:g} seconds"
             )
-        error = self._history.last_error if self._history.failures else None
-        refusals = self._settings.refusals()
+        error = self.history.last_error if self.history.failures else None
+        refusals = self.settings.refusals()
         if not refusals or isinstance(error, ServiceUnreachableError):
             return error
         rejected = DeclarationRejected(refusals)
@@ -338,16 +295,16 @@ class Core:
             return
         try:
             _registry.replace_main(self, former)
-            if isinstance(former, Core) and not former._lifecycle.is_going_on:
+            if isinstance(former, Core) and not former.lifecycle.is_going_on:
                 # It was closed while this one started. Closing sets the state first and steps down then.
                 _registry.step_down(former)
         finally:
             try:
                 await self._wind_up(run)
             finally:
-                with self._lock:
+                with self.lock:
                     if self._run is run:  # else the process was forked, and this is the child
-                        self._lifecycle.apply(Event.START_UNDONE)
+                        self.lifecycle.apply(Event.START_UNDONE)
 
     def _fail_start(self, run: Run) -> bool:
         """Stop a start that failed; False in a forked child, where `resume_in_child` has done that."""
@@ -361,7 +318,7 @@ class Core:
     async def close(self) -> None:
         """Stop the update loop and close all connections; settings keep their last rules."""
         self._stop(Event.CLOSE)
-        if self._home.is_elsewhere():
+        if self.home.is_elsewhere():
             # Its event loop is another one, or has ended. Only what is thread-safe can be done.
             if self._run is not None:
                 self._run.task.cancel()
@@ -374,13 +331,13 @@ class Core:
         This is the one way in which a run ends, but for a fork. It waits for nothing, and may be called in
         any thread: the loop ends once it sees that its run does not go on.
         """
-        with self._lock:
-            self._lifecycle.apply(event)
+        with self.lock:
+            self.lifecycle.apply(event)
             if self._run is not None:
                 self._run.release()
-            is_closed = self._lifecycle.is_closed
+            is_closed = self.lifecycle.is_closed
             if is_closed:
-                self._publisher.close()
+                self.publisher.close()
         if is_closed:
             _registry.step_down(self)
 
@@ -390,7 +347,7 @@ class Core:
             if run is not None:
                 await self._wait_for_loop(run)
         finally:
-            await self._connection.aclose()
+            await self.connection.aclose()
 
     async def _wait_for_loop(self, run: Run) -> None:
         is_in_loop = self._is_in_loop(run)
@@ -398,7 +355,7 @@ class Core:
         if saving is not None and not is_in_loop:
             await saving.wait(_SAVE_TIMEOUT)
         run.task.cancel()
-        self._connection.abort()
+        self.connection.abort()
         if not await run.task.wait(_CLOSE_TIMEOUT) and not is_in_loop:
             _logger.warning(
                 "the update loop has not ended within %g seconds and is left alone; "
@@ -408,14 +365,14 @@ class Core:
 
     def _is_in_loop(self, run: Run) -> bool:
         """Whether the caller is the update loop's own thread: a hook, or a validator."""
-        return self._home.is_blocking and run.caller == _callers.caller()
+        return self.home.is_blocking and run.caller == _callers.caller()
 
     # --- fork -------------------------------------------------------------------------------------
 
     @property
     def locks(self) -> tuple[threading.RLock, ...]:
         """Held while the process forks, so that a child finds them free, and what they guard complete."""
-        return self._lock, self.publishing.guard
+        return self.lock, self.queue.guard
 
     def resume_in_child(self, is_stale: bool = False) -> None:
         """In a forked child: go on with a loop and connections of its own; the parent keeps its own.
@@ -426,23 +383,23 @@ class Core:
         Args:
             is_stale: whether the parent rested, so that the first update is due at once.
         """
-        self._publisher.publish_all()  # a thread that is not here may have been about to
-        backend = self._home.backend
+        self.publisher.publish_all()  # a thread that is not here may have been about to
+        backend = self.home.backend
         if backend is None:
             return
-        was_running = self._lifecycle.state is State.RUNNING
-        was_starting = self._lifecycle.is_starting
+        was_running = self.lifecycle.state is State.RUNNING
+        was_starting = self.lifecycle.is_starting
         run, self._run = self._run, None
-        self._lifecycle.apply(Event.FORKED)
+        self.lifecycle.apply(Event.FORKED)
         if was_starting:
             _registry.replace_main(self, None)
-        transport = self._connection.leave()
+        transport = self.connection.leave()
         if not backend.blocking:
             self._leave_loop(run, transport)
             return
         if transport is not None:
             transport.abandon()
-        self.publishing.forget_other_threads()
+        self.queue.forget_other_threads()
         if run is not None:
             run.task.cancel()  # greenlets live on in a child, and so would the parent's loop
         if was_running:
@@ -455,22 +412,22 @@ class Core:
         the parent by what both processes have open: an epoll set is one for both, so a socket that is
         closed in the child can be taken out of the parent's set.
         """
-        self._left_behind += *parents, self._home.leave()
-        self.publishing.forget_all()
+        self._left_behind += *parents, self.home.leave()
+        self.queue.forget_all()
 
     def _start_in_child(self, backend: Backend, is_stale: bool) -> None:
         run = self._create_run(backend)
         run.ready.set()
-        assert self._home.clock is not None
-        self._history.resume(self._home.clock.now(), self._options.random(), is_due=is_stale)
+        assert self.home.clock is not None
+        self.history.resume(self.home.clock.now(), self.options.random(), is_due=is_stale)
         self._run = run
-        self._lifecycle.apply(Event.REVIVED)
+        self.lifecycle.apply(Event.REVIVED)
         try:
             run_blocking(run.task.start())
         except BaseException:
             # The application may start it again; nobody may wait for a loop that does not exist.
             self._run = None
-            self._lifecycle.apply(Event.FORKED)
+            self.lifecycle.apply(Event.FORKED)
             raise
 
     # --- what the application asks for ------------------------------------------------------------
@@ -484,8 +441,8 @@ class Core:
             HeksherError: what went wrong with that update, or an update is what calls.
         """
         self._enter()
-        with self._lock:
-            self._lifecycle.check(Call.RELOAD)
+        with self.lock:
+            self.lifecycle.check(Call.RELOAD)
             run = self._run
             assert run is not None
             if self._is_in_loop(run):
@@ -507,7 +464,7 @@ class Core:
         return await self._request(_wire.settings())
 
     async def _request(self, exchange: _wire.Exchange[T]) -> T:
-        return await self._connection.exchange(exchange, self._enter())
+        return await self.connection.exchange(exchange, self._enter())
 
 
 def _to_raise(error: Exception) -> Exception:

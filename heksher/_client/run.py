@@ -8,7 +8,6 @@ before each step whether its run still goes on.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -17,14 +16,8 @@ from typing import TypeVar
 
 from heksher._client import forking
 from heksher._client.application_code import ApplicationCodeError, call_application
-from heksher._client.connection import Connection
-from heksher._client.history import History
-from heksher._client.lifecycle import Lifecycle
-from heksher._client.modification_lock import LockQueue, Ticket
-from heksher._client.options import ClientOptions
-from heksher._client.publishing import Publisher
-from heksher._client.settings import ClientSettings
-from heksher._client.snapshot import SnapshotFile
+from heksher._client.modification_lock import Ticket
+from heksher._client.parts import Parts
 from heksher._client.update import Updater
 from heksher._wire import Exchange
 from heksher.backends import _callers
@@ -35,36 +28,6 @@ from heksher.status import DataSource, without_frames
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a client consists of, for its core and its runs.
-
-    Attributes:
-        options: the configuration. on_update: the application's: called after each update, with what
-        went wrong or None. lock: guards what more than one thread changes, in all parts. Reentrant,
-        since the garbage collector
-            may run anything while it is held.
-        lifecycle: where the client is in its life.
-        history: how its updates went.
-        settings: its settings.
-        publisher: publishes their rules.
-        connection: the way to the service.
-        queue: of those that want to publish, or to hold publishing back.
-        snapshot: the file that keeps the rules, or None.
-    """
-
-    options: ClientOptions
-    on_update: Callable[[Exception | None], None]
-    lock: threading.RLock
-    lifecycle: Lifecycle
-    history: History
-    settings: ClientSettings
-    publisher: Publisher
-    connection: Connection
-    queue: LockQueue
-    snapshot: SnapshotFile | None
 
 
 @dataclass(eq=False, slots=True)

@@ -95,9 +95,7 @@ class AsyncHeksherClient(ClientBase):
             random=random,
         )
         super().__init__(lambda: choose_async(backend), options)
-        self._modification_lock = AsyncModificationLock(
-            self._core.publishing, self._core.create_event
-        )
+        self._modification_lock = AsyncModificationLock(self._core.queue, self._core.create_event)
 
     @property
     def modification_lock(self) -> AsyncModificationLock:

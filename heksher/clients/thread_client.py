@@ -70,9 +70,7 @@ class ThreadHeksherClient(ClientBase):
             random=random,
         )
         super().__init__(lambda: choose_blocking(backend), options)
-        self._modification_lock = ThreadModificationLock(
-            self._core.publishing, self._core.create_event
-        )
+        self._modification_lock = ThreadModificationLock(self._core.queue, self._core.create_event)
 
     @property
     def modification_lock(self) -> ThreadModificationLock:

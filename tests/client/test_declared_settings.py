@@ -580,7 +580,7 @@ def test_what_is_known_of_a_setting_changes_under_the_clients_lock(
     def assign_under_lock(entry: Entry, name: str, value: Any) -> None:
         if id(entry) in made:
             client = clients[0].client
-            lock: Any = client._core._lock  # pyright: ignore[reportPrivateUsage]
+            lock: Any = client._core.lock  # pyright: ignore[reportPrivateUsage]
             assert lock._is_owned(), name
             changed.append(name)
         assign(entry, name, value)

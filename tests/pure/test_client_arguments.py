@@ -22,7 +22,7 @@ on_both = pytest.mark.parametrize(
 
 
 def http_options(client: AsyncHeksherClient | ThreadHeksherClient) -> HttpOptions:
-    return client._core._options.http  # pyright: ignore[reportPrivateUsage]
+    return client._core.options.http  # pyright: ignore[reportPrivateUsage]
 
 
 # --- the service's URL ----------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_the_callers_arguments_may_change_afterwards(client: Client) -> None:
     features.append("theme")
     arguments.clear()
     assert http_options(made).client_args == {"headers": {}}
-    assert made._core._options.context_features == ("user",)  # pyright: ignore[reportPrivateUsage]
+    assert made._core.options.context_features == ("user",)  # pyright: ignore[reportPrivateUsage]
 
 
 @on_both
