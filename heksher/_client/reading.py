@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
+from heksher._client.application_code import ApplicationCodeError, call_application
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
-from heksher._text import named
+from heksher._text import error_text
 from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
-from heksher.status import CoercedRule, RejectedRule, without_frames
+from heksher.status import CoercedRule, RejectedRule
 
 T = TypeVar("T")
 
@@ -68,7 +69,8 @@ class SectionReader(Generic[T]):
         shared: dict[Any, Any] | None = None,
     ) -> None:
         self.setting = setting
-        self.validators = state_of(setting).validators
+        self._state = state_of(setting)
+        self.validators = self._state.validators
         self._tracking = tracking
         # A new tuple even if it is given one: the caller recognises the table by this object.
         self._features = (*features,)
@@ -113,9 +115,7 @@ class SectionReader(Generic[T]):
         Args:
             raw_default: the section's default value, decoded from JSON.
         """
-        default = self._decode(raw_default, None) or [
-            state_of(self.setting).published.table.default
-        ]
+        default = self._decode(raw_default, None) or [self._state.published.table.default]
         return ReadResult(
             RuleTable(default[0], self._rules, self._features),
             tuple(self._rejected),
@@ -159,10 +159,11 @@ class SectionReader(Generic[T]):
         """Return those of *rules* whose values can be used, and these values."""
         if not self.validators:
             # Usually every value fits, and this is faster. If one does not, each is tried by itself.
-            left_out: list[str] = []
-            decode = self.setting.type.decode
-            with suppress(Exception):
-                decoded = [decode(data.value, left_out) for data in rules]
+            decode, left_out = self.setting.type.decode, list[str]()
+            with suppress(ApplicationCodeError):
+                decoded = call_application(
+                    "its type", lambda: [decode(data.value, left_out) for data in rules]
+                )
                 if not left_out:
                     return rules, decoded
         usable: list[RuleData] = []
@@ -182,12 +183,22 @@ class SectionReader(Generic[T]):
         """
         left_out: list[str] = []
         try:
-            value = self.setting.type.decode(raw, left_out)
-            if left_out or self.validators:
-                value = self._call_hooks(value, raw, left_out, data)
-        except Exception as error:
-            self._reject(data, *_reason(error))
+            value = call_application("its type", self.setting.type.decode, raw, left_out)
+        except ApplicationCodeError as error:
+            if isinstance(error.__cause__, ValueError):  # how a type says that a value is not of it
+                self._reject(data, error_text(error.__cause__))
+            else:
+                self._reject(data, str(error), error.__cause__)
             return []
+        if left_out and self._state.on_coerce is None:
+            self._reject(data, f"it does not fit, and on_coerce is None: {'; '.join(left_out)}")
+            return []
+        if left_out or self.validators:
+            try:
+                value = self._call_hooks(value, raw, left_out, data)
+            except ApplicationCodeError as error:
+                self._reject(data, str(error), error.__cause__)
+                return []
         if left_out:
             rule_id = None if data is None else data.rule_id
             self._coerced.append(CoercedRule(self.setting.name, rule_id, tuple(left_out)))
@@ -202,15 +213,15 @@ class SectionReader(Generic[T]):
             left_out: one text for each part that does not fit the type here.
             data: its rule, or None for the default value.
         """
-        setting = self.setting
+        setting, on_coerce = self.setting, self._state.on_coerce
         rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
-        if left_out:
-            on_coerce = state_of(setting).on_coerce
-            if on_coerce is None:
-                raise _Unusable(f"it does not fit, and on_coerce is None: {'; '.join(left_out)}")
-            value = _called("on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting)
+        if left_out and on_coerce is not None:
+            value = call_application(
+                "on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting
+            )
         for validator in self.validators:
-            value = _called("validator", validator, value, rule, setting)
+            name = getattr(validator, "__qualname__", type(validator).__name__)
+            value = call_application(f"validator {name}", validator, value, rule, setting)
         return value
 
     def _share(self, values: list[T]) -> list[T]:
@@ -218,33 +229,3 @@ class SectionReader(Generic[T]):
         if not _SHAREABLE.issuperset(map(type, values)) or 2 * len(set(values)) > len(values):
             return values
         return [*map(self._shared.setdefault, values, values)]
-
-
-class _Unusable(Exception):
-    """A value cannot be used. The message says why, the cause is what the application's code raised."""
-
-
-def _reason(error: Exception) -> tuple[str, BaseException | None]:
-    """Return why a value cannot be used, and what the application's code raised, or None."""
-    if isinstance(error, _Unusable):
-        return str(error), error.__cause__
-    if isinstance(error, ValueError):  # raised by a type of this library
-        return str(error), None
-    # Raised by a type of the application.
-    return f"its type raised {named(error)}", without_frames(error)
-
-
-def _called(what: str, function: Any, *arguments: Any) -> Any:
-    """Call the application's code, which may raise anything.
-
-    Raises:
-        _Unusable: it raised; `KeyboardInterrupt` passes.
-    """
-    try:
-        return function(*arguments)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        cause = without_frames(error)
-        name = getattr(function, "__qualname__", type(function).__name__)
-        raise _Unusable(f"{what} {name} raised {named(error)}") from cause

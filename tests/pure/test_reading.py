@@ -70,16 +70,21 @@ class BrokenType(SettingType[int]):
     def decode(self, raw: Any, coercions: list[str]) -> int:
         if raw == 5:
             raise TypeError("no fives")
+        if raw == 6:
+            raise SystemExit("no sixes")
         return int(raw)
 
 
 def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
     setting = Setting("ttl", BrokenType(), ["user"], 60)
-    section = WholeSection((rule(7, 5, user="jim"), rule(8, 2, user="joe")), 60)
-    result = read_table(setting, section, FEATURES, Tracking())
+    rules = (rule(6, 6, user="ann"), rule(7, 5, user="jim"), rule(8, 2, user="joe"))
+    result = read_table(setting, WholeSection(rules, 60), FEATURES, Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
-    assert result.rejected == (RejectedRule("ttl", 7, "its type raised TypeError: no fives"),)
-    assert isinstance(result.rejected[0].error, TypeError)
+    assert result.rejected == (
+        RejectedRule("ttl", 6, "its type raised SystemExit: no sixes"),
+        RejectedRule("ttl", 7, "its type raised TypeError: no fives"),
+    )
+    assert [type(each.error) for each in result.rejected] == [SystemExit, TypeError]
 
 
 @pytest.mark.parametrize("value", ["x", None, 1.5, True, []], ids=repr)
