@@ -1,12 +1,43 @@
-"""The rules on disk, for a start without a service: one file, which is replaced as a whole.
+"""The rules on disk, for a start without the service: one file, which is replaced as a whole.
 
-Knows files, and answers of the service as undecoded JSON; nothing of settings or backends. All calls
-block, so they are made where no event loop waits, and by one thread at a time. Nothing that goes wrong
-with the file is an error of the application's: it is a reason in the status, and a line in the log.
+Knows files and undecoded sections of answers, and nothing of settings or backends. All calls block, so
+they are made where no event loop waits, and by one thread at a time.
 
-The file begins with a line: what it is, the number of the format, and a checksum of all that follows.
-That is JSON: where the rules are from, what was asked for, and the section of each setting as the
-service sent it. Memory holds none of that. So what did not come with an update is copied from the file.
+**The content.** The first line holds what the file is, the number of its format, and a checksum of the
+rest. The rest is JSON: where the rules are from, what was asked for, and the section of each setting as
+the service sent it. The client keeps none of that in memory. An update brings only the sections that
+changed, so the others are copied from the file.
+
+**No error.** A snapshot makes a bad day better, and must not make a good day bad: an application that runs
+without one must not fail because a disk is full or a file is damaged. So whatever goes wrong here is not
+raised. It becomes a reason in the status, and one line in the log.
+
+**Reading.** The path may lead into a folder that other users can write to, so it may hold anything. A
+pipe would block the reader, a link could lead anywhere, and whoever may write rules decides what the
+application does. So the file is opened without following a link and without blocking, what was opened
+is checked by its descriptor (by its path, it could be exchanged in between), and it must belong to this
+user or to root and be writable for nobody else.
+
+**Writing.** Several processes may share the file, each may be killed at any moment, and a reader must
+never see half a file. Locks of the operating system do not fit: they differ between systems, and some
+network file systems have none. Instead:
+
+1. The new content goes into a second file, ``PATH.new``, that `os.O_EXCL` creates. It succeeds for one
+   process only, and fails for a link, so that this file is also the lock. The others wait two seconds,
+   and leave the rest to a later update.
+2. A process that is killed leaves the second file behind. It counts as abandoned, and is removed, if it
+   was last changed more than a minute ago, or by as much in the future: the clock was set back.
+3. A process may also be slow: suspended, or held up by its disk. By the time it is done, another one may
+   have removed its file and created its own under the same name. So before the renaming it checks that
+   the name still leads to the file that it wrote, by device and inode.
+4. The content depends on what was in the file before the second one was created. If the file has changed
+   since, by inode, size or time, it is read again.
+5. `os.fsync` precedes the renaming. Without it, some file systems write the new name first, and a crash of
+   the system leaves an empty file, or one full of zeros.
+6. `os.replace` is atomic: a reader opens the old file or the new one.
+
+Only a file that begins as a snapshot does is replaced, or one that is empty or full of zeros. Anything
+else at the path may be somebody's work.
 """
 
 from __future__ import annotations
@@ -24,35 +55,34 @@ from typing import TypeAlias, cast
 import msgspec
 
 from heksher._rules.tracking import Tracking
-from heksher._text import excerpt
+from heksher._text import error_text, excerpt
 from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError
 from heksher.status import SnapshotStatus
 
 _logger = logging.getLogger(__name__)
 
-#: As ``open()`` takes it, but for bytes.
+#: A path as ``open()`` takes it, except for bytes.
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
 _MAGIC = b"heksher snapshot "
 _FORMAT = 1
-# More than the first line of any format that is to be told by its number.
-_FIRST_LINE = 1024
+# The bytes in which the first line must end, also that of a later format, so that its number is found.
+_MAX_FIRST_LINE = 1024
 
-# The file that is being written holds others off, and is left behind by a process that is killed
-# meanwhile: after so many seconds nobody waits for it any more.
+# Seconds after which an untouched second file counts as abandoned.
 _ABANDONED = 60.0
+# Seconds to wait for another process to finish writing, and between two looks.
 _PATIENCE = 2.0
 _NAP = 0.02
+# The updates to let pass, at most, between two attempts to write everything after a failure.
+_MAX_PAUSE = 64
 
-# How many updates pass at most between two that ask for everything, since writing failed.
-_LONGEST_PAUSE = 64
-
-# What not every system has is left out there.
+# A flag that a system does not have is left out there.
 _READING = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # so that a pipe at the path keeps nobody waiting
+    | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for a writer
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
@@ -69,13 +99,13 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True, slots=True)
 class SnapshotData:
-    """What an update was told of settings.
+    """Rules to be saved, or loaded ones.
 
     Attributes:
-        sections: undecoded, by the setting's name here.
+        sections: undecoded, by the setting's name in the application.
         features: the context features in the service's order.
         tracking: what was tracked when the service was asked.
-        is_complete: whether no setting was left out since it had not changed.
+        is_complete: whether the sections are those of all settings, and not only of changed ones.
     """
 
     sections: Mapping[str, Undecoded]
@@ -85,14 +115,15 @@ class SnapshotData:
 
 
 class _Contents(msgspec.Struct, frozen=True):
-    """What stands in the file behind its first line.
+    """The JSON behind the first line.
 
     Attributes:
         service: the service's address, without credentials.
-        context_features: those that the client lists, sorted.
-        features: those of the service, in its order.
-        tracking: values by feature, None for all; empty for everything.
-        written: when, in seconds since the epoch.
+        context_features: the features that the client lists, sorted.
+        features: the service's features, in its order.
+        tracking: the tracked values by feature, None for all of them. If it is empty, everything is
+            tracked.
+        written: seconds since the epoch.
         settings: undecoded sections by the setting's name in the application.
     """
 
@@ -104,11 +135,11 @@ class _Contents(msgspec.Struct, frozen=True):
     settings: dict[str, msgspec.Raw]
 
 
-class _Refused(Exception):
-    """The file cannot be used; the text says why.
+class _UnusableFile(Exception):
+    """The file cannot be used. The message says why.
 
     Attributes:
-        may_be_replaced: whether it is ours to write over.
+        may_be_replaced: whether it is a snapshot, though an unusable one, so that it may be replaced.
     """
 
     def __init__(self, reason: str, *, may_be_replaced: bool = True) -> None:
@@ -117,16 +148,16 @@ class _Refused(Exception):
 
 
 class SnapshotFile:
-    """The file of one client. Other processes may use it as well.
+    """The snapshot of one client. Other processes may use the same file.
 
     Args:
-        path: the file, absolute.
+        path: the file's absolute path.
         service: the service's address, without credentials.
-        context_features: those that the client lists.
+        context_features: the features that the client lists.
         limit: the most bytes that are read or written.
 
     Attributes:
-        status: how it stands. Replaced, never changed.
+        status: the state of the file. It is replaced and never changed.
     """
 
     def __init__(
@@ -138,23 +169,23 @@ class SnapshotFile:
         self._context_features = sorted(context_features)
         self._limit = limit
         self.status = SnapshotStatus(path)
-        # The settings whose sections were brought into the file, and whether they are all there as
-        # they came.
-        self._names: set[str] = set()
-        self._is_whole = True
+        # The settings that this client has saved, and whether the file has all their newest sections.
+        self._saved: set[str] = set()
+        self._is_complete = True
+        # Failures in a row, and the updates to let pass before everything is written again.
         self._failures = 0
         self._pause = 0
 
     def load(self, tracking: Tracking) -> SnapshotData | None:
-        """Return what the file says, or None: it is not there, or refused, for a reason in the status.
+        """Return what the file holds, or None if there is none, or if the status says why it is refused.
 
         Args:
-            tracking: what the client tracks. A file for which less was tracked does not have it all.
+            tracking: what the client tracks. A file that was written when less was tracked lacks rules.
         """
         try:
-            contents = self._usable(self._read(), tracking)
+            contents = self._read(tracking)
         except Exception as error:
-            reason = _said(error)
+            reason = _reason(error)
             if self.status.refused != reason:
                 _logger.warning("the snapshot %s is not used: %s", self._path, reason)
             self.status = replace(self.status, refused=reason)
@@ -165,224 +196,227 @@ class SnapshotFile:
         self.status = replace(self.status, is_loaded=True, written=contents.written, refused=None)
         return SnapshotData(contents.settings, contents.features, tracking)
 
-    def save(self, told: SnapshotData) -> bool:
-        """Bring what an update was told into the file, unless it stands there already.
+    def save(self, data: SnapshotData) -> bool:
+        """Write what an update brought, unless the file has it already.
 
         Returns:
-            False if the file lacks what did not come with this update, so that the next one should be
-            told everything.
+            False if the file lacks sections that did not change with this update, so that the next
+            update should ask for everything.
         """
-        if told.is_complete:
-            self._names.clear()
-        self._names.update(told.sections)
+        if data.is_complete:
+            self._saved.clear()
+        self._saved.update(data.sections)
         try:
-            contents = self._bring(told)
+            contents = self._write(data)
         except Exception as error:
-            self._is_whole = False
-            self._note_failure(_said(error))
-            return True  # for now: `needs_everything` says when to try again
-        self._is_whole = told.is_complete or (
-            self._is_whole and self._names <= contents.settings.keys()
+            reason = _reason(error)
+            self._is_complete = False
+            self._failures += 1
+            self._pause = min(2**self._failures, _MAX_PAUSE)
+            self.status = replace(self.status, error=reason)
+            if self._failures == 1:
+                _logger.warning("the snapshot %s cannot be written: %s", self._path, reason)
+            return True  # `needs_everything` says when to try again
+        self._is_complete = data.is_complete or (
+            self._is_complete and self._saved <= contents.settings.keys()
         )
         if self._failures:
             _logger.info("the snapshot %s is written again", self._path)
         self._failures = self._pause = 0
         self.status = replace(self.status, written=contents.written, error=None)
-        return self._is_whole
+        return self._is_complete
 
     def needs_everything(self) -> bool:
-        """Say, after an update that brought nothing, whether the next one should be told everything.
+        """Whether the next update should ask for everything. To be called if an update brought nothing.
 
-        It should where writing failed before, and from time to time only: that it works again shows
-        when it is tried.
+        After a failed write the next one is retried with backoff, counted in updates.
         """
-        if self._is_whole:
+        if self._is_complete:
             return False
         self._pause -= 1
         return self._pause < 0
 
-    def _note_failure(self, reason: str) -> None:
-        self._failures += 1
-        self._pause = min(2**self._failures, _LONGEST_PAUSE)
-        self.status = replace(self.status, error=reason)
-        if self._failures == 1:
-            _logger.warning("the snapshot %s cannot be written: %s", self._path, reason)
-
     # --- reading ----------------------------------------------------------------------------------
 
-    def _read(self) -> _Contents | None:
-        """Read the file, whichever client wrote it; None: there is none.
+    def _read(self, tracking: Tracking) -> _Contents | None:
+        """Return what the file holds, or None if there is none.
 
         Raises:
-            _Refused: it is none of ours, or unsafe, or damaged.
+            _UnusableFile: it is not a snapshot, or not safe, or damaged, or not for this client.
         """
         try:
             descriptor = os.open(self._path, _READING)
         except FileNotFoundError:
             return None
         except OSError as error:
-            # Nobody knows what it holds, or whether it is a file: it might be a socket.
-            reason = "it is a symbolic link" if os.path.islink(self._path) else _said(error)
-            raise _Refused(reason, may_be_replaced=False) from None
+            # It may be anything, such as a socket.
+            is_link = os.path.islink(self._path)
+            reason = "it is a symbolic link" if is_link else _reason(error)
+            raise _UnusableFile(reason, may_be_replaced=False) from None
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise _Refused("it is no file", may_be_replaced=False)
+                raise _UnusableFile("it is not a regular file", may_be_replaced=False)
             with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(self._limit + 1)
         except OSError as error:
-            raise _Refused(_said(error)) from None
+            raise _UnusableFile(_reason(error)) from None
         finally:
             os.close(descriptor)
         if not data.startswith(_MAGIC):
-            # One that is empty, or filled with zeros, is what a crash of the system can leave.
-            may_be_replaced = not data.strip(b"\0")
-            raise _Refused("it is no snapshot of heksher", may_be_replaced=may_be_replaced)
-        _check_safety(found)
-        return self._decode(data)
+            is_blank = not data.strip(b"\0")
+            raise _UnusableFile("it is not a heksher snapshot", may_be_replaced=is_blank)
+        if hasattr(os, "geteuid"):  # on Windows neither owner nor mode means anything
+            if found.st_uid not in (os.geteuid(), 0):
+                raise _UnusableFile("it belongs to another user")
+            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise _UnusableFile("users other than its owner can write to it")
+        contents = self._decode(data)
+        self._check_origin(contents, tracking)
+        return contents
 
     def _decode(self, data: bytes) -> _Contents:
-        line, _, rest = data[:_FIRST_LINE].partition(b"\n")
+        line, _, rest = data[:_MAX_FIRST_LINE].partition(b"\n")
         number, _, stated = line.removeprefix(_MAGIC).partition(b" ")
         if not number.isdigit():
-            raise _Refused("it is damaged: its first line is")
+            raise _UnusableFile("it is damaged: its first line has no format number")
         if number != b"%d" % _FORMAT:
-            raise _Refused(
-                f"its format is {excerpt(number, 20)}, and this version of heksher reads {_FORMAT}"
+            raise _UnusableFile(
+                f"its format is {excerpt(number, 20)}; this version of heksher reads {_FORMAT}"
             )
         if len(data) > self._limit:
-            raise _Refused(f"it is larger than max_response_bytes={self._limit}")
+            raise _UnusableFile(f"it is larger than max_response_bytes={self._limit}")
         rest = data[len(line) + 1 :]
         if checksum(rest) != stated:
-            raise _Refused("it is damaged: its checksum is another one")
+            raise _UnusableFile("it is damaged: its checksum does not match")
         try:
             return msgspec.json.decode(rest, type=_Contents)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _Refused(f"it is damaged: {error}") from None
+            raise _UnusableFile(f"it is damaged: {error}") from None
 
-    def _usable(self, contents: _Contents | None, tracking: Tracking) -> _Contents | None:
-        """Return *contents* if they are what the service would tell this client.
-
-        Raises:
-            _Refused: they are not.
-        """
-        if contents is None:
-            return None
+    def _check_origin(self, contents: _Contents, tracking: Tracking) -> None:
+        """Check that the service would answer this client the same."""
         if contents.service != self._service:
-            theirs = excerpt(contents.service.encode(), 200)
-            raise _Refused(f"it is of another service: {theirs} instead of {self._service}")
+            raise _UnusableFile(
+                f"it is from another service: {excerpt(contents.service.encode(), 200)} "
+                f"instead of {self._service}"
+            )
         if contents.context_features != self._context_features:
-            theirs = excerpt(", ".join(contents.context_features).encode(), 200)
-            raise _Refused(
-                f"it is of a client with other context features: {theirs} "
+            features = excerpt(", ".join(contents.context_features).encode(), 200)
+            raise _UnusableFile(
+                f"it was written with other context features: {features} "
                 f"instead of {', '.join(self._context_features)}"
             )
-        if not _tracked(contents).includes(tracking):
-            raise _Refused("it lacks rules: less was tracked when it was written")
-        return contents
+        tracked = {
+            feature: None if values is None else frozenset(values)
+            for feature, values in contents.tracking.items()
+        }
+        if not Tracking(tracked).includes(tracking):
+            raise _UnusableFile("it lacks rules: fewer contexts were tracked when it was written")
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def _bring(self, told: SnapshotData) -> _Contents:
-        """Return what the file holds in the end.
+    def _write(self, data: SnapshotData) -> _Contents:
+        """Bring *data* into the file, and return what the file holds then.
 
         Raises:
-            _Refused: it is not ours to write over.
+            _UnusableFile: it must not be replaced.
             OSError: it cannot be written.
         """
-        seen = self._identity()
-        stands = self._standing(told.tracking)
-        wanted = self._wanted(told, stands)
-        if stands is not None and _is_same(stands, wanted):
-            return stands  # another process has been there
+        identity = self._identity()
+        present = self._present(data.tracking)
+        contents = self._merged(data, present)
+        if (
+            present is not None
+            and msgspec.structs.replace(contents, written=present.written) == present
+        ):
+            return present  # another process has written it
         descriptor = self._create()
         mine = os.fstat(descriptor)
         try:
             with open(descriptor, "wb") as file:
-                if hasattr(os, "fchmod"):  # the umask may take from the owner as well
+                if hasattr(
+                    os, "fchmod"
+                ):  # the umask may have taken permissions from the owner as well
                     os.fchmod(descriptor, _OWNER_ONLY)
-                # Nobody else writes any more.
-                if self._identity() != seen:
-                    wanted = self._wanted(told, self._standing(told.tracking))
-                file.write(self._encode(wanted))
+                if self._identity() != identity:
+                    contents = self._merged(data, self._present(data.tracking))
+                file.write(self._encode(contents))
                 file.flush()
                 os.fsync(descriptor)
             if not os.path.samestat(mine, os.lstat(self._new_path)):
-                raise OSError("another process has taken the writing over, for this one was slow")
+                raise OSError("another process took over writing because this one was slow")
             os.replace(self._new_path, self._path)
         except BaseException:
             with suppress(OSError):
                 if os.path.samestat(mine, os.lstat(self._new_path)):
                     os.unlink(self._new_path)
             raise
-        return wanted
+        return contents
 
     def _identity(self) -> tuple[int, ...]:
-        """Return what tells the file from another one that takes its place."""
+        """Return what differs between the file and another one that takes its place."""
         try:
             found = os.lstat(self._path)
         except FileNotFoundError:
             return ()
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _standing(self, tracking: Tracking) -> _Contents | None:
-        """Return what the file holds, if it is of use.
+    def _present(self, tracking: Tracking) -> _Contents | None:
+        """Return what the file holds, or None if it is of no use and may be replaced.
 
         Raises:
-            _Refused: it is not ours to write over.
+            _UnusableFile: it must not be replaced.
         """
         try:
-            return self._usable(self._read(), tracking)
-        except _Refused as refusal:
-            if not refusal.may_be_replaced:
+            return self._read(tracking)
+        except _UnusableFile as error:
+            if not error.may_be_replaced:
                 raise
             return None
 
-    def _wanted(self, told: SnapshotData, stands: _Contents | None) -> _Contents:
-        """Return what the file should hold, where this stands in it."""
-        # What other processes wrote, which may use other settings, is kept.
-        kept = {} if stands is None else stands.settings
+    def _merged(self, data: SnapshotData, present: _Contents | None) -> _Contents:
+        """Return what the file should hold. Sections of other processes' settings are kept."""
         return _Contents(
             self._service,
             self._context_features,
-            list(told.features),
-            told.tracking.as_lists(),
+            list(data.features),
+            data.tracking.as_lists(),
             time.time(),
-            {**kept, **told.sections},
+            {**({} if present is None else present.settings), **data.sections},
         )
 
     def _encode(self, contents: _Contents) -> bytes:
         rest = msgspec.json.encode(contents)
         data = b"%s%d %s\n%s" % (_MAGIC, _FORMAT, checksum(rest), rest)
         if len(data) > self._limit:
-            raise _Refused(
+            raise _UnusableFile(
                 f"it would have {len(data)} bytes, more than max_response_bytes={self._limit}"
             )
         return data
 
     def _create(self) -> int:
-        """Create the file that takes the place of the present one, once nobody else writes it."""
+        """Create the second file, once no other process writes."""
         tries = int(_PATIENCE / _NAP)
         while True:
             try:
                 return os.open(self._new_path, _CREATING, _OWNER_ONLY)
             except FileExistsError:
-                if self._remove_if_abandoned():
+                if self._remove_abandoned():
                     continue
             tries -= 1
             if tries <= 0:
-                raise _Refused("another process writes it")
+                raise _UnusableFile("another process is writing it")
             time.sleep(_NAP)
 
-    def _remove_if_abandoned(self) -> bool:
-        """Return whether that can be tried again at once."""
+    def _remove_abandoned(self) -> bool:
+        """Remove a second file that was abandoned; return whether creating it can be retried at once."""
         try:
-            # In the future: a clock was set back meanwhile, or is another computer's.
             is_abandoned = abs(time.time() - os.lstat(self._new_path).st_mtime) > _ABANDONED
             if is_abandoned:
                 os.unlink(self._new_path)
         except FileNotFoundError:
-            return True  # it has just been removed, or has taken its place
+            return True  # the other process has just finished
         return is_abandoned
 
 
@@ -390,7 +424,7 @@ def checked_path(path: object) -> str:
     """Return the path of a snapshot as an absolute one.
 
     Raises:
-        InvalidArgumentError: it is none.
+        InvalidArgumentError: it is not a path, or it is relative to a folder that does not exist.
     """
     if isinstance(path, (str, os.PathLike)):
         text = os.fspath(cast(AnyPath, path))
@@ -399,46 +433,18 @@ def checked_path(path: object) -> str:
                 return os.path.abspath(text)
             except OSError as error:
                 raise InvalidArgumentError(
-                    f"snapshot={path!r}: the folder that the process is in is gone: {error.strerror}; "
+                    f"invalid snapshot={path!r}: there is no working directory ({error.strerror}); "
                     "give an absolute path"
                 ) from None
-    raise InvalidArgumentError(f"snapshot={path!r}: the path of a file is wanted, or None")
-
-
-def _check_safety(found: os.stat_result) -> None:
-    """See that nobody else can write to a file.
-
-    Raises:
-        _Refused: somebody can.
-    """
-    if not hasattr(os, "geteuid"):  # on Windows modes say nothing
-        return
-    if found.st_uid not in (os.geteuid(), 0):
-        raise _Refused("it belongs to another user")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _Refused("others than its owner can write to it")
+    raise InvalidArgumentError(f"invalid snapshot={path!r}: expected the path of a file, or None")
 
 
 def checksum(data: bytes) -> bytes:
-    """Return what the first line says of the others: against accidents, and no proof of an origin."""
+    """Return the checksum for the first line. It detects accidents, and proves no origin."""
     return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 
-def _tracked(contents: _Contents) -> Tracking:
-    return Tracking(
-        {
-            feature: None if values is None else frozenset(values)
-            for feature, values in contents.tracking.items()
-        }
-    )
-
-
-def _is_same(one: _Contents, other: _Contents) -> bool:
-    """Whether they differ in nothing but the time."""
-    return msgspec.structs.replace(one, written=other.written) == other
-
-
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return error_text(error) or type(error).__name__

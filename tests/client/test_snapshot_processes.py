@@ -88,7 +88,7 @@ def test_one_that_was_so_slow_that_another_took_over_does_not_bring_its_file(
     file = snapshot_file(str(path))
     assert file.save(told("a", 1)), "not to be told everything at once"
     assert file.status.error is not None
-    assert "another process has taken the writing over" in file.status.error
+    assert "another process took over writing" in file.status.error
     assert os.listdir(path.parent) == [half.name]
     assert half.read_bytes() == b"half of another process's"
     # Two updates pass, then everything is asked for.

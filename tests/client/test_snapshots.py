@@ -313,24 +313,24 @@ def _rewrite(**changes: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_damage, "it is damaged: its checksum is another one"),
-        (_cut, "it is damaged: its checksum is another one"),
-        (_empty, "it is no snapshot of heksher"),
-        (_newer, "its format is 2, and this version of heksher reads 1"),
-        (_let_others_write, "others than its owner can write to it"),
+        (_damage, "it is damaged: its checksum does not match"),
+        (_cut, "it is damaged: its checksum does not match"),
+        (_empty, "it is not a heksher snapshot"),
+        (_newer, "its format is 2; this version of heksher reads 1"),
+        (_let_others_write, "users other than its owner can write to it"),
         (_grow, "it is larger than max_response_bytes=5000"),
         (
             _rewrite(service="http://other.test/"),
-            "it is of another service: http://other.test/ instead of http://service.test/",
+            "it is from another service: http://other.test/ instead of http://service.test/",
         ),
         (
             _rewrite(context_features=["user", "\x1b[2J"]),
-            "it is of a client with other context features: user, \ufffd[2J "
+            "it was written with other context features: user, \ufffd[2J "
             "instead of environment, theme, user",
         ),
         (
             _rewrite(tracking={"user": ["jim"]}),
-            "it lacks rules: less was tracked when it was written",
+            "it lacks rules: fewer contexts were tracked when it was written",
         ),
         (_rewrite(settings=[]), "it is damaged: Expected `object`, got `array` - at `$.settings`"),
     ],
@@ -409,12 +409,12 @@ def _socket(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (_another_file, "it is no snapshot of heksher"),
-        (_another_file_that_others_may_write_to, "it is no snapshot of heksher"),
-        (_another_users, "it is no snapshot of heksher"),
+        (_another_file, "it is not a heksher snapshot"),
+        (_another_file_that_others_may_write_to, "it is not a heksher snapshot"),
+        (_another_users, "it is not a heksher snapshot"),
         (_link, "it is a symbolic link"),
-        (_folder, "it is no file"),
-        (_pipe, "it is no file"),
+        (_folder, "it is not a regular file"),
+        (_pipe, "it is not a regular file"),
         (_socket, "No such device or address"),
     ],
 )
@@ -728,7 +728,7 @@ def test_a_file_that_somebody_left_half_written_holds_nobody_off_for_long(
             assert client.status.snapshot.error is None
         else:
             assert os.listdir(path.parent) == [half.name]
-            assert client.status.snapshot.error == "another process writes it"
+            assert client.status.snapshot.error == "another process is writing it"
 
     scene.run(body)
     assert settings

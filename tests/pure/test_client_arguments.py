@@ -220,7 +220,7 @@ def test_startup_is_one_of_two_words(client: Client, startup: Any) -> None:
 def test_a_snapshot_is_the_path_of_a_file(client: Client, path: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         client(URL, 60, ["user"], snapshot=path)
-    assert str(caught.value) == f"snapshot={path!r}: the path of a file is wanted, or None"
+    assert str(caught.value) == f"invalid snapshot={path!r}: expected the path of a file, or None"
 
 
 @on_both
