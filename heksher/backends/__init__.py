@@ -31,3 +31,7 @@ __all__ = [
     "choose_blocking",
     "run_blocking",
 ]
+
+# The public place of these names, for tracebacks, `repr` and documentation.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CannotStartError", "create_app"]
 
+CannotStartError.__module__ = __name__  # its public place, for tracebacks and documentation
+
 # Bytes. What any setting or rule needs is far below.
 BODY_LIMIT = 1024 * 1024
 
