@@ -30,12 +30,9 @@ class Catalogue:
     __slots__ = ("_by_any_name",)
 
     def __init__(self, settings: Iterable[SettingData]) -> None:
-        found: dict[str, SettingData] = {}
-        for setting in settings:
-            for alias in setting.aliases:
-                found[alias] = setting
-            found[setting.name] = setting
-        self._by_any_name = found
+        self._by_any_name = {
+            name: setting for setting in settings for name in (*setting.aliases, setting.name)
+        }
 
     def find(self, name: str | None) -> SettingData | None:
         """Return the setting with this name or alias, or None."""

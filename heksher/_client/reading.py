@@ -181,48 +181,36 @@ class SectionReader(Generic[T]):
             raw: the value, decoded from JSON.
             data: its rule, or None for the default value.
         """
-        left_out: list[str] = []
+        setting, on_coerce, left_out = self.setting, self._state.on_coerce, list[str]()
         try:
-            value = call_application("its type", self.setting.type.decode, raw, left_out)
+            value = call_application("its type", setting.type.decode, raw, left_out)
         except ApplicationCodeError as error:
             if isinstance(error.__cause__, ValueError):  # how a type says that a value is not of it
                 self._reject(data, error_text(error.__cause__))
             else:
                 self._reject(data, str(error), error.__cause__)
             return []
-        if left_out and self._state.on_coerce is None:
-            self._reject(data, f"it does not fit, and on_coerce is None: {'; '.join(left_out)}")
+        rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
+        try:
+            if left_out:
+                if on_coerce is None:
+                    self._reject(
+                        data, f"it does not fit, and on_coerce is None: {'; '.join(left_out)}"
+                    )
+                    return []
+                value = call_application(
+                    "on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting
+                )
+            for validator in self.validators:
+                name = getattr(validator, "__qualname__", type(validator).__name__)
+                value = call_application(f"validator {name}", validator, value, rule, setting)
+        except ApplicationCodeError as error:
+            self._reject(data, str(error), error.__cause__)
             return []
-        if left_out or self.validators:
-            try:
-                value = self._call_hooks(value, raw, left_out, data)
-            except ApplicationCodeError as error:
-                self._reject(data, str(error), error.__cause__)
-                return []
         if left_out:
             rule_id = None if data is None else data.rule_id
-            self._coerced.append(CoercedRule(self.setting.name, rule_id, tuple(left_out)))
+            self._coerced.append(CoercedRule(setting.name, rule_id, tuple(left_out)))
         return [value]
-
-    def _call_hooks(self, value: T, raw: Any, left_out: list[str], data: RuleData | None) -> T:
-        """Return what the application's ``on_coerce`` and validators make of a value.
-
-        Args:
-            value: the value, without the parts that were left out.
-            raw: the whole value, decoded from JSON.
-            left_out: one text for each part that does not fit the type here.
-            data: its rule, or None for the default value.
-        """
-        setting, on_coerce = self.setting, self._state.on_coerce
-        rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
-        if left_out and on_coerce is not None:
-            value = call_application(
-                "on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting
-            )
-        for validator in self.validators:
-            name = getattr(validator, "__qualname__", type(validator).__name__)
-            value = call_application(f"validator {name}", validator, value, rule, setting)
-        return value
 
     def _share(self, values: list[T]) -> list[T]:
         """Return *values* with one object for equal ones, if that is safe and saves memory."""

@@ -78,22 +78,10 @@ _NAP = 0.02
 # The updates to let pass, at most, between two attempts to write everything after a failure.
 _MAX_PAUSE = 64
 
-# A flag that a system does not have is left out there.
-_READING = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for a writer
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_CREATING = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+# A flag that a system does not have is left out there. O_NONBLOCK: opening a pipe would wait for a writer.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _FLAGS
+_CREATING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
 _OWNER_ONLY = 0o600
 
 

@@ -9,21 +9,13 @@ Other packages import from here; the modules of this package import one another 
 
 from __future__ import annotations
 
-from heksher._wire.declarations import (
-    Declaration,
-    DeclarationAnswer,
-    Difference,
-    Outcome,
-    declare,
-)
+from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, Outcome, declare
 from heksher._wire.decoding import Undecoded
-from heksher._wire.errors import retry_after, unexpected_status
+from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import context_features, health, settings
 from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
-    MAX_QUERY_LENGTH,
     NotModified,
-    QueryAnswer,
     RuleBatch,
     RuleData,
     Section,
@@ -41,7 +33,6 @@ __all__ = [
     "Response",
     "Exchange",
     "unexpected_status",
-    "retry_after",
     "redirected",
     "Undecoded",
     "health",
@@ -52,12 +43,10 @@ __all__ = [
     "Difference",
     "Outcome",
     "declare",
-    "MAX_QUERY_LENGTH",
     "encode_context_filters",
     "split_names",
     "query_target",
     "query",
-    "QueryAnswer",
     "NotModified",
     "UnknownNames",
     "decode_section",

@@ -16,7 +16,8 @@ from support.scenes import FEATURES, Scene
 import heksher
 from heksher import Setting
 from heksher._rules import codegen, getter
-from heksher._wire import MAX_QUERY_LENGTH, Request, Response
+from heksher._wire import Request, Response
+from heksher._wire.queries import MAX_QUERY_LENGTH
 from heksher.backends import run_blocking
 from heksher.exceptions import UnexpectedStatusError
 from heksher.setting import QueriedRule

@@ -13,13 +13,11 @@ from support.reading import read_section
 
 from heksher._text import excerpt
 from heksher._wire import (
-    MAX_QUERY_LENGTH,
     Declaration,
     Difference,
     Exchange,
     NotModified,
     Outcome,
-    QueryAnswer,
     Request,
     Response,
     UnknownNames,
@@ -30,11 +28,12 @@ from heksher._wire import (
     query,
     query_target,
     redirected,
-    retry_after,
     settings,
     split_names,
     unexpected_status,
 )
+from heksher._wire.errors import retry_after
+from heksher._wire.queries import MAX_QUERY_LENGTH, QueryAnswer
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.status import SettingData
 

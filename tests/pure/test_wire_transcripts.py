@@ -25,11 +25,11 @@ from heksher._wire import (
     Exchange,
     NotModified,
     Outcome,
-    QueryAnswer,
     Request,
     Response,
     UnknownNames,
 )
+from heksher._wire.queries import QueryAnswer
 from heksher.exceptions import UnexpectedStatusError
 from heksher.status import SettingData
 

@@ -13,7 +13,8 @@ from support.property_helpers import modest
 from support.reading import read_section
 
 from heksher import _wire
-from heksher._wire import MAX_QUERY_LENGTH, Declaration, Exchange, Request, Response
+from heksher._wire import Declaration, Exchange, Request, Response
+from heksher._wire.queries import MAX_QUERY_LENGTH
 from heksher.exceptions import HeksherError, InvalidResponseError
 
 pytestmark = pytest.mark.integration
