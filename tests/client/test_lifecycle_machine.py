@@ -4,16 +4,21 @@ Belongs here: the model of a client's lifecycle, the operations on clients, and 
 The model is the specification of the lifecycle as users see it. This file knows the library by its
 public names only, and the scripted service and the harnesses of the tests.
 
-Hypothesis generates a list of operations. `World` performs each on real clients and has `Model`
-predict the effect. After each operation it waits until everything that was predicted has happened,
-then compares the two. Nothing depends on time that passes: clocks are set forward by operations, and a
-request is held until an operation releases it.
+Hypothesis generates a list of operations, and shortens a list that fails. `World` performs each
+operation on real clients and has `Model` predict the effect. Then it waits until all that was predicted
+has happened, and compares the two. Nothing depends on time that passes: operations set the clocks
+forward, and a held request waits until an operation releases it. A list, and no
+`RuleBasedStateMachine`: its steps would be called outside of the event loop in which the clients live.
 
-The gate runs the same few examples each time. To look for more, at random:
+The gate runs `KNOWN_PATHS` and the same few random examples each time, in about ten seconds of
+processor time. To look for more, different ones each time:
 
     HEKSHER_LIFECYCLE_EXAMPLES=5000 pytest tests/client/test_lifecycle_machine.py
 
-Comments that begin with "Today:" mark behavior that is described as it is, and questionable.
+A failure prints its operations. They can be copied into `KNOWN_PATHS`.
+
+Comments that begin with "Today:" mark behavior that the model describes as it is, though a user would
+expect something else.
 """
 
 from __future__ import annotations
@@ -67,9 +72,10 @@ DEFAULT = 60
 #: The context that each rule matches.
 CONTEXT = {"environment": "dev", "user": "jim"}
 
-#: Number of random examples for each backend; the gate runs few, and always the same.
+#: Number of random examples for each backend. 0 stands for those of the gate, which are always the same.
 EXAMPLES = int(os.environ.get("HEKSHER_LIFECYCLE_EXAMPLES", "0"))
 GATE_EXAMPLES = 50
+#: Number of clients in each example.
 CLIENTS = 3
 
 #: Seconds to wait for what is expected. It is short after the first time that this did not happen:
@@ -408,7 +414,7 @@ class Model:
         self.clients: list[ClientModel] = []
         self.main: ClientModel | None = None
         #: The clients that do not become the main client again when the next one fails to start.
-        self.resigned: set[ClientModel] = set()
+        self.stepped_down: set[ClientModel] = set()
 
     def begin_step(self) -> None:
         for client in self.clients:
@@ -451,9 +457,9 @@ class Model:
         client.state = "closed"
         # Today: the former main client does not get its settings back, although the start that took
         # them over has not succeeded.
-        self._resign(client)
+        self._step_down(client)
         if was_starting:
-            self._resign_at_rest(client.former)
+            self._step_down_at_rest(client.former)
         self._end_run(client, ClientClosedError if was_starting else None, {ClientClosedError})
 
     def cancel_start(self, client: ClientModel, *, closes: bool) -> None:
@@ -464,8 +470,8 @@ class Model:
         # Today: the cancellation of `run` closes the client even if it was not yet started, and then
         # the former main client does not get its settings back.
         client.state = "closed"
-        self._resign(client)
-        self._resign_at_rest(client.former)
+        self._step_down(client)
+        self._step_down_at_rest(client.former)
         self._end_run(client, Cancelled, {ClientClosedError})
 
     def cancel_reload(self, client: ClientModel, call: Call) -> None:
@@ -486,7 +492,7 @@ class Model:
     def add_settings(self, client: ClientModel, names: set[str]) -> Outcome:
         if client.state == "closed":
             return ClientClosedError
-        self._adopt(client, names)
+        self._attach(client, names)
         client.own |= names
         self.registered -= names
         if self.main is not None and self.main is not client:
@@ -545,7 +551,7 @@ class Model:
             if client.state == "starting":
                 client.state = "new"
                 # Today: the former main client does not get its settings back in the child.
-                self._leave(client)
+                self._detach(client)
             elif client.state == "running" and self.forks_with_loop:
                 client.loop = "waiting"
             elif client.state == "running":
@@ -633,10 +639,10 @@ class Model:
     ) -> None:
         """After a start that failed: leave nothing running, and give the settings back."""
         if self.main is client:
-            self._leave(client)
-            if client.former is not None and client.former not in self.resigned:
+            self._detach(client)
+            if client.former is not None and client.former not in self.stepped_down:
                 self._set_main(client.former)
-        self._resign_at_rest(client.former)
+        self._step_down_at_rest(client.former)
         client.state = client.at_rest
         assert client.start is not None
         client.start.expected = outcomes
@@ -661,33 +667,33 @@ class Model:
     def _set_main(self, client: ClientModel) -> None:
         if self.main is client:
             return
-        self._adopt(client, self.registered)
+        self._attach(client, self.registered)
         if self.main is not None:
-            self._leave(self.main)
+            self._detach(self.main)
         self.main = client
-        self.resigned.discard(client)
+        self.stepped_down.discard(client)
 
-    def _adopt(self, client: ClientModel, names: set[str]) -> None:
+    def _attach(self, client: ClientModel, names: set[str]) -> None:
         client.serves |= names
         if client.is_in_force and client.state != "closed":
             self._renew(client, names)
         self._hurry(client)
 
-    def _leave(self, client: ClientModel) -> None:
+    def _detach(self, client: ClientModel) -> None:
         if self.main is client:
             client.serves &= client.own
             self.main = None
 
-    def _resign(self, client: ClientModel) -> None:
-        self.resigned.add(client)
+    def _step_down(self, client: ClientModel) -> None:
+        self.stepped_down.add(client)
         if self.main is client:
             self.main = None  # the settings stay with it, until there is another main client
 
-    def _resign_at_rest(self, former: ClientModel | None) -> None:
+    def _step_down_at_rest(self, former: ClientModel | None) -> None:
         # Today: if the former main client failed to start as well, the one before that does not get
         # the settings back, although it may run.
         if former is not None and not former.is_alive:
-            self._resign(former)
+            self._step_down(former)
 
 
 # --- the world ------------------------------------------------------------------------------------
@@ -1175,7 +1181,7 @@ def _noted(note: str) -> Any:
 # --- the tests ------------------------------------------------------------------------------------
 
 
-# What has to be tried each time, whatever Hypothesis finds.
+#: Operations that are tried each time, with clients of both kinds of `startup`.
 KNOWN_PATHS: list[list[Operation]] = [
     # From the start to the end, with polls, an outage, and calls that come too early or too late.
     [
@@ -1258,6 +1264,7 @@ def _known_paths(test: Callable[..., None]) -> Callable[..., None]:
     max_examples=EXAMPLES or GATE_EXAMPLES,
     database=None,
     deadline=None,
+    report_multiple_bugs=False,  # each failure waits for what never happens
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow],
 )
