@@ -46,6 +46,7 @@ from support.scripted import (
     ManualClock,
     ScriptedBackend,
     ScriptedService,
+    refusal,
     unreachable,
 )
 
@@ -55,6 +56,7 @@ from heksher.exceptions import (
     ClientClosedError,
     ClientNotStartedError,
     ContradictingArgumentError,
+    DeclarationRejected,
     HeksherError,
     MissingFeatureError,
     ServiceUnreachableError,
@@ -203,6 +205,14 @@ class SetOutage:
 
 
 @dataclass(frozen=True)
+class SetRefusal:
+    """Have the client's service refuse the declaration of the setting "extra", or not any more."""
+
+    client: int
+    is_refused: bool
+
+
+@dataclass(frozen=True)
 class Replace:
     """Make a new client, if this one is closed."""
 
@@ -230,6 +240,7 @@ Operation: TypeAlias = (
     | TrackContexts
     | ChangeRules
     | SetOutage
+    | SetRefusal
     | Replace
     | Fork
 )
@@ -255,6 +266,7 @@ def _operations() -> st.SearchStrategy[list[Operation]]:
         st.builds(AddSettings, clients),
         st.builds(SetDefaults, clients, st.sampled_from(FEATURES)),
         st.builds(TrackContexts, clients, st.sampled_from(["jim", "joe"])),
+        st.builds(SetRefusal, clients, st.booleans()),
         st.builds(Replace, clients),
     ]
     frequent: list[st.SearchStrategy[Operation]] = [
@@ -341,11 +353,15 @@ class ClientModel:
         raises: whether a start that fails raises; else it goes on trying.
         rule: the value of the rules on its service.
         is_away: whether its service is unreachable.
+        refuses: whether its service refuses the declaration of "extra".
+        stored: the settings that its service has.
         state: as in its status.
         at_rest: the state to return to when a start fails.
         former: the main client before its last start.
         own: the settings that were added to it.
         serves: the settings that it serves: its own, and those that came with being the main client.
+        undeclared: those of them that are declared with the next update.
+        refused: those of them whose declaration was refused.
         defaults: the features that have a default value.
         tracked: the values of the feature "user" that are tracked; empty: all.
         is_in_force: whether one of its starts has succeeded, so that what it fetches is published.
@@ -367,11 +383,15 @@ class ClientModel:
     raises: bool
     rule: int
     is_away: bool = False
+    refuses: bool = False
+    stored: set[str] = field(default_factory=set[str])
     state: State = "new"
     at_rest: State = "new"
     former: ClientModel | None = None
     own: set[str] = field(default_factory=set[str])
     serves: set[str] = field(default_factory=set[str])
+    undeclared: set[str] = field(default_factory=set[str])
+    refused: set[str] = field(default_factory=set[str])
     defaults: set[str] = field(default_factory=set[str])
     tracked: set[str] = field(default_factory=set[str])
     is_in_force: bool = False
@@ -397,6 +417,16 @@ class ClientModel:
     def answer(self) -> int:
         """What its service answers: the rule is left out if another user is tracked."""
         return self.rule if not self.tracked or "jim" in self.tracked else DEFAULT
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The settings that an update asks for, once all are declared."""
+        return frozenset(self.serves - self.refused)
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether an update has something to ask for after the context features."""
+        return bool(self.undeclared or self.known)
 
     @property
     def reloads(self) -> list[Call]:
@@ -434,6 +464,7 @@ class Model:
             client.at_rest, client.state = client.state, "starting"
             client.start = call
             client.is_failing = False
+            client.undeclared, client.refused = set(client.serves), set()
             if not client.is_in_force:
                 client.is_informed = False
             client.former = self.main
@@ -465,7 +496,7 @@ class Model:
     def cancel_start(self, client: ClientModel, *, closes: bool) -> None:
         """Cancel the pending `set_as_main`, or the pending `run`: *closes*."""
         if not closes:
-            self._take_back(client, {Cancelled}, {ClientClosedError})
+            self._take_back(client, Cancelled, {ClientClosedError})
             return
         # Today: the cancellation of `run` closes the client even if it was not yet started, and then
         # the former main client does not get its settings back.
@@ -496,7 +527,7 @@ class Model:
         client.own |= names
         self.registered -= names
         if self.main is not None and self.main is not client:
-            self.main.serves -= names
+            self._keep(self.main, self.main.serves - names)
         self._hurry(client)
         return None
 
@@ -521,7 +552,7 @@ class Model:
     def pass_time(self, client: ClientModel, hold: Hold = None) -> None:
         if client.state == "starting":
             if client.raises:
-                self._take_back(client, {StartupTimeoutError}, {ClientClosedError})
+                self._take_back(client, StartupTimeoutError, {ClientClosedError})
             else:
                 self._finish_start(client)  # the update goes on
         elif client.loop == "waiting":
@@ -535,7 +566,7 @@ class Model:
             self._end_update(client, names=held.names, value=held.value)
         elif held.has_failed:
             self._end_update(client, has_failed=True)
-        elif client.serves:
+        elif client.asks_more:
             client.has_asked = True
             self._go_on(client)
         else:
@@ -572,18 +603,25 @@ class Model:
         client.is_urgent = False
         if hold == "context_features":
             client.loop, client.held = "held", HeldUpdate(hold, client.is_away)
-        elif hold == "query" and client.serves and not client.is_away:
-            client.loop = "held"
-            client.held = HeldUpdate(hold, False, frozenset(client.serves), client.answer)
         else:
-            self._go_on(client)
+            self._go_on(client, hold)
 
-    def _go_on(self, client: ClientModel) -> None:
-        """Make the requests of an update that are not held."""
+    def _go_on(self, client: ClientModel, hold: Hold = None) -> None:
+        """Make the requests of an update that follow the first one."""
         if client.is_away:
             self._end_update(client, has_failed=True)
+            return
+        for name in client.undeclared:
+            if name == "extra" and client.refuses and name not in client.stored:
+                client.refused.add(name)
+            else:
+                client.stored.add(name)
+        client.undeclared = set()
+        if hold == "query" and client.known:
+            client.loop = "held"
+            client.held = HeldUpdate(hold, False, client.known, client.answer)
         else:
-            self._end_update(client, names=client.serves, value=client.answer)
+            self._end_update(client, names=client.known, value=client.answer)
 
     def _end_update(
         self,
@@ -596,26 +634,31 @@ class Model:
         client.is_failing = has_failed
         if not has_failed:
             client.is_informed = True
+        error: Outcome = ServiceUnreachableError if has_failed else None
+        if client.is_in_force:
+            self._publish(client, names, value)
         if client.state == "starting":
-            if has_failed and client.raises:
+            if client.raises and (has_failed or client.refused):
                 # Today: a pending reload has the next update begun while the start is taken back. It
                 # ends with that update, or because the start is given up.
                 if client.is_urgent:
                     client.has_asked = client.has_polled = None
-                reloads: set[Outcome] = {ClientClosedError, ServiceUnreachableError}
-                self._take_back(client, {ServiceUnreachableError}, reloads)
+                self._take_back(client, error or DeclarationRejected, {ClientClosedError, error})
                 return
             self._finish_start(client)
+            self._publish(client, names, value)
         if not has_failed:
             client.has_told = True
-            for name in client.serves.intersection(names):
-                self.settings[name].value = value
         for call in client.served:
-            call.expected = {ServiceUnreachableError if has_failed else None}
+            call.expected = {error}
         client.served = []
         client.loop = "waiting"
         if client.is_urgent:
             self._update(client)
+
+    def _publish(self, client: ClientModel, names: Iterable[str], value: int) -> None:
+        for name in client.serves.intersection(names):
+            self.settings[name].value = value
 
     def _renew(self, client: ClientModel, names: Iterable[str]) -> None:
         for name in names:
@@ -634,9 +677,7 @@ class Model:
             client.start.expected = {None}
             client.start = None
 
-    def _take_back(
-        self, client: ClientModel, outcomes: set[Outcome], reloads: set[Outcome]
-    ) -> None:
+    def _take_back(self, client: ClientModel, outcome: Outcome, reloads: set[Outcome]) -> None:
         """After a start that failed: leave nothing running, and give the settings back."""
         if self.main is client:
             self._detach(client)
@@ -644,11 +685,8 @@ class Model:
                 self._set_main(client.former)
         self._step_down_at_rest(client.former)
         client.state = client.at_rest
-        assert client.start is not None
-        client.start.expected = outcomes
-        client.start = None
         # Today: the pending reloads say that the client was closed, which it was not.
-        self._end_run(client, None, reloads)
+        self._end_run(client, outcome, reloads)
 
     def _end_run(self, client: ClientModel, start: Outcome, reloads: set[Outcome]) -> None:
         """End the update loop and the pending calls."""
@@ -675,14 +713,22 @@ class Model:
 
     def _attach(self, client: ClientModel, names: set[str]) -> None:
         client.serves |= names
+        client.undeclared |= names
+        client.refused -= names
         if client.is_in_force and client.state != "closed":
             self._renew(client, names)
         self._hurry(client)
 
     def _detach(self, client: ClientModel) -> None:
         if self.main is client:
-            client.serves &= client.own
+            self._keep(client, client.serves & client.own)
             self.main = None
+
+    def _keep(self, client: ClientModel, names: set[str]) -> None:
+        """Have it serve no others than these."""
+        client.serves = names
+        client.undeclared &= names
+        client.refused &= names
 
     def _step_down(self, client: ClientModel) -> None:
         self.stepped_down.add(client)
@@ -948,6 +994,8 @@ class World:
                 client.change_rules()
             case SetOutage(_, is_away):
                 self._set_outage(client, is_away)
+            case SetRefusal(_, is_refused):
+                self._set_refusal(client, is_refused)
             case Replace():
                 if expected.state == "closed":
                     self._slots[operation.client] = self._make_client(expected.raises)
@@ -956,6 +1004,12 @@ class World:
         client.expected.is_away = is_away
         client.service.fault = unreachable() if is_away else None
 
+    def _set_refusal(self, client: ActualClient, is_refused: bool) -> None:
+        client.expected.refuses = is_refused
+        client.service.answers.clear()
+        if is_refused and "extra" not in client.expected.stored:
+            client.service.answers["extra"] = refusal()
+
     def _release(self, client: ActualClient) -> None:
         expected, held = client.expected, client.held
         if expected.held is None:
@@ -963,10 +1017,11 @@ class World:
         if expected.state == "starting" and expected.is_urgent:
             # Today: the start ends as the last update that has ended when its caller looks, and
             # another one follows the first at once. See that both end alike.
-            is_away = expected.held.request == "context_features" and expected.is_away
-            self._set_outage(
-                client, expected.held.has_failed or (is_away and bool(expected.serves))
-            )
+            is_first = expected.held.request == "context_features"
+            is_away = is_first and expected.is_away and expected.asks_more
+            self._set_outage(client, expected.held.has_failed or is_away)
+            if not is_first:
+                self._set_refusal(client, False)
         self._model.release(expected)
         assert held is not None
         held[2].set()
@@ -1197,6 +1252,12 @@ KNOWN_PATHS: list[list[Operation]] = [
     [Start(0, hold="query"), Start(0), Start(0, "run"), PassTime(0), Release(0), Reload(0)],
     [Start(0, hold="context_features"), Close(0), Release(0), Start(0)],
     [Start(0, hold="query"), ChangeRules(0), Close(0), PassTime(0)],
+    # A start that fails although its update succeeds: a declaration is refused.
+    [SetRefusal(0, True), ChangeRules(0), Start(0), Reload(0), SetRefusal(0, False), Start(0)],
+    [
+        *(Start(0), Start(1), SetRefusal(2, True), Start(2, hold="query"), Reload(2), Release(2)),
+        *(ChangeRules(1), PassTime(1), AddSettings(2), Start(2), SetRefusal(2, False), Start(2)),
+    ],
     # Reloads that wait while the client starts, fails to start, or is closed.
     [Start(0, hold="query"), ChangeRules(0), Reload(0), Reload(0), Release(0)],
     [SetOutage(0, True), Start(0, hold="context_features"), Reload(0), Release(0), Start(0)],

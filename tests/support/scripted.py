@@ -178,6 +178,11 @@ def unreachable() -> ServiceUnreachableError:
     return ServiceUnreachableError("scripted: unreachable")
 
 
+def refusal() -> Response:
+    """Return the answer to a declaration that contradicts what the service has."""
+    return Response(409, {}, b'{"outcome": "mismatch", "differences": []}')
+
+
 class ScriptedTransport:
     """A transport that passes requests to a `ScriptedService`."""
 
