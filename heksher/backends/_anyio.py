@@ -1,7 +1,7 @@
-"""The backends of asyncio and trio: anyio's task groups, and the little that the two do differently.
+"""The backends of asyncio and trio: anyio's task groups, and the few things that the two do differently.
 
-That little is: which loop runs here, how another thread wakes it, what its clock is, and how a task
-is hosted that belongs to no caller.
+Those are: which event loop is running, how another thread wakes it, what its clock is, and how a task is
+hosted that belongs to no caller. Knows no HTTP and no client.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from typing import Any, TypeVar
 
 import anyio
 
 from heksher.backends._running import running_library
+from heksher.backends._work import Work
 from heksher.backends.base import Clock, Event, HttpOptions, Transport
 from heksher.exceptions import BackendError
 
@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 CallSoon = Callable[[Callable[[], None]], None]
 
-# How long whoever is cancelled waits for a thread, which ends as soon as it sees that nobody wants it.
+# A caller that is cancelled waits at most this many seconds for its thread, which ends as soon as it
+# notices that nobody needs its result.
 _THREAD_TIMEOUT = 1.0
 
 
@@ -58,17 +59,14 @@ class _Event:
             while not self._is_up:
                 waking = self._waking
                 await waking.wait()
-                # Woken by a set() from before the last clear().
+                # The wake-up may come from a set() before the last clear(). Wait for the next one then.
                 if waking is self._waking and not self._is_up:
                     self._waking = anyio.Event()
 
 
 class _LoopClock:
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-
-    def now(self) -> float:
-        return self._now()
+        self.now = now
 
     async def wait(self, event: Event, timeout: float | None) -> None:
         await event.wait(timeout)
@@ -84,7 +82,7 @@ class _LoopTask:
         self._main = main
         self._spawn = spawn
         self._stop = _Event(call_soon)
-        # Up as long as nothing runs.
+        # Set while nothing is running.
         self._ended = anyio.Event()
         self._ended.set()
 
@@ -115,7 +113,7 @@ class _LoopTask:
             self._ended.set()
 
     async def _run_main(self) -> None:
-        """Run main until it ends or `cancel` is called, then let go whoever waits for it."""
+        """Run main until it ends or `cancel` is called, then set `_ended`."""
         try:
             async with anyio.create_task_group() as group:
 
@@ -133,19 +131,19 @@ class _LoopTask:
         try:
             await self._run_main()
         except Exception:
-            # In trio an exception out of a system task would end the whole program.
-            _logger.exception("the client's update loop ended by an error")
+            # In trio an exception that leaves a system task ends the whole program.
+            _logger.exception("the client's update loop failed with an unexpected error")
 
 
 class _LoopBackend(ABC):
-    """What the backends of asyncio and trio share."""
+    """The base of both backends."""
 
     name: str
     blocking = False
 
     @abstractmethod
     def loop_key(self) -> object:
-        """Return what identifies the running event loop."""
+        """Return the key of the running event loop."""
 
     @abstractmethod
     def create_clock(self) -> Clock:
@@ -153,14 +151,14 @@ class _LoopBackend(ABC):
 
     @abstractmethod
     def _call_soon(self) -> CallSoon:
-        """Return what runs a function in the running event loop, from any thread."""
+        """Return what runs a function in the running event loop. Callable in any thread."""
 
     @abstractmethod
     def _spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that belongs to no caller."""
 
     def create_event(self) -> Event:
-        """Return an event of the running event loop."""
+        """Return an event for the running event loop."""
         return _Event(self._call_soon())
 
     def create_transport(self, options: HttpOptions) -> Transport:
@@ -176,32 +174,18 @@ class _LoopBackend(ABC):
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call *function* in a thread of its own.
 
-        A daemon, unlike those that anyio keeps: what the application hooked into an update may
-        hang, and must keep neither the caller nor the process from ending.
+        The thread is a daemon, unlike those of anyio's pool: code of the application that an update calls
+        may hang, and must keep neither the caller nor the process from ending.
         """
-        results: list[T] = []
-        errors: list[BaseException] = []
-        ended = self.create_event()
-        context = copy_context()
-
-        def work() -> None:
-            try:
-                results.append(context.run(function))
-            except BaseException as error:  # raised below, where it is waited for
-                errors.append(error)
-            finally:
-                ended.set()
-
-        threading.Thread(target=work, name="heksher-client-work", daemon=True).start()
+        work = Work(function, self.create_event())
+        threading.Thread(target=work.run, name="heksher-client-work", daemon=True).start()
         try:
-            await ended.wait()
+            await work.ended.wait()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await ended.wait(_THREAD_TIMEOUT)
+                await work.ended.wait(_THREAD_TIMEOUT)
             raise
-        if errors:
-            raise errors.pop()
-        return results[0]
+        return work.result()
 
     def _refuse_other_loops(self) -> None:
         library = running_library()
@@ -219,7 +203,7 @@ class AsyncioBackend(_LoopBackend):
     name = "asyncio"
 
     def __init__(self) -> None:
-        # asyncio holds tasks weakly.
+        # asyncio itself holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
 
     def loop_key(self) -> object:
@@ -237,8 +221,8 @@ class AsyncioBackend(_LoopBackend):
         def call_soon(function: Callable[[], None]) -> None:
             try:
                 loop.call_soon_threadsafe(function)
-            except RuntimeError:  # the loop is closed, nobody waits any more
-                if not loop.is_closed():
+            except RuntimeError:
+                if not loop.is_closed():  # in a closed loop nothing waits any more
                     raise
 
         return call_soon
@@ -276,7 +260,7 @@ class TrioBackend(_LoopBackend):
             try:
                 token.run_sync_soon(function)
             except trio.RunFinishedError:
-                pass  # nobody waits any more
+                pass  # nothing waits any more
 
         return call_soon
 

@@ -1,6 +1,6 @@
-"""Who is calling: which thread, or which of its greenlets.
+"""Which thread or greenlet is calling.
 
-Neither gevent nor greenlet is imported here: where there are greenlets, they are loaded.
+Imports neither gevent nor greenlet: where there are greenlets, both have been imported.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
+# In a thread that works for another thread or greenlet: the attribute `owner`, which identifies that.
 _work = threading.local()
 
 
 def caller() -> object:
-    """Identify the thread or greenlet that calls, or the one that it does a piece of work for."""
+    """Return what identifies the calling thread or greenlet, or the one that it works for."""
     owner: object = getattr(_work, "owner", None)
     if owner is not None:
         return owner
-    # Without the function as long as another thread imports it.
+    # The module lacks the function while another thread is importing it.
     current: Any = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     greenlet: Any = None if current is None else current()
-    # The first greenlet of a thread is the thread, whether or not that library is loaded by now.
+    # The first greenlet of a thread is the thread itself, and has to be identified as it was before the
+    # library was loaded.
     if greenlet is None or greenlet.parent is None:
         return threading.get_ident()
     return greenlet
 
 
 def work_for(owner: object, function: Callable[[], T]) -> T:
-    """Call *function* for *owner*, a `caller` that waits for it."""
+    """Call *function* on behalf of *owner*, a `caller` that waits for it."""
     _work.owner = owner
     try:
         return function()
@@ -39,12 +41,12 @@ def work_for(owner: object, function: Callable[[], T]) -> T:
 
 
 def pass_on(interrupt: KeyboardInterrupt) -> bool:
-    """Have *interrupt* raised in this thread's own greenlet, which is where a program waits for it.
+    """Raise *interrupt* in the main greenlet of this thread, where the program expects it.
 
-    Greenlets share the thread that signals go to, and Ctrl-C meets whichever runs.
+    All greenlets share the thread that gets the signals, and Ctrl-C is raised in whichever is running.
 
     Returns:
-        False if that is what calls.
+        False if the caller is the main greenlet.
     """
     library = sys.modules.get("gevent")
     greenlet = caller()
@@ -55,8 +57,8 @@ def pass_on(interrupt: KeyboardInterrupt) -> bool:
 
 
 def thread() -> int:
-    """Return the number of the system's thread, also where greenlets pass for threads."""
-    # Without the function as long as another thread imports it.
+    """Return the number of the native thread, even where greenlets act as threads."""
+    # The module lacks the function while another thread is importing it.
     original: Any = getattr(sys.modules.get("gevent.monkey"), "get_original", None)
     if original is None:
         return threading.get_ident()

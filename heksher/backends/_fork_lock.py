@@ -1,9 +1,13 @@
-"""The lock that a fork waits for: whoever holds it does something that must not be half done in a child.
+"""The lock that a fork waits for.
 
-Only the forking thread exists in a child, so a lock that another thread holds at that moment is never
-released there. `heksher._client.forking` takes this lock before each fork. Hold it around calls into
-libraries that take locks of their own, such as OpenSSL's. Never take it while you hold a lock that a
-fork takes.
+Only the forking thread exists in a child process. A lock that another thread holds at that moment is
+never released in the child, and whoever needs it there waits for ever. Our own locks are taken before a
+fork and released on both sides, see `heksher._client.forking`. Those inside other libraries cannot be:
+loading certificates, for example, takes locks of OpenSSL's.
+
+So a thread holds this lock while it makes such a call, and a fork takes this lock first, which means
+that it waits until no such call is under way. Never take this lock while you hold a lock that a fork
+takes after it: the forking thread would wait for you, and you for it.
 """
 
 import threading

@@ -1,12 +1,27 @@
-"""The backend of greenlets: the update loop is one, and who waits for it leaves the hub to others.
+"""The backend of greenlets: the update loop is one, and waiting for it lets the others run.
 
-A request over ordinary sockets would stop all greenlets of its thread, and is made in a native one.
-Not in one of gevent's pool: that is the application's, holds ten, and is where gevent looks up names,
-so that requests to a silent service would stop them. Sockets that gevent has patched stop nobody, and
-are of use in one hub only: the one of the thread that made the client.
+Knows gevent and the blocking transport, and no client.
 
-A client is used from any thread. In one without a hub there are no greenlets to wait for, so that
-waiting there is waiting natively, and a loop that is started there is a thread's.
+A request over ordinary sockets would stop all greenlets of its thread, so it is made in a native thread.
+Not in one of gevent's thread pool: that belongs to the application, has ten threads, and is where gevent
+looks up names, so that requests to a silent service would stop those. A socket that gevent has patched
+stops no greenlet, but works in one hub only: the one of the thread that made the client.
+
+Hubs are what hurts when touched. A hub is the event loop of one native thread, and there are four rules
+for them. Tried with gevent 25.9 and 26.9.
+
+- Make no hub for a thread that has none. The public `gevent.get_hub` does so, and nobody would destroy
+  it: its loop, with the file descriptors, would stay until the process ends. Only the main thread may
+  get one here, since its hub lives as long as the process anyway. For other threads `get_hub_if_exists`
+  is asked, which is in a private module. If a release of gevent drops it, the import below fails, and so
+  do all tests of this backend. Where gevent has patched the threads, every lock that a thread waits for
+  makes a hub, so the native threads that are started here destroy theirs at their end.
+- In a thread without a hub there are no greenlets to wait for, so waiting is native there, and a loop
+  that is started there is a thread. Clients can be used in any thread.
+- Another thread may touch only two things of a hub: ``loop.run_callback_threadsafe`` and the ``send`` of
+  an async watcher. Both fail once the hub has been destroyed, which may happen at any moment.
+- Compare a hub with None, and never test whether it is true: a greenlet is false before it has run for
+  the first time, and a hub is a greenlet.
 """
 
 from __future__ import annotations
@@ -14,42 +29,40 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
 from gevent import monkey
-
-# The public get_hub() makes a hub for a thread that has none, which nobody would close.
 from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event as HubEvent
 
 from heksher._wire import Request, Response
 from heksher.backends._callers import caller, work_for
 from heksher.backends._thread import MonotonicClock, ThreadTask
+from heksher.backends._work import Work
 from heksher.backends.base import Clock, Event, HttpOptions, Task, Transport, run_blocking
-from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedStatusError
+from heksher.exceptions import BackendError
 
 T = TypeVar("T")
 
-# Its types are known in part only.
+# The type stubs of gevent describe it only in part.
 _spawn: Any = gevent.spawn
 
-# How long closing waits for a request whose caller has gone.
+# Closing waits at most this many seconds for a request whose caller has given up.
 _CLOSE_TIMEOUT = 1.0
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    # A hub works in a child only after that. Once more does no harm: gevent.os.fork() does it, too.
+    # A hub works in a child only after this. gevent.os.fork() does it, too; twice does no harm.
     os.register_at_fork(after_in_child=gevent.reinit)
 
 
 def _is_patched() -> bool:
-    """Whether what passes for a thread here is a greenlet."""
+    """Whether threads are greenlets in this process."""
     return bool(monkey.is_module_patched("threading"))
 
 
 def _hub() -> Any:
-    """Return the hub of this thread, or None where greenlets are of no concern."""
+    """Return the hub of this thread, or None if it has no greenlets."""
     if _is_patched():
         return gevent.get_hub()
     hub = get_hub_if_exists()
@@ -59,10 +72,10 @@ def _hub() -> Any:
 
 
 def _call_in(hub: Any, function: Callable[[], object]) -> bool:
-    """Call *function* in the thread of *hub*: soon, if that is another one.
+    """Call *function* in the thread of *hub*: at once in this thread, soon in another one.
 
     Returns:
-        False if the hub is destroyed, and with it what ran in it.
+        False if the hub has been destroyed.
     """
     if get_hub_if_exists() is hub:
         function()
@@ -77,10 +90,10 @@ def _call_in(hub: Any, function: Callable[[], object]) -> bool:
 class _Waiter(Protocol):
     """One greenlet or thread that waits for an event."""
 
-    def wait(self, timeout: float | None) -> None: ...
+    def wait(self, timeout: float | None) -> object: ...
 
-    def wake(self) -> None:
-        """End the wait, from any thread; harmless when repeated, and when it has ended."""
+    def set(self) -> None:
+        """End the wait. Callable in any thread, more than once, and after the wait has ended."""
         ...
 
     def close(self) -> None: ...
@@ -89,17 +102,17 @@ class _Waiter(Protocol):
 class _GreenletWaiter:
     def __init__(self, hub: Any) -> None:
         self._woken = HubEvent()
-        # What other threads may touch of a hub; and as long as it is there, the hub has what to wait for.
+        # Other threads may use it. As long as it exists, the hub has something to wait for.
         self._watcher = hub.loop.async_()
         self._watcher.start(self._woken.set)
 
-    def wait(self, timeout: float | None) -> None:
-        self._woken.wait(timeout)
+    def wait(self, timeout: float | None) -> object:
+        return self._woken.wait(timeout)
 
-    def wake(self) -> None:
+    def set(self) -> None:
         try:
             self._watcher.send()
-        except (TypeError, ValueError):  # the watcher is closed, or its hub destroyed
+        except (TypeError, ValueError):  # the watcher has been closed, or its hub destroyed
             pass
 
     def close(self) -> None:
@@ -107,22 +120,17 @@ class _GreenletWaiter:
         self._watcher.close()
 
 
-class _ThreadWaiter:
-    def __init__(self) -> None:
-        self._woken = threading.Event()
-
-    def wait(self, timeout: float | None) -> None:
-        self._woken.wait(timeout)
-
-    def wake(self) -> None:
-        self._woken.set()
-
+class _ThreadWaiter(threading.Event):
     def close(self) -> None:
         pass
 
 
 class _Event:
-    """Without a lock: who waits enters the list before looking at the flag, who sets looks after."""
+    """Set in any thread, awaited by greenlets of any hub and by threads.
+
+    There is no lock, which a greenlet might have to wait for. A waiter first enters the list and then
+    looks at the flag, and `set` first sets the flag and then looks at the list, so one sees the other.
+    """
 
     def __init__(self) -> None:
         self._is_up = False
@@ -131,7 +139,7 @@ class _Event:
     def set(self) -> None:
         self._is_up = True
         for waiter in tuple(self._waiters):
-            waiter.wake()
+            waiter.set()
 
     def clear(self) -> None:
         self._is_up = False
@@ -153,36 +161,11 @@ class _Event:
             waiter.close()
 
 
-class _Work(Generic[T]):
-    """A function that is called in another thread or greenlet."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        context = copy_context()
-        self._function: Callable[[], T] = lambda: context.run(function)
-        self._results: list[T] = []
-        self._error: BaseException | None = None
-        self.ended = _Event()
-
-    def run(self) -> None:
-        try:
-            self._results.append(self._function())
-        except BaseException as error:  # raised where it is waited for
-            self._error = error
-        finally:
-            self.ended.set()
-
-    def result(self) -> T:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        return self._results[0]
-
-
 def _start_thread(function: Callable[[], None]) -> None:
     """Call *function* in a native thread.
 
     Raises:
-        RuntimeError: none can be had.
+        RuntimeError: no thread can be started.
     """
     if _is_patched():
 
@@ -191,58 +174,50 @@ def _start_thread(function: Callable[[], None]) -> None:
                 function()
             finally:
                 hub = get_hub_if_exists()
-                if hub is not None:  # it had to wait for a patched lock, such as that of a log
+                if (
+                    hub is not None
+                ):  # made by gevent, to wait for a patched lock such as that of a log
                     hub.destroy(destroy_loop=True)
 
         start: Any = monkey.get_original("_thread", "start_new_thread")
         start(run, ())
     else:
-        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
+        # A daemon, because a name look-up cannot be ended, and must not keep the process from exiting.
         threading.Thread(target=function, name="heksher-client-work", daemon=True).start()
 
 
 async def _off_hub(function: Callable[[], T]) -> T:
-    """Call *function* in a native thread, so that other greenlets go on; here, if there are none."""
+    """Call *function* in a native thread while other greenlets run. Without greenlets, call it here."""
     hub = _hub()
     if hub is None:
         return function()
     owner = caller()
-    work = _Work(lambda: work_for(owner, function))
+    work = Work(lambda: work_for(owner, function), _Event())
     try:
         _start_thread(work.run)
-    except RuntimeError:  # no thread can be had
+    except RuntimeError:  # no thread can be started
         return function()
     await work.ended.wait()
     return work.result()
 
 
 class _WrappedTransport:
-    """A blocking transport; what takes no time."""
+    """The methods of a blocking transport that return at once."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-
-    def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
-        return self._transport.status_error(request, response)
-
-    def invalid_response(
-        self, request: Request, error: InvalidResponseError
-    ) -> InvalidResponseError:
-        return self._transport.invalid_response(request, error)
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def abandon(self) -> None:
-        self._transport.abandon()
+        self.status_error = transport.status_error
+        self.invalid_response = transport.invalid_response
+        self.abort = transport.abort
+        self.abandon = transport.abandon
 
 
 class _OffHubTransport(_WrappedTransport):
-    """A blocking transport over ordinary sockets, used in other threads than the hub's."""
+    """A blocking transport over ordinary sockets, used in threads without a hub."""
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
-        # Up once a request is over, also one that nobody waits for any more.
+        # An event for each request in progress, set when it is over even if its caller has given up.
         self._requests: list[_Event] = []
 
     async def send(self, request: Request) -> Response:
@@ -260,7 +235,7 @@ class _OffHubTransport(_WrappedTransport):
 
     async def aclose(self) -> None:
         await _off_hub(lambda: run_blocking(self._transport.aclose()))
-        # They were ended by that, but for those that look up a name.
+        # That has ended all requests, except those that are in a name look-up.
         for over in tuple(self._requests):
             await over.wait(_CLOSE_TIMEOUT)
 
@@ -271,29 +246,30 @@ class _InHubTransport(_WrappedTransport):
     def __init__(self, transport: Transport, hub: Any, seconds: float) -> None:
         super().__init__(transport)
         self._hub = hub
-        # What bounds a request, and a little more: its own bound tells more of it.
-        self._patience = seconds + _CLOSE_TIMEOUT
+        # A little longer than a request may take, since the error of its own bound says more.
+        self._timeout = seconds + _CLOSE_TIMEOUT
 
     async def send(self, request: Request) -> Response:
         return await self._in_hub(
-            lambda: run_blocking(self._transport.send(request)), self._patience
+            lambda: run_blocking(self._transport.send(request)), self._timeout
         )
 
     async def aclose(self) -> None:
         try:
             await self._in_hub(lambda: run_blocking(self._transport.aclose()), _CLOSE_TIMEOUT)
         except BackendError:
-            pass  # nothing goes on there
+            pass  # no greenlet runs there, and so no request
 
     async def _in_hub(self, function: Callable[[], T], timeout: float) -> T:
         if get_hub_if_exists() is self._hub:
             return function()
-        work = _Work(function)
+        work = Work(function, _Event())
         if _call_in(self._hub, lambda: _spawn(work.run)):
             await work.ended.wait(timeout)
         if not work.ended.is_set():
             raise BackendError(
-                "the thread that made the client, where its connections are, serves no greenlets"
+                "the thread that made the client, where its connections are, serves no greenlets; "
+                "make the client in a thread whose greenlets keep running"
             )
         return work.result()
 
@@ -314,18 +290,19 @@ class _GreenletTask:
         greenlet = self._greenlet = _spawn(lambda: run_blocking(self._main()))
         greenlet.name = "heksher-client"
 
-        def tell(_: object) -> None:
+        def set_ended(_: object) -> None:
             self._ended.set()
 
-        greenlet.rawlink(tell)  # and not at main's end: it may be killed before its first step
+        # Not at the end of main, since the greenlet may be killed before its first step.
+        greenlet.rawlink(set_ended)
 
     def cancel(self) -> None:
-        # In a hook, the core's flags end it when the hook has returned.
+        # A greenlet that cancels itself is in a hook. The core's flags end it when the hook has returned.
         if self._is_started and not self._is_current():
             _call_in(self._hub, self._kill)
 
     def _kill(self) -> None:
-        # Another thread may have started it just now: then it finds out by itself.
+        # If another thread is starting it right now, the core's flags end it.
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
 
@@ -342,7 +319,10 @@ class _GreenletTask:
 
 
 class _ThreadTask(ThreadTask):
-    """A loop in a thread, whose end greenlets wait for: it may need their hub to come to it."""
+    """A loop in a thread, for whose end greenlets can wait.
+
+    They must not block their hub meanwhile: the loop may need it to come to its end.
+    """
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def run() -> None:
@@ -363,20 +343,20 @@ class _ThreadTask(ThreadTask):
 
 
 class GeventBackend:
-    """Greenlets, in a process that gevent has patched and in one that it has not."""
+    """Greenlets, in a process that gevent has patched or not."""
 
     name = "gevent"
     blocking = True
 
     def __init__(self) -> None:
-        # Of the thread that makes the client.
+        # The hub of the thread that makes the client.
         self._hub = _hub()
 
     def loop_key(self) -> object:
-        """Return None: a client of greenlets is used from any thread.
+        """Return None: the client can be used in any thread.
 
         Raises:
-            BackendError: threads are greenlets here, and the sockets would stop them all.
+            BackendError: threads are greenlets here and sockets would stop all of them.
         """
         if _is_patched() and not monkey.is_module_patched("socket"):
             raise BackendError(
@@ -390,11 +370,11 @@ class GeventBackend:
         return MonotonicClock()
 
     def create_event(self) -> Event:
-        """Return an event that greenlets of any hub, and threads without one, wait for."""
+        """Return an event for greenlets of any hub and for threads without a hub."""
         return _Event()
 
     def create_transport(self, options: HttpOptions) -> Transport:
-        """Return a transport over a blocking HTTP client, which stops no hub."""
+        """Return a transport over a blocking HTTP client that stops no hub."""
         from heksher.backends._http import BlockingTransport
 
         transport = BlockingTransport(options, self.in_thread)
@@ -404,11 +384,10 @@ class GeventBackend:
         return _OffHubTransport(transport)
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
-        """Return a task that will run *main* in a greenlet, where there are any."""
+        """Return a task that will run *main* in a greenlet, or in a thread if there are none."""
         hub = _hub()
         if hub is None:
             return _ThreadTask(main)
-        # Not by its truth: a hub that has not run so far is false.
         return _GreenletTask(main, self._hub if _is_patched() and self._hub is not None else hub)
 
     async def in_thread(self, function: Callable[[], T]) -> T:

@@ -1,4 +1,7 @@
-"""The backend of threads: blocking calls, one daemon thread for each client."""
+"""The backend of threads: blocking calls, and one daemon thread for each client.
+
+Knows no HTTP and no greenlets.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +18,44 @@ T = TypeVar("T")
 class _ThreadEvent:
     def __init__(self) -> None:
         self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def clear(self) -> None:
-        self._event.clear()
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
+        self.set = self._event.set
+        self.clear = self._event.clear
+        self.is_set = self._event.is_set
 
     async def wait(self, timeout: float | None = None) -> None:
         self._event.wait(timeout)
 
 
 class MonotonicClock:
+    """`time.monotonic`."""
+
     def now(self) -> float:
+        """Return the current time."""
         return time.monotonic()
 
     async def wait(self, event: Event, timeout: float | None) -> None:
+        """Return once *event* is set, or after *timeout* seconds."""
         await event.wait(timeout)
 
 
 class ThreadTask:
+    """A coroutine function that runs in a thread."""
+
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        # A daemon: a name look-up cannot be ended, and must not keep the process from exiting.
+        # A daemon, because a name look-up cannot be ended, and must not keep the process from exiting.
         self._thread = threading.Thread(
             target=lambda: run_blocking(main()), name="heksher-client", daemon=True
         )
 
     async def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def cancel(self) -> None:
         """Do nothing: the core's flags and the transport's `abort` end a thread."""
 
     async def wait(self, timeout: float | None) -> bool:
+        """Wait until the thread has ended; return whether it has."""
         if self._thread.ident is None:  # never started
             return True
         if self._thread is threading.current_thread():
@@ -66,7 +71,7 @@ class ThreadBackend:
     blocking = True
 
     def loop_key(self) -> object:
-        """Return None: a client of threads is used from any thread."""
+        """Return None: the client can be used in any thread."""
         return None
 
     def create_clock(self) -> Clock:

@@ -1,9 +1,11 @@
-"""What the core needs of whatever runs its loops and does its I/O.
+"""The contract between the core and its backends.
 
-The core is ordinary coroutines against these protocols. An asynchronous backend runs them in an
-event loop. A blocking one drives them to completion by sending None once (`run_blocking`): all its
-coroutines block inside and never suspend. Somebody else's backend is an object with these methods;
-it is stateless, so that one may serve several clients.
+The core is ordinary coroutines against these protocols. An asynchronous backend runs them in an event
+loop. A blocking backend drives each to its end in one step (`run_blocking`): all its coroutines block
+inside and never suspend. A backend of an application's own is an object with the methods of `Backend`;
+it keeps no state, so that one object can serve several clients.
+
+Knows requests and answers as values, and neither an event loop nor an HTTP library.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedSta
 
 T = TypeVar("T")
 
-#: From this many bytes on, a body is worked on by `Backend.in_thread`: smaller ones take less time
-#: than an event loop spares.
+#: Process bodies of at least this many bytes by `Backend.in_thread`. Smaller ones take less time than
+#: an event loop can spare.
 LARGE = 64 * 1024
 
 
@@ -28,12 +30,12 @@ class HttpOptions:
     """How to reach the service.
 
     Attributes:
-        base_url: the service's address with a slash at the end and without user name or password.
+        base_url: the service's address, with a slash at the end and without user name or password.
         auth: user name and password from the address, or None. Never shown.
         client_args: keyword arguments for the HTTP client. Never shown.
         client: a ready HTTP client, which is used and not closed, or a callable that makes one.
-        request_timeout: seconds that one whole request may take.
-        max_response_bytes: what one answer may hold, decompressed.
+        request_timeout: how many seconds one whole request may take.
+        max_response_bytes: how many bytes an answer may have, decompressed.
     """
 
     base_url: str
@@ -50,7 +52,7 @@ class HttpOptions:
 
     @property
     def has_ready_transport(self) -> bool:
-        """Whether the arguments hold transports, which are made and can be used just once."""
+        """Whether the arguments hold transports, which exist already and can be used only once."""
         return not {"transport", "mounts"}.isdisjoint(self.client_args)
 
 
@@ -58,64 +60,64 @@ class Event(Protocol):
     """A flag to wait for."""
 
     def set(self) -> None:
-        """Raise the flag, from any thread or task, also after the event loop has ended."""
+        """Set the flag. Callable in any thread or task, even after the event loop has ended."""
         ...
 
     def clear(self) -> None:
-        """Lower the flag."""
+        """Clear the flag."""
         ...
 
     def is_set(self) -> bool:
-        """Whether the flag is up. Callable in any thread."""
+        """Whether the flag is set. Callable in any thread."""
         ...
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Return once the flag is up, or after *timeout* seconds of the backend's time."""
+        """Return once the flag is set, or after *timeout* seconds of the backend's time."""
         ...
 
 
 class Clock(Protocol):
-    """Time as the core sees it. Tests hand in one of their own."""
+    """Time as the core sees it. Tests pass one of their own."""
 
     def now(self) -> float:
-        """Seconds from some fixed moment, never going back. Callable in any thread."""
+        """Return seconds since a fixed moment, never going back. Callable in any thread."""
         ...
 
     async def wait(self, event: Event, timeout: float | None) -> None:
-        """Return once *event* is set, or after *timeout* seconds; sooner does no harm."""
+        """Return once *event* is set, or after *timeout* seconds; returning early does no harm."""
         ...
 
 
 class Transport(Protocol):
-    """Does HTTP. Requests may be under way at the same time."""
+    """Makes HTTP requests, several at the same time if it is asked to."""
 
     async def send(self, request: Request) -> Response:
-        """Send *request* and read the whole answer, whatever its status; follow no redirect.
+        """Send *request* and read the whole answer, whatever its status. Follow no redirect.
 
         Raises:
-            ServiceUnreachableError: no answer came, in time and within the bounds.
+            ServiceUnreachableError: there was no answer in time and within the bounds.
         """
         ...
 
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
-        """Return the error for a status that means no success."""
+        """Return the error for a status that does not mean success."""
         ...
 
     def invalid_response(
         self, request: Request, error: InvalidResponseError
     ) -> InvalidResponseError:
-        """Return the error for an answer that cannot be read, for the reason that *error* tells."""
+        """Return the error for an answer that cannot be read, for the reason that *error* gives."""
         ...
 
     def abort(self) -> None:
-        """End what is under way and refuse what comes. From any thread, without blocking."""
+        """End the requests in progress and refuse new ones. Callable in any thread; does not block."""
         ...
 
     def abandon(self) -> None:
-        """In a forked child: let all connections go, without a word on them, and take no lock.
+        """In a forked child, drop all connections without sending anything, and take no lock.
 
-        They are the parent's, as is whatever the parent's other threads held. It is not used again.
-        Called for blocking backends only.
+        The connections belong to the parent, and so do locks that other threads of the parent held. The
+        transport is not used again. Called on transports of blocking backends only.
         """
         ...
 
@@ -128,17 +130,17 @@ class Task(Protocol):
     """One coroutine function that runs beside the caller."""
 
     async def start(self) -> None:
-        """Run it in the background. It outlives the caller, and lets no exception out."""
+        """Run it in the background. It outlives the caller, and its exceptions reach nobody."""
         ...
 
     def cancel(self) -> None:
-        """Ask it to end, from any thread. Where nothing can be cancelled this does nothing."""
+        """Ask it to end. Callable in any thread. Does nothing where nothing can be cancelled."""
         ...
 
     async def wait(self, timeout: float | None) -> bool:
         """Wait until it has ended or *timeout* seconds are over; return whether it has ended.
 
-        With a timeout, a cancellation of the caller waits as well.
+        With a timeout, a cancellation of the caller takes effect after the wait.
         """
         ...
 
@@ -149,7 +151,7 @@ class Backend(Protocol):
 
     Attributes:
         name: for messages.
-        blocking: whether its coroutines block instead of suspending; such a backend serves
+        blocking: whether its coroutines block instead of suspending. Such a backend serves
             `ThreadHeksherClient`, any other one `AsyncHeksherClient`.
     """
 
@@ -162,8 +164,8 @@ class Backend(Protocol):
     def loop_key(self) -> object:
         """Return the key of the event loop that is running here.
 
-        Two calls return the same object if and only if they are made in the same event loop. A
-        backend whose clients are not bound to an event loop returns None.
+        Two calls return the same object if and only if they are made in the same event loop. A backend
+        whose clients are not bound to an event loop returns None.
 
         Raises:
             BackendError: this backend cannot run here.
@@ -171,25 +173,25 @@ class Backend(Protocol):
         ...
 
     def create_clock(self) -> Clock:
-        """Return the clock of this place."""
+        """Return the clock of the running event loop."""
         ...
 
     def create_event(self) -> Event:
-        """Return an event for this place."""
+        """Return an event for the running event loop."""
         ...
 
     def create_transport(self, options: HttpOptions) -> Transport:
-        """Return a transport for this place. It opens no connection before it is used."""
+        """Return a transport for the running event loop. It connects when it is used."""
         ...
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Task:
-        """Return a task that will run *main*, once it is started."""
+        """Return a task that will run *main* once it is started."""
         ...
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Call *function*, which takes its time, where it holds up no event loop.
+        """Call *function*, which takes long, where it holds up no event loop.
 
-        When the caller is cancelled the function goes on by itself, and what comes of it is lost.
+        If the caller is cancelled, the function goes on, and its result is dropped.
         """
         ...
 
@@ -198,7 +200,7 @@ class ScopedTask(Task, Protocol):
     """A task that can also run in a task group of the caller's task."""
 
     def in_caller(self) -> AbstractAsyncContextManager[None]:
-        """Run it inside the ``async with`` block; at the block's end it is cancelled."""
+        """Run it inside the ``async with`` block, at whose end it is cancelled."""
         ...
 
 
@@ -206,15 +208,15 @@ class AsyncBackend(Backend, Protocol):
     """A backend of an event loop."""
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> ScopedTask:
-        """Return a task that will run *main*, once it is started or entered."""
+        """Return a task that will run *main* once it is started or entered."""
         ...
 
 
 def run_blocking(coroutine: Awaitable[T]) -> T:
-    """Drive a coroutine whose awaits never suspend, and return what it returns.
+    """Run a coroutine whose awaits never suspend, and return its result.
 
     Raises:
-        BackendError: it suspended: something in it is not of a blocking backend.
+        BackendError: it suspended, because something in it does not belong to a blocking backend.
     """
     steps = coroutine.__await__()
     try:
@@ -225,4 +227,7 @@ def run_blocking(coroutine: Awaitable[T]) -> T:
     close = getattr(steps, "close", None)
     if close is not None:
         close()
-    raise BackendError("a coroutine of a blocking backend suspended, where nothing can resume it")
+    raise BackendError(
+        "a coroutine of a blocking backend suspended, and nothing can resume it; "
+        "let all coroutines of a backend whose `blocking` is true block instead"
+    )

@@ -9,10 +9,10 @@ import anyio.lowlevel
 import httpx
 
 from heksher._wire import Request, Response
-from heksher.backends._http.body import Body, refused_answer, was_read
+from heksher.backends._http.body import Body
 from heksher.backends._http.clients import make_client
 from heksher.backends._http.errors import client_closed
-from heksher.backends._http.head import bound_heads, refuse_leftovers
+from heksher.backends._http.head import bound_heads
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends.base import HttpOptions
 
@@ -45,39 +45,25 @@ class AsyncTransport(TransportBase):
                 with anyio.CancelScope() as scope:
                     self._busy.add(scope)
                     try:
-                        return await self._send(request)
+                        return await self._send_in_time(request)
                     finally:
                         self._busy.discard(scope)
                         if self._idle is not None and not self._busy:
                             self._idle.set()
             raise client_closed()
 
-    async def _send(self, request: Request) -> Response:
+    async def _send_in_time(self, request: Request) -> Response:
         if self._client is None:
             self._client, self._is_ours = make_client(self._options, httpx.AsyncClient)
         with anyio.move_on_after(self._options.request_timeout):
-            return await self._exchange(self._client, request)
+            return await self._exchange(self._client, request, HandshakeGuard().trace, self._read)
         raise self._too_slow()
 
-    async def _exchange(self, client: Any, request: Request) -> Response:
-        built = self._build(client, request, HandshakeGuard().trace)
-        try:
-            answer = await client.send(built, **self._send_arguments())
-        except Exception as error:
-            if (refused := refused_answer(error, built)) is not None:
-                return refused
-            raise
-        try:
-            refuse_leftovers(answer)
-            body = Body(self._options.max_response_bytes)
-            is_decoded = was_read(answer)
-            if is_decoded:
-                body.add(answer.content)
-            else:
-                await self._read(answer, body)
-        finally:
-            await answer.aclose()
-        return await self._response(body, answer, is_decoded=is_decoded)
+    async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
+        return await client.send(built, **arguments)
+
+    async def _close(self, answer: Any) -> None:
+        await answer.aclose()
 
     @staticmethod
     async def _read(answer: Any, body: Body) -> None:

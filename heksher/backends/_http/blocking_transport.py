@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
+from typing import Any
 
 import httpx
 
 from heksher._wire import Request, Response
-from heksher.backends._http.body import Body, refused_answer, was_read
+from heksher.backends._http.body import Body
 from heksher.backends._http.clients import make_client
 from heksher.backends._http.deadline import DeadlineWatcher
 from heksher.backends._http.errors import RequestEnded, client_closed
-from heksher.backends._http.head import refuse_leftovers, yield_to_greenlets
+from heksher.backends._http.head import yield_to_greenlets
 from heksher.backends._http.slot import Slot, Sockets
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends.base import HttpOptions
@@ -49,7 +51,9 @@ class BlockingTransport(TransportBase):
             slot = self._take_slot()
             try:
                 self._watcher.begin(slot)
-                response = await self._exchange(slot, request)
+                response = await self._exchange(
+                    slot.client, request, slot.trace, partial(self._read, slot)
+                )
                 # The end of the connection may be the end of the answer, and may have been made here.
                 if slot.ended is not None:
                     raise slot.ended()
@@ -65,32 +69,24 @@ class BlockingTransport(TransportBase):
                 self._watcher.end(slot)
                 self._give_back(slot)
 
-    async def _exchange(self, slot: Slot, request: Request) -> Response:
-        built = self._build(slot.client, request, slot.trace)
-        try:
-            answer = slot.client.send(built, **self._send_arguments())
-        except Exception as error:
-            if (refused := refused_answer(error, built)) is not None:
-                return refused
-            raise
-        try:
-            refuse_leftovers(answer)
-            # A client that was handed in may use a connection from before, which no event reports.
-            slot.note_socket(getattr(answer, "extensions", {}).get("network_stream"))
-            body = Body(self._options.max_response_bytes)
-            is_decoded = was_read(answer)
-            for chunk in (answer.content,) if is_decoded else answer.iter_raw():
-                body.add(chunk)
-                if body.is_too_large:
-                    break
-                # A transport of the application's may have no socket that could be shut down.
-                if time.monotonic() > slot.deadline:
-                    raise self._too_slow()
-                if body.chunk_count % CHUNKS_PER_TURN == 0:
-                    yield_to_greenlets()
-        finally:
-            answer.close()
-        return await self._response(body, answer, is_decoded=is_decoded)
+    async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
+        return client.send(built, **arguments)
+
+    async def _close(self, answer: Any) -> None:
+        answer.close()
+
+    async def _read(self, slot: Slot, answer: Any, body: Body) -> None:
+        # A client that was handed in may use a connection from before, which no event reports.
+        slot.note_socket(getattr(answer, "extensions", {}).get("network_stream"))
+        for chunk in answer.iter_raw():
+            body.add(chunk)
+            if body.is_too_large:
+                break
+            # A transport of the application's may have no socket that could be shut down.
+            if time.monotonic() > slot.deadline:
+                raise self._too_slow()
+            if body.chunk_count % CHUNKS_PER_TURN == 0:
+                yield_to_greenlets()
 
     def _take_slot(self) -> Slot:
         """Return a slot without a request, and count it as busy."""

@@ -1,11 +1,13 @@
-"""What the two transports share: how a request is built, and how an answer or a failure is reported.
+"""What the two transports share: a request from the beginning to the end, and how failures are reported.
 
-Does no I/O.
+Knows neither event loops nor threads: the transports do the I/O, and one that blocks has coroutines that
+never suspend.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +17,7 @@ import httpx
 
 from heksher._text import one_line
 from heksher._wire import Request, Response, unexpected_status
-from heksher.backends._http.body import Body
+from heksher.backends._http.body import Body, refused_answer, was_read
 from heksher.backends._http.errors import (
     RequestEnded,
     RequestTooSlow,
@@ -23,6 +25,7 @@ from heksher.backends._http.errors import (
     library_of,
     request_error_class,
 )
+from heksher.backends._http.head import refuse_leftovers
 from heksher.backends._http.redaction import redacted_text, safe_cause, shows_header
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
@@ -46,7 +49,7 @@ _CODING_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 InThread: TypeAlias = Callable[[Callable[[], Response]], Awaitable[Response]]
 
 
-class TransportBase:
+class TransportBase(ABC):
     """The base of both transports.
 
     Args:
@@ -150,19 +153,52 @@ class TransportBase:
             built.url = built.url.copy_with(query=both)
         return built
 
-    def _send_arguments(self) -> dict[str, Any]:
+    async def _exchange(
+        self,
+        client: Any,
+        request: Request,
+        trace: Callable[..., object],
+        read: Callable[[Any, Body], Awaitable[None]],
+    ) -> Response:
+        """Send *request* and read the whole answer.
+
+        Args:
+            client: the HTTP client.
+            request: what to send.
+            trace: called with each event of httpcore's trace.
+            read: adds all chunks of an answer to a body, or the first ones of a body that is too large.
+        """
+        built = self._build(client, request, trace)
         # The core follows redirects: only it knows to where credentials may be sent.
         arguments: dict[str, Any] = {"stream": True, "follow_redirects": False}
         if self._options.auth is not None:
             arguments["auth"] = self._options.auth
-        return arguments
-
-    async def _response(self, body: Body, answer: Any, *, is_decoded: bool) -> Response:
-        """Return *answer*, whose whole body was added; a large one is decompressed in a thread."""
-        if (
-            self._in_thread is None
-            or body.size < _LARGE_COMPRESSED
-            or "content-encoding" not in answer.headers
-        ):
+        try:
+            answer = await self._send(client, built, arguments)
+        except Exception as error:
+            if (refused := refused_answer(error, built)) is not None:
+                return refused
+            raise
+        try:
+            refuse_leftovers(answer)
+            body = Body(self._options.max_response_bytes)
+            is_decoded = was_read(answer)
+            if is_decoded:
+                body.add(answer.content)
+            else:
+                await read(answer, body)
+        finally:
+            await self._close(answer)
+        # Decompress a large answer in a thread.
+        is_coded = "content-encoding" in answer.headers
+        if self._in_thread is None or not is_coded or body.size < _LARGE_COMPRESSED:
             return body.response(answer, is_decoded=is_decoded)
         return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
+
+    @abstractmethod
+    async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
+        """Return the answer to *built* as the HTTP client gives it, its body not yet read."""
+
+    @abstractmethod
+    async def _close(self, answer: Any) -> None:
+        """Give the connection of *answer* back, or close it if there is more to read."""
