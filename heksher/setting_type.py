@@ -1,4 +1,4 @@
-"""The types that a setting can have. The public door to `heksher._values`."""
+"""The types that a setting can have: the public door to `heksher._values`."""
 
 from heksher._values.base import Form, SettingType, TypeLike
 from heksher._values.containers import HeksherMapping, HeksherSequence, setting_type

@@ -1,4 +1,5 @@
-"""Values: Python value <-> JSON value of the service, by type.
+"""Types: how values travel between Python and the JSON of the service.
 
-Knows no setting, no rule, no client and nothing of the protocol but its types and values (its section 3).
+Knows no setting, no rule, no client and no message of the protocol. The facts are in section 3 of the
+protocol, types and values.
 """

@@ -1,4 +1,4 @@
-"""`SettingType`, what all types have in common."""
+"""`SettingType`, and what several types need to encode and decode. Knows no particular type."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The service keeps values in a database that has no wider integers.
+# The service stores 64-bit integers.
 SMALLEST_INT = -(2**63)
 LARGEST_INT = 2**63 - 1
 
+# Coercions of one value that are listed one by one. A hostile service could cause millions.
+_MAX_COERCIONS = 100
+
 
 class SettingType(ABC, Generic[T]):
-    """How the values of one type are written on the wire, and read back.
+    """How values of one type are encoded for the service, and decoded.
 
-    Types are values themselves: equal types compare equal and hash equal. `setting_type` makes the
-    one that belongs to a Python type.
+    Types are values themselves: equal types compare equal and hash equal. `setting_type` returns the
+    one for a Python type.
 
-    What `decode` returns is immutable and of the type's own: text, numbers and bools, members of the
-    application's Enum or IntFlag, tuples, and read-only mappings.
+    `decode` returns immutable values: text, numbers and bools, members of the application's Enum or
+    IntFlag class, tuples, and read-only mappings.
     """
 
     __slots__ = ()
@@ -33,28 +36,27 @@ class SettingType(ABC, Generic[T]):
     @property
     @abstractmethod
     def wire_name(self) -> str:
-        """The type as the service spells it, in normal form: ``int``, ``Sequence<Enum["a","b"]>`` …"""
+        """The service's normal spelling of the type: ``int``, ``Sequence<Enum["a","b"]>`` …"""
 
     @abstractmethod
     def encode(self, value: T) -> Any:
-        """Return the JSON value of *value*: in JSON's types, and a copy of what can be changed.
+        """Return the JSON value of *value*, in JSON's types. It shares nothing mutable with *value*.
 
         Raises:
-            InvalidDefaultError: *value* is none of this type, or none that JSON or the service holds.
+            InvalidDefaultError: *value* is not of this type, or JSON or the service cannot hold it.
         """
 
     @abstractmethod
     def decode(self, raw: Any, coercions: list[str]) -> T:
-        """Return the immutable value that the decoded JSON *raw* stands for.
+        """Return the immutable value for the decoded JSON *raw*.
 
         Args:
-            raw: what JSON said, in Python's exact types: None, bool, int, float, str, list, dict.
-            coercions: gets one text for each part of *raw* that is of no use here and was left out,
-                with the path to it: ``element 3: key 'a': ...``.
+            raw: the JSON value, in Python's exact types: None, bool, int, float, str, list, dict.
+            coercions: receives one text for each part of *raw* that does not fit the type and was left
+                out, with its path: ``element 3: key 'a': ...``.
 
         Raises:
-            ValueError: *raw* is no value of this type. The message says what it is instead. What
-                *coercions* got until then means nothing.
+            ValueError: *raw* is not a value of this type. Ignore what *coercions* received.
         """
 
     def __eq__(self, other: object) -> bool:
@@ -64,15 +66,15 @@ class SettingType(ABC, Generic[T]):
         return hash(self._identity())
 
     def _identity(self) -> tuple[object, ...]:
-        """Return what makes this type equal to others: hashable."""
+        """Return a hashable that equal types have in common."""
         return type(self), self.wire_name
 
     def __repr__(self) -> str:
         return f"<setting type {self.wire_name}>"
 
 
-#: ``Form[T]``: what is written for the type T, a class or one of typing's forms. ``TypeLike[T]``: what a
-#: setting can be declared with.
+#: ``Form[T]`` is what one writes for the type T: a class or one of typing's forms. ``TypeLike[T]`` is
+#: what a setting can be declared with.
 if TYPE_CHECKING:
     Form: TypeAlias = TypeForm[T]
     TypeLike: TypeAlias = Form[T] | SettingType[T]
@@ -81,40 +83,46 @@ else:
     TypeLike = Form[T] | SettingType[T]
 
 
-def refuse(value: object, wanted: str) -> InvalidDefaultError:
+def wrong_type(value: object, expected: str) -> InvalidDefaultError:
+    """Return the error for a value that cannot be encoded."""
     return InvalidDefaultError(
-        f"{shown(value)} is of type {type(value).__name__}; {wanted} is wanted"
+        f"{shown(value)} is of type {type(value).__name__}: expected {expected}"
     )
 
 
 def has_lone_surrogate(text: str) -> bool:
+    """Whether *text* has a character that UTF-8 cannot encode."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def encode_text(value: str) -> str:
+    """Return *value* as a plain string.
+
+    Raises:
+        InvalidDefaultError: it has a lone surrogate.
+    """
     if has_lone_surrogate(value):
         raise InvalidDefaultError(
-            f"{shown(value)} holds a lone surrogate, which is no text in UTF-8"
+            f"{shown(value)} has a lone surrogate, which UTF-8 cannot encode: expected valid text"
         )
-    # Not str(value): a class that derives from str may print itself in another way.
+    # Not str(value): a subclass of str may define another __str__.
     return str.__str__(value)
 
 
-_MOST_COERCIONS = 100
-
-
-def leave_out(coercions: list[str], text: str) -> None:
-    """Note what was left out, up to a number that nobody reads to the end: a service may lie."""
-    if len(coercions) < _MOST_COERCIONS:
+def add_coercion(coercions: list[str], text: str) -> None:
+    """Add *text* to *coercions*, up to a bound."""
+    if len(coercions) < _MAX_COERCIONS:
         coercions.append(text)
-    elif len(coercions) == _MOST_COERCIONS:
+    elif len(coercions) == _MAX_COERCIONS:
         coercions.append("and more, which are not listed")
 
 
-# For the checkers: isinstance() leaves open what the types are of.
+# For type checkers: isinstance() does not say what a list or a dict is of.
 def is_list(raw: Any) -> TypeGuard[list[Any]]:
+    """Whether *raw* is a JSON array."""
     return isinstance(raw, list)
 
 
 def is_object(raw: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether *raw* is a JSON object."""
     return isinstance(raw, dict)

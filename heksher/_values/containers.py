@@ -1,24 +1,27 @@
-"""Sequences and mappings, and `setting_type`: the type for a Python type is made by making containers
-of types, and a container is made from a Python type, so that the two belong together.
+"""Sequences and mappings, and `setting_type`.
+
+These are one module because each needs the other: `setting_type` makes containers of types, and a
+container is made of whatever `setting_type` takes.
 """
 
 from __future__ import annotations
 
-import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar, overload
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 
 from heksher._text import shown
 from heksher._values.base import (
     Form,
     SettingType,
     TypeLike,
+    add_coercion,
     encode_text,
     is_list,
     is_object,
-    leave_out,
-    refuse,
+    wrong_type,
 )
 from heksher._values.conversion import scalar_type
 from heksher.exceptions import InvalidDefaultError, UnsupportedTypeError
@@ -26,144 +29,163 @@ from heksher.exceptions import InvalidDefaultError, UnsupportedTypeError
 T = TypeVar("T")
 ElementT = TypeVar("ElementT")
 
-# What the service is known to take. A type is as deep as the containers in it are nested.
+# Levels of nesting that the service is known to accept in a type.
 _MAX_DEPTH = 200
+_TOO_DEEP = f"a type can have at most {_MAX_DEPTH} levels of nesting: use a flatter one"
 
-_TOO_DEEP = f"the service takes types that nest at most {_MAX_DEPTH} times: use a flatter one"
+
+class _Container(SettingType[T], Generic[T, ElementT]):
+    """Any number of values of one type, each with a key: its index or a string.
+
+    What does not fit the inner type is left out when decoding. A container in a container costs one
+    call in each direction, so that 200 levels stay within Python's limit on recursion.
+    """
+
+    __slots__ = ("depth", "inner")
+
+    _keyword: ClassVar[str]
+    _part: ClassVar[str]
+
+    def __init__(self, inner: TypeLike[ElementT]) -> None:
+        """Make the type of containers of *inner*, which is anything that `setting_type` takes.
+
+        Raises:
+            UnsupportedTypeError: there is no setting type for *inner*, or it nests too deeply.
+        """
+        self.inner: Final[SettingType[ElementT]] = _convert(inner)
+        self.depth: Final[int] = 1 + _depth(self.inner)
+        if self.depth > _MAX_DEPTH:
+            raise UnsupportedTypeError(_TOO_DEEP)
+
+    @property
+    def wire_name(self) -> str:
+        return f"{self._keyword}<{self.inner.wire_name}>"
+
+    def encode(self, value: T) -> Any:
+        encode = self.inner.encode
+        parts: dict[Any, Any] = {}
+        for key, part in self._split(value):
+            try:
+                parts[key] = encode(part)
+            except InvalidDefaultError as error:
+                raise InvalidDefaultError(f"{self._part} {shown(key)}: {error}") from None
+        return self._join_raw(parts)
+
+    def decode(self, raw: Any, coercions: list[str]) -> T:
+        decode = self.inner.decode
+        parts: dict[Any, ElementT] = {}
+        within: list[str] = []
+        for key, part in self._split_raw(raw):
+            try:
+                parts[key] = decode(part, within)
+            except ValueError as error:
+                within[:] = [str(error)]
+            if within:
+                for each in within:
+                    add_coercion(coercions, f"{self._part} {shown(key)}: {each}")
+                within.clear()
+        return self._join(parts)
+
+    @abstractmethod
+    def _split(self, value: T) -> Iterable[tuple[Any, ElementT]]:
+        """Return the parts of a value of the application by their keys in JSON."""
+
+    @abstractmethod
+    def _split_raw(self, raw: Any) -> Iterable[tuple[Any, Any]]:
+        """Return the parts of a JSON value by their keys."""
+
+    @abstractmethod
+    def _join(self, parts: dict[Any, ElementT]) -> T:
+        """Return the immutable value of these parts."""
+
+    @abstractmethod
+    def _join_raw(self, parts: dict[Any, Any]) -> Any:
+        """Return the JSON value of these parts."""
+
+    def _identity(self) -> tuple[object, ...]:
+        return type(self), self.inner
 
 
 def _depth(type_: SettingType[Any]) -> int:
-    """How many containers are nested in *type_*, itself included."""
-    return type_.depth if isinstance(type_, (HeksherSequence, HeksherMapping)) else 0
+    return type_.depth if isinstance(type_, _Container) else 0
 
 
-def _depth_around(inner: SettingType[Any]) -> int:
-    depth = _depth(inner)
-    if depth >= _MAX_DEPTH:
-        raise UnsupportedTypeError(_TOO_DEEP)
-    return depth + 1
+class HeksherSequence(_Container[Sequence[ElementT], ElementT]):
+    """Any number of values of one type, in order. They are decoded to a tuple.
 
-
-class HeksherSequence(SettingType[Sequence[ElementT]]):
-    """Any number of values of one type, in order; they come out as a tuple.
-
-    In a list that is read, elements that are no values of the inner type are left out, and listed in
+    In a list that is decoded, elements that do not fit the inner type are left out, and listed in
     ``coercions``.
 
     Attributes:
         inner: the type of the elements.
-        depth: how many sequences and mappings are nested, this one included.
+        depth: the number of nested sequences and mappings, this one included.
     """
 
-    __slots__ = ("depth", "inner")
+    __slots__ = ()
 
-    def __init__(self, inner: TypeLike[ElementT]) -> None:
-        """Make the type of sequences of *inner*, which is anything that `setting_type` takes.
+    _keyword = "Sequence"
+    _part = "element"
 
-        Raises:
-            UnsupportedTypeError: there is no setting type for *inner*, or it nests too deeply.
-        """
-        self.inner: Final[SettingType[ElementT]] = _convert(inner)
-        self.depth: Final = _depth_around(self.inner)
-
-    @property
-    def wire_name(self) -> str:
-        return f"Sequence<{self.inner.wire_name}>"
-
-    def encode(self, value: Sequence[ElementT]) -> list[Any]:
+    def _split(self, value: Sequence[ElementT]) -> Iterable[tuple[Any, ElementT]]:
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)):
-            raise refuse(value, "a sequence like a list or a tuple")
-        elements: list[Any] = []
-        for index, element in enumerate(value):
-            try:
-                elements.append(self.inner.encode(element))
-            except InvalidDefaultError as error:
-                raise InvalidDefaultError(f"element {index}: {error}") from None
-        return elements
+            raise wrong_type(value, "a sequence like a list or a tuple")
+        return enumerate(value)
 
-    def decode(self, raw: Any, coercions: list[str]) -> tuple[ElementT, ...]:
+    def _split_raw(self, raw: Any) -> Iterable[tuple[Any, Any]]:
         if not is_list(raw):
-            raise ValueError(f"{shown(raw)} is no list")
-        decode = self.inner.decode
-        elements: list[ElementT] = []
-        within: list[str] = []
-        for index, element in enumerate(raw):
-            try:
-                elements.append(decode(element, within))
-            except ValueError as error:
-                within[:] = [str(error)]
-            if within:
-                for each in within:
-                    leave_out(coercions, f"element {index}: {each}")
-                within.clear()
-        return tuple(elements)
+            raise ValueError(f"{shown(raw)} is not a list")
+        return enumerate(raw)
 
-    def _identity(self) -> tuple[object, ...]:
-        return type(self), self.inner
+    def _join(self, parts: dict[Any, ElementT]) -> tuple[ElementT, ...]:
+        return tuple(parts.values())
+
+    def _join_raw(self, parts: dict[Any, Any]) -> list[Any]:
+        return list(parts.values())
 
 
-class HeksherMapping(SettingType[Mapping[str, ElementT]]):
-    """Values of one type under string keys; they come out as a read-only mapping.
+class HeksherMapping(_Container[Mapping[str, ElementT], ElementT]):
+    """Values of one type under string keys. They are decoded to a read-only mapping.
 
-    The mapping keeps the order in which the keys came, compares as a dict does, and has a ``copy()``
-    that can be changed. In an object that is read, pairs whose value is none of the inner type are left
-    out, and listed in ``coercions``.
+    The mapping keeps the order of the keys, compares as a dict does, and has a ``copy()`` that can be
+    changed. In an object that is decoded, pairs whose value does not fit the inner type are left out,
+    and listed in ``coercions``.
 
     Attributes:
         inner: the type of the values.
-        depth: how many sequences and mappings are nested, this one included.
+        depth: the number of nested sequences and mappings, this one included.
     """
 
-    __slots__ = ("depth", "inner")
+    __slots__ = ()
 
-    def __init__(self, inner: TypeLike[ElementT]) -> None:
-        """Make the type of mappings to *inner*, which is anything that `setting_type` takes.
+    _keyword = "Mapping"
+    _part = "key"
 
-        Raises:
-            UnsupportedTypeError: there is no setting type for *inner*, or it nests too deeply.
-        """
-        self.inner: Final[SettingType[ElementT]] = _convert(inner)
-        self.depth: Final = _depth_around(self.inner)
-
-    @property
-    def wire_name(self) -> str:
-        return f"Mapping<{self.inner.wire_name}>"
-
-    def encode(self, value: Mapping[str, ElementT]) -> dict[str, Any]:
+    def _split(self, value: Mapping[str, ElementT]) -> Iterable[tuple[Any, ElementT]]:
         if not isinstance(value, Mapping):
-            raise refuse(value, "a mapping like a dict")
-        pairs: dict[str, Any] = {}
-        for key, element in value.items():
-            if not isinstance(key, str):
-                raise InvalidDefaultError(f"the key {refuse(key, 'a str')}")
-            try:
-                pairs[encode_text(key)] = self.inner.encode(element)
-            except InvalidDefaultError as error:
-                raise InvalidDefaultError(f"key {shown(key)}: {error}") from None
-        return pairs
-
-    def decode(self, raw: Any, coercions: list[str]) -> Mapping[str, ElementT]:
-        if not is_object(raw):
-            raise ValueError(f"{shown(raw)} is no object")
-        decode = self.inner.decode
+            raise wrong_type(value, "a mapping like a dict")
         pairs: dict[str, ElementT] = {}
-        within: list[str] = []
-        for key, element in raw.items():
+        for key, element in value.items():
             try:
-                pairs[key] = decode(element, within)
-            except ValueError as error:
-                within[:] = [str(error)]
-            if within:
-                for each in within:
-                    leave_out(coercions, f"key {shown(key)}: {each}")
-                within.clear()
-        return types.MappingProxyType(pairs)
+                if not isinstance(key, str):
+                    raise wrong_type(key, "a str")
+                pairs[encode_text(key)] = element
+            except InvalidDefaultError as error:
+                raise InvalidDefaultError(f"the key {error}") from None
+        return pairs.items()
 
-    def _identity(self) -> tuple[object, ...]:
-        return type(self), self.inner
+    def _split_raw(self, raw: Any) -> Iterable[tuple[Any, Any]]:
+        if not is_object(raw):
+            raise ValueError(f"{shown(raw)} is not an object")
+        return raw.items()
+
+    def _join(self, parts: dict[Any, ElementT]) -> Mapping[str, ElementT]:
+        return MappingProxyType(parts)
+
+    def _join_raw(self, parts: dict[Any, Any]) -> dict[Any, Any]:
+        return parts
 
 
-# Values come out as tuples and read-only mappings, whichever way the type was spelled.
+# Values are decoded to tuples and read-only mappings, however the type was written.
 @overload
 def setting_type(type_: SettingType[T]) -> SettingType[T]: ...
 @overload
@@ -178,31 +200,31 @@ def setting_type(type_: Any) -> SettingType[Any]:
     """Return the setting type for a Python type.
 
     ========================================================  =========================================
-    given                                                     values
+    type                                                      values
     ========================================================  =========================================
-    ``int``, ``float``, ``str``, ``bool``                     of that type; a bool is no int
+    ``int``, ``float``, ``str``, ``bool``                     of that type; ``True`` is not an int
     an Enum class                                             its members: `HeksherEnum`
     an IntFlag class                                          combinations of members: `HeksherFlags`
     ``Literal["a", "b"]``                                     the options, as they are
     ``Sequence[T]``, ``list[T]``, ``tuple[T, ...]``           tuples: `HeksherSequence`
     ``Mapping[str, T]``, ``dict[str, T]``                     read-only mappings: `HeksherMapping`
-    a `SettingType`                                           it is returned as it is
+    a `SettingType`                                           returned unchanged
     ========================================================  =========================================
 
-    T is again any of these. ``typing.List`` and the like are taken as well.
+    T is again any of these. ``typing.List`` and the like are accepted as well.
 
     Args:
         type_: the type.
 
     Raises:
-        UnsupportedTypeError: no setting can have this type; the message says which to use instead.
+        UnsupportedTypeError: a setting cannot have this type; the message says which to use instead.
     """
     return _convert(type_)
 
 
 def _convert(type_: Any) -> SettingType[Any]:
-    # A loop and no recursion: how deep Python recurses is no limit of the service's.
-    around: list[type[HeksherSequence[Any] | HeksherMapping[Any]]] = []
+    # A loop and not recursion, whose limit Python sets and not the service.
+    around: list[type[_Container[Any, Any]]] = []
     form = type_
     while (step := _open_container(form)) is not None:
         if len(around) == _MAX_DEPTH:
@@ -220,10 +242,8 @@ def _convert(type_: Any) -> SettingType[Any]:
     return found
 
 
-def _open_container(
-    form: Any,
-) -> tuple[type[HeksherSequence[Any] | HeksherMapping[Any]], Any] | None:
-    """Return the container that *form* is and the type of what is in it, or None."""
+def _open_container(form: Any) -> tuple[type[_Container[Any, Any]], Any] | None:
+    """Return the container that *form* is and the type of its values, or None."""
     match typing.get_origin(form), typing.get_args(form):
         case (origin, (element,)) if origin in (list, Sequence):
             return HeksherSequence, element

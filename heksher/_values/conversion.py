@@ -1,4 +1,4 @@
-"""The setting type for a Python type that is no container, or what to use instead of it."""
+"""The setting type for a Python type that is not a container, or a hint what to use instead."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from heksher.exceptions import UnsupportedTypeError
 
 
 def scalar_type(form: Any) -> SettingType[Any]:
+    """Return the setting type for *form*, which is not a container.
+
+    Raises:
+        UnsupportedTypeError: there is none.
+    """
+    found: SettingType[Any] | None = None
     if _is_setting_type(form):
-        return form
-    found = _of_class(form) if _is_class(form) else None
-    if typing.get_origin(form) is Literal:
+        found = form
+    elif typing.get_origin(form) is Literal:
         found = LiteralType[Any](typing.get_args(form))
+    elif _is_class(form):
+        found = _class_type(form)
     if found is None:
         raise UnsupportedTypeError(
-            f"{shown(form)} is no type that a setting can have: {_mend(form)}. There are "
+            f"unsupported type {shown(form)}: {_hint(form)}. Supported are "
             "int, float, str or bool, Enum and IntFlag classes, Literal[...], "
             "Sequence[T] and Mapping[str, T]"
         )
     return found
 
 
-def _of_class(class_: type[Any]) -> SettingType[Any] | None:
+def _class_type(class_: type[Any]) -> SettingType[Any] | None:
     if issubclass(class_, IntFlag):
         return HeksherFlags(class_)
     if issubclass(class_, Enum):
@@ -39,49 +46,49 @@ def _of_class(class_: type[Any]) -> SettingType[Any] | None:
     return PRIMITIVES.get(class_)
 
 
-def _mend(form: Any) -> str:
-    """Say what to use instead of a type that no setting can have."""
+def _hint(form: Any) -> str:
+    """Say what to use instead of an unsupported type."""
     origin = typing.get_origin(form) or form
     if form is None or form is type(None):
-        return "null is a value of no type; use the type of the values, and a default value of it"
+        return "null belongs to no type; use the type of the values, with a default value of it"
     if origin in (typing.Union, types.UnionType, typing.Optional):
         return (
-            "values are of one type, and null is of none; use one type, with a default value of it "
-            "for what is not set, or Literal[...] for options of several types"
+            "all values are of one type, and null belongs to none; use one type and a default value "
+            "that means 'not set', or Literal[...] for options of several types"
         )
     if origin is Literal:
         return "use Literal['a', 'b'], with the options"
     if origin in (Any, object):
-        return "the service checks values by their type; use the one that they have"
+        return "the service checks values by their type; use the type that they have"
     if isinstance(form, (str, typing.ForwardRef)):
         return "use the type itself, without quotation marks"
     if origin is typing.Annotated or type(form).__name__ in ("NewType", "TypeAliasType", "TypeVar"):
         return "use the type that it stands for"
     if _is_class(origin):
-        for kinds, mend in _MENDS:
+        for kinds, hint in _HINTS:
             if issubclass(origin, kinds):
-                return mend
-    return "use one that the service has, and convert where you read it"
+                return hint
+    return "use a supported type, and convert the value where you read it"
 
 
-# In this order: an int class is no sequence, a str is one.
-_MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (SettingType, "make one, as in HeksherSequence(int)"),
+# The first that fits counts, so that a str gets a better hint than other iterables.
+_HINTS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (SettingType, "make an instance, as in HeksherSequence(int)"),
     (int, "use int"),
     (float, "use float"),
     (str, "use str"),
     (
         (bytes, bytearray, complex),
-        "JSON has no such values; use str, and convert where you read it",
+        "JSON has no such values; use str, and convert the value where you read it",
     ),
-    (tuple, "elements are of one type and any number; use tuple[T, ...] with their type T"),
+    (tuple, "a sequence has any number of elements of one type; use tuple[T, ...]"),
     (Mapping, "keys are strings; use Mapping[str, T], with the type T of the values"),
     (AbstractSet, "use Sequence[T], or an IntFlag class for a set of names"),
     (Iterable, "use Sequence[T], with the type T of the elements"),
 )
 
 
-# For the checkers: isinstance() leaves open what the types are of.
+# For type checkers: isinstance() does not say what the types are of.
 def _is_class(form: Any) -> TypeGuard[type[Any]]:
     return isinstance(form, type)
 

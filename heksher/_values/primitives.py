@@ -1,4 +1,4 @@
-"""Ints, floats, strings and bools."""
+"""The types of single values without options: int, float, str and bool."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 from heksher._text import shown
-from heksher._values.base import LARGEST_INT, SMALLEST_INT, SettingType, encode_text, refuse
+from heksher._values.base import LARGEST_INT, SMALLEST_INT, SettingType, encode_text, wrong_type
 from heksher.exceptions import InvalidDefaultError
 
 
 class IntType(SettingType[int]):
-    """Integers of 64 bits; a bool is none, and a float without fraction is taken for one."""
+    """64-bit integers. ``True`` is rejected; a float without a fraction is accepted."""
 
     __slots__ = ()
 
@@ -21,28 +21,27 @@ class IntType(SettingType[int]):
 
     def encode(self, value: int) -> int:
         given: Any = value
-        if isinstance(given, float) and given.is_integer():  # 1e6, which may come in as well
+        if isinstance(given, float) and given.is_integer():  # 1e6, or the service's 1.0
             value = int(given)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise refuse(value, "an int")
+            raise wrong_type(value, "an int")
         if not SMALLEST_INT <= value <= LARGEST_INT:
             raise InvalidDefaultError(
-                f"{shown(value)} is out of range: "
-                "the service keeps integers from -2**63 to 2**63 - 1"
+                f"{shown(value)} is out of range: expected an int from -2**63 to 2**63 - 1"
             )
         return int(value)
 
     def decode(self, raw: Any, coercions: list[str]) -> int:
         if isinstance(raw, int) and not isinstance(raw, bool):
             return raw
-        # The service takes 1.0 as an int and hands it out as it came.
+        # The service accepts 1.0 as an int and returns it unchanged.
         if isinstance(raw, float) and raw.is_integer():
             return int(raw)
-        raise ValueError(f"{shown(raw)} is no int")
+        raise ValueError(f"{shown(raw)} is not an int")
 
 
 class FloatType(SettingType[float]):
-    """Finite numbers; an int is taken and becomes a float, a bool is refused."""
+    """Finite numbers. An int is converted; ``True`` is rejected."""
 
     __slots__ = ()
 
@@ -52,13 +51,13 @@ class FloatType(SettingType[float]):
 
     def encode(self, value: float) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise refuse(value, "a float")
+            raise wrong_type(value, "a float")
         try:
             number = float(value)
         except OverflowError:
             raise InvalidDefaultError(f"{shown(value)} is too large for a float") from None
         if not math.isfinite(number):
-            raise InvalidDefaultError(f"{value!r} has no JSON form: a finite float is wanted")
+            raise InvalidDefaultError(f"{value!r} has no JSON form: expected a finite float")
         return number
 
     def decode(self, raw: Any, coercions: list[str]) -> float:
@@ -67,7 +66,7 @@ class FloatType(SettingType[float]):
                 return float(raw)
             except OverflowError:
                 raise ValueError(f"{shown(raw)} is too large for a float") from None
-        raise ValueError(f"{shown(raw)} is no float")
+        raise ValueError(f"{shown(raw)} is not a float")
 
 
 class StrType(SettingType[str]):
@@ -81,17 +80,17 @@ class StrType(SettingType[str]):
 
     def encode(self, value: str) -> str:
         if not isinstance(value, str):
-            raise refuse(value, "a str")
+            raise wrong_type(value, "a str")
         return encode_text(value)
 
     def decode(self, raw: Any, coercions: list[str]) -> str:
         if isinstance(raw, str):
             return raw
-        raise ValueError(f"{shown(raw)} is no str")
+        raise ValueError(f"{shown(raw)} is not a str")
 
 
 class BoolType(SettingType[bool]):
-    """True or False; 0 and 1 are neither."""
+    """``True`` and ``False``. 0 and 1 are rejected."""
 
     __slots__ = ()
 
@@ -101,13 +100,13 @@ class BoolType(SettingType[bool]):
 
     def encode(self, value: bool) -> bool:
         if not isinstance(value, bool):
-            raise refuse(value, "a bool")
+            raise wrong_type(value, "a bool")
         return value
 
     def decode(self, raw: Any, coercions: list[str]) -> bool:
         if isinstance(raw, bool):
             return raw
-        raise ValueError(f"{shown(raw)} is no bool")
+        raise ValueError(f"{shown(raw)} is not a bool")
 
 
 PRIMITIVES: dict[type, SettingType[Any]] = {

@@ -204,7 +204,7 @@ def test_what_is_dropped_is_logged_once_however_often_it_comes(
                 assert ttl.get(user=f"user{number}") == number
 
     scene.run(body)
-    assert sum("'soon' is no int" in record.message for record in caplog.records) == 1
+    assert sum("'soon' is not an int" in record.message for record in caplog.records) == 1
 
 
 def test_a_setting_that_was_added_to_a_client_stays_there_when_another_becomes_main(

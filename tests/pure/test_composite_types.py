@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import pickle
 import sys
 import typing
 from collections import OrderedDict, UserDict, UserList, deque
@@ -277,7 +278,7 @@ def test_a_value_becomes_plain_json_and_comes_back(given: Any, value: Any, wire:
 @pytest.mark.parametrize(
     ("given", "value", "parts"),
     [
-        (Theme, "blue", ["'blue' is of type str", "a member of Theme, like Theme.BLUE"]),
+        (Theme, "blue", ["'blue' is of type str", "a member of Theme, such as Theme.BLUE"]),
         (Theme, Mixed.RED, ["a member of Theme"]),
         (Theme, None, ["a member of Theme"]),
         (Level, 1, ["a member of Level"]),
@@ -287,17 +288,17 @@ def test_a_value_becomes_plain_json_and_comes_back(given: Any, value: Any, wire:
         (Rights, True, ["True is of type bool", "a combination of members of Rights"]),
         (Rights, ["READ"], ["a combination of members of Rights"]),
         (Rights, Plain.A, ["a combination of members of Rights"]),
-        (Rights, Rights(4), ["bits that no member of Rights stands for (0x4)", "add a member"]),
+        (Rights, Rights(4), ["bits without a member in Rights (0x4)", "add a member"]),
         (Rights, Rights(16) | Rights.READ, ["(0x10)"]),
-        (Rights, Rights(1 << 20_000), ["bits that no member"]),
-        (Everything, ~Everything.ONE, ["bits that no member"]),
-        (Literal["a", 1], "b", ["'b' of type str", 'Enum["a",1]']),
-        (Literal["a", 1], True, ["True of type bool"]),
-        (Literal["a", 1], 1.0, ["1.0 of type float"]),
+        (Rights, Rights(1 << 20_000), ["bits without a member"]),
+        (Everything, ~Everything.ONE, ["bits without a member"]),
+        (Literal["a", 1], "b", ["'b' is of type str", 'Enum["a",1]']),
+        (Literal["a", 1], True, ["True is of type bool"]),
+        (Literal["a", 1], 1.0, ["1.0 is of type float"]),
         (Literal["a", 1], None, ["None"]),
-        (Literal["a", 1], ["a"], ["['a'] of type list"]),
+        (Literal["a", 1], ["a"], ["['a'] is of type list"]),
         (Literal["a"], "\ud800", ["'\\ud800'"]),
-        (INTS, 1, ["1 is of type int", "a sequence like a list or a tuple is wanted"]),
+        (INTS, 1, ["1 is of type int", "expected a sequence like a list or a tuple"]),
         (INTS, "12", ["a sequence like a list"]),
         (Sequence[str], "ab", ["'ab' is of type str", "a sequence like a list"]),
         (INTS, b"12", ["a sequence like a list"]),
@@ -305,17 +306,17 @@ def test_a_value_becomes_plain_json_and_comes_back(given: Any, value: Any, wire:
         (INTS, iter([1]), ["a sequence like a list"]),
         (INTS, None, ["a sequence like a list"]),
         (INTS, {"a": 1}, ["a sequence like a list"]),
-        (INTS, [1, 2, 3, "x"], ["element 3: 'x' is of type str; an int is wanted"]),
+        (INTS, [1, 2, 3, "x"], ["element 3: 'x' is of type str: expected an int"]),
         (INTS, [True], ["element 0: True is of type bool"]),
         (INTS, [2**63], ["element 0: ", "-2**63 to 2**63 - 1"]),
         (Sequence[float], [1.0, math.nan], ["element 1: nan", "finite"]),
         (Sequence[str], ["\ud800"], ["element 0: ", "lone surrogate"]),
         (Sequence[Sequence[int]], [[], [1, None]], ["element 1: element 1: None"]),
-        (dict[str, int], [("a", 1)], ["a mapping like a dict is wanted"]),
+        (dict[str, int], [("a", 1)], ["expected a mapping like a dict"]),
         (dict[str, int], None, ["a mapping like a dict"]),
-        (dict[str, int], {1: 1}, ["the key 1 is of type int; a str is wanted"]),
-        (dict[str, int], {"a": "x"}, ["key 'a': 'x' is of type str; an int is wanted"]),
-        (dict[str, int], {"\ud800": 1}, ["key '\\ud800': ", "lone surrogate"]),
+        (dict[str, int], {1: 1}, ["the key 1 is of type int: expected a str"]),
+        (dict[str, int], {"a": "x"}, ["key 'a': 'x' is of type str: expected an int"]),
+        (dict[str, int], {"\ud800": 1}, ["the key '\\ud800' ", "lone surrogate"]),
         (dict[str, list[int]], {"a": [1, "x"]}, ["key 'a': element 1: 'x'"]),
         (INTS, ["x" * 10**6], ["element 0: 'xxx"]),
         (INTS, [10**5000], ["element 0: "]),
@@ -345,7 +346,7 @@ def test_what_is_encoded_shares_nothing_with_the_value() -> None:
 def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
-    with pytest.raises(InvalidDefaultError, match=r"element 0: element 0: .* an int is wanted"):
+    with pytest.raises(InvalidDefaultError, match=r"element 0: element 0: .*: expected an int"):
         setting_type(deep(2)).encode(value)
 
 
@@ -428,15 +429,15 @@ def test_json_becomes_an_immutable_value(given: Any, raw: Any, value: Any) -> No
     ids=shortly,
 )
 def test_json_of_another_kind_is_no_value(given: Any, raw: Any) -> None:
-    with pytest.raises(ValueError, match=r" is (no|none) ") as caught:
+    with pytest.raises(ValueError, match=r" is not (a|an|one of) ") as caught:
         setting_type(given).decode(raw, [])
     assert not isinstance(caught.value, HeksherError)
     assert len(str(caught.value)) < 500
 
 
 LEFT_OUT: list[tuple[Any, Any, Any, list[str]]] = [
-    (Rights, ["READ", "FLY"], Rights.READ, ["element 1: 'FLY' is none of Flags["]),
-    (Rights, ["FLY"], Rights.NONE, ["element 0: 'FLY' is none of Flags["]),
+    (Rights, ["READ", "FLY"], Rights.READ, ["element 1: 'FLY' is not one of Flags["]),
+    (Rights, ["FLY"], Rights.NONE, ["element 0: 'FLY' is not one of Flags["]),
     (
         Rights,
         ["read", 1, None, ["READ"], {}],
@@ -449,23 +450,28 @@ LEFT_OUT: list[tuple[Any, Any, Any, list[str]]] = [
             "element 4: {} ",
         ],
     ),
-    (INTS, [1, "x", 2, None], (1, 2), ["element 1: 'x' is no int", "element 3: None is no int"]),
-    (dict[str, int], {"a": 1, "b": "x"}, {"a": 1}, ["key 'b': 'x' is no int"]),
+    (
+        INTS,
+        [1, "x", 2, None],
+        (1, 2),
+        ["element 1: 'x' is not an int", "element 3: None is not an int"],
+    ),
+    (dict[str, int], {"a": 1, "b": "x"}, {"a": 1}, ["key 'b': 'x' is not an int"]),
     (
         Sequence[Sequence[Rights]],
         [[["READ", "FLY"], 5], 6],
         ((Rights.READ,),),
         [
             "element 0: element 0: element 1: 'FLY' ",
-            "element 0: element 1: 5 is no list of Flags[",
-            "element 1: 6 is no list",
+            "element 0: element 1: 5 is not a list of Flags[",
+            "element 1: 6 is not a list",
         ],
     ),
     (
         dict[str, list[Theme]],
         {"a": ["blue", "pink"], "b": {}, "c": []},
         {"a": (Theme.BLUE,), "c": ()},
-        ["key 'a': element 1: 'pink' is none of Enum[", "key 'b': {} is no list"],
+        ["key 'a': element 1: 'pink' is not one of Enum[", "key 'b': {} is not a list"],
     ),
     (
         INTS,
@@ -581,18 +587,24 @@ BROKEN_FLAGS = IntFlag("BROKEN_FLAGS", {"\ud800": 1})
         (Mapping[Theme, int], ["Mapping", "keys are strings"]),
         (OrderedDict[str, int], ["OrderedDict[str, int]", "use Mapping[str, T]"]),
         (Typed, ["Typed", "use Mapping[str, T]"]),
-        (Holding, ["Holding", "one type and any number"]),
+        (Holding, ["Holding", "any number of elements of one type"]),
         (set[int], ["set[int]", "use Sequence[T]", "IntFlag"]),
         (frozenset, ["<class 'frozenset'>", "use Sequence[T]"]),
         (AbstractSet[int], ["Set[int]", "use Sequence[T]"]),
         (Iterable[int], ["Iterable[int]", "use Sequence[T]"]),
         (MutableSequence[int], ["MutableSequence[int]", "use Sequence[T]"]),
-        (Callable[[int], int], ["Callable", "convert where you read it"]),
-        (list[bytes], ["in list[bytes]: <class 'bytes'>", "use str"]),
-        (list[Any], ["in list[typing.Any]: typing.Any", "use the one that they have"]),
-        (list["int"], ["in list['int']: 'int'", "without quotation marks"]),
+        (Callable[[int], int], ["Callable", "convert the value where you read it"]),
+        (list[bytes], ["in list[bytes]: unsupported type <class 'bytes'>", "use str"]),
+        (
+            list[Any],
+            ["in list[typing.Any]: unsupported type typing.Any", "use the type that they have"],
+        ),
+        (list["int"], ["in list['int']: unsupported type 'int'", "without quotation marks"]),
         (typing.List["int"], ["ForwardRef('int')", "without quotation marks"]),  # noqa: UP006
-        (dict[str, list[int | None]], ["in dict[str, list[int | None]]: int | None", "null"]),
+        (
+            dict[str, list[int | None]],
+            ["in dict[str, list[int | None]]: unsupported type int | None", "null"],
+        ),
         (dict[str, Pairs], ["in dict[str, ", "Pairs.A: (1, 2) is of type tuple"]),
         (Literal, ["typing.Literal", "use Literal['a', 'b']"]),
         (literal(), ["use Literal['a', 'b']"]),
@@ -602,24 +614,24 @@ BROKEN_FLAGS = IntFlag("BROKEN_FLAGS", {"\ud800": 1})
         (Literal["a", None], ["None is of type NoneType"]),
         (literal(2**63), ["out of range", "2**63 - 1"]),
         (literal(10**5000), ["out of range"]),
-        (literal(math.nan), ["use a finite float"]),
+        (literal(math.nan), ["expected a finite float"]),
         (literal("\ud800"), ["lone surrogate"]),
         (literal([1]), ["[1] is of type list"]),
         (Enum, ["has no members"]),
-        (Empty, ["has no members", "add some"]),
+        (Empty, ["has no members", "add at least one"]),
         (IntFlag, ["has no members"]),
-        (NoFlags, ["has no members", "add some"]),
+        (NoFlags, ["has no members", "add at least one"]),
         (Wide, ["Wide.A: 9223372036854775808 is out of range", "2**63 - 1"]),
-        (Unbounded, ["Unbounded.A: inf", "use a finite float"]),
+        (Unbounded, ["Unbounded.A: inf", "expected a finite float"]),
         (Broken, ["Broken.A: '\\ud800'", "lone surrogate"]),
         (Nothing, ["Nothing.A: None is of type NoneType"]),
         (Pairs, ["Pairs.A: (1, 2) is of type tuple"]),
-        (Derived, ["Derived.A", "of type Theme", "no type derived from these"]),
+        (Derived, ["Derived.A", "of type Theme", "not a subclass of these"]),
         (BROKEN_FLAGS, ["lone surrogate"]),
         (Shade.LIGHT, ["Shade.LIGHT", "int, float, str or bool"]),
-        (HeksherSequence, ["HeksherSequence'>", "make one"]),
-        (deep(201), ["nest at most 200 times"]),
-        (deep(20_000), ["nest at most 200 times"]),
+        (HeksherSequence, ["HeksherSequence'>", "make an instance"]),
+        (deep(201), ["at most 200 levels of nesting"]),
+        (deep(20_000), ["at most 200 levels of nesting"]),
     ],
     ids=shortly,
 )
@@ -641,9 +653,9 @@ def test_a_type_that_cannot_be_is_refused_with_the_mend(given: Any, parts: list[
         (lambda: HeksherFlags(given(Theme)), ["takes an IntFlag class", "use HeksherEnum"]),
         (lambda: HeksherFlags(given(7)), ["takes an IntFlag class, not 7"]),
         (lambda: HeksherSequence(bytes), ["<class 'bytes'>"]),
-        (lambda: HeksherMapping(given(None)), ["None is no type"]),
-        (lambda: HeksherSequence(setting_type(deep(200))), ["nest at most 200 times"]),
-        (lambda: HeksherMapping(deep(200)), ["nest at most 200 times"]),
+        (lambda: HeksherMapping(given(None)), ["unsupported type None"]),
+        (lambda: HeksherSequence(setting_type(deep(200))), ["at most 200 levels of nesting"]),
+        (lambda: HeksherMapping(deep(200)), ["at most 200 levels of nesting"]),
     ],
 )
 def test_a_type_that_cannot_be_made_says_why(make: Callable[[], object], parts: list[str]) -> None:
@@ -660,7 +672,7 @@ def given(wrong: Any) -> Any:
 
 @pytest.mark.parametrize("caught_as", [ValueError, TypeError, RuntimeError, HeksherError])
 def test_a_refused_type_can_be_caught_in_many_ways(caught_as: type[Exception]) -> None:
-    with pytest.raises(caught_as, match="no type that a setting can have"):
+    with pytest.raises(caught_as, match="unsupported type"):
         setting_type(bytes)
 
 
@@ -669,7 +681,7 @@ def test_a_named_type_is_refused_with_the_mend() -> None:
     namespace: dict[str, Any] = {}
     exec("type Tags = list[str]", namespace)
     with pytest.raises(
-        UnsupportedTypeError, match=r"Tags is no .* use the type that it stands for"
+        UnsupportedTypeError, match=r"unsupported type Tags: use the type that it stands for"
     ):
         setting_type(namespace["Tags"])
 
@@ -679,5 +691,17 @@ def test_no_more_is_told_of_what_was_left_out_than_somebody_reads() -> None:
     coercions: list[str] = []
     assert type_.decode([["x"] * 5_000, [1], *["y"] * 5_000], coercions) == ((), (1,))
     assert len(coercions) == 101
-    assert coercions[0] == "element 0: element 0: 'x' is no int"
+    assert coercions[0] == "element 0: element 0: 'x' is not an int"
     assert coercions[-1] == "and more, which are not listed"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [int, float, str, bool, Theme, Rights, Literal["a", 1], list[int], dict[str, list[Theme]]],
+)
+def test_a_type_can_be_pickled_and_is_found_at_its_public_place(form: Any) -> None:
+    type_ = setting_type(form)
+    pickled = pickle.dumps(type_)
+    assert pickle.loads(pickled) == type_
+    assert b"heksher.setting_type" in pickled
+    assert b"heksher._values" not in pickled

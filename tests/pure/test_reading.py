@@ -91,7 +91,7 @@ def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
 def test_a_rule_with_a_value_of_another_type_is_dropped_and_told(value: Any) -> None:
     result = result_of(rule(7, value, user="jim"), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
-    assert result.rejected == (RejectedRule("ttl", 7, f"{value!r} is no int"),)
+    assert result.rejected == (RejectedRule("ttl", 7, f"{value!r} is not an int"),)
 
 
 @pytest.mark.parametrize("feature", ["environment", "nobody_knows"])
@@ -152,7 +152,7 @@ def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> No
     assert second.table.default == 90
     for result in (first, second):
         assert result.rejected == (
-            RejectedRule("ttl", None, f"default value: {unusable!r} is no int"),
+            RejectedRule("ttl", None, f"default value: {unusable!r} is not an int"),
         )
         assert [each.rule_id for each in result.table.rules] == [7]
 

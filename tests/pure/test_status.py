@@ -99,7 +99,10 @@ def test_settings_are_listed_by_outcome_and_refusals_by_name() -> None:
 
 
 def test_rules_that_are_not_used_as_they_are_read_as_sentences() -> None:
-    assert str(RejectedRule("ttl", 4, "'x' is no int")) == "setting 'ttl': rule 4: 'x' is no int"
+    assert (
+        str(RejectedRule("ttl", 4, "'x' is not an int"))
+        == "setting 'ttl': rule 4: 'x' is not an int"
+    )
     assert str(RejectedRule("ttl", None, "default value: no int")) == (
         "setting 'ttl': default value: no int"
     )
