@@ -36,7 +36,7 @@ class LockQueue:
     def __init__(self) -> None:
         #: Guards the queue itself. Reentrant, since the garbage collector may run anything while it is
         #: held.
-        self.guard = threading.RLock()
+        self.guard: threading.RLock = threading.RLock()
         self._holder: Ticket | None = None
         self._waiting: deque[Ticket] = deque()
 

@@ -82,7 +82,7 @@ class SettingState(Generic[T]):
         on_coerce: Callable[..., T] | None = accept,
     ) -> None:
         self._features = features
-        self.on_coerce = on_coerce
+        self.on_coerce: Callable[..., T] | None = on_coerce
         self.validators: tuple[Callable[..., T], ...] = ()
         form = _CompiledGetter if codegen.can_compile(features) else _GenericGetter
         self._getter = form(name, features, owner)

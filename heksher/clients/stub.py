@@ -177,8 +177,8 @@ class _StubState:
 
     def __init__(self, order: tuple[str, ...]) -> None:
         self._order = order
-        self.defaults = Defaults()
-        self.stint = _Stint(self)
+        self.defaults: Defaults = Defaults()
+        self.stint: _Stint = _Stint(self)
 
     def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
         """Return the context features in the order that ranks the rules of *setting*."""
@@ -331,9 +331,9 @@ class SavedRules(Generic[T]):
     __slots__ = ("layer", "setting", "stint")
 
     def __init__(self, setting: Setting[T], layer: _Layer | None, stint: _Stint) -> None:
-        self.setting = setting
-        self.layer = layer
-        self.stint = stint
+        self.setting: Setting[T] = setting
+        self.layer: _Layer | None = layer
+        self.stint: _Stint = stint
 
     def __repr__(self) -> str:
         return f"<what was in force for setting {self.setting.name!r}>"
@@ -538,6 +538,8 @@ class SyncStubHeksherClient(_Stub):
         reload, ping, close: mocks, to make assertions on, or to give a ``side_effect``.
     """
 
+    reload: MagicMock
+    ping: MagicMock
     close: MagicMock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
