@@ -1,7 +1,6 @@
-"""Reads the examples out of the documentation, and runs them against a service of the test's own.
+"""Read the examples in the documentation, and run them against a service of the test.
 
-What stands in the documentation is run as it stands there, but for the service's address. Warnings
-are errors there as everywhere.
+Examples run unchanged, except for the service's address. Warnings are errors there, too.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 ADDRESS = "http://127.0.0.1:8000"
 
-# Seconds. Generous: a slow machine must not fail a test, and no test waits for them to pass.
+# Seconds. Generous, so that no test fails on a slow machine; tests do not wait that long.
 PATIENCE = 60
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """All fenced blocks of *language*, in the order in which they stand on the page."""
+    """Return all fenced blocks of *language* on a page, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def examples(page: Path) -> dict[str, str]:
-    """The blocks of Python that a comment ``<!-- example: NAME -->`` names."""
+    """Return the Python blocks that have a name, ``<!-- example: NAME -->``."""
     marked = re.findall(
         r"^<!-- example: (\S+) -->\n```python\n(.*?)^```$",
         page.read_text(),
@@ -43,13 +42,13 @@ def examples(page: Path) -> dict[str, str]:
 
 
 def at(url: str, source: str) -> str:
-    """*source* with the service at *url*."""
+    """Return *source* with the service at *url*."""
     assert ADDRESS in source
     return source.replace(ADDRESS, url)
 
 
 def run_python(source: str, *logs: str) -> list[str]:
-    """Run a program, which must end well and log just lines that begin with *logs*; what it printed."""
+    """Run a program that must succeed, and log only lines that begin with *logs*; return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
         capture_output=True,
@@ -64,12 +63,12 @@ def run_python(source: str, *logs: str) -> list[str]:
 
 
 def promised_output(source: str) -> list[str]:
-    """What a program is said to print: the comments behind its calls of print()."""
+    """Return the output that a program promises: the comments after its calls of print()."""
     return re.findall(r"^ *print\(.*\)  # (.*)$", source, re.MULTILINE)
 
 
 class Server:
-    """A web server that runs an example, with what it logs."""
+    """A web server that runs an example, and its log."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -83,25 +82,25 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return "".join(self._log)
 
     def ask(self, path: str) -> str:
-        """The body of the answer, which must be a success."""
+        """Return the body of the answer, which must be a success."""
         answer = httpx.get(f"{self.url}{path}", timeout=PATIENCE, trust_env=False)
         assert answer.is_success, answer.text
         return answer.text
 
     def ask_until(self, path: str, is_wanted: Callable[[str], bool]) -> str:
-        """Ask time and again, until an answer is as wanted."""
+        """Make requests until an answer is the expected one."""
         deadline = time.monotonic() + PATIENCE
         while not is_wanted(answer := self.ask(path)):
             assert time.monotonic() < deadline, f"still {answer!r}"
-            time.sleep(0.05)  # between two looks; how long it takes means nothing
+            time.sleep(0.05)  # between two requests; the test does not depend on it
         return answer
 
     def end(self) -> None:
-        """End it as a supervisor would, and wait."""
+        """End it as a supervisor does, and wait."""
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)

@@ -1,7 +1,7 @@
-"""An application as teams have written them for heksher-py 0.2.2. It runs there and here unchanged.
+"""An application as teams have written it for heksher-py 0.2.2. It runs with both libraries unchanged.
 
-Only names and habits of 0.2.2: nothing of what came later. Started with the service's URL it prints
-a line of JSON, and one more for each line that it reads.
+It uses only what 0.2.2 had. It takes the service's URL as its argument, prints a line of JSON, and
+prints one more for each line that it reads.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ theme: ContextVar[str] = ContextVar("theme")
 
 
 class CountingClient(AsyncHeksherClient):
-    """Hooks, as a subclass overrides them."""
+    """A client that overrides the hooks."""
 
     errors = 0
 
@@ -142,7 +142,7 @@ class Application:
 
 
 def failures(url: str) -> list[str]:
-    """A service that is away: what threads and event loops get to see."""
+    """Return the errors that threads and event loops get from an unreachable service."""
     found: list[str] = []
 
     async def start() -> None:

@@ -1,4 +1,4 @@
-"""Unit tests as teams have written them for heksher-py 0.2.2, of `old_application`. Run by pytest."""
+"""Unit tests of `old_application` as teams have written them for heksher-py 0.2.2. pytest runs them."""
 
 from __future__ import annotations
 

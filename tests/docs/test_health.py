@@ -1,4 +1,4 @@
-"""Each health page of docs/health.md, run as it stands there: with the service, and without."""
+"""Each health page of docs/health.md runs unchanged, with the service and without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with TestClient(app) as browser:
     print(answer.status_code, answer.json()["source"])
 """
 
-#: What stands before an example, and how its page is asked for by the means of the framework.
+#: The code before each example, and the code that requests its page with the framework's test client.
 AROUND = {
     "flask": (
         "",
@@ -64,7 +64,7 @@ def test_each_example_has_a_name_and_a_test() -> None:
 
 
 def nobody() -> str:
-    """Return an address at which nobody listens."""
+    """Return an address on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -76,7 +76,7 @@ def test_a_page_says_whether_there_are_rules(name: str) -> None:
     source = before + EXAMPLES[name] + after
     assert ADDRESS in source
     features = ["environment", "user", "theme"]
-    # Litestar has a logger of its own at INFO.
+    # Litestar configures its own logger at INFO.
     logs = ("updates from ", "Service Unavailable: ", "INFO - ", "ERROR - ")
     with (
         LiveService(features, in_process=True, proxy=False) as service,

@@ -1,4 +1,4 @@
-"""An application for heksher-py 0.2.2, and its unit tests, run here without a change."""
+"""An application for heksher-py 0.2.2 and its unit tests run unchanged with this library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heksher.testing.service import LiveService
 HERE = Path(__file__).parent
 APPLICATION = HERE / "old_application.py"
 
-# It says so in 0.2.2 as well, in other words.
+# 0.2.2 logs it as well, in other words.
 CLOSE_IS_DEPRECATED = "ignore:AsyncHeksherClient.close() is deprecated:DeprecationWarning"
 
 
@@ -67,13 +67,13 @@ def test_the_application_runs_unchanged() -> None:
             process.stdin.flush()
             assert told() == {
                 "cache_ttl": 3600,
-                "cache_ttl elsewhere": 60,  # of prod nothing is tracked
+                "cache_ttl elsewhere": 60,  # prod is not tracked
                 "background": "BLUE",
                 "background, dark": "RED",
                 "help": 3,
                 "colors": ["RED"],
                 "costs": {"tea": 1},
-                "retries": 3,  # the validator refused the rule, and nothing else
+                "retries": 3,  # the validator rejected only this rule
             }
 
             process.stdin.close()
@@ -130,7 +130,7 @@ def test_its_unit_tests_pass_unchanged() -> None:
 
 
 def test_the_spelling_of_the_old_documentation() -> None:
-    """Its examples say ``configurable_feature=``, which 0.2.2 itself did not take."""
+    """Its examples use ``configurable_feature=``, which 0.2.2 itself did not accept."""
     setting = heksher.Setting(
         name="cache_ttl", type=int, configurable_feature=["environment", "user"], default_value=60
     )

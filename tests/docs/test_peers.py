@@ -1,4 +1,4 @@
-"""The comparison with other libraries says who was faster, and lives with a library that is missing."""
+"""The comparison with other libraries says which one is faster, and works without a missing library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_ratios_to_the_floors_are_compared(
     theirs: float, faster: str, met: str, peers: Any
 ) -> None:
-    # A busy machine: all that is measured in the one process takes twice as long as in the other.
+    # On a busy machine, everything in one process may take twice as long as in the other.
     row = peers.Row(
         "a call",
         "a library",

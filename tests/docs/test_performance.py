@@ -42,7 +42,7 @@ def test_the_benchmarks_run_and_end_with_one_table(tmp_path: Path) -> None:
 
 
 def run_benchmark(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark of one's own, with what makes the table."""
+    """Run a benchmark that has the given source."""
     (folder / "pytest.ini").write_text("[pytest]\npython_files = look_up.py\n")
     (folder / "conftest.py").write_text('pytest_plugins = ["machinery.ratio_table"]\n')
     shutil.copytree(ROOT / "benchmarks" / "machinery", folder / "machinery")

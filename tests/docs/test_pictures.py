@@ -1,6 +1,6 @@
-"""The pictures of docs/performance.md show what the library decides, and what was measured.
+"""The pictures of docs/performance.md show the library's plan and the saved results.
 
-What draws them, ``tox -e draw``, needs a library that the tests go without: they read the pictures.
+Drawing them, ``tox -e draw``, needs a library that the tests do without, so they read the pictures.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_the_plot_shows_the_saved_results() -> None:
     lines = {group.get("id"): group for group in elements(plot, "g")}
     assert any(text.startswith(results["python"]) for text in texts), "run tox -e draw"
 
-    # The labels of the axes tell where on the paper a figure belongs.
+    # The labels of the axes define the scale.
     def place(text: str, axis: str) -> float:
         return float(texts[text][axis])
 
@@ -103,7 +103,7 @@ def test_the_plot_shows_the_saved_results() -> None:
     )
     origin = (
         place("10", "x") - per_decade[0],
-        place("100 ns", "y") - 2 * per_decade[1] - 4,  # a label's middle is above its foot
+        place("100 ns", "y") - 2 * per_decade[1] - 4,  # from a label's baseline to its middle
     )
     for name, times in results["series"].items():
         assert f"{name}: {times[-1]:,.0f} ns" in texts, "run tox -e draw"

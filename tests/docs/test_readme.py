@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand there but for the service's address."""
+"""The README's examples run unchanged, except for the service's address."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_example_of_pytest(tmp_path: Path) -> None:
 
 
 def test_the_examples_get_along_with_one_another(service: LiveService, tmp_path: Path) -> None:
-    """Who tries one after the other does it with one service: no two may declare one thing differently."""
+    """A reader runs all examples with one service, so no two may declare one setting differently."""
     for name in ("asyncio", "trio"):
         run_python(at(service.url, EXAMPLES[name]))
     with serving(
@@ -132,7 +132,7 @@ def test_the_rule_that_is_added_by_curl(service: LiveService) -> None:
 
 
 def headings(page: Path) -> set[str]:
-    """The headings of a page, as links name them."""
+    """Return the headings of a page in the form that links use."""
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)

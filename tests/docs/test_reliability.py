@@ -1,4 +1,4 @@
-"""docs/reliability.md shows what the fault matrix found, for all faults that are in its table."""
+"""docs/reliability.md shows the results of the fault matrix for all faults in its table."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Break `heksher/_rules/table.py` in every small way, and see that a test fails each time.
+"""Break `heksher/_rules/table.py` in every small way, and check that a test fails each time.
 
-`tox -e mutation` runs this. It works on a copy, since cosmic-ray writes each mutant over the file.
-It ends with an error if a mutant survives that is not known to mean the same as the original, and
-also if a known one is gone, so that the list stays true.
+`tox -e mutation` runs it. It works on a copy, since cosmic-ray overwrites the file with each mutant. It
+fails if a mutant survives, unless the mutant is in the list of those that are equivalent to the
+original. It also fails if a mutant in the list does not survive, so that the list stays true.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = "heksher/_rules/table.py"
-# The examples alone kill all mutants that can be killed, so that chance decides nothing.
+# The examples alone kill all mutants that can be killed, so the result does not depend on chance.
 TESTS = ("tests/pure/test_rule_priority.py", "tests/properties/test_resolver_properties.py")
 
 CONFIG = f"""
@@ -33,16 +33,16 @@ test-command = "{sys.executable} -m pytest -x -q -p no:cacheprovider {" ".join(T
 name = "local"
 """
 
-#: Survivors that are as good as the original, by the line as it is and as it becomes, and why.
+#: Mutants that are equivalent to the original: the line before and after, and the reason.
 EQUIVALENT = {
     (
         "return tuple(places), -1 if rule.rule_id is None else rule.rule_id",
         "return tuple(places), - 2 if rule.rule_id is None else rule.rule_id",
-    ): "any number below 0 will do: the service's are positive",
+    ): "any number below 0 will do, since the service's ids are positive",
     (
         "return tuple(places), -1 if rule.rule_id is None else rule.rule_id",
         "return tuple(places), ~1 if rule.rule_id is None else rule.rule_id",
-    ): "likewise: ~1 is -2",
+    ): "the same, since ~1 is -2",
 }
 
 
@@ -54,13 +54,13 @@ def main() -> int:
 
 
 def mutate(scratch: Path) -> list[dict[str, Any]]:
-    """Test every mutant on a copy in *scratch*; the result of each."""
+    """Test every mutant on a copy in *scratch*, and return the result of each."""
     skip = shutil.ignore_patterns("__pycache__", ".*", "transcripts")
     for folder in ("heksher", "tests"):
         shutil.copytree(ROOT / folder, scratch / folder, ignore=skip)
     shutil.copy(ROOT / "pyproject.toml", scratch)
     (scratch / "mutation.toml").write_text(CONFIG, encoding="utf-8")
-    # Two mutants of one length in one second would share their bytecode.
+    # Two mutants with the same length in the same second would share their bytecode.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(*command: str) -> str:
@@ -72,15 +72,15 @@ def mutate(scratch: Path) -> list[dict[str, Any]]:
         return done.stdout
 
     run("init", "mutation.toml", "session.sqlite")
-    # Without a mutant the tests have to pass, or every mutant would count as killed.
+    # The tests have to pass without a mutant, or every mutant would count as killed.
     run("baseline", "mutation.toml")
     run("exec", "mutation.toml", "session.sqlite")
-    # A line for each mutant: what was done, and what became of it.
+    # One line for each mutant: the change and its result.
     return [json.loads(line)[1] for line in run("dump", "session.sqlite").splitlines()]
 
 
 def report(results: list[dict[str, Any]], seconds: float) -> int:
-    """Print the figures and the survivors; 0 if the survivors are the known ones."""
+    """Print the figures and the survivors; return 0 if exactly the known ones survived."""
     survivors = [change(result) for result in results if result["test_outcome"] == "survived"]
     killed = sum(result["test_outcome"] == "killed" for result in results)
     print(
@@ -89,13 +89,13 @@ def report(results: list[dict[str, Any]], seconds: float) -> int:
     )
     for survivor in survivors:
         verdict = EQUIVALENT.get(
-            survivor, "NEW: write a test that it fails, or say why it is equal"
+            survivor, "NEW: write a test that fails for it, or add it to EQUIVALENT with the reason"
         )
         print("  - {}\n  + {}\n    ({})".format(*survivor, verdict))
     gone = EQUIVALENT.keys() - survivors
     for known in gone:
-        print(f"  no survivor any more, take it off the list: {known[1]}")
-    # Neither killed nor alive: the tool itself failed.
+        print(f"  it does not survive any more, remove it from EQUIVALENT: {known[1]}")
+    # Neither killed nor survived: cosmic-ray itself failed.
     undecided = len(results) - killed - len(survivors)
     if undecided or not results:
         print(f"  {undecided} of {len(results)} mutants could not be tested")
@@ -103,7 +103,7 @@ def report(results: list[dict[str, Any]], seconds: float) -> int:
 
 
 def change(result: dict[str, Any]) -> tuple[str, str]:
-    """The line that was changed, before and after."""
+    """Return the changed line before and after."""
     lines = result["diff"].splitlines()
     [before] = [line for line in lines if line.startswith("-") and not line.startswith("---")]
     [after] = [line for line in lines if line.startswith("+") and not line.startswith("+++")]

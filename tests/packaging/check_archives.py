@@ -1,7 +1,7 @@
-"""Build the wheel and the sdist, look into them, and use each with no extra installed.
+"""Build the wheel and the sdist, check their contents, and use each without extras.
 
-A script for the tox environment `packaging`, not a test that pytest collects: it needs a package
-index. What is then tried in each installation stands in `use_without_extras.py`.
+A script for the tox environment `packaging`. pytest does not collect it, since it needs a package index.
+`use_without_extras.py` is what runs in each installation.
 """
 
 import os
@@ -30,11 +30,11 @@ IN_SDIST = {
 
 
 class CheckFailedError(Exception):
-    """An archive is not what it should be."""
+    """An archive is wrong."""
 
 
 def main() -> None:
-    """Check both archives; exit with what is wrong with them."""
+    """Check both archives; exit with an error if one is wrong."""
     with tempfile.TemporaryDirectory(prefix="heksher-packaging-") as name:
         temporary = Path(name)
         try:
@@ -52,31 +52,31 @@ def main() -> None:
 
 
 def build(target: Path) -> tuple[Path, Path]:
-    """Build the sdist from the tree and the wheel from the sdist: (wheel, sdist)."""
+    """Build the sdist from the tree, and the wheel from the sdist; return the wheel and the sdist."""
     run(sys.executable, "-m", "build", "--outdir", target, PROJECT)
     return only(target, "*.whl"), only(target, "*.tar.gz")
 
 
 def only(folder: Path, pattern: str) -> Path:
-    """The one file in *folder* that matches *pattern*."""
+    """Return the only file in *folder* that matches *pattern*."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        raise CheckFailedError(f"one {pattern} was to be built, there are {len(found)}")
+        raise CheckFailedError(f"expected one {pattern}, found {len(found)}")
     return found[0]
 
 
 def check_wheel(wheel: Path) -> None:
-    """The wheel holds the package, its licence, and nothing beside it."""
+    """Check that the wheel holds the package and its licence, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info/"
     expect(names, {*IN_WHEEL, metadata + "licenses/LICENSE"}, wheel)
     if strangers := {name for name in names if not name.startswith(("heksher/", metadata))}:
-        raise CheckFailedError(f"{wheel.name} holds {sorted(strangers)}")
+        raise CheckFailedError(f"{wheel.name} holds unexpected files: {sorted(strangers)}")
 
 
 def check_sdist(sdist: Path) -> None:
-    """The sdist holds what it takes to build and to test."""
+    """Check that the sdist holds the files that building and testing need."""
     top = sdist.name.removesuffix(".tar.gz") + "/"
     with tarfile.open(sdist) as archive:
         names = {name.removeprefix(top) for name in archive.getnames()}
@@ -84,25 +84,25 @@ def check_sdist(sdist: Path) -> None:
 
 
 def expect(names: set[str], wanted: set[str], archive: Path) -> None:
-    """All *wanted* files are among *names*, and nothing that a run leaves behind is."""
+    """Check that *names* include all *wanted* files, and no files that a run leaves behind."""
     if missing := wanted - names:
-        raise CheckFailedError(f"{archive.name} lacks {sorted(missing)}")
+        raise CheckFailedError(f"{archive.name} misses files: {sorted(missing)}")
     if leavings := {name for name in names if "__pycache__" in name or name.endswith(".pyc")}:
-        raise CheckFailedError(f"{archive.name} holds {sorted(leavings)}")
+        raise CheckFailedError(f"{archive.name} holds files of a run: {sorted(leavings)}")
 
 
 def use(archive: Path, folder: Path) -> None:
-    """Install *archive* alone into an environment of its own and use it there."""
+    """Install *archive* into a new environment without extras, and use it there."""
     environment = folder / "venv"
     venv.create(environment, with_pip=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     run(python, "-I", "-m", "pip", "install", "--quiet", "--no-cache-dir", archive)
-    # -I and a folder without source code: what is imported is what was installed.
+    # With -I and in a folder without source code, Python imports the installed package.
     run(python, "-I", "-W", "error", HERE / "use_without_extras.py", cwd=folder)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run *command* and show it."""
+    """Print *command* and run it."""
     print("packaging:", *command, flush=True)
     subprocess.run(command, cwd=cwd, check=True)
 

@@ -1,5 +1,6 @@
-"""Use heksher as it is installed with no extra. `check_archives.py` runs this, in an environment
-that holds heksher and what it depends on, and nothing else.
+"""Use heksher as it is installed without extras.
+
+`check_archives.py` runs it in an environment that has only heksher and its dependencies.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ OPTIONAL = (
     *("gevent", "rich", "trustme"),
 )
 
-# Nothing listens on port 1 of the loopback interface: connections are refused at once.
+# Nothing listens on port 1 of the loopback interface, so connections are refused immediately.
 NOWHERE = "http://127.0.0.1:1"
 
 
 class Collector(logging.Handler):
-    """Keeps what is logged."""
+    """A handler that keeps all records."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -38,7 +39,7 @@ class Collector(logging.Handler):
 
 def nothing_optional_is_installed() -> None:
     present = [name for name in OPTIONAL if importlib.util.find_spec(name) is not None]
-    assert not present, f"{present} came along without an extra"
+    assert not present, f"{present} was installed without an extra"
 
 
 def a_setting_answers_without_a_client() -> None:
@@ -55,7 +56,7 @@ def the_thread_client_goes_on_without_a_service() -> None:
             assert setting.get(user="jim") == 60
     finally:
         logger.removeHandler(handler)
-    assert handler.records, "the failed start was to be logged as an error"
+    assert handler.records, "expected an error in the log for the failed start"
 
 
 def the_asyncio_client_raises_without_a_service() -> None:
@@ -64,17 +65,17 @@ def the_asyncio_client_raises_without_a_service() -> None:
             pass
 
     error = error_of(lambda: asyncio.run(start()))
-    assert isinstance(error, httpx.HTTPError), f"{error!r} is no httpx.HTTPError"
+    assert isinstance(error, httpx.HTTPError), f"expected an httpx.HTTPError, not {error!r}"
 
 
 def trio_asks_for_its_extra() -> None:
     error = error_of(lambda: heksher.AsyncHeksherClient(NOWHERE, 30, ["user"], backend="trio"))
-    assert "heksher[trio]" in str(error), f"the message names no extra: {error}"
+    assert "heksher[trio]" in str(error), f"expected the extra in the message: {error}"
 
 
 def gevent_asks_for_its_extra() -> None:
     error = error_of(lambda: heksher.ThreadHeksherClient(NOWHERE, 30, ["user"], backend="gevent"))
-    assert "heksher[gevent]" in str(error), f"the message names no extra: {error}"
+    assert "heksher[gevent]" in str(error), f"expected the extra in the message: {error}"
 
 
 def the_command_tells_its_version() -> None:
@@ -92,12 +93,12 @@ def the_service_asks_for_its_extra() -> None:
 
 
 def error_of(call: Callable[[], object]) -> HeksherError:
-    """The library's error that *call* raises; any other passes through."""
+    """Return the error of the library that *call* raises; other errors pass through."""
     try:
         call()
     except HeksherError as error:
         return error
-    raise AssertionError("an error was to be raised")
+    raise AssertionError("expected an error")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""An application under a real server, as a process with all its workers, and what its workers answer."""
+"""An application on a real server, as a process with workers, and the answers of the workers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from heksher.testing.service import DEADLINE
 
 APPS = Path(__file__).parent / "apps"
 
-# Questions at a time: one at a time would go to the same idle worker again and again.
+# The number of requests at a time. Single requests would all go to the same idle worker.
 _AT_ONCE = 4
 
 
 def environment(url: str) -> dict[str, str]:
     """Return the environment of a program that finds its modules, and the service at *url*.
 
-    Coverage is not measured there: its own lock, if a thread holds it, is held for ever in a child.
+    It does not measure coverage: if a thread holds coverage's own lock during a fork, the child waits
+    forever.
     """
     ours = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE_")}
     path = os.pathsep.join([str(APPS), *sys.path])
@@ -35,12 +36,13 @@ def environment(url: str) -> dict[str, str]:
 
 
 class Served:
-    """A server's process and its workers; as a context manager all of them end with the block.
+    """The process of a server and its workers. As a context manager, all of them end with the block.
 
     Args:
-        command: the server and its options; ``{fd}`` stands for the socket that it is to listen on.
-        url: the address of the service.
-        folder: where it runs, and its log is.
+        command: the server and its options; ``{fd}`` is replaced by the descriptor of the listening
+            socket.
+        url: the URL of the service.
+        folder: the working directory, which also gets the log.
     """
 
     def __init__(self, command: Sequence[str], url: str, folder: Path) -> None:
@@ -51,13 +53,13 @@ class Served:
             self.process = subprocess.Popen(
                 [sys.executable, *(part.format(fd=fd) for part in command)],
                 cwd=folder,
-                # Of warnings in other people's programs only those about us are ours.
+                # Warnings in the servers and frameworks must not be errors.
                 env={**environment(url), "PYTHONWARNINGS": "default"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[fd],
-                start_new_session=True,  # so that its workers can be found when it has ended
+                start_new_session=True,  # so that its workers can be found after it has ended
             )
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
@@ -79,12 +81,12 @@ class Served:
 
     @property
     def log(self) -> str:
-        """What the server and its workers wrote."""
+        """The output of the server and its workers."""
         return self._log.read_text("utf-8", "replace")
 
     @property
     def is_gone(self) -> bool:
-        """Whether there is no process left, neither the server's nor one of a worker."""
+        """Whether neither the server nor a worker is left."""
         self.process.poll()
         try:
             os.killpg(self.process.pid, 0)
@@ -93,7 +95,7 @@ class Served:
         return False
 
     def ask(self) -> list[tuple[int, int]]:
-        """Ask several times at once; of each answer the worker's number and the setting's value."""
+        """Make several requests at once; return the worker's process id and its value for each answer."""
         asked = [self._pool.submit(self._ask_once) for _ in range(_AT_ONCE)]
         return [answer for each in asked if (answer := each.result()) is not None]
 
@@ -104,7 +106,7 @@ class Served:
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException):
-            return None  # not yet up, or killed meanwhile
+            return None  # not started yet, or just killed
         finally:
             connection.close()
         assert response.status == 200, (response.status, body)
@@ -114,9 +116,9 @@ class Served:
     def ask_until(
         self, done: Callable[[dict[int, int]], bool], allowed: set[int], within: float = DEADLINE
     ) -> dict[int, int]:
-        """Ask until the newest answers of the workers are as wanted, and return them by worker.
+        """Make requests until *done* accepts the latest values by worker, and return them.
 
-        Any answer must be one of those that are allowed.
+        Every value must be one of the *allowed* ones.
         """
         deadline = time.monotonic() + within
         newest: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""A fleet that starts at one moment, or comes back after an outage, does not ask at one moment."""
+"""Many clients that start at the same moment, or come back after an outage, poll at different moments."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.trio
 
 CLIENTS = 200
 INTERVAL = 60.0
-# Parts of an interval in which polls are counted.
+# The number of parts of an interval in which polls are counted.
 SLOTS = 10
 
 
 class TimedService(ScriptedService):
-    """Knows when it was asked for rules."""
+    """A service that notes the times of all queries."""
 
     def __init__(self, *features: str) -> None:
         super().__init__(*features)
@@ -36,7 +36,7 @@ class TimedService(ScriptedService):
         return await super().answer(request)
 
     def busiest(self, begin: float) -> float:
-        """The largest part of an interval's polls, from *begin* on, that fell into one slot."""
+        """Return the largest share of the polls of one interval, from *begin* on, in a single slot."""
         slots = Counter(
             int((time - begin) / INTERVAL * SLOTS)
             for time in self.times
@@ -52,7 +52,7 @@ def _client(service: ScriptedService, number: int, setting: Setting[int]) -> Asy
         INTERVAL,
         ["user"],
         backend=ScriptedBackend(TrioHarness().backend, service, []),
-        # Seeded, and the time is the test's own: the same polls each time that it runs.
+        # With a seed and a virtual clock, each run has the same polls.
         random=random.Random(number).random,
     )
     client.add_settings([setting])

@@ -1,4 +1,4 @@
-"""Programs that make processes themselves: pools, other programs, and many forks while all is at work."""
+"""Programs that start processes: pools, other programs, and many forks while threads are busy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 def _running(
     program: str, *arguments: str, url: str
 ) -> Generator[Generator[str, None, None], None, None]:
-    """The lines of a program, which must end well."""
+    """Run a program that must succeed, and yield the lines of its output."""
     command = [sys.executable, "-W", "error"]
-    # Newer Pythons warn of forks while there are threads, which is what this is about.
+    # Newer Pythons warn of a fork with threads, which is what the test is about.
     command += ["-W", "ignore:This process:DeprecationWarning", str(APPS / program), *arguments]
     with subprocess.Popen(
         command,

@@ -1,6 +1,6 @@
-"""The servers and frameworks that people use: each as the real program, with two workers.
+"""Servers and frameworks in common use: each as the real program with two workers.
 
-One table, `ROWS`; the steps of the test are the same for all.
+The steps of the test are the same for all of `ROWS`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers need fork")
 
-# Seconds: two intervals of `shop.py`, and what a slow machine takes to answer. Nobody waits for them.
+# Seconds: two intervals of `shop.py`, and time for a slow machine to answer. No test waits that long.
 NEWS_WITHIN = 2 * 0.1 + 20
 
 WORKERS = 2
@@ -36,13 +36,13 @@ _HYPERCORN_TRIO = f"{_HYPERCORN} --worker-class trio"
 
 @dataclass(frozen=True)
 class Row:
-    """An application under a server.
+    """An application on a server.
 
     Attributes:
-        command: the server with its options, behind ``python``.
-        app: the application, as this server wants it named.
-        stop: the signal that ends it in order.
-        kill: whether a worker is killed before, and another one has to take its place.
+        command: the arguments of ``python`` that run the server.
+        app: the application, in the server's notation.
+        stop: the signal for a graceful end.
+        kill: whether a worker is killed before that, so that the server has to replace it.
     """
 
     command: str

@@ -1,8 +1,8 @@
-"""The soak: clients on every backend at once, a service that changes and fails at random, for long.
+"""The soak: clients on every backend at the same time, and a service that changes and fails at random.
 
-``python tests/soak/run_soak.py --minutes 20 --seed 7`` prints what it found and ends with 1 if that was
-anything but well: a wrong value, memory that grows, a thread, socket or file that was gained, a
-client that did not catch up. What is changed and what fails, and when, is drawn by the seed.
+``python tests/soak/run_soak.py --minutes 20 --seed 7`` prints its findings. It exits with 1 if one is
+bad: a wrong value, growing memory, a thread, socket or file that is left, or a client that did not catch
+up. The seed determines the changes and the faults, and when they happen.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ FOLDER = Path(__file__).parent
 BACKENDS = ("asyncio", "trio", "thread", "gevent")
 MOST_RULES = 20
 
-#: Seconds between the bursts of a reader.
+#: The seconds that a reader sleeps between two bursts.
 NAP = 0.02
 
-#: Blocks of memory that a client may have more at the end than after warming up.
+#: The number of blocks of memory by which a client may grow between warming up and the end.
 MORE_BLOCKS = 3_000
 
 
 def fault(random: Random) -> f.Fault:
-    """Draw what goes wrong."""
+    """Draw a fault."""
     kinds: list[f.Fault] = [
         f.Delay(random.choice([0.05, 0.5, 3.0])),
         f.Status(random.choice([401, 403, 404, 429, 500, 502, 503])),
@@ -64,7 +64,7 @@ def fault(random: Random) -> f.Fault:
 
 
 class Worker:
-    """A process with a client, and what it told."""
+    """A process with a client, and its reports."""
 
     def __init__(self, backend: str, url: str, truth: Path, nap: float) -> None:
         self.backend = backend
@@ -76,7 +76,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports what lies beside it
+            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports a module of its folder
         )
         self._threads = [
             threading.Thread(target=read, daemon=True)
@@ -97,7 +97,7 @@ class Worker:
             self.errors.extend(lines)
 
     def end(self) -> None:
-        """Let it end by itself."""
+        """Ask it to end, and wait until it has."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(DEADLINE)
@@ -105,7 +105,7 @@ class Worker:
             thread.join(DEADLINE)
 
     def find(self, newest: State) -> list[str]:
-        """What is wrong with it; call it after the end."""
+        """Return the bad findings; call it after `end`."""
         found: list[str] = []
         if self.process.returncode != 0 or not self.told or self.told[-1]["what"] != "ended":
             return [f"it ended with {self.process.returncode}: {''.join(self.errors[-20:])}"]
@@ -118,15 +118,15 @@ class Worker:
             if ended[kind] > before[kind]:
                 found.append(f"{kind}: {before[kind]} before, {ended[kind]} after")
         if self.growth(running) > MORE_BLOCKS:
-            found.append(f"it keeps {self.growth(running):.0f} blocks more at the end")
+            found.append(f"its memory grew by {self.growth(running):.0f} blocks")
         return found
 
     @staticmethod
     def growth(running: list[dict[str, Any]], kind: str = "blocks") -> float:
-        """How much more of something it had at the end than after warming up.
+        """Return by how much something grew between warming up and the end.
 
-        By the line through the least of each quarter of that time: an update or an outage that is just
-        under way holds something, too.
+        It is the slope of a line through the minimum of each quarter of that time, since an update or an
+        outage in progress also takes memory.
         """
         counts = [told[kind] for told in running[len(running) // 3 :]]
         width = len(counts) // 4
@@ -136,13 +136,13 @@ class Worker:
         return linear_regression(range(4), least).slope * 4
 
     def lags_behind(self, values: list[int]) -> bool:
-        """Whether it runs, and read something else last."""
+        """Return whether it still runs and its last report has other values."""
         running = self.process.poll() is None
         return running and not (self.told and self.told[-1]["values"] == values)
 
 
 class Director:
-    """Changes the service, and lets it fail."""
+    """Changes the service and makes it fail."""
 
     def __init__(self, service: LiveService, truth: Path, seed: int) -> None:
         self.service = service
@@ -191,7 +191,7 @@ class Director:
         return json.dumps([(each, self._random.choice(VALUES[each])) for each in chosen])
 
     def go_on(self, seconds: float) -> None:
-        """Change and break things for so long."""
+        """Change and break the service for that many seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             drawn = self._random.random()
@@ -234,9 +234,9 @@ class Director:
 
 
 def soak(minutes: float, seed: int, nap: float = NAP) -> list[str]:
-    """Run it, print what was found, and return what is wrong.
+    """Run the soak, print the findings, and return the bad ones.
 
-    With a longer *nap* the readers read less, and leave more of the processors to others.
+    With a longer *nap*, the readers read less and leave more processor time to other programs.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -269,7 +269,7 @@ def soak(minutes: float, seed: int, nap: float = NAP) -> list[str]:
 
 
 def figures(worker: Worker) -> str:
-    """What it told, in a line; nothing if it told nothing."""
+    """Return the figures of a worker's reports as one line; empty without reports."""
     running = [told for told in worker.told if told["what"] == "running"]
     if not running:
         return ""

@@ -1,8 +1,9 @@
-"""One process of the soak: a client on one backend, eight readers, and the books.
+"""One process of the soak: a client on one backend, eight readers, and their reports.
 
-``python soak_worker.py BACKEND URL TRUTH NAP`` tells on stdout, one JSON object a line: what it has
-``before``; the same once a second while ``running``; and when it has ``ended``, after stdin has. The
-client's interval is short, so that it polls as often in minutes as others in days.
+``python soak_worker.py BACKEND URL TRUTH NAP`` prints reports, each a JSON object on one line: one
+``before`` the client starts, one per second while it is ``running``, and one when it has ``ended``,
+which it does when stdin ends. The client's interval is short, so that it polls as often in minutes as
+other clients in days.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
 
 INTERVAL = 0.2
 READERS = 8
-#: Calls of `get` in a row; then a reader naps, so that all the processes can share the processors.
+#: The number of calls of `get` in a row. Then a reader sleeps, so that all processes get processor time.
 BURST = 50
 
 OPTIONS: dict[str, Any] = {"startup": "continue", "request_timeout": 1.0}
 
 
 class Reader:
-    """Calls `get` in all contexts, and holds each value against the states that it may be from."""
+    """Calls `get` in all contexts, and compares each value with the states that it may come from."""
 
     def __init__(self, setting: Setting[int], truth: Path) -> None:
         self._get = setting.get
@@ -42,7 +43,7 @@ class Reader:
         self.wrong: list[str] = []
 
     def burst(self) -> None:
-        """Read for a moment."""
+        """Read some values and check them."""
         read: list[tuple[int, int]] = []
         for number in range(self.reads, self.reads + BURST):
             context = number % len(CONTEXTS)
@@ -54,7 +55,7 @@ class Reader:
             self.longest_cpu = max(self.longest_cpu, time.thread_time_ns() - cpu)
             self.longest_wall = max(self.longest_wall, time.perf_counter_ns() - wall)
         self.reads += BURST
-        # Whatever was read was written into the file before the service heard of it.
+        # Each state is written to the file before the service gets it, so all values are in it now.
         self._truth.read_on()
         for context, value in read:
             state = self._truth.first_with(context, value, self._since)
@@ -67,7 +68,7 @@ class Reader:
         self._truth.forget_before(self._since)
 
     def values(self) -> list[int]:
-        """The values in all contexts at this moment."""
+        """Return the current values in all contexts."""
         return [self._get(**context) for context in CONTEXTS]
 
 
@@ -79,7 +80,7 @@ def main(backend: str, url: str, truth: str, nap: str) -> None:
     if backend == "gevent":
         import gevent
 
-        gevent.sleep(0)  # the hub and its files are not the client's
+        gevent.sleep(0)  # so that the hub and its files are in the first report
     say("before", **books.counted())
     run[backend](url, books)
     gc.collect()
@@ -92,7 +93,7 @@ def say(what: str, **told: Any) -> None:
 
 
 class Books:
-    """What the process has and what its readers found."""
+    """The resources of the process and the findings of its readers."""
 
     def __init__(self, readers: list[Reader], nap: float) -> None:
         self.readers = readers
@@ -122,7 +123,7 @@ class Books:
         }
 
     def tell(self) -> None:
-        """Say how things stand."""
+        """Print a report."""
         say("running", **self.counted())
 
 

@@ -1,7 +1,7 @@
-"""What the service has been told, state by state: what any value that is read is held against.
+"""The states of the service, one after another. The soak compares all values that are read with them.
 
-The director appends each state to a file **before** it changes the service; the readers, in other
-processes, read the file on. So whatever the service may say is in the file by then.
+The director appends each state to a file **before** it changes the service. The readers, in other
+processes, read what was appended. So the file has every state that the service can answer from.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ VALUES: Mapping[str, Sequence[str]] = {
     "user": ("jim", "ann", "bob"),
     "theme": ("dark", "light"),
 }
-#: By number. Small, so that a single change is seen in many of them.
+#: All contexts. There are few, so that a single change affects many of them.
 CONTEXTS: Sequence[Mapping[str, str]] = [
     dict(zip(FEATURES, values, strict=True)) for values in product(*VALUES.values())
 ]
 DEFAULT = 0
 
-#: A rule's conditions as one text, and its value.
+#: The value of each rule, by its conditions as JSON.
 State = dict[str, int]
 
 
 def values_of(state: State) -> list[int]:
-    """The value in each of `CONTEXTS`, by the definition that is meant to be read."""
+    """Return the value in each of `CONTEXTS`, as `RuleTable.resolve` defines it."""
     rules = [TableRule(value, tuple(json.loads(conditions))) for conditions, value in state.items()]
     table = RuleTable(DEFAULT, rules, FEATURES)
     return [table.resolve(context) for context in CONTEXTS]
 
 
 class Truth:
-    """The states of one setting, as far as they can still be in force in this process."""
+    """The states of one setting that can still be published in this process."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open()
@@ -47,7 +47,7 @@ class Truth:
         self.newest = -1
 
     def read_on(self) -> None:
-        """Take in what was written since."""
+        """Read the states that were appended since."""
         for line in self._lines():
             told: Any = json.loads(line)
             self._values[told["number"]] = told["values"]
@@ -58,14 +58,14 @@ class Truth:
         return lines
 
     def first_with(self, context: int, value: int, since: int) -> int | None:
-        """The first state from *since* on that has *value* in a context; None: there is none."""
+        """Return the first state from *since* on that has *value* in a context, or None."""
         for number in range(since, self.newest + 1):
             if self._values[number][context] == value:
                 return number
         return None
 
     def forget_before(self, number: int) -> None:
-        """No state before this one is asked for any more."""
+        """Forget the states before this one."""
         for old in [each for each in self._values if each < number]:
             del self._values[old]
 

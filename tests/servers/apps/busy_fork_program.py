@@ -1,7 +1,7 @@
-"""A program that forks time and again while its client and two threads are at work.
+"""A program that forks again and again while its client and two threads are busy.
 
-``python busy_fork_program.py URL`` says "done" if each child could use its client. A process that
-hangs is ended by the system.
+``python busy_fork_program.py URL`` prints "done" if each child could use its client. The system ends a
+process that hangs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ttl = Setting("ttl", int, ["user"], 60)
 
 
 def work(client: ThreadHeksherClient, end: threading.Event) -> None:
-    """Take all of the library's locks, time and again."""
+    """Take all locks of the library again and again."""
     number = 0
     while not end.is_set():
         number += 1
@@ -32,7 +32,7 @@ def work(client: ThreadHeksherClient, end: threading.Event) -> None:
 
 
 def child(client: ThreadHeksherClient) -> None:
-    """Use all of the library in a child."""
+    """Use everything that takes a lock, in a child."""
     signal.alarm(DEADLINE)
     assert ttl.get(user="jim") == 1
     client.reload()
@@ -46,7 +46,7 @@ def child(client: ThreadHeksherClient) -> None:
 def main(url: str) -> None:
     """Fork one child after another."""
     signal.alarm(3 * DEADLINE)
-    sys.setswitchinterval(0.0001)  # so that a thread often loses its turn while it holds a lock
+    sys.setswitchinterval(0.0001)  # so that threads are often interrupted while they hold a lock
     client = ThreadHeksherClient(url, 0.01, ["user"], startup="raise")
     client.track_contexts(user="jim")
     client.set_as_main()

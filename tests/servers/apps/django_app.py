@@ -1,4 +1,4 @@
-"""Django, as WSGI and as ASGI: a client that is started when all of Django is ready."""
+"""Django, as WSGI and as ASGI: the client starts when Django is ready."""
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
@@ -18,7 +18,7 @@ thread_client().set_as_main()
 
 
 def index(request: HttpRequest) -> JsonResponse:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return JsonResponse(answer())
 
 

@@ -11,7 +11,7 @@ from shop import answer, async_client
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    """Hold the client."""
+    """Run the client while the application runs."""
     async with async_client():
         yield
 
@@ -21,5 +21,5 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/")
 async def index() -> dict[str, int]:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return answer()

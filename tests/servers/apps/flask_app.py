@@ -1,4 +1,4 @@
-"""Flask: a client that is started where the application is made."""
+"""Flask: the client starts where the application is made."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ app = Flask(__name__)
 
 @app.get("/")
 def index() -> dict[str, int]:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return answer()

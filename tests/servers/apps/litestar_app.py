@@ -11,14 +11,14 @@ from shop import answer, async_client
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
-    """Hold the client."""
+    """Run the client while the application runs."""
     async with async_client():
         yield
 
 
 @get("/")
 async def index() -> dict[str, int]:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return answer()
 
 

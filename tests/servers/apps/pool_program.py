@@ -1,7 +1,7 @@
-"""A program with a pool of processes, which look settings up that are defined in the module.
+"""A program with a pool of processes that call `get` of a setting in a module.
 
-``python pool_program.py METHOD`` says, a line for each round, what each worker found last; it ends
-when all of them find 2.
+``python pool_program.py METHOD`` prints a line for each round, with the latest value of each worker. It
+ends when all values are 2.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def start() -> None:
 
 
 def worker(task: int) -> dict[str, int]:
-    """Say which worker this is, and what it finds."""
+    """Return this worker's process id and its value."""
     return answer()
 
 
 def main(method: str) -> None:
-    """Ask all workers, time and again."""
+    """Ask all workers again and again."""
     start()
-    # A forked worker has its parent's client, which lives on there; one that is spawned has none.
+    # A forked worker has its parent's client, which stays alive there. A spawned worker has no client.
     initializer = None if method == "fork" else start
     newest: dict[int, int] = {}
     with multiprocessing.get_context(method).Pool(WORKERS, initializer) as pool:

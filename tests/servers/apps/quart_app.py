@@ -10,18 +10,18 @@ app = QuartTrio(__name__)
 
 @app.before_serving
 async def start() -> None:
-    """Start the client, which runs in a task of its own."""
+    """Start the client, which runs in its own task."""
     app.extensions["heksher"] = client = async_client()
     await client.set_as_main()
 
 
 @app.after_serving
 async def end() -> None:
-    """End the client."""
+    """Close the client."""
     await app.extensions["heksher"].aclose()
 
 
 @app.get("/")
 async def index() -> dict[str, int]:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return answer()

@@ -1,4 +1,4 @@
-"""What the applications of these tests have in common: a setting, and what a worker says of itself."""
+"""What the applications share: a setting, their clients, and the answer of a worker."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ limit = Setting("limit", int, ["user"], 60)
 
 
 def thread_client() -> ThreadHeksherClient:
-    """Return a client for an application of threads, not yet started."""
+    """Return a new client for an application with threads."""
     return ThreadHeksherClient(os.environ["HEKSHER_URL"], INTERVAL, ["user"])
 
 
 def async_client() -> AsyncHeksherClient:
-    """Return a client for an application on an event loop, not yet started."""
+    """Return a new client for an application on an event loop."""
     return AsyncHeksherClient(os.environ["HEKSHER_URL"], INTERVAL, ["user"])
 
 
 def answer() -> dict[str, int]:
-    """Return which process this is, and the setting's value in it."""
+    """Return this process's id and the setting's value in it."""
     return {"pid": os.getpid(), "value": limit.get(user="jim")}

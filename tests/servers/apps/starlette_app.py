@@ -14,13 +14,13 @@ from starlette.routing import Route
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
-    """Hold the client."""
+    """Run the client while the application runs."""
     async with async_client():
         yield
 
 
 async def index(request: Request) -> JSONResponse:
-    """Say which process answers, and what."""
+    """Return this process's id and its value."""
     return JSONResponse(answer())
 
 

@@ -1,4 +1,4 @@
-"""uWSGI by a name that ``python -m`` knows."""
+"""uWSGI as a module for ``python -m``."""
 
 from __future__ import annotations
 
