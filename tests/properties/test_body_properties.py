@@ -1,9 +1,9 @@
-"""One bad answer, whatever is in it: it fails that one update at most.
+"""A bad answer, whatever it contains, fails one update at most.
 
-For each of the requests that a running client makes, an answer is drawn: other bytes, or the right
-ones spoilt, with any status and headers. It is given once, by a service in memory. Then the values
-have to be those from before, or what the answer says if it can be read; and the loop has to bring
-what comes next. The bytes on the wire are others' to spoil: see the tests of HTTP.
+An answer to one of the requests of a running client is drawn: other bytes, or the right bytes spoilt,
+with any status and headers. A service in memory gives it once. Then the values have to be the previous
+ones, or those of the answer if it is valid, and the loop has to fetch the next changes. The tests of
+HTTP spoil the bytes on the wire.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEATURES_PATH = "api/v1/context_features"
 SETTINGS_PATH = "api/v1/settings"
 DECLARE_PATH = "api/v1/settings/declare"
 QUERY_PATH = "api/v1/query"
-#: Statuses by which the service says something; any other is a failure.
+#: The statuses that mean something for each path; any other is a failure.
 MEANINGFUL = {
     FEATURES_PATH: {200},
     SETTINGS_PATH: {200},
@@ -59,7 +59,7 @@ KEYS = [
     "ttl",
     "late",
 ]
-#: Pieces of JSON, or nearly, that stand where something else is wanted.
+#: Pieces of JSON, valid or not, to put where something else is expected.
 PIECES = [
     b"null",
     b"true",
@@ -97,7 +97,7 @@ _HERE = "\N{REPLACEMENT CHARACTER}here"
 
 @dataclass(frozen=True)
 class Bytes:
-    """Something else instead."""
+    """Other bytes instead of the body."""
 
     body: bytes
 
@@ -107,7 +107,7 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Cut:
-    """Nothing after a place, in thousandths of the whole, but for a tail."""
+    """The body cut off at a place, in thousandths of its length, and a tail instead of the rest."""
 
     place: int
     tail: bytes
@@ -118,7 +118,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Swap:
-    """Another piece instead of one part of the JSON, chosen by number."""
+    """A piece instead of one part of the JSON, which a number selects."""
 
     part: int
     piece: bytes
@@ -132,7 +132,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class Twice:
-    """A key twice, before or behind the right one."""
+    """A key that may occur twice, before or after the other members."""
 
     key: str
     piece: bytes
@@ -147,12 +147,12 @@ class Twice:
 
 @dataclass(frozen=True)
 class Coded:
-    """The right text in another coding."""
+    """The right text in another encoding."""
 
     coding: str
 
     def spoil(self, good: bytes) -> bytes:
-        # With a letter that they write differently.
+        # With a letter that the encodings write differently.
         return good.replace(b'"version"', b'"versi\xc3\xb3n"').decode().encode(self.coding)
 
 
@@ -160,7 +160,7 @@ Spoiler = Bytes | Cut | Swap | Twice | Coded
 
 
 def parts_of(whole: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in *whole*, as what it is in and the key or index there."""
+    """Yield every part of *whole*, as its container and its key or index there."""
     if not isinstance(whole, dict | list):
         return
     owner = cast(Any, whole)
@@ -194,7 +194,7 @@ spoilers: st.SearchStrategy[Spoiler] = st.one_of(
 )
 statuses = st.one_of(
     st.just(None),
-    st.just(None),  # another object: a strategy that is repeated counts once
+    st.just(None),  # twice as likely; it is a new object, since hypothesis ignores a repeated one
     st.sampled_from([200, 304, 307, 308, 404, 409, 422, 500]),
     st.integers(100, 599),
 )
@@ -215,7 +215,7 @@ headers = st.fixed_dictionaries(
 
 @dataclass(frozen=True)
 class Lie:
-    """What is answered instead. A status of None is the right one; so are headers that are left out."""
+    """A wrong answer. A status of None, and headers that are omitted, are those of the right answer."""
 
     path: str
     spoiler: Spoiler
@@ -231,7 +231,7 @@ class Lie:
 lies = st.builds(Lie, st.sampled_from(PATHS), spoilers, statuses, headers)
 
 
-#: Spoilers that chance finds too seldom.
+#: Spoilers that are drawn too rarely.
 WORST: list[Spoiler] = [
     Bytes(b""),
     Bytes(b"null"),
@@ -246,11 +246,11 @@ WORST: list[Spoiler] = [
 ]
 
 
-# --- who is told ----------------------------------------------------------------------------------
+# --- service and client ---------------------------------------------------------------------------
 
 
 class LyingService(ScriptedService):
-    """Answers one request as it is told to, and all others rightly."""
+    """A service that gives one wrong answer, and otherwise the right ones."""
 
     def __init__(self) -> None:
         super().__init__(*FEATURES)
@@ -259,9 +259,9 @@ class LyingService(ScriptedService):
 
     async def answer(self, request: Request) -> Response:
         path = request.target.partition("?")[0]
-        # What a client could send at all.
+        # Other headers could not be sent.
         assert all(value.isascii() and value.isprintable() for _, value in request.headers)
-        # Where a redirect may lead.
+        # A redirect may lead anywhere.
         if path not in PATHS or (path == QUERY_PATH and "?settings=" not in request.target):
             return Response(404, {}, b"no such path")
         if (path == DECLARE_PATH) != (request.method == "POST"):
@@ -269,7 +269,7 @@ class LyingService(ScriptedService):
         good = await super().answer(request)
         if self.lie is not None and path == self.lie.path:
             if good.status == 304:
-                # What there would be to spoil without an ETag.
+                # Spoil the answer to the same request without an ETag.
                 good = await super().answer(Request("GET", request.target))
             self.told, self.lie = self.lie.tell(good), None
             return self.told
@@ -280,7 +280,7 @@ DEFAULT, LATE_DEFAULT, LATE = -7, -8, 77
 
 
 class Play:
-    """One lie to one client."""
+    """A client that gets one wrong answer."""
 
     def __init__(self, lie: Lie, harness: Harness) -> None:
         self.lie = lie
@@ -312,7 +312,7 @@ class Play:
             assert told is not None
             self.check_what_was_believed(failed, told)
 
-            # The right answers count again at once: nothing of the lie is left, such as an ETag.
+            # The next right answer counts: nothing of the wrong one is kept, such as its ETag.
             self.service.told = None
             await client.reload()
             if failed:
@@ -323,7 +323,7 @@ class Play:
             assert self.value() == 3
 
     async def hear(self, client: AnyClient) -> bool:
-        """Whether the update failed in which the lie was told."""
+        """Return whether the update with the wrong answer failed."""
         try:
             await client.reload()
         except HeksherError:
@@ -347,17 +347,17 @@ class Play:
         if status not in MEANINGFUL[path] and not is_redirect:
             assert failed
         if failed and path == DECLARE_PATH:
-            assert self.value() == 2  # the other settings have nothing to do with it
+            assert self.value() == 2  # other settings are not affected
         elif failed or status == 304:
             assert self.value() == 1
         elif status == 404 or is_redirect:
-            assert self.value() == 2  # it was asked once more
+            assert self.value() == 2  # the client has asked again
         else:
             assert self.value() in (0, 1, 2, DEFAULT, *numbers_in(told))
 
 
 def numbers_in(told: Response | None) -> set[int]:
-    """The integers in a body, however it is to be read."""
+    """Return all integers in a body."""
     try:
         read = json.loads(told.body if told is not None else b"")
     except (ValueError, RecursionError):

@@ -1,10 +1,9 @@
 """The whole path, from an operator's request to `get()`: service, HTTP, client, look-up.
 
-A story is drawn: context features, settings, rules, defaults, what is tracked, and what operator and
-application change later on. It is played on a real service and a real client, and each call of
-`get()` is held against `Expectation`, which knows all of the story and resolves by the slow
-resolver. Half of the stories reach the service through one that reads filters as the original
-does, which misreads most names.
+A story is drawn: context features, settings, rules, defaults, tracked features, and later changes by the
+operator and the application. It is played on a real service and a real client. Each call of `get()` is
+compared with `Expectation`, which knows the whole story and uses the slow resolver. In half of the
+stories, a transport changes filters to what the original service reads, which misreads most names.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
 
-#: In a filter, the original reads only those of lower-case letters alone as what they are.
+#: In filters, the original service reads only names of lower-case letters correctly.
 NAMES: tuple[str, ...] = (
     *("user", "a", "class", "self"),
     *("my_user", "x_a", "user2", "Theme", "_", "2nd"),
@@ -39,7 +38,7 @@ VALUES: tuple[str, ...] = ("a", "B_1")
 #: Values that no condition can have.
 STRANGE: tuple[str, ...] = ("", "a b", "é", "a,b", "*)", "None")
 
-# No update but those that the test asks for.
+# Seconds. The interval never ends, so the test makes all updates.
 NEVER = 1_000_000.0
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ Tracked = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class Source:
-    """A default: a constant, or else a context variable that may have a default of its own."""
+    """A default: a constant, or otherwise a context variable that may have its own default."""
 
     constant: str | None = None
     own: str | None = None
@@ -60,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of one setting's `get()`, and what context variables are set to at that time."""
+    """A call of one setting's `get()`, with values of context variables."""
 
     setting: int
     arguments: Mapping[str, Any]
@@ -69,21 +68,21 @@ class Call:
 
 @dataclass(frozen=True)
 class Plot:
-    """One setting: what the application declares, and what is on the service before it starts."""
+    """One setting: what the application declares, and what the service has before the client starts."""
 
     features: list[str]
     rules: list[Conditions]
-    # What another application has declared, in a later version; None: it has not.
+    # The default value that another application has declared in a later version, or None.
     service_default: int | None
-    # Whether the application defines it only after its client has started.
+    # Whether the application defines it only after the client has started.
     late: bool
 
 
 @dataclass(frozen=True)
 class Act:
-    """What operator and application do between two updates. Numbers are taken modulo what there is."""
+    """What operator and application do between two updates. Numbers select items modulo their count."""
 
-    # A feature, and how many places behind it, in a circle, is the one that it is put after.
+    # A feature to move, and the distance from it to the feature that it is moved after.
     moves: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     new_feature: bool = False
     new_rules: list[tuple[int, Conditions]] = field(default_factory=list[tuple[int, Conditions]])
@@ -97,7 +96,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Story:
-    """All of it. The first act comes before the client's start, the others each before a reload."""
+    """The whole story. The first act is before the client's start, and each other one before a reload."""
 
     order: list[str]
     listed: list[str]
@@ -110,7 +109,7 @@ class Story:
 def subsets(
     names: Sequence[str], least: int = 0, most: int = len(NAMES)
 ) -> st.SearchStrategy[list[str]]:
-    """Subsets in any order; large ones are as likely as small ones."""
+    """Return a strategy for subsets in any order; large ones are as likely as small ones."""
     return st.permutations(names).flatmap(
         lambda order: st.integers(least, min(most, len(order))).map(lambda size: list(order[:size]))
     )
@@ -123,7 +122,7 @@ def conditions_on(features: list[str], most: int) -> st.SearchStrategy[Condition
 
 
 def mostly(common: st.SearchStrategy[T], rare: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
-    """Three times of four the one; a repetition in `|` would not count."""
+    """Return a strategy that is *common* three times out of four; repetitions in `|` would not count."""
     return st.integers(0, 3).flatmap(lambda chance: rare if chance == 3 else common)
 
 
@@ -137,7 +136,7 @@ sources = st.builds(Source, constant=any_values) | st.builds(Source, own=st.none
 
 
 def some(elements: st.SearchStrategy[T], most: int, least: int = 0) -> st.SearchStrategy[list[T]]:
-    """Lists in which many elements are as likely as few."""
+    """Return a strategy for lists in which many elements are as likely as few."""
     return st.integers(least, most).flatmap(
         lambda size: st.lists(elements, min_size=size, max_size=size)
     )
@@ -146,7 +145,7 @@ def some(elements: st.SearchStrategy[T], most: int, least: int = 0) -> st.Search
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
     names = draw(subsets(NAMES, 1, 5))
-    # With one condition each, rules look the same in any order of the features: so does the ETag.
+    # Rules with only one condition look the same in any order of the features, and so does the ETag.
     most = draw(st.sampled_from([1, 2, 5]))
     unknown = [name for name in NAMES if name not in names][:1]  # to the service
     plots = [
@@ -170,7 +169,7 @@ def stories(draw: st.DrawFn) -> Story:
     new_rules = st.integers(0, len(plots) - 1).flatmap(
         lambda number: st.tuples(st.just(number), conditions_on(plots[number].features, most))
     )
-    # All values of a feature and single ones exclude each other, also in different acts.
+    # Tracking all values of a feature excludes tracking single ones, also in different acts.
     tracks = draw(st.integers(0, 2))  # in how many acts
     wide = draw(mostly(subsets(names, least=len(names) // 2), subsets(names)))
 
@@ -189,7 +188,7 @@ def stories(draw: st.DrawFn) -> Story:
             tracked=tracked(number),
             sources={name: draw(sources) for name in now},
         )
-        # Often the rules stay as they are, and with them the ETag.
+        # Often the rules and the ETag do not change.
         if number > 0 and draw(st.booleans()):
             act = replace(
                 act,
@@ -207,7 +206,7 @@ def stories(draw: st.DrawFn) -> Story:
         for _ in range(3):
             strange = {name: draw(arguments) for name in draw(subsets(plot.features))}
             calls.append(Call(number, strange, variables))
-        # And every combination of what conditions can have, or what is left out.
+        # And every combination of values that conditions can have, or of no value.
         for combination in itertools.product([None, *VALUES], repeat=len(plot.features)):
             chosen = zip(plot.features, combination, strict=True)
             plain = {name: value for name, value in chosen if value is not None}
@@ -216,24 +215,24 @@ def stories(draw: st.DrawFn) -> Story:
     return Story(names, list(listed), plots, acts, calls, draw(st.booleans()))
 
 
-# --- what is expected -----------------------------------------------------------------------------
+# --- expectations ---------------------------------------------------------------------------------
 
 
 @dataclass
 class Stored:
-    """A setting as the service has it."""
+    """A setting on the service."""
 
     name: str
     default: int
     minor: int = 0
-    # By their conditions, sorted: id and value.
+    # The id and the value of each rule, by its sorted conditions.
     rules: dict[Conditions, tuple[int, int]] = field(
         default_factory=dict[Conditions, tuple[int, int]]
     )
 
 
 class Expectation:
-    """What the service holds, what the application said, and what `get()` answers from all that."""
+    """The content of the service, the calls of the application, and the result of `get()`."""
 
     def __init__(self, story: Story) -> None:
         self.order = list(story.order)
@@ -243,7 +242,7 @@ class Expectation:
         self._published: dict[int, RuleTable[int]] = {}
 
     def publish(self, settings: Mapping[int, Setting[int]]) -> None:
-        """An update was made: from now on calls are answered by what there is now."""
+        """Note that an update was made: from now on, calls use the present content of the service."""
         self._published = {
             number: RuleTable(
                 self.stored[number].default,
@@ -277,7 +276,7 @@ class Expectation:
         return True
 
     def context(self, features: list[str], call: Call) -> dict[str, object]:
-        """The value of each feature that has one."""
+        """Return the value of each feature that has one."""
         context: dict[str, object] = {}
         for feature in features:
             source = self.sources.get(feature)
@@ -301,7 +300,7 @@ class Expectation:
 
 
 def as_the_original_reads(request: httpx.Request) -> httpx.Response | None:
-    """Change the filters of a query to what the original takes them for, or refuse as it does."""
+    """Change the filters of a query to what the original reads, or refuse the query as it does."""
     filters = request.url.params.get("context_filters", "*")
     if filters == "*":
         return None
@@ -324,7 +323,7 @@ class AsyncMisreading(httpx.AsyncHTTPTransport):
 
 
 def http_options(harness: Harness, misread: bool) -> dict[str, Any]:
-    """Of the client; certificates, of which there are none, would take longer than all the rest."""
+    """Return the client's HTTP options. They verify no certificates, since loading them takes long."""
     if not misread:
         return {"http_client_args": {"verify": False, "trust_env": False}}
     if isinstance(harness, ThreadHarness):
@@ -333,7 +332,7 @@ def http_options(harness: Harness, misread: bool) -> dict[str, Any]:
 
 
 class Performance:
-    """One story on one service and one client."""
+    """One story, played on a service and a client."""
 
     def __init__(self, story: Story, service: LiveService, harness: Harness) -> None:
         self.story = story
@@ -367,7 +366,7 @@ class Performance:
             for act in others:
                 self.operate(act)
                 self.configure(act, client)
-                self.call_all()  # the rules are as before, the defaults count at once
+                self.call_all()  # with the old rules and the new defaults
                 for number in range(len(self.story.plots)):
                     self.define(number)
                 await client.reload()
@@ -384,7 +383,7 @@ class Performance:
         for feature in self.story.order:
             self.service.add_feature(feature)
 
-    # --- what the operator does -------------------------------------------------------------------
+    # --- the operator -----------------------------------------------------------------------------
 
     def store(self, number: int, plot: Plot) -> None:
         name = f"setting_{number}"
@@ -448,7 +447,7 @@ class Performance:
             self.service.rename(renamed.name, f"{renamed.name}x", f"1.{renamed.minor}")
             renamed.name += "x"
 
-    # --- what the application does ----------------------------------------------------------------
+    # --- the application --------------------------------------------------------------------------
 
     def define(self, number: int) -> None:
         if number not in self.settings:

@@ -1,4 +1,4 @@
-"""`get()` against a straight-line reading of the contract: arguments, defaults, what is missing."""
+"""`get()` compared with a plain reading of the contract: arguments, defaults, missing features."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from heksher.exceptions import MissingFeatureError, UnknownFeatureError
 
 LOCAL, SERVICE = -1, -2
 
-#: How a feature gets its value when a call leaves it out: nothing, a constant, or a context variable
-#: as (its own default, the value it is set to), each of which may be missing.
+#: The default of a feature: none, a constant, or a context variable as (its own default, the value that it
+#: is set to), each of which may be None.
 KindOfDefault = None | str | tuple[str | None, str | None]
 kinds_of_default: st.SearchStrategy[KindOfDefault] = st.one_of(
     st.none(),
@@ -79,7 +79,9 @@ def test_get_answers_as_the_contract_says(
 ) -> None:
     features, rules, kinds, arguments = call
     _registry.reset()
-    if form == "generic":  # one feature that cannot be a parameter, and that no rule asks for
+    if (
+        form == "generic"
+    ):  # a feature that cannot be a parameter, and that no rule has a condition on
         features, kinds, order = [*features, "class"], {**kinds, "class": "x"}, [*order, "class"]
     setting = Setting("ttl", int, features, LOCAL)
     if form == "forwarding":
@@ -92,7 +94,7 @@ def test_get_answers_as_the_contract_says(
     }
     if started:
         table = RuleTable(SERVICE, tuple(rules), tuple(order))
-        # Whatever was in force before leaves no trace.
+        # Another publish first, which must leave no trace.
         publish(setting, RuleTable(7))
         publish(setting, table, Defaults().adding(sources))
 
@@ -129,7 +131,7 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
     if started:
         table = RuleTable(SERVICE, tuple(rules), FEATURES)
         publish(setting, table)
-    # The interpreter's own error, or ours where a name cannot be a parameter's.
+    # The interpreter's own error, or ours if a feature cannot be a parameter.
     with pytest.raises(TypeError) as caught:
         setting.get(**arguments, **unknown)
     if isinstance(caught.value, UnknownFeatureError):
@@ -141,7 +143,7 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
 
 @st.composite
 def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], bool]:
-    """What a client may publish for a setting of all features: rules, defaults, whether it started."""
+    """Draw what a client may publish for a setting: rules, defaults, and whether it started."""
     rules = draw(rule_lists(conditions))
     order = draw(st.permutations(FEATURES))
     default = draw(st.sampled_from([SERVICE, 0]))
@@ -169,7 +171,7 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     setting = Setting("ttl", int, FEATURES, LOCAL)
     if makes_values:
         setting.add_validator(lambda value, rule, of: value)
-    get = setting.get  # kept, as applications do
+    get = setting.get  # stored once, as applications may do
     for table, kinds, started in published:
         inside = Context()
         sources = {

@@ -1,4 +1,4 @@
-"""The resolver against a brute-force reading of the priority rule."""
+"""The resolver compared with a brute-force definition of priority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a snapshot must hold for all contents: it comes back as it was, or not at all."""
+"""Properties of snapshots with any contents: they are read as they were written, or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from support.property_helpers import modest
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import TRACK_ALL, Tracking
 
-# They write a file each.
+# Fewer examples, since each of them writes a file.
 few = settings(modest, max_examples=60)
 
 WORDS = st.sampled_from(["a", "b", "c"])
-#: By feature: some values, or all of them.
+#: Some values of each feature, or all values.
 TRACKED = st.dictionaries(WORDS, st.lists(WORDS, max_size=3) | st.just(TRACK_ALL), max_size=3)
 JSON = st.recursive(
     st.none()
@@ -40,10 +40,10 @@ def test_what_is_tracked_includes_what_passes_no_other_rule(
     one: dict[str, list[str] | str], other: dict[str, list[str] | str]
 ) -> None:
     wide, narrow = Tracking().adding(one), Tracking().adding(other)
-    # "d" stands for what nobody lists.
+    # "d" is a value that is never listed.
     values = ["a", "b", "c", "d"]
     single = [[(feature, value)] for feature in values for value in values]
-    # The conditions of a rule are judged one by one, so that one is enough.
+    # Conditions are tested separately, so rules with one condition are enough.
     expected = all(wide.admits(rule) for rule in single if narrow.admits(rule))
     assert wide.includes(narrow) == expected
 

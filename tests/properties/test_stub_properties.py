@@ -1,4 +1,4 @@
-"""A stub against the definition of which rule wins, and against a plain reading of what patches leave."""
+"""A stub compared with the definition of priority, and with a plain model of patches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ contexts = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, 
 
 @st.composite
 def stubbed(draw: st.DrawFn) -> tuple[list[str], list[str], list[dict[str, str | None]]]:
-    """Features of the setting, those of the client, and conditions that differ from each other."""
+    """Draw the features of a setting, those of the client, and different conditions."""
     features = draw(st.lists(st.sampled_from(FEATURES), min_size=1, unique=True))
     order = draw(st.lists(st.sampled_from(FEATURES), unique=True))
     wanted = st.dictionaries(st.sampled_from(features), st.sampled_from([*VALUES, None]))
@@ -109,7 +109,7 @@ def test_the_newest_patch_that_was_not_left_counts(steps: list[tuple[str, int]])
     setting = Setting("ttl", int, ["user"], DEFAULT)
     clients = [SyncStubHeksherClient(), SyncStubHeksherClient()]
     patches: list[Any] = []
-    # By number of the patch: the number of its client.
+    # The number of the client of each patch.
     in_force: dict[int, int] = {}
     for what, number in steps:
         if what == "patch":

@@ -1,4 +1,4 @@
-"""What is tracked: rules that are left out cannot matter, and the service is never told to hide one."""
+"""Tracking: rules that are left out cannot matter, and filters never hide a rule that does."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from heksher._wire import encode_context_filters
 
 pytestmark = pytest.mark.integration
 
-#: Some of these names the service misreads in a filter.
+#: In filters, the original service misreads some of these names.
 NAMES = ("user", "theme", "my_user", "user2", "Theme", "_")
-#: Values that conditions can have, and some that none can.
+#: Values that conditions can have, and values that they cannot have.
 VALUES = ("a", "b", "c")
 STRANGE = ("", "a b", "*)", "é", "a,b")
 
@@ -36,7 +36,7 @@ rules = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES))
 
 
 def tracked_contexts(by_feature: dict[str, str | list[str]]) -> Iterator[dict[str, str]]:
-    """All contexts that the application said it will ask for."""
+    """Yield all contexts that are tracked."""
     values: list[list[str]] = []
     for chosen in by_feature.values():
         if chosen == TRACK_ALL:
@@ -56,7 +56,7 @@ def matches(rule: dict[str, str], context: dict[str, str]) -> bool:
 def test_a_rule_is_left_out_only_if_it_could_not_match_a_tracked_context(
     by_feature: dict[str, str | list[str]], rule: dict[str, str]
 ) -> None:
-    # Features with no value at all have no context to be asked for, and hide nothing of the others.
+    # A feature with no tracked value has no context, and does not affect the others.
     by_feature = {name: values for name, values in by_feature.items() if values != []}
     tracking = Tracking().adding(by_feature)
     could_match = any(matches(rule, context) for context in tracked_contexts(by_feature))
@@ -79,7 +79,7 @@ def test_tracking_more_never_leaves_more_out(
     tracking = Tracking()
     admitted = tracks = False
     for step in steps:
-        # All values and single ones of a feature exclude each other.
+        # Tracking all values of a feature excludes tracking single ones.
         single = {name: values for name, values in step.items() if values != TRACK_ALL}
         tracking = tracking.adding(single)
         tracks = tracks or bool(single)
@@ -94,7 +94,7 @@ GRAMMAR = re.compile(r"(?:ITEM(?:,ITEM)*)?\Z".replace("ITEM", r"\w+:(?:\*|\(\w+(
 
 
 def as_the_service_reads(filters: str) -> dict[str, set[str] | None]:
-    """Values by feature, None for all: by the lower-case letters before each colon."""
+    """Return the values of each feature, or None for all, as the original service reads a filter."""
     assert GRAMMAR.match(filters), filters
     found = re.findall(r"([a-z]+):(?:\*|\(([^)]*)\))", filters)
     assert len({name for name, _ in found}) == len(found), "a repetition, which is refused"

@@ -1,4 +1,4 @@
-"""Values of random types, nested in each other: out to JSON, and back; and what random JSON does."""
+"""Values of random nested types: to JSON and back; and random JSON as values."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Rights(IntFlag):
 
 
 class Kind(NamedTuple):
-    """A type in two spellings, and its values."""
+    """A type in two spellings, and a strategy for its values."""
 
     spelling: Any
     other: Any
     values: st.SearchStrategy[Any]
 
 
-# To be subscribed with what no checker can know.
+# Their arguments are only known at run time, so type checkers must not look at them.
 SEQUENCE: Any = Sequence
 LIST: Any = list
 TUPLE: Any = tuple
@@ -115,7 +115,7 @@ def containers(inner: Kinds) -> Kinds:
 kinds: Kinds = st.recursive(leaves, containers, max_leaves=6)
 kinds_with_values = kinds.flatmap(lambda kind: st.tuples(st.just(kind), kind.values))
 
-#: What json.loads makes of anything, NaN and lone surrogates included, and numbers that no one prints.
+#: Everything that json.loads can return, including NaN, lone surrogates and integers too large to print.
 anything = st.recursive(
     st.one_of(
         st.none(),
@@ -133,7 +133,7 @@ anything = st.recursive(
 )
 
 
-# Asked of the class, since checkers would else wonder what is in the value.
+# It tests the class, since checkers would otherwise ask for the types of the members.
 def is_immutable(value: Any) -> bool:
     if issubclass(type(value), MappingProxyType):
         return all(isinstance(key, str) and is_immutable(value[key]) for key in value)
@@ -144,7 +144,7 @@ def is_immutable(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The value with lists for sequences and dicts for mappings, and the class of each leaf."""
+    """Return the value with lists as sequences, dicts as mappings, and the class of each leaf."""
     if issubclass(type(value), Mapping):
         return {key: plain(value[key]) for key in value}
     if issubclass(type(value), (list, tuple)):

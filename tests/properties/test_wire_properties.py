@@ -1,4 +1,4 @@
-"""The protocol's functions against whatever may come: bodies, redirects, numbers of names."""
+"""The protocol's functions with any input: bodies, redirects, and any number of names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXCHANGES: list[Exchange[Any]] = [
     _wire.declare(Declaration("a", "int", ("user",), 1)),
     _wire.query(["a"], None, '"t"'),
 ]
-#: The words of the protocol, so that some of the JSON comes close to it.
+#: The keys of the protocol, so that some of the JSON is nearly valid.
 KEYS = st.sampled_from(
     [
         "version",
@@ -141,7 +141,7 @@ def test_no_redirect_leads_out_of_the_services_address(
     assert (moved.method, moved.headers, moved.body) == ("GET", request.headers, None)
     base = httpx.URL(base_url)
     try:
-        # The parser of who sends it, which is none that `redirected` uses.
+        # The parser of the HTTP client, which is not the one that `redirected` uses.
         there = httpx.URL(base_url + moved.target)
     except httpx.InvalidURL:
         event("followed to nowhere")
