@@ -1,4 +1,4 @@
-"""A snapshot, a real service, and processes that are killed while they write."""
+"""Snapshots with a real service, and with processes that are killed while they write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from programs import snapshot_program
-from programs.snapshot_program import FEATURES, SERVICE, snapshot_file, told
+from programs.snapshot_program import FEATURES, SERVICE, snapshot_data, snapshot_file
 from support.harness import AnyClient, Harness
 from support.published import publish
 
@@ -40,7 +40,7 @@ def start(path: Path, name: str, times: int) -> subprocess.Popen[str]:
 
 
 def numbers(path: Path, url: str = SERVICE) -> dict[str, int]:
-    """Return the default values that the file says, which must be whole."""
+    """Return the default values in the file, which must be complete."""
     file = snapshot_file(str(path), url)
     found = file.load(Tracking())
     assert found is not None, file.status
@@ -50,7 +50,7 @@ def numbers(path: Path, url: str = SERVICE) -> dict[str, int]:
     }
 
 
-def test_processes_that_write_at_the_same_time_lose_nothing_of_one_another(path: Path) -> None:
+def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:
     processes = [start(path, name, 20) for name in ("a", "b", "c")]
     for process in processes:
         process.communicate()
@@ -59,7 +59,7 @@ def test_processes_that_write_at_the_same_time_lose_nothing_of_one_another(path:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(path: Path) -> None:
+def test_a_process_that_is_killed_while_it_writes_leaves_a_complete_file(path: Path) -> None:
     for lines in range(1, 7):
         with start(path, "a", 10**6) as process:
             assert process.stdout is not None
@@ -69,11 +69,11 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(path: Path
         assert numbers(path)["a"] in (said[-1], said[-1] + 1)
         left = set(os.listdir(path.parent)) - {path.name}
         assert left <= {"rules.new"}
-        for name in left:  # as a minute later
+        for name in left:  # as if a minute had passed
             os.utime(path.with_name(name), (0, 0))
 
 
-def test_one_that_was_so_slow_that_another_took_over_does_not_bring_its_file(
+def test_a_process_that_is_slow_does_not_publish_the_file_of_another_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = path.with_name("rules.new")
@@ -86,23 +86,23 @@ def test_one_that_was_so_slow_that_another_took_over_does_not_bring_its_file(
 
     monkeypatch.setattr(os, "fsync", be_slow)
     file = snapshot_file(str(path))
-    assert file.save(told("a", 1)), "not to be told everything at once"
+    assert file.save(snapshot_data("a", 1)), "do not ask for everything at once"
     assert file.status.error is not None
     assert "another process took over writing" in file.status.error
     assert os.listdir(path.parent) == [half.name]
     assert half.read_bytes() == b"half of another process's"
-    # Two updates pass, then everything is asked for.
+    # Two updates pass, and the next one asks for everything.
     assert [file.needs_everything() for _ in range(3)] == [False, False, True]
     monkeypatch.undo()
     half.unlink()
-    assert file.save(told("a", 2))
+    assert file.save(snapshot_data("a", 2))
     assert numbers(path) == {"a": 2}
 
 
-def test_what_is_read_from_a_disk_that_fails_is_refused(
+def test_a_disk_that_fails_is_a_reason_to_refuse_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    snapshot_file(str(path)).save(told("a", 1))
+    snapshot_file(str(path)).save(snapshot_data("a", 1))
 
     def fail(descriptor: int) -> os.stat_result:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -114,7 +114,7 @@ def test_what_is_read_from_a_disk_that_fails_is_refused(
     assert file.status.refused == "Input/output error"
 
 
-def test_a_real_service_that_is_away_at_the_start(backend: Harness, path: Path) -> None:
+def test_a_real_service_that_is_unreachable_at_the_start(backend: Harness, path: Path) -> None:
     service = LiveService(FEATURES, in_process=True, proxy=False)
     ttl = Setting("ttl", int, ["user"], 60)
 
@@ -130,7 +130,7 @@ def test_a_real_service_that_is_away_at_the_start(backend: Harness, path: Path) 
         service.stop()
         async with client(startup="continue") as second:
             assert (ttl.get(user="jim"), second.status.source) == (1, DataSource.SNAPSHOT)
-            service.start()  # and it has forgotten everything
+            service.start()  # with an empty database
             await backend.until(lambda: second.status.source is DataSource.SERVICE, "it is back")
             service.add_rule("ttl", 2, user="jim")
             await second.reload()

@@ -1,4 +1,4 @@
-"""Rules on disk, on every backend: written when they change, used as long as the service is away."""
+"""Snapshots on every backend: written when rules change, used while the service is unreachable."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ttl_setting() -> Setting[int]:
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """Return what stands in the file behind its first line."""
+    """Return the JSON behind the first line of the file."""
     decoded: dict[str, Any] = json.loads(path.read_bytes().partition(b"\n")[2])
     return decoded
 
@@ -58,12 +58,12 @@ def source_of(client: AnyClient) -> DataSource:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was logged of snapshots."""
+    """Return the messages that were logged about snapshots."""
     return [each.getMessage() for each in caplog.records if each.name == "heksher._client.snapshot"]
 
 
 def state_of(path: Path) -> tuple[int, int]:
-    """Return what tells one file from another that took its place."""
+    """Return what differs between the file and another one that takes its place."""
     found = path.stat()
     return found.st_ino, found.st_mtime_ns
 
@@ -75,7 +75,7 @@ async def write_one(scene: Scene, path: Path, **options: Any) -> None:
     assert is_there(path)
 
 
-# --- used -----------------------------------------------------------------------------------------
+# --- loaded ---------------------------------------------------------------------------------------
 
 
 def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_start_that_raises_raises_with_a_snapshot_too(scene: Scene, path: Path
     scene.run(body)
 
 
-def test_the_file_is_read_before_the_service_is_asked_and_in_force_when_the_start_is_done(
+def test_the_file_is_loaded_before_the_first_request_and_published_when_the_start_returns(
     scene: Scene, path: Path
 ) -> None:
     ttl = ttl_setting()
@@ -151,7 +151,7 @@ def test_the_file_is_read_before_the_service_is_asked_and_in_force_when_the_star
         assert source_of(client) is DataSource.DEFAULTS
         assert ttl.get(user="jim") == 60
         await scene.settled()
-        scene.clock.advance(31)  # the service says nothing, as long as a start may take
+        scene.clock.advance(31)  # longer than a start may take
         await scene.backend.until(lambda: starting.ended, "the start returns")
         assert starting.error is None
         assert source_of(client) is DataSource.SNAPSHOT
@@ -162,7 +162,7 @@ def test_the_file_is_read_before_the_service_is_asked_and_in_force_when_the_star
 
 
 @pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness])
-def test_a_client_in_a_task_group_says_that_it_is_ready_without_the_service(
+def test_a_client_in_a_task_group_reports_that_it_is_ready_without_the_service(
     harness: type[Harness], path: Path
 ) -> None:
     scene = Scene(harness())
@@ -184,9 +184,7 @@ def test_a_client_in_a_task_group_says_that_it_is_ready_without_the_service(
     scene.run(body)
 
 
-def test_nothing_is_read_twice_that_the_service_says_as_the_snapshot_did(
-    scene: Scene, path: Path
-) -> None:
+def test_a_section_that_equals_the_snapshots_is_not_read_again(scene: Scene, path: Path) -> None:
     calls: list[int] = []
 
     def counted() -> Setting[int]:
@@ -216,7 +214,7 @@ def test_nothing_is_read_twice_that_the_service_says_as_the_snapshot_did(
     scene.run(body)
 
 
-def test_a_setting_that_is_defined_while_the_service_is_away_has_its_last_rules(
+def test_a_setting_that_is_defined_during_an_outage_has_its_last_rules(
     scene: Scene, path: Path
 ) -> None:
     async def body() -> None:
@@ -234,9 +232,7 @@ def test_a_setting_that_is_defined_while_the_service_is_away_has_its_last_rules(
     scene.run(body)
 
 
-def test_nothing_of_the_file_takes_the_place_of_what_the_service_has_said(
-    scene: Scene, path: Path
-) -> None:
+def test_the_file_is_not_used_once_the_service_has_answered(scene: Scene, path: Path) -> None:
     ttl = ttl_setting()
     scene.service.add_rule("cache_ttl", 10, user="jim")
 
@@ -263,7 +259,7 @@ def test_a_setting_is_found_by_its_own_name_and_by_its_alias(scene: Scene, path:
             scene.service.add_rule("renamed", 20, user="joe")
             await client.reload()
         assert set(contents(path)["settings"]) == {"cache_ttl"}
-        settings.clear()  # first: both at once would be one to the service
+        settings.clear()  # first: the service would take both for one setting
         settings.append(Setting("ttl", int, ["environment", "user"], 60, alias="cache_ttl"))
         scene.service.fault = unreachable()
         async with scene.client(snapshot=path, startup="continue"):
@@ -335,7 +331,7 @@ def _rewrite(**changes: Any) -> Callable[[Path], None]:
         (_rewrite(settings=[]), "it is damaged: Expected `object`, got `array` - at `$.settings`"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_with_the_reason_and_replaced(
+def test_an_unusable_file_is_refused_with_a_reason_and_replaced(
     scene: Scene,
     path: Path,
     change: Callable[[Path], None],
@@ -360,7 +356,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason_and_replaced(
                 scene.service.fault = None
                 await client.reload()
         assert messages(caplog) == [f"the snapshot {path} is not used: {reason}"]
-        # What is there now is one that can be used.
+        # It was replaced by a usable file.
         assert contents(path)["service"] == "http://service.test/"
         assert loaded(scene, path)
 
@@ -418,7 +414,7 @@ def _socket(path: Path) -> None:
         (_socket, "No such device or address"),
     ],
 )
-def test_what_is_no_snapshot_is_neither_read_nor_written_over(
+def test_anything_but_a_snapshot_is_neither_read_nor_replaced(
     scene: Scene, path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
     ttl = ttl_setting()
@@ -441,7 +437,7 @@ def test_what_is_no_snapshot_is_neither_read_nor_written_over(
     scene.run(body)
 
 
-def test_what_cannot_be_opened_may_be_anything_and_is_not_written_over(
+def test_a_file_that_cannot_be_opened_is_not_replaced(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_text("precious")
@@ -470,7 +466,7 @@ def test_a_file_of_another_user_is_refused(
         await write_one(scene, path)
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
         if os.stat(path).st_uid == 0:
-            os.chown(path, 1, -1)  # root's are taken
+            os.chown(path, 1, -1)  # root's files are accepted
         scene.service.fault = unreachable()
         async with scene.client(snapshot=path, startup="continue") as client:
             assert client.status.snapshot is not None
@@ -483,7 +479,7 @@ def test_a_file_of_another_user_is_refused(
 # --- written --------------------------------------------------------------------------------------
 
 
-def test_a_file_is_written_when_rules_change_and_only_then(scene: Scene, path: Path) -> None:
+def test_the_file_is_written_only_when_rules_change(scene: Scene, path: Path) -> None:
     settings = [ttl_setting()]
 
     async def body() -> None:
@@ -492,13 +488,13 @@ def test_a_file_is_written_when_rules_change_and_only_then(scene: Scene, path: P
             first = state_of(path)
             await scene.pass_time(INTERVAL)
             assert state_of(path) == first
-            # Another ETag, and the rules of before.
+            # Both the tracked contexts and the rules change.
             client.track_contexts(user=TRACK_ALL, environment=TRACK_ALL, theme=TRACK_ALL)
             scene.service.add_rule("cache_ttl", 10, user="jim")
             await scene.pass_time(INTERVAL)
             second = state_of(path)
             assert second != first
-        # Another process, to which the service says what stands there.
+        # Another process gets the same sections from the service.
         client = scene.client(snapshot=path)
         client.track_contexts(user=TRACK_ALL, environment=TRACK_ALL, theme=TRACK_ALL)
         async with client:
@@ -512,7 +508,7 @@ def test_a_file_is_written_when_rules_change_and_only_then(scene: Scene, path: P
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
-def test_a_file_is_the_owners_alone_whatever_the_process_lets_others_do(
+def test_only_the_owner_can_read_the_file_whatever_the_umask(
     scene: Scene, path: Path, umask: int
 ) -> None:
     settings = [ttl_setting()]
@@ -531,11 +527,11 @@ def test_a_file_is_the_owners_alone_whatever_the_process_lets_others_do(
 
 
 def many_settings(number: int) -> list[Setting[int]]:
-    """Make settings that take several requests to ask for."""
+    """Make settings whose rules need several requests."""
     return [Setting(f"{'s' * 2000}{n}", int, ["environment", "user"], n) for n in range(number)]
 
 
-def test_what_has_not_changed_is_taken_from_the_file(scene: Scene, path: Path) -> None:
+def test_unchanged_sections_are_copied_from_the_file(scene: Scene, path: Path) -> None:
     settings = many_settings(5)
     first, last = settings[0].name, settings[-1].name
 
@@ -556,7 +552,7 @@ def test_what_has_not_changed_is_taken_from_the_file(scene: Scene, path: Path) -
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_a_file_that_is_lost_is_whole_again_after_the_next_update_but_one(
+def test_a_lost_file_is_complete_again_after_two_updates(
     scene: Scene, path: Path, how: str
 ) -> None:
     settings = many_settings(5)
@@ -575,7 +571,7 @@ def test_a_file_that_is_lost_is_whole_again_after_the_next_update_but_one(
             assert len(contents(path)["settings"]) < 5
             await scene.pass_time(INTERVAL)
             assert set(contents(path)["settings"]) == names
-            # And not everything for ever after.
+            # From then on unchanged parts are not fetched again.
             await scene.pass_time(INTERVAL)
             received = client.status.bytes_received
             await scene.pass_time(INTERVAL)
@@ -601,9 +597,7 @@ def test_clients_of_other_settings_share_a_file(scene: Scene, path: Path) -> Non
     scene.run(body)
 
 
-def test_a_section_that_cannot_be_used_does_not_take_the_place_of_the_last_one(
-    scene: Scene, path: Path
-) -> None:
+def test_an_unusable_section_does_not_replace_the_last_one(scene: Scene, path: Path) -> None:
     ttl = ttl_setting()
     scene.service.add_rule("cache_ttl", 10, user="jim")
 
@@ -638,9 +632,9 @@ def test_no_credential_reaches_the_file_or_the_status(scene: Scene, path: Path) 
             scene.service.fault = Response(401, {}, b"who are you?")
             with pytest.raises(Exception, match="401"):
                 await client.reload()
-            told = f"{client.status} {json.dumps(client.status.as_dict())} {client.status!r}"
-        assert "401" in told
-        assert "canary" not in told
+            shown = f"{client.status} {json.dumps(client.status.as_dict())} {client.status!r}"
+        assert "401" in shown
+        assert "canary" not in shown
         assert "canary" not in json.dumps(contents(path))
 
     scene.run(body)
@@ -650,7 +644,7 @@ def test_no_credential_reaches_the_file_or_the_status(scene: Scene, path: Path) 
 # --- not written ----------------------------------------------------------------------------------
 
 
-def test_a_disk_that_cannot_be_written_to_is_survived_and_tried_again(
+def test_a_write_that_fails_is_retried(
     scene: Scene, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ttl = ttl_setting()
@@ -688,7 +682,7 @@ def test_a_disk_that_cannot_be_written_to_is_survived_and_tried_again(
     scene.run(body)
 
 
-def test_a_file_would_be_too_large(scene: Scene, path: Path) -> None:
+def test_a_file_that_would_be_too_large_is_not_written(scene: Scene, path: Path) -> None:
     ttl = ttl_setting()
     for number in range(100):
         scene.service.add_rule("cache_ttl", number, user=f"user{number}")
@@ -711,7 +705,7 @@ def leave(half: Path, age: int) -> None:
 
 
 @pytest.mark.parametrize("age", [0, 3600, -3600])
-def test_a_file_that_somebody_left_half_written_holds_nobody_off_for_long(
+def test_a_file_that_was_abandoned_half_written_is_removed(
     scene: Scene, path: Path, age: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [ttl_setting()]
@@ -734,18 +728,18 @@ def test_a_file_that_somebody_left_half_written_holds_nobody_off_for_long(
     assert settings
 
 
-def test_nobody_waits_for_a_disk_that_hangs_but_who_closes_the_client_and_not_for_long(
+def test_only_closing_waits_for_a_disk_that_hangs_and_not_for_long(
     scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ttl = ttl_setting()
     begun, go_on, saved = (threading.Event() for _ in range(3))
     save = snapshot.SnapshotFile.save
 
-    def hang(self: snapshot.SnapshotFile, told: snapshot.SnapshotData) -> bool:
+    def hang(self: snapshot.SnapshotFile, data: snapshot.SnapshotData) -> bool:
         begun.set()
         assert go_on.wait(PATIENCE)
         try:
-            return save(self, told)
+            return save(self, data)
         finally:
             saved.set()
 

@@ -22,7 +22,7 @@ def snapshot_file(path: str, url: str = SERVICE) -> SnapshotFile:
     return SnapshotFile(path, url.rstrip("/") + "/", FEATURES, 10**7)
 
 
-def told(name: str, number: int) -> SnapshotData:
+def snapshot_data(name: str, number: int) -> SnapshotData:
     """Return what an update received for one setting. It is large, so that writing it takes a while."""
     section = b'{"default_value": %d, "rules": [%s]}' % (number, b" " * 200_000)
     return SnapshotData({name: msgspec.Raw(section)}, FEATURES, Tracking())
@@ -33,7 +33,7 @@ def main(path: str, name: str, times: int) -> None:
     file = snapshot_file(path)
     for number in range(1, times + 1):
         # If other programs were in the way too often, try again; a client saves with its next update.
-        while file.save(told(name, number)) and file.status.error is not None:
+        while file.save(snapshot_data(name, number)) and file.status.error is not None:
             pass
         print(number, flush=True)
 

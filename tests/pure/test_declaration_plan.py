@@ -1,4 +1,4 @@
-"""What is declared, given what the service has, and how a refusal is explained."""
+"""How settings are declared to a service, and how its answers are described."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_new_setting_at_the_first_version_is_declared() -> None:
 
 
 @pytest.mark.parametrize("version", ["2.3", "1.1", "1.00", "0.9"])
-def test_a_new_setting_at_another_version_is_declared_at_the_first_one_before(
+def test_a_new_setting_at_another_version_is_declared_at_the_first_one_too(
     version: str,
 ) -> None:
     declaration = replace(TTL, version=version)
@@ -77,7 +77,7 @@ def test_a_rename_is_declared_with_the_alias_and_at_its_own_version() -> None:
     )
 
 
-def test_a_rename_that_was_made_is_not_made_again() -> None:
+def test_a_rename_is_not_declared_again() -> None:
     declaration = replace(TTL, alias="old")
     stored = replace(STORED, aliases=["old", "older"])
     assert plan_declaration(declaration, Catalogue([stored])) == DeclarationPlan(
@@ -85,7 +85,7 @@ def test_a_rename_that_was_made_is_not_made_again() -> None:
     )
 
 
-def test_a_setting_that_somebody_renamed_is_not_declared_again() -> None:
+def test_a_setting_that_an_operator_renamed_is_not_declared() -> None:
     renamed = replace(STORED, name="new", aliases=["ttl"], version="3.0")
     for declaration in (TTL, replace(TTL, version="2.0", default_value=5)):
         assert plan_declaration(declaration, Catalogue([renamed])) == DeclarationPlan(
@@ -104,7 +104,7 @@ def test_a_setting_that_exists_leaves_out_an_unknown_alias() -> None:
     )
 
 
-def test_an_alias_that_leads_elsewhere_is_the_services_to_refuse() -> None:
+def test_an_alias_of_another_setting_is_left_to_the_service_to_refuse() -> None:
     declaration = replace(TTL, alias="old")
     elsewhere = SettingData("elsewhere", "int", 1, "1.0", aliases=["old"])
     assert plan_declaration(declaration, Catalogue([STORED, elsewhere])) == DeclarationPlan(
@@ -150,7 +150,7 @@ def test_any_difference_is_declared(change: dict[str, Any]) -> None:
     )
 
 
-def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
+def test_a_value_that_is_nested_too_deeply_to_compare_is_a_difference() -> None:
     deep: Any = None
     for _ in range(100_000):
         deep = [deep]
@@ -158,11 +158,11 @@ def test_a_value_that_is_nested_too_deeply_to_compare_is_another_one() -> None:
         TTL, Catalogue([replace(STORED, default_value=deep)])
     ) == DeclarationPlan((TTL,), "ttl")
     different = (Difference("minor", "default_value", deep),)
-    (told,) = describe_answer(
+    (text,) = describe_answer(
         TTL, DeclarationAnswer(Outcome.OUTDATED, different, "1.1")
     ).differences
-    assert told.startswith("default_value is 60 here and [[[")
-    assert len(told) < 1000
+    assert text.startswith("default_value is 60 here and [[[")
+    assert len(text) < 1000
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_mismatch_names_each_attribute_here_and_there_and_a_hint() -> None:
         assert part in text
 
 
-def test_a_rejection_names_the_services_version_and_words() -> None:
+def test_a_rejection_has_the_services_version_and_words() -> None:
     answer = DeclarationAnswer(
         Outcome.REJECTED,
         (Difference("mismatch", message="setting type incompatible with values for rules: [7]"),),
@@ -253,7 +253,7 @@ def test_a_refusal_keeps_the_services_words() -> None:
         assert part in text
 
 
-def test_an_attribute_that_nobody_knows_here_is_told_as_well() -> None:
+def test_an_unknown_attribute_is_described_too() -> None:
     answer = DeclarationAnswer(Outcome.MISMATCH, (Difference("minor", "colour", "red"),))
     assert "colour is None here and 'red' on the service" in refusal(TTL, answer)
 
@@ -261,7 +261,7 @@ def test_an_attribute_that_nobody_knows_here_is_told_as_well() -> None:
 @pytest.mark.parametrize(
     "outcome", [Outcome.CREATED, Outcome.UPTODATE, Outcome.UPGRADED, Outcome.OUTDATED]
 )
-def test_what_the_service_accepts_is_no_refusal_and_keeps_version_and_differences(
+def test_an_accepted_declaration_is_described_with_version_and_differences(
     outcome: Outcome,
 ) -> None:
     answer = DeclarationAnswer(outcome, (Difference("major", "type", "float"),), "2.0")
@@ -278,7 +278,7 @@ def test_every_outcome_has_a_state_of_its_name() -> None:
     assert {outcome.value for outcome in Outcome} <= {state.value for state in DeclarationState}
 
 
-def test_a_failure_says_that_the_declaration_is_tried_again() -> None:
+def test_a_failure_says_that_the_declaration_is_retried() -> None:
     declared = describe_failure(TTL, ValueError("HTTP 500"))
     assert declared.state is DeclarationState.FAILED
     assert declared.refusal is not None

@@ -75,7 +75,7 @@ class BrokenType(SettingType[int]):
         return int(raw)
 
 
-def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
+def test_a_type_that_raises_anything_costs_one_rule() -> None:
     setting = Setting("ttl", BrokenType(), ["user"], 60)
     rules = (rule(6, 6, user="ann"), rule(7, 5, user="jim"), rule(8, 2, user="joe"))
     result = read_table(setting, WholeSection(rules, 60), FEATURES, Tracking())
@@ -88,14 +88,14 @@ def test_a_type_that_raises_something_else_costs_that_one_rule() -> None:
 
 
 @pytest.mark.parametrize("value", ["x", None, 1.5, True, []], ids=repr)
-def test_a_rule_with_a_value_of_another_type_is_dropped_and_told(value: Any) -> None:
+def test_a_rule_with_a_value_of_another_type_is_rejected(value: Any) -> None:
     result = result_of(rule(7, value, user="jim"), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.rejected == (RejectedRule("ttl", 7, f"{value!r} is not an int"),)
 
 
 @pytest.mark.parametrize("feature", ["environment", "nobody_knows"])
-def test_a_rule_on_a_foreign_feature_is_dropped_and_told(feature: str) -> None:
+def test_a_rule_on_a_feature_that_is_not_configurable_is_rejected(feature: str) -> None:
     result = result_of(rule(7, 1, user="jim", **{feature: "x"}), rule(8, 2, user="joe"))
     assert [each.rule_id for each in result.table.rules] == [8]
     (rejected,) = result.rejected
@@ -103,8 +103,8 @@ def test_a_rule_on_a_foreign_feature_is_dropped_and_told(feature: str) -> None:
     assert repr(feature) in rejected.reason
 
 
-def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped() -> None:
-    # Priority needs its place; features and rules are two answers, and may disagree.
+def test_a_rule_on_a_feature_that_the_service_does_not_list_is_not_in_the_table() -> None:
+    # Its priority is unknown. Features and rules are two responses, which may disagree.
     result = read_table(
         ttl_setting(), WholeSection((rule(7, 1, theme="dark"),), 60), ("user",), Tracking()
     )
@@ -127,7 +127,7 @@ def test_rules_outside_of_what_is_tracked_are_left_out_silently() -> None:
 
 
 @pytest.mark.parametrize("default", [0, 1, -5], ids=repr)
-def test_the_services_default_goes_before_the_local_one(default: int) -> None:
+def test_the_services_default_beats_the_local_one(default: int) -> None:
     result = result_of(default=default)
     assert (result.table.default, result.rejected) == (default, ())
 
@@ -142,7 +142,7 @@ def test_empty_defaults_are_values(kind: type[Any], local: Any, value: Any) -> N
 
 
 @pytest.mark.parametrize("unusable", [None, "x", 1.5, True, []], ids=repr)
-def test_an_unusable_default_leaves_the_one_before_in_force(unusable: Any) -> None:
+def test_an_unusable_default_leaves_the_last_one(unusable: Any) -> None:
     setting = ttl_setting()
     section = WholeSection((rule(7, 1, user="jim"),), unusable)
     first = read_table(setting, section, FEATURES, Tracking())
@@ -164,14 +164,14 @@ def test_reading_publishes_nothing() -> None:
     assert published(setting) is before
 
 
-def test_a_rule_with_two_conditions_on_one_feature_is_dropped_and_told() -> None:
+def test_a_rule_with_two_conditions_on_one_feature_is_rejected() -> None:
     twice = RuleData(1, (("user", "jim"), ("user", "jim")), 7)
     result = result_of(twice, rule(8, 2, user="jim"))
     assert [each.rule_id for each in result.table.rules] == [8]
     assert result.rejected == (RejectedRule("ttl", 7, "it has two conditions on 'user'"),)
 
 
-def test_a_rule_on_a_feature_that_the_service_does_not_list_is_dropped_and_told() -> None:
+def test_a_rule_on_a_feature_that_the_service_does_not_list_is_rejected() -> None:
     section = WholeSection((rule(7, 1, theme="dark"), rule(8, 2, user="jim")), 60)
     result = read_table(ttl_setting(), section, ("user",), Tracking())
     assert [each.rule_id for each in result.table.rules] == [8]
@@ -206,10 +206,10 @@ def test_validators_are_called_in_order_with_value_rule_and_setting() -> None:
     ]
     assert [each.value for each in result.table.rules] == [21]
     assert result.table.default == 121
-    # The default value of the declaration is the application's own.
+    # Validators are not called for the application's own default value.
     assert setting.default_value == 60
     assert setting.get(user="jim", theme="dark") == 60
-    # A decorator leaves the function's name to the function.
+    # The decorator returns the function itself.
     assert doubled(1, None, setting) == 2
 
 
@@ -227,7 +227,7 @@ class Broken(Exception):
     [ValueError("too large"), TypeError(), SystemExit(3), Refusal("no"), Broken()],
     ids=repr,
 )
-def test_a_validator_that_raises_whatever_it_raises_costs_that_one_rule(
+def test_a_validator_that_raises_anything_costs_one_rule(
     error: BaseException,
 ) -> None:
     setting = ttl_setting()
@@ -245,7 +245,7 @@ def test_a_validator_that_raises_whatever_it_raises_costs_that_one_rule(
     assert (rejected.setting, rejected.rule_id, rejected.error) == ("ttl", 7, error)
     assert type(error).__name__ in rejected.reason
     assert "at_most_100" in rejected.reason
-    # It is kept, and must not keep what it was raised from alive.
+    # The error is kept, and must not keep the frames that it passed alive.
     assert error.__traceback__ is None
 
 
@@ -254,7 +254,7 @@ class Frozen(Exception):
         raise AttributeError(name)
 
 
-def test_an_error_is_kept_with_its_causes_and_without_what_they_were_raised_from() -> None:
+def test_an_error_is_kept_with_its_causes_and_without_frames() -> None:
     setting = ttl_setting()
     refused, circle = Frozen("refused"), ValueError("circle")
 
@@ -280,7 +280,7 @@ def test_an_error_is_kept_with_its_causes_and_without_what_they_were_raised_from
         assert error.__context__ is None
 
 
-def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
+def test_ctrl_c_in_a_validator_passes() -> None:
     setting = ttl_setting()
 
     @setting.add_validator
@@ -291,7 +291,7 @@ def test_ctrl_c_in_a_validator_is_no_verdict() -> None:
         read_table(setting, WholeSection((), 61), FEATURES, Tracking())
 
 
-def test_a_default_that_a_validator_refuses_leaves_the_one_before_in_force() -> None:
+def test_a_default_that_a_validator_refuses_leaves_the_last_one() -> None:
     setting = ttl_setting()
     publish(setting, RuleTable(90))
 
@@ -315,7 +315,7 @@ def sizes_setting(**options: Any) -> Setting[Any]:
 NEWER = WholeSection((rule(7, [1, "x", 3], user="jim"), rule(8, [4], user="joe")), ["y", 9])
 
 
-def test_a_value_of_a_newer_type_is_used_as_far_as_it_fits_and_told_with_its_path() -> None:
+def test_a_value_of_a_newer_type_is_used_as_far_as_it_fits_and_reported_with_its_path() -> None:
     result = read_table(sizes_setting(), NEWER, FEATURES, Tracking())
     assert [each.value for each in result.table.rules] == [(1, 3), (4,)]
     assert result.table.default == (9,)
@@ -331,7 +331,7 @@ def test_a_value_of_a_newer_type_is_used_as_far_as_it_fits_and_told_with_its_pat
     assert result.coerced[0] == CoercedRule("sizes", 7, result.coerced[0].coercions)
 
 
-def test_on_coerce_is_asked_with_five_arguments_and_its_value_is_used() -> None:
+def test_on_coerce_is_called_with_five_arguments_and_its_value_is_used() -> None:
     seen: list[Any] = []
 
     def on_coerce(*arguments: Any) -> Any:
@@ -365,7 +365,7 @@ def test_validators_come_after_on_coerce() -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError("rather not"), ValueError("nor this")], ids=repr)
-def test_an_on_coerce_that_raises_costs_that_one_rule(error: Exception) -> None:
+def test_an_on_coerce_that_raises_costs_one_rule(error: Exception) -> None:
     def on_coerce(*arguments: Any) -> Any:
         raise error
 
@@ -387,7 +387,7 @@ def test_on_coerce_none_refuses_all_coercions() -> None:
 # --- how rules are kept ---------------------------------------------------------------------------
 
 
-def test_rules_are_kept_by_features_and_read_as_rules_again() -> None:
+def test_rules_are_kept_by_features_and_can_be_read_as_rules() -> None:
     rules = result_of(
         rule(1, 1, user="jim"), rule(2, 2, theme="dark", user="joe"), rule(3, 3, user="joe")
     ).table.rules
@@ -421,7 +421,7 @@ def test_a_rule_whose_number_has_more_than_64_bits_cannot_be_read(rule_id: int) 
     assert str(rule_id)[:60] in rejected.reason
 
 
-def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None:
+def test_the_newest_wins_of_rules_that_the_service_stored_twice() -> None:
     rules = (
         rule(9, 9, user="jim", theme="dark"),
         rule(4, 4, theme="dark", user="jim"),
@@ -437,7 +437,7 @@ def test_of_rules_that_the_service_stored_twice_the_newest_is_in_force() -> None
     assert [setting.get(user=user) for user in ("jim", "joe", "ann")] == [9, 5, 60]
 
 
-def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_it_comes() -> None:
+def test_the_newest_wins_of_rules_stored_twice_whichever_batch_it_is_in() -> None:
     reader = SectionReader(ttl_setting(), FEATURES, Tracking())
     for part in (
         [rule(1, 1, user="jim"), rule(5, 5, user="joe"), rule(3, 3, user="ann")],
@@ -456,8 +456,8 @@ def test_of_rules_stored_twice_the_newest_counts_in_whichever_part_of_an_answer_
     }
 
 
-def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equal() -> None:
-    def told(value: str, first: int, environment: str) -> str:
+def test_equal_strings_and_numbers_are_kept_once_and_no_value_changes_its_type() -> None:
+    def section_of(value: str, first: int, environment: str) -> str:
         rules = [
             {
                 "value": json.loads(value),
@@ -482,7 +482,7 @@ def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equa
             f"shared_{len(read)}", type_, ["environment", "user"], type_()
         )
         reader = SectionReader(setting, FEATURES, Tracking(), known)
-        for batch in decode_section(told(value, len(read), "dev").encode()).batches():
+        for batch in decode_section(section_of(value, len(read), "dev").encode()).batches():
             reader.add(batch)
         found = list(reader.finish(json.loads(value)).table.rules)
         assert [(type(each.value), each.value) for each in found] == [
@@ -495,13 +495,13 @@ def test_equal_strings_and_numbers_are_kept_once_and_nothing_turns_into_its_equa
         assert len({id(each.conditions[condition][1]) for each in read}) == differing
 
 
-def test_many_rules_are_read_a_few_at_a_time_and_none_is_lost() -> None:
-    told = [
+def test_many_rules_are_read_in_batches_and_none_is_lost() -> None:
+    rules = [
         {"value": number, "context_features": [["user", f"user{number}"]], "rule_id": number}
         for number in range(1234)
     ]
-    told[700] = {"value": 700}
-    raw = json.dumps({"default_value": 1, "rules": told}).encode()
+    rules[700] = {"value": 700}
+    raw = json.dumps({"default_value": 1, "rules": rules}).encode()
     batches = list(decode_section(raw).batches())
     assert len(batches) > 1
     assert sum(len(batch.rules) for batch in batches) == 1233

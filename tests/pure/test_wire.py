@@ -1,4 +1,4 @@
-"""Requests as the protocol says, every kind of answer, redirects, and how long queries are split."""
+"""Requests of the protocol, every kind of response, redirects, and how long queries are split."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def answer(body: object, status: int = 200, **headers: str) -> Response:
     ],
     ids=["health", "context features", "settings"],
 )
-def test_a_question_is_a_bare_get(exchange: Exchange[Any], target: str) -> None:
+def test_a_lookup_is_a_plain_get(exchange: Exchange[Any], target: str) -> None:
     assert exchange.request == Request("GET", target, (), None, frozenset((200,)))
 
 
-def test_a_declaration_says_all_there_is() -> None:
+def test_a_declaration_has_all_attributes() -> None:
     declaration = Declaration(
         "cache_ttl", "int", ("user", "theme"), 60, {"k": [1, None]}, "old_ttl", "1.2"
     )
@@ -81,7 +81,7 @@ def test_a_declaration_says_all_there_is() -> None:
     assert request.expected == {200, 400, 404, 409, 422}
 
 
-def test_a_declaration_without_an_alias_names_none() -> None:
+def test_a_declaration_without_an_alias_has_no_alias_field() -> None:
     body = declare(TTL).request.body
     assert body is not None
     assert "alias" not in json.loads(body)
@@ -89,14 +89,14 @@ def test_a_declaration_without_an_alias_names_none() -> None:
 
 
 @pytest.mark.parametrize("default", [0, 0.0, "", False, 1.0, 1e300, "é\x00", 2**63 - 1], ids=repr)
-def test_a_declared_default_keeps_its_kind(default: Any) -> None:
+def test_a_declared_default_keeps_its_json_type(default: Any) -> None:
     body = declare(Declaration("a", "float", ("user",), default)).request.body
     assert body is not None
     sent = json.loads(body)["default_value"]
     assert (type(sent), sent) == (type(default), default)
 
 
-def test_a_query_names_settings_filter_and_etag() -> None:
+def test_a_query_has_names_filter_and_etag() -> None:
     assert query(["a", "b.c"], None, None).request == Request(
         "GET", "api/v1/query?settings=a,b.c", (), None, frozenset((200, 404))
     )
@@ -113,15 +113,15 @@ def test_a_query_names_settings_filter_and_etag() -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [("a\n", "a%0A"), ("a&b", "a%26b"), ("a b", "a%20b"), ("é", "%C3%A9")]
 )
-def test_a_name_that_a_url_cannot_hold_is_encoded(name: str, text: str) -> None:
+def test_a_name_that_needs_it_is_percent_encoded(name: str, text: str) -> None:
     # The service lets a setting be renamed to "a\n".
     assert query_target([name, "b"], None) == f"api/v1/query?settings={text},b"
 
 
-# --- answers --------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------
 
 
-def test_the_health_check_tells_the_version() -> None:
+def test_the_health_check_returns_the_version() -> None:
     assert health().read(answer({"version": "0.5.7", "doc_only": True})) == "0.5.7"
 
 
@@ -133,7 +133,7 @@ def test_features_keep_the_services_order() -> None:
 @pytest.mark.parametrize(
     "features", [[f"f{i}" for i in range(20_000)], ["x" * 1_000_000]], ids=["many", "long"]
 )
-def test_a_list_of_features_beyond_all_sense_is_refused(features: list[str]) -> None:
+def test_a_list_of_features_that_is_too_large_is_refused(features: list[str]) -> None:
     with pytest.raises(InvalidResponseError, match=r"at most \d+ are read"):
         context_features().read(answer({"context_features": features}))
 
@@ -181,7 +181,7 @@ def test_settings_are_found_by_name() -> None:
     ],
     ids=lambda each: str(each) if isinstance(each, Outcome) else "",
 )
-def test_each_outcome_of_a_declaration_is_told(
+def test_each_outcome_of_a_declaration_is_read(
     status: int, body: dict[str, Any], outcome: Outcome, version: str | None, accepted: bool
 ) -> None:
     body["differences"] = [
@@ -221,7 +221,7 @@ def test_a_refusal_without_an_outcome_keeps_the_services_words(status: int, body
     assert body.decode("utf-8", "replace") in read.text
 
 
-def test_the_words_of_a_refusal_are_bounded() -> None:
+def test_the_text_of_a_refusal_is_bounded() -> None:
     assert len(declare(TTL).read(Response(422, {}, b"x" * 10**6)).text) < 1100
 
 
@@ -304,9 +304,7 @@ STRANGE: list[tuple[Exchange[Any], list[bytes]]] = [
         ascii(each[:60]) if isinstance(each, bytes) else each.request.target.partition("?")[0]
     ),
 )
-def test_a_body_that_the_protocol_does_not_know_is_an_error_of_the_services(
-    exchange: Exchange[Any], body: bytes
-) -> None:
+def test_an_invalid_body_is_an_invalid_response(exchange: Exchange[Any], body: bytes) -> None:
     with pytest.raises(InvalidResponseError, match=r"^the (answer|list) ") as caught:
         exchange.read(Response(200, {}, body))
     assert isinstance(caught.value, ServiceError)
@@ -323,7 +321,7 @@ def test_a_body_that_the_protocol_does_not_know_is_an_error_of_the_services(
     ],
     ids=lambda raw: raw.decode()[:60],
 )
-def test_a_malformed_section_is_an_error_of_the_services(raw: bytes) -> None:
+def test_an_invalid_section_is_an_invalid_response(raw: bytes) -> None:
     with pytest.raises(InvalidResponseError):
         read_section(raw)
 
@@ -342,7 +340,7 @@ def test_a_malformed_section_is_an_error_of_the_services(raw: bytes) -> None:
     ],
     ids=lambda raw: raw.decode()[:60],
 )
-def test_a_malformed_rule_is_left_out_alone(rule: bytes) -> None:
+def test_an_invalid_rule_costs_only_itself(rule: bytes) -> None:
     good = b'{"value": 2, "context_features": [["user", "jim"]], "rule_id": 7}'
     section = read_section(b'{"default_value": 1, "rules": [%s, %s]}' % (rule, good))
     assert [data.rule_id for data in section.rules] == [7]
@@ -360,7 +358,7 @@ def test_a_malformed_rule_is_left_out_alone(rule: bytes) -> None:
     ],
     ids=lambda raw: raw.decode()[:60],
 )
-def test_a_malformed_setting_is_left_out_alone(
+def test_an_invalid_setting_costs_only_itself(
     setting: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = b'{"name": "b", "type": "int", "default_value": 1, "version": "1.0"}'
@@ -369,7 +367,7 @@ def test_a_malformed_setting_is_left_out_alone(
     assert ["left out" in record.message for record in caplog.records] == [True]
 
 
-def test_of_many_malformed_rules_a_few_are_told_one_by_one_and_the_rest_counted() -> None:
+def test_a_hundred_invalid_rules_are_reported_and_the_others_counted() -> None:
     rule = b'{"value": "no rule", "rule_id": 1, "context_features": 5}'
     problems = [
         problem
@@ -381,7 +379,7 @@ def test_of_many_malformed_rules_a_few_are_told_one_by_one_and_the_rest_counted(
     assert sum(more) == 1_900
 
 
-def test_of_many_malformed_settings_a_few_are_told_one_by_one_and_the_rest_counted(
+def test_a_hundred_invalid_settings_are_reported_and_the_others_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     body = b'{"settings": [%s]}' % b",".join([b"5"] * 2_000)
@@ -390,7 +388,7 @@ def test_of_many_malformed_settings_a_few_are_told_one_by_one_and_the_rest_count
     assert "and 1900 more" in caplog.records[-1].message
 
 
-def test_more_parts_than_fit_into_the_bytes_are_an_attack() -> None:
+def test_more_parts_than_real_ones_would_fit_are_refused() -> None:
     parts = b",".join([b"0"] * 20_000)
     with pytest.raises(InvalidResponseError, match="the section has 20000 parts in"):
         decode_section(b'{"rules": [%s]}' % parts)
@@ -398,7 +396,7 @@ def test_more_parts_than_fit_into_the_bytes_are_an_attack() -> None:
         settings().read(Response(200, {}, b'{"settings": [%s]}' % parts))
 
 
-def test_as_many_of_the_shortest_rules_as_fit_are_read() -> None:
+def test_a_body_full_of_the_shortest_rules_is_read() -> None:
     rules = b",".join([b'{"value":1,"context_features":[],"rule_id":1}'] * 20_000)
     assert len(read_section(b'{"rules":[%s]}' % rules).rules) == 20_000
 
@@ -422,7 +420,7 @@ def rule_of(value: bytes) -> bytes:
     ],
     ids=["lists", "text", "two", "objects", "ones"],
 )
-def test_what_is_nested_beyond_all_sense_harms_nothing_else(value: bytes) -> None:
+def test_a_value_that_is_nested_too_deeply_costs_nothing_else(value: bytes) -> None:
     body = b'{"settings": {"a": {"default_value": 1, "rules": [%s, %s]}, "b": {"rules": []}}}'
     read = query(["a", "b"], None, None).read(
         Response(200, {}, body % (rule_of(b"[%s]" % value), GOOD_RULE))
@@ -435,7 +433,7 @@ def test_what_is_nested_beyond_all_sense_harms_nothing_else(value: bytes) -> Non
     assert section.rules[1].value == 2
 
 
-def test_what_is_nested_beyond_all_sense_is_null_from_some_depth_on() -> None:
+def test_a_value_that_is_nested_too_deeply_is_null_from_some_depth_on() -> None:
     text = rb'"\"[[\\"'
     (rule,) = read_section(
         b'{"rules": [%s]}' % rule_of(b"[%s, %s, 5, %s, 6]" % (text, DEEP, DEEP))
@@ -450,7 +448,7 @@ def test_what_is_nested_beyond_all_sense_is_null_from_some_depth_on() -> None:
     assert 200 < depth < 900
 
 
-def test_a_setting_with_metadata_beyond_all_sense_hides_no_other() -> None:
+def test_a_setting_with_deeply_nested_metadata_costs_no_other() -> None:
     setting = b'{"name": "%s", "type": "int", "default_value": 1, "version": "1.0", "metadata": %s}'
     body = b'{"settings": [%s, %s]}' % (
         setting % (b"a", b'{"k": %s}' % DEEP),
@@ -459,14 +457,14 @@ def test_a_setting_with_metadata_beyond_all_sense_hides_no_other() -> None:
     assert list(settings().read(Response(200, {}, body))) == ["a", "b"]
 
 
-def test_what_is_open_and_never_closed_is_no_json_at_any_depth() -> None:
+def test_unclosed_brackets_are_invalid_at_any_depth() -> None:
     for body in (DEEP[:10_000], DEEP[:15_000], b'{"settings": ' + DEEP[:-1], DEEP + b'"'):
         with pytest.raises(InvalidResponseError):
             query(["a"], None, None).read(Response(200, {}, body))
 
 
-def test_a_rule_or_a_default_that_would_take_seconds_to_decode_is_refused() -> None:
-    """The interpreter lock is held meanwhile."""
+def test_a_part_that_is_too_large_is_refused() -> None:
+    # The interpreter lock would be held while it is decoded.
     large = b'"%s"' % (b"x" * 2**22)
     section = read_section(b'{"rules": [%s, %s, %s]}' % (GOOD_RULE, rule_of(large), GOOD_RULE))
     assert [data.rule_id for data in section.rules] == [7, 7]
@@ -479,13 +477,13 @@ def test_a_rule_or_a_default_that_would_take_seconds_to_decode_is_refused() -> N
         declare(TTL).read(Response(200, {}, b'{"outcome": "created", "x": %s}' % large))
 
 
-def test_large_rules_are_decoded_one_by_one_and_all_are_read() -> None:
+def test_large_rules_are_decoded_one_by_one() -> None:
     rules = b",".join([rule_of(b'"%s"' % (b"x" * 2**20)), GOOD_RULE] * 3)
     batches = list(decode_section(b'{"rules": [%s]}' % rules).batches())
     assert [[data.rule_id for data in batch.rules] for batch in batches] == [[8], [7]] * 3
 
 
-def test_an_etag_that_is_too_long_to_be_sent_back_is_not_kept() -> None:
+def test_an_etag_that_is_too_long_is_not_kept() -> None:
     body = b'{"settings": {}}'
     for tag, kept in (("x" * 1_000, "x" * 1_000), ("x" * 1_001, None)):
         answer = query(["a"], None, None).read(Response(200, {"etag": tag}, body))
@@ -494,7 +492,7 @@ def test_an_etag_that_is_too_long_to_be_sent_back_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"5", b'{"outcome": "splendid"}'], ids=repr)
-def test_a_conflict_that_is_none_of_the_services_is_an_error(body: bytes) -> None:
+def test_a_conflict_with_an_invalid_body_is_an_error(body: bytes) -> None:
     with pytest.raises(InvalidResponseError, match="cache_ttl"):
         declare(TTL).read(Response(409, {}, body))
 
@@ -502,7 +500,7 @@ def test_a_conflict_that_is_none_of_the_services_is_an_error(body: bytes) -> Non
 # --- statuses -------------------------------------------------------------------------------------
 
 
-def test_an_unexpected_status_is_told_with_path_and_words_but_without_the_query() -> None:
+def test_an_unexpected_status_is_reported_with_path_and_text_but_without_the_query() -> None:
     request = query(["secret_name"], None, None).request
     response = Response(503, {"retry-after": "17"}, b"  down for maintenance\n" + b"x" * 1000)
     error = unexpected_status(request, response)
@@ -515,7 +513,7 @@ def test_an_unexpected_status_is_told_with_path_and_words_but_without_the_query(
     assert len(str(error)) < 300
 
 
-def test_an_unexpected_status_without_words_is_told_as_well() -> None:
+def test_an_unexpected_status_without_a_text_is_reported_too() -> None:
     error = unexpected_status(health().request, Response(500))
     assert str(error) == "GET api/health returned HTTP 500"
     assert error.retry_after is None
@@ -570,23 +568,23 @@ _DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
     ],
     ids=lambda each: ascii(each)[:40],
 )
-def test_retry_after_may_be_a_date_which_counts_from_the_answers_own(
+def test_retry_after_may_be_a_date_which_is_compared_with_the_responses_own(
     text: str, seconds: float | None
 ) -> None:
-    # So neither this computer's clock nor a service's that goes wrong makes a wait longer.
+    # So a wrong clock, here or there, does not make a wait longer.
     response = Response(503, {"retry-after": text, "date": _DATE})
     assert retry_after(response, now=0.0) == seconds
 
 
 @pytest.mark.parametrize("headers", [{}, {"date": ""}, {"date": "today"}])
-def test_a_date_counts_from_now_where_the_answer_has_none_itself(headers: dict[str, str]) -> None:
+def test_a_date_is_compared_with_now_if_the_response_has_none(headers: dict[str, str]) -> None:
     response = Response(503, {"retry-after": _DATE, **headers})
     assert retry_after(response, now=1445412480.0 - 5) == 5
     assert retry_after(response) is None
     assert unexpected_status(health().request, response, 1445412480.0 - 7).retry_after == 7
 
 
-def test_without_retry_after_nothing_was_asked_for() -> None:
+def test_without_retry_after_there_is_no_wait() -> None:
     assert retry_after(Response(503)) is None
 
 
@@ -670,7 +668,7 @@ def test_a_redirect_to_anywhere_else_is_not_followed(location: str) -> None:
 
 
 @pytest.mark.parametrize("location", ["\\\\evil\\x", "http:\\\\evil\\x", "http:evil"])
-def test_what_only_looks_like_another_host_is_a_strange_name_below_the_address(
+def test_a_location_that_only_looks_like_another_host_is_a_path(
     location: str,
 ) -> None:
     moved = redirected(BASE, ASKED, Response(307, {"location": location}))
@@ -681,15 +679,15 @@ def test_what_only_looks_like_another_host_is_a_strange_name_below_the_address(
 
 
 @pytest.mark.parametrize("status", [200, 201, 300, 303, 304, 305, 404, 500])
-def test_other_statuses_are_no_redirects(status: int) -> None:
+def test_other_statuses_are_not_redirects(status: int) -> None:
     assert redirected(BASE, ASKED, Response(status, {"location": "/base/x"})) is None
 
 
-def test_a_redirect_without_a_location_leads_nowhere() -> None:
+def test_a_redirect_without_a_location_is_not_followed() -> None:
     assert redirected(BASE, ASKED, Response(307)) is None
 
 
-def test_a_declaration_is_sent_again_only_if_it_stays_a_declaration() -> None:
+def test_a_declaration_is_redirected_only_if_it_stays_a_post() -> None:
     request = declare(TTL).request
     for status in (301, 302, 303):
         assert redirected(BASE, request, Response(status, {"location": "/base/x"})) is None
@@ -715,35 +713,35 @@ def test_names_that_fit_are_one_query() -> None:
     [None, "user:*", "user:(" + "x" * 3000 + ")"],
     ids=["no filter", "short filter", "long filter"],
 )
-def test_parts_fill_the_room_and_do_not_exceed_it(filters: str | None) -> None:
+def test_parts_are_as_long_as_allowed(filters: str | None) -> None:
     names = [f"setting_number_{number}" for number in range(1500)]
     parts = split_names(names, filters)
     assert [name for part in parts for name in part] == names
     lengths = [len(query_target(part, filters)) for part in parts]
     assert max(lengths) <= MAX_QUERY_LENGTH
-    # No part could have taken the first name of the next one.
+    # No part has room for the first name of the next one.
     for length, following in zip(lengths, parts[1:], strict=False):
         assert length + len(following[0]) + 1 >= MAX_QUERY_LENGTH
 
 
-def test_a_name_that_fits_nowhere_stands_alone() -> None:
+def test_a_name_that_is_too_long_is_a_part_of_its_own() -> None:
     huge = "x" * 10_000
     assert split_names(["a", huge, "b", "c"], None) == [("a",), (huge,), ("b", "c")]
 
 
-def test_a_filter_that_fills_all_leaves_single_names() -> None:
+def test_with_a_filter_that_is_too_long_each_name_is_a_part() -> None:
     assert split_names(["a", "b"], "x" * 10_000) == [("a",), ("b",)]
 
 
-def test_names_count_as_long_as_they_are_sent() -> None:
+def test_names_count_with_their_encoded_length() -> None:
     names = ["é" * 1000, "é" * 1000]
     assert split_names(names, None) == [(names[0],), (names[1],)]
 
 
-# --- what is shown of an answer -------------------------------------------------------------------
+# --- how text of a response is shown ---------------------------------------------------------------
 
 
-def test_an_excerpt_is_one_line_that_does_no_harm_to_a_log_or_a_terminal() -> None:
+def test_an_excerpt_is_one_harmless_line() -> None:
     body = b"oops\n2026-01-01 CRITICAL root: forged\r\n\x1b[31mred\x00 \xff" + b"x" * 500
     text = excerpt(body, 60)
     assert text.startswith("oops 2026-01-01 CRITICAL root: forged \ufffd[31mred\ufffd ")
@@ -761,7 +759,7 @@ def test_an_excerpt_is_one_line_that_does_no_harm_to_a_log_or_a_terminal() -> No
         (500, "api/health", None),
     ],
 )
-def test_a_status_is_told_with_its_hint(status: int, target: str, hint: str | None) -> None:
+def test_a_status_is_reported_with_a_hint(status: int, target: str, hint: str | None) -> None:
     error = unexpected_status(Request("GET", target), Response(status, {}, b"so it is"))
     assert f"returned HTTP {status}: so it is" in str(error)
     assert ("(" in str(error)) is (hint is not None)

@@ -1,8 +1,8 @@
-"""The protocol's functions against the exchanges that were recorded from a real service.
+"""The wire package against exchanges that were recorded from a real service.
 
-A recorded step counts if it goes where one of the library's requests goes: its answer is read, and
-compared with the recorded JSON as the standard library reads it. Where the library could have made
-the very request, from a declaration or a query with the same parts, that is compared as well.
+A recorded step counts if the library sends requests with its method and path. Its response is read, and
+the result is compared with the recorded JSON. If the library could have sent the same request, from a
+declaration or a query with the same parts, the request is compared too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 
 @dataclass(frozen=True)
 class Step:
-    """A recorded exchange, with what a later step refers to already put in."""
+    """A recorded exchange, in which references to earlier steps are resolved."""
 
     where: str
     request: dict[str, Any]
@@ -49,15 +49,15 @@ class Step:
 
     @property
     def kind(self) -> str | None:
-        """Which of the library's requests this is."""
-        wanted = {
+        """The library's request of this method and path, or None."""
+        kinds = {
             ("GET", "/api/health"): "health",
             ("GET", "/api/v1/context_features"): "context features",
             ("GET", "/api/v1/settings"): "settings",
             ("POST", "/api/v1/settings/declare"): "declaration",
             ("GET", "/api/v1/query"): "query",
         }
-        return wanted.get((self.request["method"], self.request["path"]))
+        return kinds.get((self.request["method"], self.request["path"]))
 
     @property
     def response(self) -> Response:
@@ -94,7 +94,7 @@ ALL_STEPS = [step for file in FILES for step in steps_of(file)]
 STEPS = [step for step in ALL_STEPS if step.kind is not None]
 
 
-#: Requests of the library, but for a slash at the end of the path.
+#: Requests of the library with a slash at the end of the path.
 REDIRECTED = [
     step
     for step in ALL_STEPS
@@ -108,12 +108,12 @@ def of_kind(kind: str) -> list[Step]:
 
 
 def exact(value: object) -> str:
-    """A text that differs where JSON values do: 1, 1.0 and true are three."""
+    """A text that differs if the JSON values do: 1, 1.0 and true are three."""
     return json.dumps(value, sort_keys=True)
 
 
 def read_or_error(step: Step, exchange: Exchange[T]) -> T | UnexpectedStatusError:
-    """Do what the core does with an answer."""
+    """Do what a client does with a response."""
     if step.response.status in exchange.request.expected:
         return exchange.read(step.response)
     return _wire.unexpected_status(exchange.request, step.response)
@@ -127,7 +127,7 @@ def check_error(step: Step, error: object) -> None:
     assert str(error).endswith(step.response.body[:200].decode()), step.where
 
 
-# --- answers --------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------
 
 
 def test_answers_to_the_health_check() -> None:
@@ -159,7 +159,7 @@ def test_lists_of_settings() -> None:
 
 
 def check_setting(step: Step, setting: SettingData, recorded: dict[str, Any]) -> None:
-    # Without additional data, which the library always asks for, there are these instead.
+    # These are missing in a response without additional data, which the library always asks for.
     recorded = {"configurable_features": [], "metadata": {}, "aliases": [], **recorded}
     found = {
         "name": setting.name,
@@ -197,12 +197,12 @@ def check_outcome(step: Step, read: DeclarationAnswer, recorded: dict[str, Any])
     assert {read.service_version} == (versions or {None}), step.where
     differences = recorded.get("differences", [])
     assert len(read.differences) == len(differences), step.where
-    for difference, told in zip(read.differences, differences, strict=True):
+    for difference, expected in zip(read.differences, differences, strict=True):
         if difference.attribute is None:
             found: dict[str, Any] = {"message": difference.message}
         else:
             found = {"attribute": difference.attribute, "latest_value": difference.latest_value}
-        assert exact({"level": difference.level, **found}) == exact(told), step.where
+        assert exact({"level": difference.level, **found}) == exact(expected), step.where
 
 
 def test_answers_to_queries() -> None:
@@ -235,11 +235,11 @@ def check_sections(step: Step, read: QueryAnswer) -> None:
             }
             for rule in section.rules
         ]
-        told = [
+        expected = [
             {key: rule[key] for key in ("value", "context_features", "rule_id")}
             for rule in recorded[name]["rules"]
         ]
-        assert exact(rules) == exact(told), step.where
+        assert exact(rules) == exact(expected), step.where
 
 
 def test_redirects() -> None:
@@ -249,7 +249,7 @@ def test_redirects() -> None:
         asked = Request(step.request["method"], f"{step.request['path'][1:]}{query}", body=b"1")
         location = step.answer["headers"]["location"].format(base=base_url[:-1])
         moved = _wire.redirected(base_url, asked, Response(307, {"location": location}))
-        # The same in all but the slashes at the end of the path.
+        # Only the slashes at the end of the path have gone.
         path = step.request["path"][1:].rstrip("/")
         assert moved == replace(asked, target=f"{path}{query}"), step.where
 
@@ -278,7 +278,7 @@ REQUIRED = {"name", "type", "configurable_features", "default_value"}
 
 
 def recorded_declaration(step: Step) -> Declaration | None:
-    """The declaration that the recorded request makes, unless no `Declaration` can be so."""
+    """The declaration in the recorded request, or None if a `Declaration` cannot express it."""
     body = step.request.get("json")
     if step.kind != "declaration" or not isinstance(body, dict):
         return None
@@ -289,7 +289,7 @@ def recorded_declaration(step: Step) -> Declaration | None:
         return None
     try:
         json.dumps(fields, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # a lone surrogate, which no setting takes
+    except UnicodeEncodeError:  # a lone surrogate, which no setting accepts
         return None
     features = tuple(fields["configurable_features"])
     arguments: dict[str, Any] = {**fields, "configurable_features": features}
@@ -297,7 +297,7 @@ def recorded_declaration(step: Step) -> Declaration | None:
 
 
 def recorded_query(step: Step) -> Exchange[Any] | None:
-    """The query that the recorded request is, unless the library makes none like it."""
+    """The query in the recorded request, or None if the library never sends it."""
     if step.kind != "query" or "json" in step.request:
         return None
     parts = [part.partition("=") for part in step.request.get("query", "").split("&")]
@@ -314,8 +314,8 @@ def recorded_query(step: Step) -> Exchange[Any] | None:
 
 
 def is_plain(step: Step) -> bool:
-    wanted = "include_additional_data=true" if step.kind == "settings" else None
-    return step.request.get("query") == wanted
+    expected = "include_additional_data=true" if step.kind == "settings" else None
+    return step.request.get("query") == expected
 
 
 def plain_request(step: Step) -> Request | None:
@@ -332,7 +332,7 @@ def plain_request(step: Step) -> Request | None:
 
 
 def check_target(step: Step, request: Request) -> None:
-    """The same method and path, and the same parameters once percent-encoding is undone."""
+    """Check method, path, and decoded parameters."""
     path, _, parameters = request.target.partition("?")
     assert (request.method, "/" + path) == (step.request["method"], step.request["path"]), (
         step.where
@@ -375,10 +375,10 @@ def test_queries_are_sent_as_they_were_recorded() -> None:
         assert exchange.request.body is None, step.where
 
 
-# --- nothing of it has vanished -------------------------------------------------------------------
+# --- the recordings are complete ------------------------------------------------------------------
 
 
-def test_so_many_answers_were_read() -> None:
+def test_the_number_of_responses_that_were_read() -> None:
     assert len(FILES) == 17
     assert Counter((step.kind, step.answer["status"]) for step in STEPS) == {
         ("health", 200): 5,
@@ -401,7 +401,7 @@ def test_so_many_answers_were_read() -> None:
     assert len(REDIRECTED) == 11
 
 
-def test_so_many_declarations_had_this_outcome() -> None:
+def test_the_number_of_declarations_by_outcome() -> None:
     exchange = _wire.declare(Declaration("a", "int", ("user",), 1))
     outcomes = Counter(
         exchange.read(step.response).outcome
@@ -419,7 +419,7 @@ def test_so_many_declarations_had_this_outcome() -> None:
     }
 
 
-def test_so_many_requests_were_compared() -> None:
+def test_the_number_of_requests_that_were_compared() -> None:
     compared = {
         "plain": [step for step in STEPS if plain_request(step) is not None],
         "declarations": [step for step in STEPS if recorded_declaration(step) is not None],
