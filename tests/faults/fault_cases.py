@@ -718,7 +718,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             name="an answer without the settings",
             fault=f.WrongShape('{"settings": {}}'),
             path=QUERY,
-            told="tells nothing",
+            told="has no section for it",
             fails=False,
         ),
         OnDemand(
