@@ -33,8 +33,9 @@ from machinery.answers import Answers
 from machinery.ratio_table import Ratios
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
-from heksher.cli._demo import FEATURES, Service
+from heksher.cli._demo import CLIENT_ARGS, FEATURES, TOKEN
 from heksher.status import DeclarationState
+from heksher.testing.service import LiveService
 
 Backend: TypeAlias = Literal["asyncio", "trio", "threads"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio", "threads")
@@ -43,9 +44,10 @@ Asked: TypeAlias = tuple[str, str, dict[str, Any] | None]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(tmp_path: Path) -> Iterator[LiveService]:
     logging.getLogger("heksher").addHandler(logging.NullHandler())
-    with Service(tmp_path) as service:
+    database = tmp_path / "settings.sqlite"
+    with LiveService(FEATURES, database=database, api_token=TOKEN, proxy=False) as service:
         yield service
 
 
@@ -58,7 +60,7 @@ def _fresh() -> Iterator[None]:
 # --- settings that the service has ----------------------------------------------------------------
 
 
-def measure_a_start(service: Service, ratios: Ratios) -> None:
+def measure_a_start(service: LiveService, ratios: Ratios) -> None:
     settings: list[Setting[Any]] = [
         Setting("cache_ttl", int, ["environment", "user"], 60),
         Setting("background_color", str, ["environment", "theme"], "white"),
@@ -67,14 +69,14 @@ def measure_a_start(service: Service, ratios: Ratios) -> None:
     assert settings  # which are forgotten once nobody holds them
 
 
-def measure_a_start_with_known_settings(service: Service, ratios: Ratios) -> None:
+def measure_a_start_with_known_settings(service: LiveService, ratios: Ratios) -> None:
     number = 20 if ratios.quick else 1_500
     settings = new_settings(f"known{place}" for place in range(number))
     compare_known(f"start with {number:,} settings known", service, ratios, rounds=9)
     assert settings
 
 
-def compare_known(title: str, service: Service, ratios: Ratios, *, rounds: int) -> None:
+def compare_known(title: str, service: LiveService, ratios: Ratios, *, rounds: int) -> None:
     """Compare starts on each backend with the requests that they consist of."""
     asked = asked_by_a_start(service)
     for backend in BACKENDS:
@@ -82,7 +84,7 @@ def compare_known(title: str, service: Service, ratios: Ratios, *, rounds: int) 
             ratios,
             f"{title}, {backend} (floor: its {len(asked)} requests)",
             partial(start, backend, service),
-            partial(ask, backend, service, asked),
+            partial(ask, backend, asked),
             rounds=rounds,
         )
 
@@ -91,7 +93,9 @@ def compare_known(title: str, service: Service, ratios: Ratios, *, rounds: int) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def measure_a_start_with_new_settings(backend: Backend, service: Service, ratios: Ratios) -> None:
+def measure_a_start_with_new_settings(
+    backend: Backend, service: LiveService, ratios: Ratios
+) -> None:
     number = 20 if ratios.quick else 300
     ours, floor = New(service, backend, number), Declared(service, backend, number)
     compare(
@@ -124,7 +128,7 @@ def measure_whether_new_settings_add_up(ratios: Ratios) -> None:
 class New:
     """Starts with settings that the service does not have: others each time."""
 
-    def __init__(self, service: Service, backend: Backend, number: int) -> None:
+    def __init__(self, service: LiveService, backend: Backend, number: int) -> None:
         self._service = service
         self._backend: Backend = backend
         self._number = number
@@ -176,7 +180,7 @@ class NewInMemory:
 class Declared:
     """Declares settings that the service does not have: others each time."""
 
-    def __init__(self, service: Service, backend: Backend, number: int) -> None:
+    def __init__(self, service: LiveService, backend: Backend, number: int) -> None:
         self._service = service
         self._backend: Backend = backend
         self._number = number
@@ -187,7 +191,7 @@ class Declared:
         self._round += 1
         url = f"{self._service.url}/api/v1/settings/declare"
         names = [f"floor{self._round}.{index}" for index in range(self._number)]
-        ask(self._backend, self._service, [("POST", url, declaration(name)) for name in names])
+        ask(self._backend, [("POST", url, declaration(name)) for name in names])
 
 
 def new_settings(names: Iterable[str]) -> list[Setting[int]]:
@@ -248,11 +252,11 @@ def compare(
     ratios.add(title, times[ours], times[floor], unit="ms", at_most=target)
 
 
-def start(backend: Backend, service: Service) -> dict[str, DeclarationState]:
+def start(backend: Backend, service: LiveService) -> dict[str, DeclarationState]:
     """Start a client and close it; return what became of the declarations."""
     arguments = (service.url, 60, FEATURES)
     options: dict[str, Any] = {
-        "http_client_args": service.client_args,
+        "http_client_args": CLIENT_ARGS,
         "startup": "raise",
         "startup_timeout": 300,
     }
@@ -269,7 +273,7 @@ def start(backend: Backend, service: Service) -> dict[str, DeclarationState]:
     return {name: each.state for name, each in client.status.declarations.items()}
 
 
-def ask(backend: Backend, service: Service, asked: list[Asked]) -> None:
+def ask(backend: Backend, asked: list[Asked]) -> None:
     """Make these requests one after another, by httpx alone."""
 
     async def ask_async() -> None:
@@ -282,7 +286,7 @@ def ask(backend: Backend, service: Service, asked: list[Asked]) -> None:
             for method, url, body in asked:
                 client.request(method, url, json=body).raise_for_status()
 
-    arguments: dict[str, Any] = service.client_args
+    arguments: dict[str, Any] = CLIENT_ARGS
     if backend == "threads":
         ask_blocking()
     else:
@@ -294,7 +298,7 @@ def run(backend: Backend, main: Callable[[], Any]) -> Any:
     return asyncio.run(main()) if backend == "asyncio" else trio.run(main)
 
 
-def asked_by_a_start(service: Service) -> list[Asked]:
+def asked_by_a_start(service: LiveService) -> list[Asked]:
     """Return what a start asks if the service has the settings, which it has afterwards."""
     start("threads", service)
     asked: list[Asked] = []
@@ -303,6 +307,6 @@ def asked_by_a_start(service: Service) -> list[Asked]:
         assert request.method == "GET"
         asked.append((request.method, str(request.url), None))
 
-    options: dict[str, Any] = {**service.client_args, "event_hooks": {"request": [note]}}
+    options: dict[str, Any] = {**CLIENT_ARGS, "event_hooks": {"request": [note]}}
     with ThreadHeksherClient(service.url, 60, FEATURES, http_client_args=options, startup="raise"):
         return asked

@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,12 +24,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self, TypeVar
 
 import anyio
 import anyio.to_thread
-import httpx
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -39,15 +37,19 @@ from rich.text import Text
 from heksher import TRACK_ALL, AsyncHeksherClient, Setting, ThreadHeksherClient
 from heksher.backends import run_blocking
 from heksher.status import SettingData
+from heksher.testing.service import LiveService
 
 # Needed by name only; missed here, where the command line turns it into one clear line.
-for _module in ("trio", "starlette", "uvicorn", "sqlalchemy"):
+for _module in ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic"):
     if find_spec(_module) is None:
         raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
 
 T = TypeVar("T")
 
 FEATURES = ["environment", "user", "theme"]
+TOKEN = secrets.token_urlsafe()
+# trust_env: requests to this machine must not go through a proxy of the environment.
+CLIENT_ARGS = {"headers": {"api_token": TOKEN}, "trust_env": False}
 INTERVAL = 0.5
 # What is expected to happen is waited for so long; then the line says that it did not.
 PATIENCE = 5.0
@@ -88,9 +90,6 @@ def run() -> int:
         # Who read the report has seen enough. Python itself would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ServiceFailedError as error:
-        sys.stderr.write(f"heksher demo: error: {error}\n")
-        return 1
 
 
 def _run(console: Console) -> int:
@@ -98,9 +97,17 @@ def _run(console: Console) -> int:
     reports: list[Report] = []
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="heksher-demo-"))
-        service = stack.enter_context(Service(Path(folder)))
+        # A file, because the service is stopped and started again with its settings.
+        database = Path(folder) / "settings.sqlite"
+        service = LiveService(FEATURES, database=database, api_token=TOKEN, proxy=False)
+        try:
+            stack.enter_context(service)
+        except AssertionError as error:
+            sys.stderr.write(f"heksher demo: error: {error}\n")
+            return 1
+        assert service.process is not None
         console.print(
-            f"The service runs on {service.url}, process {service.pid}.\n"
+            f"The service runs on {service.url}, process {service.process.pid}.\n"
             "An example runs on asyncio, on trio and on threads, each with an update every "
             f"{INTERVAL:g} seconds.",
             soft_wrap=True,
@@ -132,7 +139,7 @@ def _run(console: Console) -> int:
     return 1 if failed else 0
 
 
-def run_async(loop: str, service: Service, report: Report) -> Setting[int]:
+def run_async(loop: str, service: LiveService, report: Report) -> Setting[int]:
     """Run the example in an event loop."""
 
     async def program() -> Setting[int]:
@@ -162,13 +169,13 @@ async def example(program: Program, report: Report) -> Setting[int]:
         report.add('cache_ttl.get(user="jim")', 60, cache_ttl.get(user="jim"))
         report.add("background_color.get()", "white", background_color.get())
 
-        rule = await program.call(lambda: service.add_rule("cache_ttl", {"user": "jim"}, 5))
+        rule = await program.call(lambda: service.add_rule(cache_ttl, 5, user="jim"))
         seconds = await program.time_until(lambda: cache_ttl.get(user="jim") == 5)
         report.add("a rule says 5 for jim", 5, cache_ttl.get(user="jim"))
         report.add_bound("it came within an update interval", INTERVAL, seconds)
         report.add('cache_ttl.get(user="joe")', 60, cache_ttl.get(user="joe"))
 
-        await program.call(lambda: service.add_rule("background_color", {"theme": "dark"}, "black"))
+        await program.call(lambda: service.add_rule(background_color, "black", theme="dark"))
         await program.reload()
         token = theme.set("dark")
         report.add('with theme="dark"', "black", background_color.get())
@@ -191,14 +198,14 @@ async def example(program: Program, report: Report) -> Setting[int]:
     report.add("closed: the last rules go on", 6, cache_ttl.get(user="jim"))
     left = sum(thread.name.startswith("heksher") for thread in threading.enumerate())
     report.add("threads left behind", 0, left)
-    await program.call(service.delete_rules)
+    await program.call(lambda: service.empty(FEATURES))
     return cache_ttl
 
 
 class Program(ABC):
     """A kind of program, so that the example is written once."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: LiveService) -> None:
         self.service = service
 
     @property
@@ -235,10 +242,10 @@ class Program(ABC):
 class AsyncProgram(Program):
     """A program of asyncio or trio."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: LiveService) -> None:
         super().__init__(service)
         self._client = AsyncHeksherClient(
-            service.url, INTERVAL, FEATURES, http_client_args=service.client_args
+            service.url, INTERVAL, FEATURES, http_client_args=CLIENT_ARGS
         )
 
     @property
@@ -267,13 +274,13 @@ class AsyncProgram(Program):
 class ThreadProgram(Program):
     """A program of threads."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: LiveService) -> None:
         super().__init__(service)
         self._client = ThreadHeksherClient(
             service.url,
             INTERVAL,
             FEATURES,
-            http_client_args=service.client_args,
+            http_client_args=CLIENT_ARGS,
             startup="raise",
         )
 
@@ -371,122 +378,6 @@ class Report:
             print(f"\n{self._title}", flush=True)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._console.is_terminal:
             self._live.stop()
-
-
-# --- the service ----------------------------------------------------------------------------------
-
-
-class ServiceFailedError(Exception):
-    """The service did not start; the text says what it said."""
-
-
-class Service:
-    """``heksher serve`` as a process of its own, with a database that outlives it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._token = secrets.token_urlsafe()
-        self._process: subprocess.Popen[str] | None = None
-        self._port = 0
-        self._rules: list[int] = []
-        self.url = ""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every request has to carry."""
-        return {"api_token": self._token}
-
-    @property
-    def client_args(self) -> dict[str, object]:
-        """Keyword arguments for the clients; no proxy of the environment is on the way to this machine."""
-        return {"headers": self.headers, "trust_env": False}
-
-    @property
-    def pid(self) -> int:
-        """The number of its process."""
-        return self._process.pid if self._process is not None else 0
-
-    def start(self) -> None:
-        """Start it, the second time on the same port, and wait until it accepts connections."""
-        command = [sys.executable, "-m", "heksher", "serve", "--port", str(self._port)]
-        command += ["--database", str(self._folder / "settings.sqlite")]
-        # One word with "=": a token may begin with a hyphen, which would look like an option.
-        command += ["--features", ",".join(FEATURES), f"--api-token={self._token}"]
-        with (self._folder / "service.log").open("w") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - this very program, without a shell
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # Ctrl-C is for this process, which then ends the other one.
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        words = self._process.stdout.readline().split()
-        if not words:
-            self.stop()
-            log_text = (self._folder / "service.log").read_text()
-            raise ServiceFailedError(f"the service did not start: {log_text}")
-        self.url = words[-1]
-        self._port = int(self.url.rpartition(":")[2])
-
-    def stop(self) -> None:
-        """End it, if it runs, and wait until it has ended."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-    def add_rule(self, setting: str, conditions: dict[str, str], value: object) -> int:
-        """Add a rule and return its number."""
-        rule = {"setting": setting, "feature_values": conditions, "value": value}
-        number = int(self._request("POST", "rules", rule).json()["rule_id"])
-        self._rules.append(number)
-        return number
-
-    def change_rule(self, number: int, value: object) -> None:
-        """Give a rule another value."""
-        self._request("PUT", f"rules/{number}/value", {"value": value})
-
-    def delete_rules(self) -> None:
-        """Delete all rules, for the next program."""
-        for number in self._rules:
-            self._request("DELETE", f"rules/{number}")
-        self._rules.clear()
-
-    def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
-        url = f"{self.url}/api/v1/{path}"
-        response = httpx.request(method, url, json=json, headers=self.headers, trust_env=False)
-        return response.raise_for_status()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
