@@ -1,8 +1,10 @@
-"""An embedded service that speaks Heksher's protocol v1, for tests, demos and small installations.
+"""An embedded service with Heksher's protocol v1, for tests, demos and small installations.
 
-Needs the extra ``service``. This module itself imports nothing of it: third parties come in when an
-application is made. The service uses the library's pure modules only, and the library never
-imports the service.
+Needs the extra ``service``, whose packages are imported only when an application is made. The service
+uses only pure modules of the library, and the library never imports the service.
+
+Layers, each of which imports only the ones before it: ``domain`` (pure decisions), ``storage`` (the
+database), ``web`` (the ASGI application), and this module, the public door.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ __all__ = ["CannotStartError", "create_app"]
 
 CannotStartError.__module__ = __name__  # its public place, for tracebacks and documentation
 
-# Bytes. What any setting or rule needs is far below.
+# Default limit for the body of a request, in bytes. No reasonable setting or rule comes near it.
 BODY_LIMIT = 1024 * 1024
 
 MISSING_EXTRA = "the embedded service needs more packages: pip install 'heksher[service]'"
@@ -34,26 +36,27 @@ def create_app(
     body_limit: int = BODY_LIMIT,
     access_log: bool = False,
 ) -> Starlette:
-    """Make an ASGI application out of a database.
+    """Make an ASGI application that serves a database.
 
     Args:
-        database: the path of an SQLite file, which is created if it is missing, or its URL,
-            ``sqlite:///PATH``; ``memory``, a database that lives as long as the application; or
-            ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` (extra ``postgres``), which exists and is
-            empty, or holds a Heksher service's tables, this one's or the original's.
-        features: the context features, in order. Missing ones are added; what the database has
-            already must be among them in the same order. Empty: as the database has them.
-        api_token: if given, every request but health needs the header ``api_token``, or a bearer
-            token, with this value, or with one of several.
-        migrate: whether a database that was there before may get what this service adds to the
-            original's tables; a new one gets it in any case.
-        body_limit: how many bytes the body of a request may have; longer ones get 413.
-        access_log: whether each request is logged, to ``heksher.service.access`` at INFO: method,
-            path, status, milliseconds, bytes.
+        database: one of
+
+            - the path of an SQLite file, or ``sqlite:///PATH``. The file is created if it is missing.
+            - ``memory``, a database that lives as long as the application.
+            - ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` (extra ``postgres``). The database must
+              exist and be empty, or contain the tables of a Heksher service, this one or the original.
+        features: the context features, in order. Missing ones are added. The features that the
+            database already has must be among them, in the same order. Empty: the stored ones.
+        api_token: one or several tokens. If given, each request except health needs one of them,
+            in the header ``api_token`` or as a bearer token.
+        migrate: whether to add this service's own tables to an existing database of the original.
+            A new database always gets them.
+        body_limit: maximum size of a request body, in bytes. Longer ones are answered with 413.
+        access_log: whether to log each request to ``heksher.service.access`` at INFO: method, path,
+            status, milliseconds, bytes.
 
     Raises:
-        CannotStartError: database or features cannot be used, or ``migrate``
-            is needed.
+        CannotStartError: the database or the features cannot be used, or ``migrate`` is needed.
         ModuleNotFoundError: the extra ``service`` is not installed.
     """
     try:

@@ -217,6 +217,6 @@ def test_every_value_of_the_service_s_type_is_one_here(kind: Kind, raw: Any) -> 
 def is_storable(raw: Any) -> bool:
     try:
         json_values.check_storable(raw)
-    except json_values.Malformed:
+    except json_values.InvalidJson:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Many clients at once, and what must be true of a database after them."""
+"""Many concurrent clients, and the invariants of the database afterwards."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def send(client: httpx.Client, request: Request) -> httpx.Response:
 def at_once(
     urls: Sequence[str], requests: Sequence[Request], connections: int | None = None
 ) -> list[httpx.Response]:
-    """Send *requests*, each connection its share of them, all at the same time.
+    """Send *requests* at the same time, distributed over connections.
 
     Args:
-        urls: the services, which the connections go to in turn.
-        requests: what is sent; every connection sends its share in this order.
-        connections: how many; each request has its own without.
+        urls: the services; connections are assigned to them in turn.
+        requests: the requests; each connection sends its share in this order.
+        connections: number of connections; by default, one per request.
 
     Returns:
-        the answers in the order of the requests.
+        The answers, in the order of the requests.
     """
     count = connections or len(requests)
     start = threading.Barrier(count)
@@ -57,12 +57,12 @@ def at_once(
 
 
 def statuses(answers: Sequence[httpx.Response]) -> dict[int, int]:
-    """How many answers have which status."""
+    """Count the answers by status."""
     return dict(Counter(answer.status_code for answer in answers))
 
 
 def check_invariants(database: KeptDatabase) -> None:
-    """Nothing is doubled and nothing dangles, whatever went on before."""
+    """Check that nothing is duplicated and that there are no dangling references."""
     rows = database.rows
     settings = {name for (name,) in rows("SELECT name FROM settings")}
     features = rows('SELECT name, "index" FROM context_features')

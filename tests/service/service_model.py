@@ -1,7 +1,7 @@
-"""A small model of the service: what each call answers and what is there afterwards, in plain Python.
+"""A small model of the service in plain Python: the answer to each call and the state afterwards.
 
-Written after the protocol's text, for tests that hold the service against it. Knows three types and
-versions like ``1.0``; malformed requests never get here.
+Written from the text of the protocol; tests compare the service with it. Knows three types and
+versions like ``1.0``. Malformed requests never reach it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "
 
 
 def fits(value: Any, type_: str) -> bool:
-    """Whether *value* is one of this type."""
+    """Whether *value* has this type."""
     return isinstance(value, TYPES[type_])
 
 
 def is_narrower(type_: str, than: str) -> bool:
-    """Whether each value of the one is one of the other, too."""
+    """Whether each value of the first type also has the second type."""
     return (type_, than) == ("int", "float")
 
 
 def spelled(version: Version) -> str:
-    """The version as it is sent."""
+    """The version as text."""
     return f"{version[0]}.{version[1]}"
 
 
 @dataclass
 class Setting:
-    """A setting as the service should have it."""
+    """A setting that the service should have."""
 
     type: str
     default: Any
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass
 class Rule:
-    """A rule as the service should have it."""
+    """A rule that the service should have."""
 
     setting: str
     conditions: Mapping[str, str]
@@ -55,7 +55,7 @@ class Rule:
 
 @dataclass
 class Model:
-    """All that the service keeps. The methods that change it give the status to be answered."""
+    """The state of the service. Methods that change it return the expected status."""
 
     features: list[str]
     settings: dict[str, Setting] = field(default_factory=dict[str, Setting])
@@ -100,7 +100,7 @@ class Model:
     def declare(
         self, name: str, declared: Setting, alias: str | None
     ) -> tuple[int, str | None, list[str]]:
-        """Status, outcome if there is one, and the levels of the differences."""
+        """Return the status, the outcome if there is one, and the levels of the differences."""
         if alias == name or not fits(declared.default, declared.type):
             return 422, None, []
         found = self.canonical(name)
@@ -244,7 +244,7 @@ class Model:
     # --- rules ---
 
     def may_add_rule(self, rule: Rule) -> int:
-        """The status. The rule is there only once its id is known."""
+        """Return the status. The rule is added once its id is known."""
         found = self.canonical(rule.setting)
         if found is None:
             return 422
@@ -258,7 +258,7 @@ class Model:
         self.rules[id_] = rule
 
     def rule_on(self, name: str, conditions: Mapping[str, str]) -> int | None:
-        """The rule of a setting with just these conditions."""
+        """Return the setting's rule with exactly these conditions."""
         rules = self.rules_of(self.canonical(name) or "")
         return next((id_ for id_, rule in rules.items() if rule.conditions == conditions), None)
 
@@ -277,14 +277,14 @@ class Model:
         rule = self.rules.get(id_)
         return 404 if rule is None else _done(rule, "metadata", change.applied(rule.metadata))
 
-    # --- what is seen ---
+    # --- reading ---
 
     def in_order(self, features: Mapping[str, str] | set[str]) -> list[str]:
-        """Those features in the service's order."""
+        """Sort features into the service's order."""
         return [name for name in self.features if name in features]
 
     def listed(self) -> list[dict[str, Any]]:
-        """All settings, with all that is known of them."""
+        """List all settings with all their properties."""
         return [
             {
                 "name": name,
@@ -327,12 +327,13 @@ class Model:
         *,
         with_metadata: bool,
     ) -> dict[str, Any] | None:
-        """The answer to a query; None if a name leads nowhere.
+        """Return the answer to a query, or None if a name is unknown.
 
         Args:
-            names: the settings asked for, None being all.
-            listed: the filter: values by feature, None being all; None lets every rule pass.
-            with_metadata: whether the rules' metadata is asked for.
+            names: the requested settings; None means all.
+            listed: the filter, values by feature. None as values means all values; None as the filter
+                lets all rules pass.
+            with_metadata: whether to include the metadata of rules.
         """
         found = {self.canonical(name) for name in (self.settings if names is None else names)}
         if None in found:
@@ -357,7 +358,7 @@ class Model:
 
 @dataclass(frozen=True)
 class MetadataChange:
-    """A change of metadata, as a request: method, what follows the path, and fields of the body."""
+    """A request that changes metadata: method, rest of the path, and fields of the body."""
 
     method: str
     key: str | None
@@ -374,7 +375,7 @@ class MetadataChange:
         return {"metadata": self.metadata} if self.key is None else {"value": len(self.metadata)}
 
     def applied(self, metadata: Metadata) -> Metadata:
-        """What *metadata* is afterwards."""
+        """Return *metadata* after the change."""
         if self.key is None:
             kept = metadata if self.method == "POST" else {}
             return kept | ({} if self.method == "DELETE" else self.metadata)

@@ -1,4 +1,4 @@
-"""A database that is locked, full, read-only or somewhere else: 503, and as before when it is over."""
+"""A database that is locked, full, read-only or unreachable: 503, and recovery afterwards."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits longer than a moment."""
-    monkeypatch.setattr(engines, "PATIENCE", 0.2)
+    """Shorten the timeout for locks and connections."""
+    monkeypatch.setattr(engines, "LOCK_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def _served(database: KeptDatabase) -> Generator[TestClient]:
 
 
 def _declare(client: TestClient, name: str, **more: Any) -> Any:
-    """The outcome of a declaration, or after how many seconds to come again."""
+    """Return the outcome of a declaration, or the seconds after which to retry."""
     method, path, body = declaration(name, **more)
     answer = client.request(method, f"/api/v1{path}", json=body)
     if answer.status_code == 503:
-        assert answer.text == "the database is not available at the moment"
+        assert answer.text == "the database is unavailable at the moment: try again later"
         return int(answer.headers["retry-after"])
     return answer.json()["outcome"]
 
@@ -71,7 +71,7 @@ def _database_name(database: KeptDatabase) -> str:
 def test_another_writer_that_does_not_end(
     kept_database: KeptDatabase, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Readers go on, writers get 503."""
+    """Reads continue, writes get 503."""
     caplog.set_level(logging.INFO, "heksher.service")
     connection: Any
     if kept_database.name == "SQLite":
@@ -91,8 +91,8 @@ def test_another_writer_that_does_not_end(
         assert _declare(client, "a") == "created"
         assert _health(client) == (200, {"version": __version__})
     messages = [record.message for record in caplog.records if record.name == "heksher.service"]
-    assert "the database takes no writes: " in messages[0]
-    assert messages[1:] == ["the database takes writes again"]
+    assert "the database refuses writes: " in messages[0]
+    assert messages[1:] == ["the database accepts writes again"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -115,7 +115,7 @@ def test_a_table_that_nobody_may_read(
 def test_a_database_that_stands_still(
     on_postgresql: KeptDatabase, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It keeps its connections, and says nothing."""
+    """A server that keeps its connections but does not answer."""
     begun, ended = list[Any](), list[Any]()
     answer = getattr(http, "_response_of")  # noqa: B009
 
@@ -130,11 +130,11 @@ def test_a_database_that_stands_still(
     with _served(on_postgresql) as client:
         _declare(client, "a")
         with monkeypatch.context() as impatient, postgres_server.standing_still():
-            impatient.setattr(http, "_PATIENCE", 0.3)
+            impatient.setattr(http, "_REQUEST_TIMEOUT", 0.3)
             assert _declare(client, "b") == 2
             assert client.get("/api/v1/query").status_code == 503
             assert client.get("/api/health").status_code == 500
-        _wait_until(lambda: len(ended) == len(begun) > 3)  # those in threads that nobody waits for
+        _wait_until(lambda: len(ended) == len(begun) > 3)  # requests abandoned in their threads
         assert _declare(client, "c") == "created"
         assert client.get("/api/health").status_code == 200
 
@@ -148,7 +148,7 @@ def test_a_deadlock_with_somebody_is_tried_again(
         ThreadPoolExecutor() as pool,
     ):
         _declare(client, "a")
-        # It finds the deadlock last, so that ours is the one that is undone.
+        # The other transaction detects deadlocks late, so the service's own is rolled back.
         connection.execute("SET deadlock_timeout = '1h'; BEGIN")
         connection.execute("SELECT 1 FROM settings WHERE name = 'a' FOR UPDATE")
         outcome = pool.submit(_declare, client, "a", version="1.1", default_value=2)
@@ -211,7 +211,7 @@ def test_a_database_that_can_only_be_read(
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """As far as the service can tell: its files may not grow any more."""
+    """Simulate a full disk by a limit on file sizes."""
     path = tmp_path / "heksher.db"
     with ServiceProcess() as service:
         url = service.start(features=["user"], database=path)
@@ -234,7 +234,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert statuses(at_once([url], declarations, connections=4)) == {200: 20}
 
 
-# --- a file that is not there any more ------------------------------------------------------------
+# --- a file that was deleted or replaced ----------------------------------------------------------
 
 
 def _other_file(folder: Path) -> Path:
@@ -245,7 +245,7 @@ def _other_file(folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["deleted", "replaced"])
 def test_a_file_that_is_deleted_or_replaced(kind: str, tmp_path: Path) -> None:
-    """No answer from the old one, no write that would be lost; as before when it is back."""
+    """No answers from the old file and no writes that would be lost; recovery when it is back."""
     path, aside = tmp_path / "heksher.db", tmp_path / "aside.db"
     with ServiceProcess() as service:
         service.start(features=["user"], database=path)
@@ -254,14 +254,14 @@ def test_a_file_that_is_deleted_or_replaced(kind: str, tmp_path: Path) -> None:
         path.rename(aside)
         if kind == "replaced":
             _other_file(tmp_path).rename(path)
-        for _ in range(2):  # what was kept is not given either
+        for _ in range(2):  # cached answers are not used either
             answer = service.request("GET", "/query")
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
             assert service.request("GET", "/settings").status_code == 503
             assert service.request("GET", "/api/health").status_code == 500
             method, below, body = declaration("b")
             assert service.request(method, below, json=body).status_code == 503
-        assert path.exists() == (kind == "replaced")  # and none is made in its place
+        assert path.exists() == (kind == "replaced")  # and no new file is created in its place
         aside.rename(path)
         assert service.request("GET", "/api/health").status_code == 200
         assert service.declare("b") == {"outcome": "created"}
@@ -270,12 +270,12 @@ def test_a_file_that_is_deleted_or_replaced(kind: str, tmp_path: Path) -> None:
     lines = [line for line in service.log.splitlines() if "the database" in line]
     assert len(lines) == 2, service.log
     assert f"the database's file {path} was deleted or replaced" in lines[0]
-    assert lines[1].endswith("the database's file is in its place again")
+    assert lines[1].endswith("the database's file is at its path again")
     assert "Traceback" not in service.log
 
 
 def test_a_file_that_is_replaced_while_it_is_used(tmp_path: Path) -> None:
-    """What was committed to the old one is not acknowledged; what was read there is not given."""
+    """Commits to the old file are not acknowledged, and data read from it is not sent."""
     path, aside = tmp_path / "heksher.db", tmp_path / "aside.db"
     with closing(open_storage(str(path), ["user"])) as storage:
 
@@ -296,7 +296,7 @@ def test_a_file_that_is_replaced_while_it_is_used(tmp_path: Path) -> None:
             read()
 
 
-# --- which databases there are --------------------------------------------------------------------
+# --- kinds of databases ---------------------------------------------------------------------------
 
 
 def test_urls_of_sqlite(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_urls_of_sqlite(tmp_path: Path) -> None:
 def test_all_connections_have_the_same_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its name looks like, and wherever the process is."""
+    """Any file name works, and changing the directory does not matter."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -377,7 +377,7 @@ def test_an_encoding_that_lacks_characters(postgres_server: PostgresServer, enco
     statement = f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
     with postgres_server.connect() as connection:
         connection.execute(statement.encode())
-    message = f"the database {name} has the encoding {encoding}, and UTF8 is needed: make it by"
+    message = f"the database {name} has the encoding {encoding}, expected UTF8: create it with"
     with pytest.raises(CannotStartError, match=message):
         open_storage(postgres_server.url(name))
     postgres_server.drop_database(name)
@@ -386,7 +386,7 @@ def test_an_encoding_that_lacks_characters(postgres_server: PostgresServer, enco
 def test_a_host_that_goes_away_is_noticed_unless_the_url_says_otherwise(
     on_postgresql: KeptDatabase,
 ) -> None:
-    """Also when nothing is left to be sent to it, so that only its answer is missing."""
+    """Even if everything has been sent and only the answer is missing."""
     for more, idle in (("", "10"), ("&keepalives_idle=77", "77")):
         engine = engines.database_of(on_postgresql.url + more).engine
         with closing(engine.raw_connection()) as connection:

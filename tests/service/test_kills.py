@@ -1,4 +1,4 @@
-"""Services and databases that end in the middle of writing: nothing that was acknowledged is lost."""
+"""Services and databases that are killed while writing: no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WRITERS = 4
 
 
 def _serve(path: str, port: Connection) -> None:
-    """A service, as ``heksher serve`` runs it, that tells on which port."""
+    """Run a service like ``heksher serve`` does, and report its port."""
     from heksher.service import create_app
     from heksher.service.web import server
 
@@ -42,14 +42,14 @@ def _serve(path: str, port: Connection) -> None:
 
 @dataclass
 class _Acknowledged:
-    """What services said that they had stored."""
+    """The writes that services have acknowledged."""
 
     settings: list[str] = field(default_factory=list[str])
     rules: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     news: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def write_until_the_end(self, client: httpx.Client, url: str, prefix: str) -> None:
-        """Declare settings and add rules to them, until nobody answers."""
+        """Declare settings and add rules to them until the service stops answering."""
         number = 0
         while True:
             name = f"{prefix}_{number}"
@@ -69,7 +69,7 @@ class _Acknowledged:
 
 @pytest.fixture
 def forkserver() -> ForkServerContext:
-    """Processes that have imported everything already, so that many can be started, and killed."""
+    """Forked processes with all imports done, so that many can be started and killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["heksher.service.web.app", "heksher.service.web.server"])
     return context
@@ -116,7 +116,7 @@ def test_killing_the_service_loses_nothing_on_sqlite(
 
 
 class _Writer:
-    """Declares one setting after another, whatever is answered."""
+    """Declare one setting after another, whatever the answers are."""
 
     def __init__(self, url: str, prefix: str) -> None:
         self.acknowledged: list[str] = []
@@ -157,7 +157,7 @@ class _Writer:
 def test_a_restart_of_postgresql_under_load(
     postgres_server: PostgresServer, number: signal.Signals
 ) -> None:
-    # Not the one of all tests, which has no regard for crashes.
+    # Not the shared server of all tests: it is configured without durability.
     with type(postgres_server)(fsync=True) as server, ServiceProcess() as service:
         database = kept_on_postgresql(server)
         service.start(features=["user"], database=database.url)
@@ -189,8 +189,8 @@ def test_a_restart_of_postgresql_under_load(
         assert lost == set()
         check_invariants(database)
         service.stop()
-        # Said when it went and when it came, and not for every request between.
+        # Logged at the beginning and the end of the outage, not for every request.
         lines = [line for line in service.log.splitlines() if "the database is" in line]
-        assert "is not available: " in lines[0] and "is available again" in lines[-1]
+        assert "is unavailable: " in lines[0] and "is available again" in lines[-1]
         assert len(lines) < 10
         assert "Traceback" not in service.log

@@ -1,4 +1,4 @@
-"""The service that misreads filters misreads them as the original was recorded to do."""
+"""The test service with misread filters misreads them like the recorded original."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from heksher.service import create_app
 _MISREAD = [
     scenario
     for scenario in scenarios("query_filters")
-    if scenario.key in KnownDifferences.read().of_mend("3")
+    if scenario.key in KnownDifferences.read().of_fix("3")
 ]
 
 

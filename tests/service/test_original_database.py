@@ -1,4 +1,4 @@
-"""A database of the original service: opened, served and shared with it, whoever writes."""
+"""A database of the original service: opened, served, and shared while both write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 
 @pytest.fixture
 def original(postgres_server: PostgresServer) -> Iterator[str]:
-    """The name of a database of the original; each test has one of its own."""
+    """The name of a database of the original, a new one for each test."""
     name = "original"
     postgres_server.create_database(name, _SCRIPT)
     yield name
@@ -72,7 +72,7 @@ _CATALOG = {
 
 
 def _catalog(connection: psycopg.Connection) -> dict[str, set[str]]:
-    """All that there is in a database, line by line."""
+    """Dump the whole database, one line per row."""
     return {
         what: {str(row) for row in connection.execute(query.encode())}
         for what, query in _CATALOG.items()
@@ -108,7 +108,7 @@ def test_a_migrated_database_is_like_a_new_one(
 
 
 def test_our_additions_can_be_removed(postgres_server: PostgresServer, original: str) -> None:
-    """As the page for operators says."""
+    """Remove the additions as described in docs/service.md."""
     [removal] = re.findall(r"```sql\n(.*?)```", _PAGE.read_text(encoding="utf-8"), re.DOTALL)
     with postgres_server.connect(original) as connection:
         before = _catalog(connection)
@@ -129,7 +129,7 @@ def test_it_is_migrated_only_when_it_may(postgres_server: PostgresServer, origin
         with pytest.raises(CannotStartError) as caught:
             create_app(url)
         assert str(caught.value) == (
-            "the database has to be migrated first: count changes in a table heksher_revision, by "
+            "the database must be migrated first: count changes in a table heksher_revision, by "
             "triggers (PostgreSQL). Back it up, and start once with --migrate"
         )
         assert _catalog(connection) == before
@@ -156,13 +156,16 @@ def test_the_command_migrates_when_it_is_told_to(
     [
         (
             "UPDATE alembic_version SET version_num = '37b28f79cccf'",
-            "at revision 37b28f79cccf, not at 83f0f272313f",
+            "at revision 37b28f79cccf, expected 83f0f272313f",
         ),
-        ("DELETE FROM alembic_version", "at revision none, not at 83f0f272313f"),
-        ("DROP TABLE rule_metadata", "other tables than Heksher's, and not rule_metadata"),
+        ("DELETE FROM alembic_version", "at revision none, expected 83f0f272313f"),
+        (
+            "DROP TABLE rule_metadata",
+            "not a complete Heksher database, it lacks the tables rule_metadata",
+        ),
         (
             "DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE orders (id integer)",
-            "other tables than Heksher's: orders; give it one of its own",
+            "not a Heksher database, it has the tables orders: use another database",
         ),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_database_of_a_newer_heksher_is_refused(
         pass
     with postgres_server.connect(original) as connection:
         connection.execute("UPDATE heksher_version SET version_num = '9999'")
-    with pytest.raises(CannotStartError, match=r"a newer heksher .* revision 9999; this one knows"):
+    with pytest.raises(CannotStartError, match="at revision 9999 of a newer heksher, expected at"):
         create_app(url, migrate=True)
 
 
@@ -281,7 +284,7 @@ def test_what_the_original_left_is_served(postgres_server: PostgresServer, origi
 
     asyncio.run(main())
     with postgres_server.connect(original) as connection:
-        # The id after the last one that the original gave away.
+        # The id after the last one that the original assigned.
         assert connection.execute("SELECT max(id) FROM rules").fetchone() == (7,)
 
 
@@ -289,7 +292,7 @@ def _rule_of_ratio(value: float | None, conditions: list[list[str]], rule_id: in
     return {"value": value, "context_features": conditions, "rule_id": rule_id, "metadata": {}}
 
 
-# --- beside it ------------------------------------------------------------------------------------
+# --- beside the original --------------------------------------------------------------------------
 
 _WRITES = [
     "INSERT INTO context_features VALUES ('new', 3)",
@@ -334,7 +337,7 @@ def test_every_write_of_anybody_gives_another_revision(
 def test_writers_of_the_original_do_not_wait_for_each_other(
     postgres_server: PostgresServer, original: str
 ) -> None:
-    """Nor does one of its requests wait for itself: it writes through two connections."""
+    """Nor does a request of the original wait for itself when it writes on two connections."""
     with (
         _opened(postgres_server.url(original)) as storage,
         postgres_server.connect(original) as one,
@@ -351,7 +354,7 @@ def test_writers_of_the_original_do_not_wait_for_each_other(
                 connection.execute("COMMIT")
                 seen.append(storage.revision())
         assert len(seen) == len(set(seen))
-        # As many rows as there were writers at the same time.
+        # One row per concurrent writer.
         assert one.execute("SELECT count(*) FROM heksher_revision").fetchone() == (3,)
 
 
@@ -393,7 +396,7 @@ def test_a_writer_without_rights_on_our_tables_is_counted(
 def test_a_writer_waits_for_the_original_and_never_holds_it_up(
     postgres_server: PostgresServer, original: str
 ) -> None:
-    """It holds a transaction open while it writes in another one; ours waits for the first."""
+    """It keeps a transaction open while it writes in another; this service waits for the first."""
     declared = {
         "name": "background",
         "type": 'Enum["black","white"]',
@@ -425,7 +428,7 @@ def test_a_writer_waits_for_the_original_and_never_holds_it_up(
 
 
 def _wait_until_somebody_waits(connection: psycopg.Connection) -> None:
-    """For a lock on the tables."""
+    """It waits for a lock on the tables."""
     query = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
     end = time.monotonic() + DEADLINE
     while connection.execute(query.encode()).fetchone() is None:

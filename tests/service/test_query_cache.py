@@ -1,4 +1,4 @@
-"""Queries from the cache: never older than the last write that was acknowledged before they were sent."""
+"""Answers from the cache are never older than the last write acknowledged before the query."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage, open_storage
 from heksher.service.web.http import Call
-from heksher.service.web.query_cache import Answer, QueryCache, Question
-from heksher.service.web.routes.query import Query
+from heksher.service.web.query_cache import CachedAnswer, Query, QueryCache
+from heksher.service.web.routes.query import QueryRoute
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
@@ -33,59 +33,59 @@ if TYPE_CHECKING:
 # --- the cache alone --------------------------------------------------------------------------------
 
 
-def question(name: str = "a") -> Question:
-    return Question((name,), None, with_metadata=False)
+def a_query(name: str = "a") -> Query:
+    return Query((name,), None, with_metadata=False)
 
 
-def answer(text: str = "1") -> Answer:
-    return Answer(text.encode(), f'"{text}"')
+def answer(text: str = "1") -> CachedAnswer:
+    return CachedAnswer(text.encode(), f'"{text}"')
 
 
-def never() -> Answer:
+def never() -> CachedAnswer:
     raise AssertionError("there is an answer already")
 
 
 def test_an_answer_is_made_once_for_a_revision() -> None:
     cache = QueryCache()
-    assert cache.get(question(), 1) is None
-    assert cache.get_or_make(question(), 1, answer) == answer()
-    assert cache.get_or_make(question(), 1, never) == answer()
-    assert cache.get(question(), 1) == answer()
-    assert cache.get(question("b"), 1) is None
-    assert cache.get(question(), 2) is None
-    assert cache.get_or_make(question(), 2, lambda: answer("2")) == answer("2")
+    assert cache.get(a_query(), 1) is None
+    assert cache.get_or_make(a_query(), 1, answer) == answer()
+    assert cache.get_or_make(a_query(), 1, never) == answer()
+    assert cache.get(a_query(), 1) == answer()
+    assert cache.get(a_query("b"), 1) is None
+    assert cache.get(a_query(), 2) is None
+    assert cache.get_or_make(a_query(), 2, lambda: answer("2")) == answer("2")
 
 
 def test_an_answer_of_a_revision_that_is_gone_never_comes_back() -> None:
-    """Also if the number does, as after a backup of the database was brought back."""
+    """Even if the number has been seen before, as after restoring a backup."""
     cache = QueryCache()
-    cache.get_or_make(question(), 7, answer)
-    assert cache.get(question("b"), 3) is None
-    assert cache.get(question(), 7) is None
+    cache.get_or_make(a_query(), 7, answer)
+    assert cache.get(a_query("b"), 3) is None
+    assert cache.get(a_query(), 7) is None
 
 
 def test_an_answer_that_was_overtaken_is_given_and_not_kept() -> None:
     cache = QueryCache()
 
-    def overtaken() -> Answer:
-        cache.get_or_make(question(), 2, lambda: answer("new"))
+    def overtaken() -> CachedAnswer:
+        cache.get_or_make(a_query(), 2, lambda: answer("new"))
         return answer("old")
 
-    assert cache.get_or_make(question(), 1, overtaken) == answer("old")
-    assert cache.get(question(), 2) == answer("new")
-    assert cache.get(question(), 1) is None
+    assert cache.get_or_make(a_query(), 1, overtaken) == answer("old")
+    assert cache.get(a_query(), 2) == answer("new")
+    assert cache.get(a_query(), 1) is None
 
 
 def test_what_was_not_made_is_not_kept() -> None:
     cache = QueryCache()
 
-    def fail() -> Answer:
+    def fail() -> CachedAnswer:
         raise DatabaseUnavailable("away")
 
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            cache.get_or_make(question(), 1, fail)
-    assert cache.get_or_make(question(), 1, answer) == answer()
+            cache.get_or_make(a_query(), 1, fail)
+    assert cache.get_or_make(a_query(), 1, answer) == answer()
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -96,7 +96,7 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
     waiting = threading.Semaphore(0)
     made = 0
 
-    def make() -> Answer:
+    def make() -> CachedAnswer:
         nonlocal made
         made += 1
         begun.set()
@@ -105,8 +105,8 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
             raise DatabaseUnavailable("away")
         return answer()
 
-    class Hashed(Question):
-        """Says when somebody looks for it in the cache."""
+    class Hashed(Query):
+        """A query that reports when it is looked up in the cache."""
 
         def __hash__(self) -> int:
             waiting.release()
@@ -126,7 +126,7 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
         while waiting.acquire(blocking=False):
             pass
         rest = [pool.submit(want) for _ in range(others)]
-        for _ in range(2 * others):  # among the answers, and among those being made
+        for _ in range(2 * others):  # among the cached answers, and among those being made
             assert waiting.acquire(timeout=DEADLINE)
         finish.set()
         assert {each.result(DEADLINE) for each in (first, *rest)} == {"away" if fails else '"1"'}
@@ -136,34 +136,34 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
 def test_the_cache_is_bounded_in_answers() -> None:
     cache = QueryCache(max_answers=3)
     for name in "abc":
-        cache.get_or_make(question(name), 1, answer)
-    cache.get(question("a"), 1)
-    cache.get_or_make(question("d"), 1, answer)
-    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["a", "c", "d"]
+        cache.get_or_make(a_query(name), 1, answer)
+    cache.get(a_query("a"), 1)
+    cache.get_or_make(a_query("d"), 1, answer)
+    assert [name for name in "abcd" if cache.get(a_query(name), 1)] == ["a", "c", "d"]
 
 
 def test_the_cache_is_bounded_in_bytes() -> None:
     cache = QueryCache(max_bytes=10_000)
     for name in "abc":
-        cache.get_or_make(question(name), 1, lambda: answer("x" * 4_000))
-    assert [name for name in "abc" if cache.get(question(name), 1)] == ["b", "c"]
-    cache.get_or_make(question("d"), 1, lambda: answer("x" * 10_000))
-    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["b", "c"]
-    long = question("e" * 9_000)
+        cache.get_or_make(a_query(name), 1, lambda: answer("x" * 4_000))
+    assert [name for name in "abc" if cache.get(a_query(name), 1)] == ["b", "c"]
+    cache.get_or_make(a_query("d"), 1, lambda: answer("x" * 10_000))
+    assert [name for name in "abcd" if cache.get(a_query(name), 1)] == ["b", "c"]
+    long = a_query("e" * 9_000)
     cache.get_or_make(long, 1, answer)
-    assert [name for name in "abcd" if cache.get(question(name), 1)] == []
+    assert [name for name in "abcd" if cache.get(a_query(name), 1)] == []
     assert cache.get(long, 1) == answer()
 
 
 def test_a_cache_is_bounded_without_being_told() -> None:
     cache = QueryCache()
     for number in range(1_001):
-        cache.get_or_make(question(str(number)), 1, answer)
-    assert [cache.get(question(str(number)), 1) for number in (0, 1)] == [None, answer()]
+        cache.get_or_make(a_query(str(number)), 1, answer)
+    assert [cache.get(a_query(str(number)), 1) for number in (0, 1)] == [None, answer()]
     big = answer("x" * 2**24)
     for name in "abcd":
-        cache.get_or_make(question(name), 1, lambda: big)
-    assert [name for name in "abcd" if cache.get(question(name), 1)] == ["b", "c", "d"]
+        cache.get_or_make(a_query(name), 1, lambda: big)
+    assert [name for name in "abcd" if cache.get(a_query(name), 1)] == ["b", "c", "d"]
 
 
 # --- with a database --------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ DATABASES = ["memory", "SQLite", "PostgreSQL"]
 
 @pytest.fixture
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    """The database that the test names, `filled`."""
+    """The database that the test requests, `filled`."""
     if request.param == "PostgreSQL":
         url = kept_on_postgresql(request.getfixturevalue("postgres_server")).url
     else:
@@ -195,25 +195,25 @@ def filled(url: str) -> Storage:
 
 
 def asked(tag: str | None = None, **parameters: str) -> Request:
-    """A query as it arrives."""
+    """Make the request of a query."""
     headers = [] if tag is None else [(b"if-none-match", tag.encode())]
     query_string = urlencode(parameters).encode()
     return Request({"type": "http", "query_string": query_string, "headers": headers})
 
 
-def ask(query: Query, request: Request) -> Response:
-    """The answer, as an application gives it."""
-    return query.get_at_once(request) or in_thread(query, request)
+def ask(query: QueryRoute, request: Request) -> Response:
+    """Answer like the application: without waiting if possible."""
+    return query.get_nowait(request) or in_thread(query, request)
 
 
-def in_thread(query: Query, request: Request) -> Response:
-    """The answer of a worker thread."""
+def in_thread(query: QueryRoute, request: Request) -> Response:
+    """Answer like a worker thread."""
     tags = request.headers.getlist("if-none-match")
     return query.get(Call({}, request.query_params, tags, None, b""))
 
 
 def values(body: bytes) -> dict[int, int]:
-    """The rules' values by their ids."""
+    """Map the ids of rules to their values."""
     settings = json.loads(body)["settings"].values()
     return {rule["rule_id"]: rule["value"] for each in settings for rule in each["rules"]}
 
@@ -224,7 +224,7 @@ def write(storage: Storage, rule: int, value: int) -> None:
 
 
 def count_readings(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """A list that grows with each transaction that reads."""
+    """A list that gets an item for each reading transaction."""
     readings: list[None] = []
     reading = storage.reading
 
@@ -241,7 +241,7 @@ def test_the_database_is_read_once_for_a_question(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = count_readings(storage, monkeypatch)
-    query = Query(storage)
+    query = QueryRoute(storage)
     same = [
         asked(settings="a,b", context_filters="user:(x,y),theme:*"),
         asked(settings="b,a,b", context_filters="theme:*,user:(y,x,y)"),
@@ -267,7 +267,7 @@ def test_the_database_is_read_once_for_a_question(
 
 @pytest.mark.parametrize("storage", DATABASES, indirect=True)
 def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
-    query = Query(storage)
+    query = QueryRoute(storage)
     for request, status in (
         (asked(settings="c"), 404),
         (asked(context_filters="user:*,user:*"), 400),
@@ -284,31 +284,31 @@ def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
 
 @pytest.mark.parametrize("storage", DATABASES[:2], indirect=True)
 def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> None:
-    query = Query(storage)
-    assert query.get_at_once(asked()) is None
+    query = QueryRoute(storage)
+    assert query.get_nowait(asked()) is None
     response = in_thread(query, asked())
-    at_once = query.get_at_once(asked())
+    at_once = query.get_nowait(asked())
     assert at_once is not None
     assert (at_once.body, at_once.headers) == (response.body, response.headers)
-    unchanged = query.get_at_once(asked(response.headers["etag"]))
+    unchanged = query.get_nowait(asked(response.headers["etag"]))
     assert unchanged is not None
     assert (unchanged.status_code, unchanged.body) == (304, b"")
     write(storage, 1, 2)
-    assert query.get_at_once(asked()) is None
+    assert query.get_nowait(asked()) is None
 
 
 @pytest.mark.parametrize("storage", ["PostgreSQL"], indirect=True)
 def test_an_event_loop_asks_no_database_over_a_network(storage: Storage) -> None:
-    query = Query(storage)
+    query = QueryRoute(storage)
     in_thread(query, asked())
-    assert query.get_at_once(asked()) is None
+    assert query.get_nowait(asked()) is None
 
 
 def test_a_file_whose_revision_cannot_be_had_at_once(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "heksher.db"))
-    assert storage.revision_at_once() == storage.revision()
+    assert storage.revision_nowait() == storage.revision()
     storage.close()
-    assert storage.revision_at_once() is None
+    assert storage.revision_nowait() is None
     with pytest.raises(DatabaseUnavailable):
         storage.revision()
 
@@ -328,7 +328,7 @@ def test_a_file_whose_revision_cannot_be_had_at_once(tmp_path: Path) -> None:
 def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
     storage: Storage, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before its data are read, while they are, or before they are kept."""
+    """Before the data is read, while it is read, or before it is cached."""
     reading = storage.reading
 
     @contextmanager
@@ -336,14 +336,14 @@ def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
         if moment == "before":
             write(storage, 1, 2)
         with reading() as reader:
-            reader.features()  # now it sees no later write
+            reader.features()  # from here on, it sees no later writes
             if moment == "within":
                 write(storage, 1, 2)
             yield reader
         if moment == "after":
             write(storage, 1, 2)
 
-    query = Query(storage)
+    query = QueryRoute(storage)
     ask(query, asked(settings="b"))
     monkeypatch.setattr(storage, "reading", disturbed)
     first = ask(query, asked())
@@ -357,7 +357,7 @@ def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
     assert values(bytes(ask(query, asked(settings="a")).body)) == {1: 2}
 
 
-# What a restore leaves: a count from before, other tables or the same ones emptied, triggers made last.
+# The effects of a restore: an old count, new or emptied tables, and triggers created last.
 _RESTORES = {
     "tables made anew": """
         ALTER TABLE heksher_revision RENAME TO former;
@@ -389,7 +389,7 @@ def test_a_restored_database_with_a_count_from_before(
 ) -> None:
     database = kept_on_postgresql(postgres_server)
     with closing(filled(database.url)) as storage:
-        query = Query(storage)
+        query = QueryRoute(storage)
         assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
         count = database.rows(_COUNT)
         database.rows(f"BEGIN; {_UNCOUNTED.format(2)}; {restore} COMMIT")
@@ -401,28 +401,28 @@ def test_a_restored_database_with_a_count_from_before(
 
 
 def test_another_server_with_the_same_count(postgres_server: PostgresServer) -> None:
-    """As one that was a copy and lacked the last commits, or that runs on restored files."""
+    """A standby without the latest commits takes over, or a server runs on restored files."""
     with type(postgres_server)() as server:
         database = kept_on_postgresql(server)
         with closing(filled(database.url)) as storage:
-            query = Query(storage)
+            query = QueryRoute(storage)
             assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
             count = database.rows(_COUNT)
             database.rows(_UNCOUNTED.format(2))
             server.stop()
             server.start()
             assert database.rows(_COUNT) == count
-            with suppress(DatabaseUnavailable):  # of a connection that was cut
+            with suppress(DatabaseUnavailable):  # from a connection that was cut
                 storage.revision()
             assert values(bytes(ask(query, asked()).body)) == {1: 2, 2: 2}
 
 
 class Register:
-    """Rules whose values only grow: what was acknowledged, and what any answer must show.
+    """Rules whose values only grow: the acknowledged values are the minimum for each answer.
 
     Args:
-        rules: their ids, one for each writer.
-        writes: how often each is written.
+        rules: the ids of the rules, one for each writer.
+        writes: number of writes to each rule.
     """
 
     def __init__(self, rules: Sequence[int], writes: int) -> None:
@@ -433,7 +433,7 @@ class Register:
         self._done = threading.Lock()
 
     def write(self, rule: int, write: Callable[[int, int], None]) -> None:
-        """Write one rule time and again."""
+        """Write one rule repeatedly."""
         try:
             for value in range(2, self._writes + 2):
                 self._sent[rule] = value
@@ -444,9 +444,9 @@ class Register:
                 self._writing -= 1
 
     def read(self, send: Callable[[str | None], tuple[int, str, bytes]]) -> None:
-        """Ask until all is written, with the last tag.
+        """Query with the latest tag until everything is written.
 
-        *send* takes a tag and gives status, tag and body.
+        *send* takes a tag and returns status, tag and body.
         """
         tag: str | None = None
         last: dict[int, int] = {}
@@ -470,7 +470,7 @@ class Register:
 
 
 def run_at_once(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run all at the same time; what one raises is raised."""
+    """Run all jobs at the same time; raise the first exception."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
@@ -478,7 +478,7 @@ def run_at_once(jobs: Sequence[Callable[[], object]]) -> None:
 
 @pytest.mark.parametrize("storage", DATABASES, indirect=True)
 def test_many_threads_never_see_an_old_answer(storage: Storage) -> None:
-    query = Query(storage)
+    query = QueryRoute(storage)
     register = Register([1, 2], 150)
 
     def send(tag: str | None) -> tuple[int, str, bytes]:
@@ -495,7 +495,7 @@ def test_many_threads_never_see_an_old_answer(storage: Storage) -> None:
 
 
 def test_many_processes_never_give_an_old_answer(kept_database: KeptDatabase) -> None:
-    """Two services on one database, and one who writes to it past them."""
+    """Two services on one database, and a writer that bypasses both."""
     with ExitStack() as stack:
         services = [stack.enter_context(ServiceProcess()) for _ in range(2)]
         for service in services:
@@ -521,7 +521,7 @@ def test_many_processes_never_give_an_old_answer(kept_database: KeptDatabase) ->
 
         def reader(number: int) -> Callable[[str | None], tuple[int, str, bytes]]:
             to = client(number)
-            # Readers that ask alike share an answer, and readers that do not share none.
+            # Readers with equal queries share an answer; the others do not.
             query = ["/query", "/query?settings=a", "/query?context_filters=user:*"][number // 2]
 
             def send(tag: str | None) -> tuple[int, str, bytes]:

@@ -1,4 +1,4 @@
-"""What many do at once, through two services on one database: as if one after the other had done it."""
+"""Concurrent requests to two services on one database behave as if executed one after another."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Services:
         self.urls = [self.one.url, self.other.url]
 
     def at_once(self, *requests: Request) -> dict[int, int]:
-        """Send all at once, in part to the one and in part to the other: how many got what status."""
+        """Send all requests at once, distributed over both services; count the answers by status."""
         return statuses(at_once(self.urls, requests))
 
     def get(self, path: str) -> Any:
-        """What both say, which must be the same."""
+        """Return the answer of both services, which must be the same."""
         answer = self.one.get(path)
         assert self.other.get(path) == answer
         return answer
@@ -37,7 +37,7 @@ class Services:
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Services]:
-    """They start at the same time, on a database without tables."""
+    """Both start at the same time on a database without tables."""
     if request.param == "SQLite":
         database = kept_on_sqlite(tmp_path_factory.mktemp("races") / "heksher.db")
     else:
@@ -85,7 +85,7 @@ def test_a_rule_is_created_once(services: Services) -> None:
     for user in ("x", "y", "z"):
         assert services.at_once(*[rule("a", user)] * 12) == {201: 1, 409: 11}
     ids = [found["rule_id"] for found in services.get("/query")["settings"]["a"]["rules"]]
-    assert ids == [ids[0], ids[0] + 1, ids[0] + 2]  # what was refused used none up
+    assert ids == [ids[0], ids[0] + 1, ids[0] + 2]  # refused requests have used up no ids
 
 
 def test_a_feature_that_is_used_stays(services: Services) -> None:
@@ -112,7 +112,7 @@ def test_a_name_is_taken_once(services: Services) -> None:
         name for name in (f"s{number}" for number in range(8)) if name not in _aliases(services)
     ]
     answers = at_once(services.urls, [rename(left[0], "new"), declaration("new", default_value=1)])
-    # Who comes first gets the name; the other one's idea of it is another setting, or a taken name.
+    # The first one gets the name. For the other one, it is a different setting or an existing name.
     assert [answer.status_code for answer in answers] in ([204, 409], [409, 200])
 
 
@@ -129,7 +129,7 @@ def test_versions_never_go_down(services: Services) -> None:
     assert {answer.json()["outcome"] for answer in answers} <= {"upgraded", "outdated"}
     found = services.get("/settings/a")
     assert (found["version"], found["default_value"]) == ("1.24", 24)
-    # Each was at a version that was higher than that before it.
+    # Each upgrade was to a higher version than the one before it.
     previous = sorted(
         (_pair(body["previous_version"]), _pair(request[2]["version"]))
         for request, body in zip(upgrades, (answer.json() for answer in answers), strict=True)
@@ -153,7 +153,7 @@ def test_features_are_added_and_moved_at_once(services: Services) -> None:
 
 
 def test_everything_at_once(services: Services) -> None:
-    """A random mixture on few names, so that they meet."""
+    """A random mixture of requests with few names, so that they collide."""
     chance = random.Random(6)
     names = ["a", "b", "c", "d"]
     for name in names:
@@ -163,7 +163,7 @@ def test_everything_at_once(services: Services) -> None:
     answers = at_once(services.urls, requests, connections=12)
     assert max(answer.status_code for answer in answers) < 500
     assert {200, 201, 204, 404, 409} <= statuses(answers).keys()
-    # A rule that was made is there, unless it, or its setting, was deleted.
+    # Each created rule still exists, unless the rule or its setting was deleted.
     made = {answer.json()["rule_id"] for answer in answers if answer.status_code == 201}
     left = {number for (number,) in services.database.rows("SELECT id FROM rules")}
     assert left <= made | {first}
@@ -193,7 +193,7 @@ def _anything(chance: random.Random, names: list[str], first_rule: int) -> Reque
 
 
 def test_many_applications_start_at_once(services: Services) -> None:
-    """1,500 settings that are declared for the first time, from 50 connections."""
+    """1,500 new settings are declared on 50 connections."""
     requests = [declaration(f"setting_{number}") for number in range(1500)]
     assert statuses(at_once(services.urls[:1], requests, connections=50)) == {200: 1500}
     assert services.database.rows("SELECT count(*) FROM settings") == [(1500,)]

@@ -1,4 +1,4 @@
-"""What changes of a setting outside a declaration mean, without any storage."""
+"""Changes of settings outside declarations, without storage."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_version_alone_may_be_raised() -> None:
 
 
 def test_a_version_may_be_raised_although_the_default_value_fits_no_type() -> None:
-    """The original leaves null behind for NaN."""
+    """The original stores NaN as null."""
     stored = _stored(default_value="null")
     assert _with_type(stored, "float", "1.6") == _stored(default_value="null", version="1.6")
 

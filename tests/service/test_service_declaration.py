@@ -1,4 +1,4 @@
-"""What a declaration means, without any storage."""
+"""Outcomes of declarations, without storage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from heksher.service.domain import setting_types
 from heksher.service.domain.declarations import (
-    Decision,
-    Declaration,
+    Comparison,
+    DeclaredSetting,
     UnknownFeatures,
     WrongFirstVersion,
+    compare,
     create,
-    decide,
     renamed,
 )
 from heksher.service.domain.records import RuleRecord, SettingRecord
@@ -23,8 +23,10 @@ from heksher.service.domain.records import RuleRecord, SettingRecord
 _FEATURES = ["environment", "user", "theme"]
 
 
-def _declared(**changes: Any) -> Declaration:
-    declared = Declaration("a", ("user", "theme"), setting_types.FLOAT, 1, {"k": 1}, None, "1.5")
+def _declared(**changes: Any) -> DeclaredSetting:
+    declared = DeclaredSetting(
+        "a", ("user", "theme"), setting_types.FLOAT, 1, {"k": 1}, None, "1.5"
+    )
     if "type" in changes:
         changes["type"] = setting_types.parse(changes["type"])
     return dataclasses.replace(declared, **changes)
@@ -39,13 +41,13 @@ def _rule(value: str = "2.5", feature: str = "user") -> RuleRecord:
     return RuleRecord(7, "a", value, ((feature, "x"),), {})
 
 
-def _answer(decision: Decision) -> dict[str, Any]:
-    """As a client reads it."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(decision.answer))
+def _answer(comparison: Comparison) -> dict[str, Any]:
+    """Decode the answer like a client."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(comparison.answer))
     return found
 
 
-# What differs, the version it is declared at, and what comes of it: outcome and levels.
+# The difference, the declared version, and the expected outcome and levels.
 _OUTCOMES: list[tuple[dict[str, Any], str, str, list[str]]] = [
     ({}, "1.5", "uptodate", []),
     ({}, "1.6", "upgraded", []),
@@ -77,17 +79,17 @@ _OUTCOMES: list[tuple[dict[str, Any], str, str, list[str]]] = [
 
 @pytest.mark.parametrize(("changes", "version", "outcome", "levels"), _OUTCOMES)
 def test_outcomes(changes: dict[str, Any], version: str, outcome: str, levels: list[str]) -> None:
-    decision = decide(_declared(version=version, **changes), _stored(), [_rule()], _FEATURES)
-    answer = _answer(decision)
+    comparison = compare(_declared(version=version, **changes), _stored(), [_rule()], _FEATURES)
+    answer = _answer(comparison)
     assert answer["outcome"] == outcome
     assert [difference["level"] for difference in answer.get("differences", [])] == levels
-    assert (decision.write is not None) == (outcome == "upgraded")
-    assert decision.answer.status == (409 if outcome in ("mismatch", "rejected") else 200)
+    assert (comparison.replacement is not None) == (outcome == "upgraded")
+    assert comparison.answer.status == (409 if outcome in ("mismatch", "rejected") else 200)
 
 
 def test_a_narrower_type_is_minor_when_rules_fit() -> None:
-    decision = decide(_declared(type="int", version="1.6"), _stored(), [_rule("2")], _FEATURES)
-    assert _answer(decision) == {
+    comparison = compare(_declared(type="int", version="1.6"), _stored(), [_rule("2")], _FEATURES)
+    assert _answer(comparison) == {
         "outcome": "upgraded",
         "previous_version": "1.5",
         "differences": [{"level": "minor", "attribute": "type", "latest_value": "float"}],
@@ -97,7 +99,7 @@ def test_a_narrower_type_is_minor_when_rules_fit() -> None:
 def test_features_that_do_not_exist() -> None:
     declared = _declared(features=("user", "theme", "x", "y"), version="1.5")
     with pytest.raises(UnknownFeatures) as info:
-        decide(declared, _stored(), [], _FEATURES)
+        compare(declared, _stored(), [], _FEATURES)
     assert info.value.names == ["x", "y"]
 
 
@@ -105,23 +107,25 @@ def test_an_upgrade_writes_everything() -> None:
     declared = _declared(
         name="b", features=("user",), type="int", default_value=0, metadata={}, version="1.6"
     )
-    decision = decide(declared, _stored(aliases=("b", "z")), [_rule("2")], _FEATURES)
-    assert decision.write == SettingRecord("b", "int", "0", "1.6", ("user",), {}, ("a", "z"))
+    comparison = compare(declared, _stored(aliases=("b", "z")), [_rule("2")], _FEATURES)
+    assert comparison.replacement == SettingRecord(
+        "b", "int", "0", "1.6", ("user",), {}, ("a", "z")
+    )
 
 
 def test_loosely_equal_values_stay_as_they_were() -> None:
     declared = _declared(default_value=True, metadata={"k": 1.0}, version="1.6")
-    decision = decide(declared, _stored(), [], _FEATURES)
-    assert decision.write == _stored(version="1.6")
-    assert repr(decision.write) == repr(_stored(version="1.6"))
+    comparison = compare(declared, _stored(), [], _FEATURES)
+    assert comparison.replacement == _stored(version="1.6")
+    assert repr(comparison.replacement) == repr(_stored(version="1.6"))
 
 
 def test_differences_are_sorted_by_level_and_then_by_attribute() -> None:
     declared = _declared(
         name="b", features=("theme",), type="int", default_value=0, metadata={}, version="2.0"
     )
-    decision = decide(declared, _stored(), [_rule()], _FEATURES)
-    assert [d.get("attribute", d.get("message")) for d in _answer(decision)["differences"]] == [
+    comparison = compare(declared, _stored(), [_rule()], _FEATURES)
+    assert [d.get("attribute", d.get("message")) for d in _answer(comparison)["differences"]] == [
         "name",
         "default_value",
         "metadata",

@@ -1,4 +1,4 @@
-"""The order of context features: merging at start, moving."""
+"""The order of context features: merging at startup, moving."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_merged(stored: str, wanted: str, result: str) -> None:
 @pytest.mark.parametrize(
     ("stored", "wanted", "message"),
     [
-        ("a b", "b a", "database has the context features a,b"),
-        ("a b", "a c", "must name all of them"),
-        ("", "a a", "given twice"),
-        ("", "a-b", "'a-b' cannot name"),
+        ("a b", "b a", "do not match the database, which has a,b: "),
+        ("a b", "a c", "do not match the database, which has a,b: "),
+        ("", "a a", "duplicate context feature"),
+        ("", "a-b", "invalid context feature 'a-b'"),
     ],
 )
 def test_not_merged(stored: str, wanted: str, message: str) -> None:

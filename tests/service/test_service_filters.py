@@ -1,4 +1,4 @@
-"""The query's mini-languages: what follows the grammar, and which rules pass."""
+"""Parameters of queries: what follows the grammar, and which rules pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from heksher.service.domain.filters import (
     parse_setting_names,
 )
 
-# The grammar once more, as one pattern.
+# The grammar again, as a single pattern.
 _GRAMMAR = re.compile(r"(\*|(\w+:(\*|\(\w+(,\w+)*\)))(,\w+:(\*|\(\w+(,\w+)*\)))*)?\Z", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is no server's error; a refusal names the field and keeps nothing."""
+"""No request causes a server error, and a refusal names the field and stores nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VALUES = st.recursive(
     max_leaves=5,
 )
 
-# What each route takes, with values that it accepts.
+# The fields of each route, with valid values.
 _BODIES: list[tuple[str, str, dict[str, Any]]] = [
     (
         "POST",
@@ -84,7 +84,7 @@ _Sent: TypeAlias = tuple[str, str, bytes]
 
 
 def _answers(database: Database, requests: Sequence[_Sent]) -> list[Answer]:
-    """The answers that a fresh service gives, one request after another."""
+    """Send requests to a new service one after another; return the answers."""
 
     async def main() -> list[Answer]:
         app = database.fresh_app(["user", "theme"])
@@ -99,13 +99,13 @@ def _answers(database: Database, requests: Sequence[_Sent]) -> list[Answer]:
     return asyncio.run(main())
 
 
-_NEW_CONDITIONS = {"feature_values": {"user": "y"}}  # "x" has its rule from the start
+_NEW_CONDITIONS = {"feature_values": {"user": "y"}}  # "x" has a rule from the start
 _START = [(method, path, json.dumps(body).encode()) for method, path, body in _BODIES[:2]]
 _STATE = [("GET", target, b"") for target in _READS]
 
 
 def _answer(database: Database, sent: _Sent) -> Answer:
-    """The answer to *sent*, after seeing that nothing changed if it is a refusal."""
+    """Send *sent* and return the answer. If it is a refusal, check that nothing has changed."""
     answers = _answers(database, [*_START, *_STATE, sent, *_STATE])
     before, (answer, *after) = answers[len(_START) : -len(_STATE) - 1], answers[-len(_STATE) - 1 :]
     assert answer.status < 500
@@ -152,17 +152,17 @@ def _given_twice(field: str, body: dict[str, Any]) -> bytes:
 def test_fields_that_are_given_twice(
     database: Database, method: str, path: str, body: dict[str, Any]
 ) -> None:
-    """An application may: its declarations were always read like that."""
+    """Declarations may have duplicate keys, because they have always been accepted."""
     for field in body:
         answer = _answer(database, (method, path, _given_twice(field, body)))
         if path == "/settings/declare":
             assert answer.status == 200
         else:
             assert answer.status == 422
-            assert f"the key '{field}' is given twice" in answer.body.decode()
+            assert f"duplicate key '{field}'" in answer.body.decode()
 
 
-# --- what no field takes ----------------------------------------------------------------------------
+# --- values that no field accepts --------------------------------------------------------------------
 
 _LONG = "".join(random.Random(0).choices(string.ascii_letters + string.digits, k=2651))
 _NO_TEXTS = [None, [], ["a"], {}, {"a": "b"}, math.nan, math.inf]
@@ -176,7 +176,7 @@ _NO_METADATA_VALUES = [
     *("\0", "a\0", "\ud800", "\udfff"),
     *({"\0": 1}, {"\ud800": 1}, {"a": ["\0"]}, [[{"a": [2**64]}]], {"a": {"b": math.nan}}),
 ]
-# Of all fields but those of rules' values and metadata's, which differ by their route.
+# For all fields except values of rules and metadata, which differ by route.
 _NONE_OF_A_FIELD: dict[str, list[Any]] = {
     "name": [*_NO_WORDS, _LONG],
     "alias": [each for each in _NO_WORDS if each is not None] + ["a", _LONG],
@@ -204,7 +204,7 @@ _BAD_BODIES = [
     (b'"a"', 422),
     (b"[1]", 422),
     (b"{}" + b" " * 2**20, 413),
-    # What the protocol has a text of its own for.
+    # Errors for which the protocol has its own text.
     (b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}", 400),
     (b'{"a": ' + b"1" * 5000 + b"}", 400),
     (b'{"a": "\xff"}', 400),
@@ -218,7 +218,7 @@ def _none_of(path: str, field: str) -> list[Any]:
 
 
 def _bad_requests(method: str, path: str, body: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Bodies that this route refuses, each with the field that it has to name."""
+    """Bodies that this route must refuse, each with the field that the refusal must name."""
     for field in body:
         without = {name: value for name, value in body.items() if name != field}
         for value in _none_of(path, field):
@@ -283,7 +283,7 @@ def test_what_a_field_does_not_take_is_told_by_its_name_and_leaves_no_trace(
             before = stored()
             for method, path, body in _BODIES:
                 if path in ("/settings/declare", "/rules"):
-                    # Others, which would be new.
+                    # Names that would be new.
                     body = body | {"name": "b"} if "name" in body else body | _NEW_CONDITIONS
                 for field, bad in _bad_requests(method, path, body):
                     answer = await send(method, path, json.dumps(bad).encode())

@@ -1,4 +1,4 @@
-"""JSON as the protocol treats it: what is read, kept, and given back."""
+"""JSON as the protocol treats it: read, stored and returned."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_numbers_of_metadata(value: Any, normal: Any) -> None:
     ],
 )
 def test_what_cannot_be_kept(value: Any, path: str) -> None:
-    with pytest.raises(json_values.Malformed) as info:
+    with pytest.raises(json_values.InvalidJson) as info:
         json_values.check_storable(value)
     assert info.value.path == path
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_kept(value: Any, path: str) -> None:
 def test_nul_cannot_be_kept_in_metadata_only() -> None:
     json_values.check_storable({"\0": "\0"})
     for value in ("\0", {"\0": 1}, ["\0"]):
-        with pytest.raises(json_values.Malformed):
+        with pytest.raises(json_values.InvalidJson):
             json_values.check_storable(value, is_metadata=True)
 
 
@@ -120,7 +120,7 @@ def test_unreadable(body: bytes) -> None:
         (b'{"a": 1, "b": 2, "a": 1}', "a", ""),
         (b'{"a": {"b": 1, "b": 2}, "c": 3}', "b", ".a"),
         (b'{"a": [0, {"b c": {"d": 1, "e": 2, "e": 3}}]}', "e", ".a[1]['b c']"),
-        # What is within a part that lost its place is told of the object around it.
+        # If a part was replaced by a duplicate, the object around it is reported.
         (b'{"a": {"b": 1, "b": 2}, "a": 3}', "a", ""),
         (b'[{"\\u0061": 1, "a": 2}]', "a", "[0]"),
         (rb'{"a": {"\ud800": 1, "\ud800": 2}}', "\ud800", ".a"),
@@ -128,9 +128,9 @@ def test_unreadable(body: bytes) -> None:
 )
 def test_keys_that_are_to_be_unique(body: bytes, key: str, path: str) -> None:
     assert json_values.read(body) == json.loads(body)
-    with pytest.raises(json_values.Malformed) as info:
+    with pytest.raises(json_values.InvalidJson) as info:
         json_values.read(body, unique_keys=True)
-    assert (info.value.what, info.value.path) == (f"the key {key!r} is given twice", path)
+    assert (info.value.what, info.value.path) == (f"duplicate key {key!r}", path)
 
 
 @given(_JSON)
@@ -141,7 +141,7 @@ def test_where_no_key_is_given_twice_nothing_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"{'a': 1}", b"\0", b"01", b"{}{}"])
 def test_malformed(body: bytes) -> None:
-    with pytest.raises(json_values.Malformed):
+    with pytest.raises(json_values.InvalidJson):
         json_values.read(body)
 
 
@@ -150,7 +150,7 @@ def test_brackets_in_strings_do_not_nest() -> None:
     body = json.dumps([text, ["["] * 1000]).encode()
     assert json_values.read(body) == [text, ["["] * 1000]
     for cut in (b'["' + b"[" * 1000, b'["' + b"[" * 1000 + b"\\", b'"' + b'\\"[' * 10_000):
-        with pytest.raises(json_values.Malformed):
+        with pytest.raises(json_values.InvalidJson):
             json_values.read(cut)
 
 

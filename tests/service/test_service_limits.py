@@ -1,4 +1,4 @@
-"""How long names may be, and that longer ones are refused before anything is stored."""
+"""Length limits of names: longer ones are refused before anything is stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST = limits.MAX_INDEXED
 
 
 def _unpackable(length: int, seed: int = 0) -> str:
-    """A name that does not repeat itself."""
+    """A name that cannot be compressed."""
     letters = string.ascii_letters + string.digits
     return "".join(random.Random(seed).choices(letters, k=length))
 

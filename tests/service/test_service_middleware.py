@@ -1,4 +1,4 @@
-"""Before the routes: tokens, the limit of bodies, the access log; and the pages."""
+"""Middleware in front of the routes: tokens, body limit, access log; and the pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DECLARATION = {
 
 
 def _with(app: Starlette, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
-    """Run *use* with a client of an application that is started."""
+    """Run *use* with a client of a running application."""
 
     async def run() -> T:
         transport = httpx.ASGITransport(app)
@@ -45,7 +45,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 def _statuses(app: Starlette, paths: Iterable[str], *headers: Headers) -> list[int]:
-    """What GETs of these paths are answered with, each with each of these headers."""
+    """Send GETs for all combinations of paths and headers; return the answers."""
 
     async def get(client: httpx.AsyncClient) -> list[int]:
         return [
@@ -65,7 +65,7 @@ def _statuses(app: Starlette, paths: Iterable[str], *headers: Headers) -> list[i
 def test_any_of_several_tokens_lets_through(token: bytes, form: bytes) -> None:
     app = create_app(api_token=["first", "sécond", "third"])
     header = (form, token) if form == b"api_token" else (b"authorization", form + b" " + token)
-    # Of several headers one is enough.
+    # One valid header is enough.
     several = [(b"api_token", b"x"), header]
     assert _statuses(app, ["/api/v1/settings"], [header], several) == [200, 200]
 
@@ -123,7 +123,7 @@ def test_no_token_is_taken_for_one(token: str | list[str]) -> None:
 
 
 def _declare(app: Starlette, length: int, *, chunked: bool) -> httpx.Response:
-    """Declare a setting in a body of so many bytes."""
+    """Declare a setting with a body of this many bytes."""
     bare = json.dumps({**DECLARATION, "metadata": {"x": ""}})
     body = json.dumps({**DECLARATION, "metadata": {"x": "-" * (length - len(bare))}}).encode()
     assert len(body) == length
@@ -166,7 +166,7 @@ def test_the_token_comes_before_the_body() -> None:
 def _logged(
     caplog: pytest.LogCaptureFixture, path: str, **arguments: Any
 ) -> list[logging.LogRecord]:
-    """What one GET leaves in all logs."""
+    """Return what one GET logs, in all loggers."""
     with caplog.at_level(logging.DEBUG):
         _with(create_app(**arguments), lambda client: client.get(path))
     return [record for record in caplog.records if record.name.startswith("heksher")]
@@ -196,7 +196,7 @@ def test_without_it_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert _logged(caplog, "/api/v1/settings") == []
 
 
-# --- as a part of another application -------------------------------------------------------------
+# --- mounted in another application ---------------------------------------------------------------
 
 
 def _mounted(**arguments: Any) -> Starlette:
@@ -204,7 +204,7 @@ def _mounted(**arguments: Any) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        # Starlette runs the outermost application's alone.
+        # Starlette runs only the lifespan of the outermost application.
         async with service.router.lifespan_context(service):
             yield
 
@@ -237,7 +237,7 @@ def test_below_a_prefix_all_addresses_are_right() -> None:
 
 
 def _addresses(html: str) -> list[str]:
-    """What a page links to and loads."""
+    """List what a page links to and loads."""
     found = [
         part.partition('"')[0] for mark in ('href="', 'src="') for part in html.split(mark)[1:]
     ]
@@ -262,7 +262,7 @@ def test_a_page_loads_nothing_from_elsewhere(page: str) -> None:
 
 
 def test_without_the_files_a_page_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody left the package out on purpose: the service starts all the same."""
+    """Without the package, the service still starts."""
 
     def nothing(_name: str) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Any sequence of calls, good and bad: each answer and all that is there afterwards are the model's."""
+"""Any sequence of valid and invalid calls: answers and state are those of the model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from transcript_replay import Answer, Request, call
 
 _Listed: TypeAlias = dict[str, tuple[str, ...] | None]
 
-# Few of each, so that they meet. From the start "c" is an alias of "a", and "d" leads nowhere.
+# Few names, so that calls collide. At the start, "c" is an alias of "a", and "d" is unknown.
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
 _FEATURES = st.sampled_from(["user", "my_theme", "x2"])
 _VALUES = st.sampled_from([0, 1, 0.5, "t"])
 _TYPES = st.sampled_from(["int", "int", "float", "str"])  # "int" is narrower than "float"
-# How a version differs from the one that is stored, in its major and in its minor number. Most are
-# higher: the others are refused nearly everywhere, and after that nothing is new.
+# How a version differs from the stored one, in its major and minor number. Most are higher, because
+# the others are refused nearly everywhere and change nothing.
 _STEPS = st.sampled_from([(0, 1), (1, 0), (0, 1), (1, 0), (0, 0), (0, -1), (-1, 0)])
 _METADATA = st.dictionaries(st.sampled_from(["k", "l"]), st.integers(0, 2), max_size=2)
 _SETS_OF_FEATURES = st.sets(_FEATURES, min_size=1)
@@ -44,7 +44,7 @@ _CHANGES = st.builds(
     st.none() | st.sampled_from(["k", "l"]),
     _METADATA,
 ) | st.builds(MetadataChange, st.just("POST"), st.none(), _METADATA)
-# The first, second, … of the rules that there are; behind the last there is none.
+# Index of an existing rule; beyond the last one, there is none.
 _PLACES = st.integers(0, 2)
 
 _BAD: list[tuple[str, str, Any, int]] = [
@@ -70,7 +70,7 @@ _BAD: list[tuple[str, str, Any, int]] = [
 
 
 class _Question(NamedTuple):
-    """What a query asks for; None: all settings, all rules, and of a feature all values."""
+    """The parameters of a query. None means all settings, all rules, or all values of a feature."""
 
     names: tuple[str, ...] | None
     listed: tuple[tuple[str, tuple[str, ...] | None], ...] | None
@@ -91,7 +91,7 @@ class _Question(NamedTuple):
 
 
 class ServiceMachine(RuleBasedStateMachine):
-    """The service beside the model."""
+    """The service and the model side by side."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -124,37 +124,37 @@ class ServiceMachine(RuleBasedStateMachine):
         return json.loads(answer.body)
 
     def change(self, status: int, method: str, path: str, **body: Any) -> Answer:
-        """Send what the model answers with *status*."""
+        """Send a request to which the model answers *status*."""
         answer = self.send(method, path, body or None)
         assert answer.status == status, answer
         return answer
 
     def id_at(self, place: int) -> int:
-        """The id of a rule, or one that no rule has."""
+        """The id of a rule, or an unused id."""
         ids = sorted(self.model.rules)
         return ids[place] if place < len(ids) else self._last_id + 1
 
     def free_name(self) -> str:
-        """A name that leads nowhere, if there is one."""
+        """An unknown name, if there is one."""
         return next((name for name in "dcba" if self.model.canonical(name) is None), "d")
 
     def stored(self, name: str) -> Setting:
-        """The setting that *name* leads to; if there is none, what it could be."""
+        """The setting with this name or alias; if there is none, a possible one."""
         found = self.model.canonical(name)
         return (
             Setting("int", 0, (1, 0), {"user"}, {}) if found is None else self.model.settings[found]
         )
 
     def version(self, name: str, step: tuple[int, int]) -> Version:
-        """A version for the setting that *name* leads to."""
+        """A version for the setting with this name or alias."""
         major, minor = self.stored(name).version
-        if self.model.canonical(name) is None:  # where only 1.0 is taken
+        if self.model.canonical(name) is None:  # where only 1.0 is accepted
             return (1, 0) if step != (1, 0) else (2, 0)
         return max(major + step[0], 0), max(minor + step[1], 0)
 
     @initialize()
     def begin(self) -> None:
-        """Something is there, so that most calls are about something."""
+        """Start with some data, so that most calls apply to something."""
         self._declare("c", Setting("float", 1, (1, 0), {"user", "my_theme"}, {"k": 1}))
         self.rename("c", "a", (0, 0))
         self._declare("b", Setting("float", 0, (1, 0), {"user", "x2"}, {}))
@@ -203,7 +203,7 @@ class ServiceMachine(RuleBasedStateMachine):
         features: set[str] | None,
         metadata: dict[str, int] | None,
     ) -> None:
-        """What is None is as it is there: most that is wholly random is refused."""
+        """None means the stored value, because most completely random declarations are refused."""
         if takes_free_name:
             name = self.free_name()
         like = self.stored(alias or name)
@@ -250,7 +250,7 @@ class ServiceMachine(RuleBasedStateMachine):
     def change_type(
         self, name: str, type_: str | None, step: tuple[int, int], declares_first: bool
     ) -> None:
-        """At its own route, and by a declaration that wants nothing else."""
+        """By its own route, and by a declaration with no other change."""
         version, like = self.version(name, step), self.stored(name)
         type_ = type_ or like.type
         declared = replace(like, type=type_, version=version)
@@ -307,7 +307,7 @@ class ServiceMachine(RuleBasedStateMachine):
         value: Any,
         metadata: dict[str, int],
     ) -> None:
-        """On features that the setting has, or on any; its default value fits."""
+        """On the setting's features or on any; the default value fits."""
         setting = self.stored(name)
         if is_within:
             within = {each: conditions.get(each, "v") for each in sorted(setting.features)}
@@ -317,7 +317,7 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @rule(place=_PLACES, name=_NAMES, left_out=st.none() | _FEATURES, added=st.none() | _FEATURES)
     def add_rule_like(self, place: int, name: str, left_out: str | None, added: str | None) -> None:
-        """On the conditions of one that is there, or nearly."""
+        """On the conditions of an existing rule, or on similar ones."""
         conditions = self.conditions_like(place, left_out, added)
         self._add_rule(Rule(name, conditions, self.stored(name).default, {}))
 
@@ -367,18 +367,18 @@ class ServiceMachine(RuleBasedStateMachine):
         status = self.model.change_rule_metadata(id_, change)
         self.change(status, change.method, f"/rules/{id_}{change.path}", **change.body)
 
-    # --- what is malformed ---
+    # --- malformed requests ---
 
     @rule(bad=st.sampled_from(_BAD))
     def send_what_is_bad(self, bad: tuple[str, str, Any, int]) -> None:
         method, path, body, status = bad
         assert self.send(method, path, body).status == status
 
-    # --- what is there ---
+    # --- reading ---
 
     @rule(place=_PLACES, left_out=st.none() | _FEATURES, added=st.none() | _FEATURES)
     def search(self, place: int, left_out: str | None, added: str | None) -> None:
-        """Under every name."""
+        """By each name and alias."""
         conditions = self.conditions_like(place, left_out, added)
         pairs = ",".join(f"{feature}:{value}" for feature, value in conditions.items())
         for name in "abcd":
@@ -399,7 +399,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.look(f"/context_features/{feature}", index)
 
     def look(self, path: str, expected: dict[str, Any] | None) -> None:
-        """Get what is there, or 404 for None."""
+        """GET and compare; None means 404."""
         answer = self.send("GET", path)
         assert answer.status == (404 if expected is None else 200)
         assert expected is None or json.loads(answer.body) == expected
@@ -417,7 +417,7 @@ class ServiceMachine(RuleBasedStateMachine):
         with_metadata: bool,
         place: int,
     ) -> None:
-        """Something, and once more what was asked before."""
+        """A new query, or one that was sent before."""
         if self._seen:
             self.ask([*self._seen][place % len(self._seen)])
         self.ask(_Question(names, None if listed is None else (*listed.items(),), with_metadata))
@@ -430,7 +430,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.ask(_Question(None, None, True))
 
     def ask(self, question: _Question) -> None:
-        """Query, with the last tag if this was asked before."""
+        """Query, with the latest tag if the query was sent before."""
         names, listed, with_metadata = question
         expected = self.model.queried(
             names, None if listed is None else dict(listed), with_metadata=with_metadata
@@ -460,7 +460,7 @@ def test_any_sequence_of_calls_does_what_the_model_does(database: Database) -> N
         Machine,
         settings=settings(
             deadline=None,
-            max_examples=40 if database.name == "SQLite" else 20,  # which takes as long
+            max_examples=40 if database.name == "SQLite" else 20,  # which is as slow
             stateful_step_count=50,
             suppress_health_check=[HealthCheck.too_slow],
         ),

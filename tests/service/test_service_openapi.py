@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does: all of it, and nothing else."""
+"""The OpenAPI document describes exactly what the service does."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
 from heksher.service import create_app
 from heksher.service.storage import MEMORY, open_storage
 from heksher.service.web import bodies
-from heksher.service.web.http import answers
+from heksher.service.web.http import responses
 from heksher.service.web.openapi import OPERATIONS, document
 from heksher.service.web.routes import routes
 
 with closing(open_storage(MEMORY)) as _storage:
-    _ANSWERS = answers(routes(_storage, "1.0"))
+    _ANSWERS = responses(routes(_storage, "1.0"))
 _DOCUMENT = document("1.0", _ANSWERS)
 
-# Paths that could be another's parameter, and what they are then.
+# Literal paths that could also be the parameter of another path, and which one.
 _AS_PARAMETERS = {
     "GET /api/v1/settings/declare": "GET /api/v1/settings/{name}",
     "DELETE /api/v1/settings/declare": "DELETE /api/v1/settings/{name}",
@@ -43,7 +43,7 @@ _AS_PARAMETERS = {
 
 @cache
 def _validator(operation: str, status: int) -> Any:
-    """Of JSON that an operation may answer with this status."""
+    """Return the schema of JSON bodies that an operation may answer with this status."""
     from openapi_schema_validator import OAS31Validator
 
     schema = _responses(operation)[str(status)]["content"]["application/json"]["schema"]
@@ -64,7 +64,7 @@ def test_it_is_valid(with_token: bool) -> None:
 
 
 def test_it_has_every_route_and_no_other() -> None:
-    """A method that no path has is answered with those that it has."""
+    """List the methods of a path, as given in the 405 for another method."""
     paths = {operation.partition(" ")[2] for operation in OPERATIONS}
     found: set[str] = set()
 
@@ -75,7 +75,7 @@ def test_it_has_every_route_and_no_other() -> None:
                 answer = await call(app, Request("TRACE", path, None, [], b""))
                 assert answer.status == 405
                 found.update(f"{method} {path}" for method in answer.headers["allow"].split(", "))
-        served = {getattr(route, "path") for route in app.routes}  # noqa: B009 - of any kind
+        served = {getattr(route, "path") for route in app.routes}  # noqa: B009 - any kind of response
         pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/docs/files/{name}"}
         assert served == paths | pages
 
@@ -85,7 +85,7 @@ def test_it_has_every_route_and_no_other() -> None:
 
 
 class _Checked:
-    """An application whose every answer is held against the document."""
+    """An application that checks each of its responses against the document."""
 
     def __init__(self, features: Sequence[str]) -> None:
         self.app = create_app(features=features)
@@ -102,7 +102,7 @@ class _Checked:
 
 
 def _operation_of(request: Request) -> str | None:
-    """The operation that a request is for; a path without parameters comes first."""
+    """Return the operation of a request. Literal paths take precedence over parameters."""
     fitting = [
         operation
         for operation in [*OPERATIONS, *_AS_PARAMETERS]
@@ -119,7 +119,7 @@ def _operation_of(request: Request) -> str | None:
 
 
 def _undocumented(operation: str, answer: Answer) -> str | None:
-    """What of an answer the document does not tell."""
+    """List what the document does not say about a response."""
     responses = _responses(operation)
     if str(answer.status) not in responses:
         return f"status {answer.status}"
@@ -152,12 +152,12 @@ def test_it_tells_all_recorded_answers_and_tells_of_no_others() -> None:
         (operation, status)
         for operation, told in OPERATIONS.items()
         for status in [*_ANSWERS[operation], *told.refusals]
-        if status != 500  # a database that is away was recorded nowhere
+        if status != 500  # an unreachable database was never recorded
     }
     assert own <= seen.keys()
 
 
-# What the fields of bodies may hold once there are a setting "a" and a rule.
+# Possible values of body fields once there are a setting "a" and a rule.
 _SAMPLES: dict[str, Any] = {
     "alias": "b",
     "configurable_features": ["user"],
@@ -176,7 +176,7 @@ _SAMPLES: dict[str, Any] = {
 
 
 class _Watched(dict[str, Any]):
-    """The fields of a body; *asked* gets the names of those that are asked for."""
+    """The fields of a body. Adds the names of fields that are read to *asked*."""
 
     def __init__(self, fields: dict[str, Any], asked: set[str]) -> None:
         super().__init__(fields)
@@ -199,7 +199,7 @@ class _Watched(dict[str, Any]):
 def test_bodies_are_read_as_they_are_described(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All fields are asked for, and no others; without those that are required nothing is done."""
+    """All described fields are read, and no others. Nothing is done without the required ones."""
     read_object = bodies.read_object
     asked = set[str]()
 
@@ -244,7 +244,7 @@ def service() -> Iterator[ServiceProcess]:
         yield process
 
 
-# A setting and two context features called "a" or "b", and a rule, are what operations find.
+# Operations find a setting and two context features named "a" or "b", and a rule.
 _KNOWN = """
 [parameters]
 "path.name" = "a"
@@ -255,9 +255,9 @@ _KNOWN = """
 
 @pytest.mark.parametrize("names", ["known", "random"])
 def test_schemathesis_finds_nothing(service: ServiceProcess, tmp_path: Path, names: str) -> None:
-    """No server error, and no answer of which the document does not tell.
+    """No server errors, and no responses that the document does not describe.
 
-    Deletions would end what is known after one request; they are random alone.
+    Deletions are sent only in random tests, because they would remove the known data.
     """
     url = service.start(features=["a", "b"], api_token="x", options=["--access-log"])
     service.declare("a", features=["a", "b"])
@@ -269,8 +269,8 @@ def test_schemathesis_finds_nothing(service: ServiceProcess, tmp_path: Path, nam
     command += ["--seed", "1", "--max-time", "15", "--max-examples", "15"]
     command += ["--continue-on-failure", "--warnings", "off", "--generation-database", "none"]
     command += [
-        # What it takes to be wrong, and is the protocol: much is accepted that no client should
-        # send, and paths that are spelled out could be names, too.
+        # schemathesis considers these errors, but they follow the protocol: much is accepted that no
+        # client should send, and literal paths could be names as well.
         "--exclude-checks",
         "negative_data_rejection,positive_data_acceptance,unsupported_method,"
         "allow_header_conformance,ensure_resource_availability,use_after_free",
@@ -284,7 +284,7 @@ def test_schemathesis_finds_nothing(service: ServiceProcess, tmp_path: Path, nam
         timeout=DEADLINE * 3,
         check=False,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONWARNINGS": "ignore"},  # its own are its authors' affair
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},  # the plugin's own warnings do not matter
     )
     assert result.returncode == 0, result.stdout + result.stderr
     left_out = "DELETE " if names == "known" else "none"
@@ -292,6 +292,6 @@ def test_schemathesis_finds_nothing(service: ServiceProcess, tmp_path: Path, nam
     assert f" {selected} selected / {len(OPERATIONS)} total" in result.stdout
     assert service.stop() == 0
     assert "Traceback" not in service.log
-    if names == "known":  # it got through to where something is done
+    if names == "known":  # some requests were successful
         assert "PUT /api/v1/rules/1/value 204 " in service.log
         assert "PUT /api/v1/settings/a/type 204 " in service.log

@@ -1,4 +1,4 @@
-"""``heksher serve`` as its users see it: a process with options, a line on stdout, signals."""
+"""``heksher serve`` as a process: options, the line on stdout, signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def service() -> Iterator[ServiceProcess]:
 
 
 def _heksher(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command until it ends."""
     return subprocess.run(
         [sys.executable, "-m", "heksher", *arguments],
         capture_output=True,
@@ -37,7 +37,7 @@ def _heksher(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _refusal(*arguments: str) -> str:
-    """The one line in which the command says why it does not start."""
+    """Return the single line in which the command says why it cannot start."""
     result = _heksher("serve", "--port", "0", *arguments)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -101,7 +101,7 @@ def test_a_file_keeps_everything(service: ServiceProcess, tmp_path: Path) -> Non
     assert after[0].content == before[0].content
     assert after[0].headers["etag"] == before[0].headers["etag"]
     assert after[1] == before[1]
-    assert service.add_rule("a", {}, user="ann") == first + 2  # no id is used again
+    assert service.add_rule("a", {}, user="ann") == first + 2  # ids are not used again
 
 
 def test_a_file_survives_being_killed(service: ServiceProcess, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_features_are_added_to_those_of_the_database(
     assert service.get("/context_features")["context_features"] == ["a", "b", "c", "d"]
     service.stop()
     line = _refusal("--database", str(database), "--features", "b,a,c,d")
-    assert "the database has the context features a,b,c,d" in line
+    assert "do not match the database, which has a,b,c,d: " in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -147,7 +147,7 @@ def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None
         assert kept_alive.get("/api/health").status_code == 200
         assert service.process is not None
         service.process.send_signal(number)
-        service.process.send_signal(number)  # somebody is impatient
+        service.process.send_signal(number)  # a second signal
         assert service.process.wait(DEADLINE) == 0
 
 
@@ -164,7 +164,7 @@ def test_signals_end_it_while_it_starts(tmp_path: Path, number: signal.Signals) 
             stderr=subprocess.PIPE,
             text=True,
         ) as process,
-        tokens.open("w"),  # once it reads, and goes on to do so
+        tokens.open("w"),  # as soon as it reads, and while it continues to read
     ):
         process.send_signal(number)
         output = process.communicate(timeout=DEADLINE)
@@ -188,7 +188,7 @@ def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
             assert client.recv(100).startswith(b"HTTP/1.1 400")
         process.terminate()
         _, log = process.communicate(timeout=DEADLINE)
-    assert "An answer was not sent" in log
+    assert "a response was not sent" in log
     assert "Traceback" not in log
 
 
@@ -216,7 +216,7 @@ def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
 
 
 def test_more_connections_than_it_may_have() -> None:
-    """They wait, and it says so once a second, not thousands of times."""
+    """They wait, and this is logged once a second, not thousands of times."""
     command = [sys.executable, "-m", "heksher", "serve", "--port", "0"]
     with (
         subprocess.Popen(
@@ -267,14 +267,14 @@ def test_a_port_in_use(service: ServiceProcess) -> None:
 
 
 _BAD_OPTIONS: list[tuple[list[str], str]] = [
-    (["--port", "x"], "--port: 'x' is no whole number"),
-    (["--port", "65536"], "65536 is not between 0 and 65535"),
-    (["--features", "user,a-b"], "'a-b' cannot name a context feature"),
-    (["--features", "user,,b"], "'' cannot name a context feature"),
-    (["--features", "user,user"], "given twice"),
-    (["--database", "mysql://x/y"], "give the path of an SQLite file"),
+    (["--port", "x"], "--port: invalid number 'x': expected an integer"),
+    (["--port", "65536"], "invalid number 65536: expected 0 to 65535"),
+    (["--features", "user,a-b"], "invalid context feature 'a-b'"),
+    (["--features", "user,,b"], "invalid context feature ''"),
+    (["--features", "user,user"], "duplicate context feature"),
+    (["--database", "mysql://x/y"], "expected the path of an SQLite file"),
     (["--database", "/nowhere/at/all.db"], "unable to open database file"),
-    (["--api-token", ""], "must not be empty"),
+    (["--api-token", ""], "empty token"),
     (["--host", "nowhere.invalid"], "cannot listen on nowhere.invalid"),
 ]
 
@@ -298,7 +298,7 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE settings (name)")
     connection.commit()
     connection.close()
-    assert "holds other tables than Heksher's" in _refusal("--database", str(path))
+    assert "not a complete Heksher database" in _refusal("--database", str(path))
 
 
 def test_a_database_of_another_revision(service: ServiceProcess, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_database_of_another_revision(service: ServiceProcess, tmp_path: Path)
     connection.execute("UPDATE alembic_version SET version_num = '7713520cb02b'")
     connection.commit()
     connection.close()
-    assert "at revision 7713520cb02b, not at 83f0f272313f" in _refusal("--database", str(path))
+    assert "at revision 7713520cb02b, expected 83f0f272313f" in _refusal("--database", str(path))
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "sqlalchemy"])
@@ -357,6 +357,6 @@ def test_no_command() -> None:
 
 
 def test_answers_are_not_held_back() -> None:
-    """Nagle's algorithm is turned off by asyncio, for sockets that are known to be TCP's."""
+    """Nagle's algorithm is turned off by asyncio, but only for sockets with the protocol TCP."""
     with server.listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP

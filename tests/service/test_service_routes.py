@@ -1,4 +1,4 @@
-"""What the recordings leave open: methods of a path, places of rules, odd names."""
+"""What the recordings do not cover: methods of paths, locations of rules, unusual names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RULE = {"setting": "a", "feature_values": {"user": "x"}, "value": 2}
 
 
 def _answers(database: Database, *requests: tuple[str, str, Any]) -> list[Answer]:
-    """The answers after one setting, ``a``, was declared, and one rule added."""
+    """Declare a setting ``a``, add a rule, and return the answers to further requests."""
 
     async def main() -> list[Answer]:
         app = database.fresh_app(["user", "theme"])
@@ -93,7 +93,7 @@ def test_settings_named_like_routes_are_changed_like_others(database: Database, 
 
 
 def test_metadata_that_is_loosely_equal_is_stored(database: Database) -> None:
-    """A declaration of it would change nothing; said outright it does."""
+    """A declaration would not change this, but the route does."""
     *_, setting, rule = _answers(
         database,
         ("PUT", "/settings/a/metadata", {"metadata": {"k": 1}, "version": "1.1"}),

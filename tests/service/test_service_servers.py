@@ -1,4 +1,4 @@
-"""The ASGI application under the servers that people use, each as a process, alone and mounted."""
+"""The ASGI application in common servers, each as a process, alone and mounted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _COMMANDS = {
 
 @contextmanager
 def _served(server: str, folder: Path, program: str) -> Generator[str]:
-    """The URL of an application under a server, which must end well when it is told to."""
+    """Run an application in a server, which must shut down cleanly; return its URL."""
     (folder / "program.py").write_text(program.format(database=str(folder / "heksher.db")))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
@@ -124,7 +124,7 @@ def _use(client: httpx.Client, prefix: str) -> None:
     assert client.get("/docs").headers["content-type"] == "text/html; charset=utf-8"
     assert client.get("/openapi.json").json()["servers"] == [{"url": prefix or "/"}]
     assert client.get("/docs/files/swagger-ui-bundle.js").status_code == 200
-    # The length announced, and not.
+    # With and without an announced length.
     assert client.post("/api/v1/rules", content=b"-" * 1001).status_code == 413
     assert client.post("/api/v1/rules", content=iter([b"-" * 600] * 2)).status_code == 413
     assert client.get("/api/v1/rules/1").status_code == 200

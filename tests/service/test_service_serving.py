@@ -1,4 +1,4 @@
-"""``heksher serve`` as operators meet it: the environment, tokens, long bodies, logs, the end."""
+"""``heksher serve`` in operation: environment, tokens, long bodies, logs, shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def service() -> Iterator[ServiceProcess]:
 
 
 def _refusal(*arguments: str, **environment: str) -> str:
-    """What the command says that does not start."""
+    """Return the error of a command that cannot start."""
     result = subprocess.run(
         [sys.executable, "-m", "heksher", "serve", *arguments],
         capture_output=True,
@@ -44,7 +44,7 @@ def _connect(service: ServiceProcess) -> socket.socket:
 
 
 def _answer(connection: socket.socket) -> tuple[int, bytes]:
-    """The answer on a connection that is closed after it: status and body."""
+    """Read the response on a connection that is closed afterwards: status and body."""
     received = b""
     while part := connection.recv(65536):
         received += part
@@ -53,19 +53,19 @@ def _answer(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def _send_gigabytes(connection: socket.socket, chunk: bytes) -> None:
-    """More than anybody reads in a few seconds, and not without end."""
+    """Send more than a server reads in a few seconds, but not endlessly."""
     for _ in range(20 * 2**30 // len(chunk)):
         connection.sendall(chunk)
 
 
 def _wait_until_refused(service: ServiceProcess) -> None:
-    """Until nobody listens any more, which the end of the process bounds."""
+    """Wait until connections are refused, at the latest when the process ends."""
     while True:
         try:
             _connect(service).close()
         except ConnectionRefusedError:
             return
-        except ConnectionResetError:  # it was in the queue of those that are not accepted any more
+        except ConnectionResetError:  # it was queued, and is not accepted any more
             continue
 
 
@@ -96,9 +96,9 @@ def test_the_environment_configures_it(
 
 
 def test_what_the_environment_led_to_is_told() -> None:
-    """Whoever reads the error may not have set the variable."""
+    """The person who reads the error may not have set the variable."""
     message = _refusal(HEKSHER_FEATURES="a,a", HEKSHER_PORT="0")
-    assert "given twice" in message
+    assert "duplicate context feature" in message
     assert "(from the environment: HEKSHER_PORT, HEKSHER_FEATURES)" in message
 
 
@@ -193,7 +193,7 @@ def test_no_log_shows_a_token(
         body = json.dumps({CANARY: CANARY}).encode()
         for content in (body, body[:-1], b"\xff" + body):
             client.post("/api/v1/rules", content=content, headers={"api_token": CANARY})
-    with _connect(service) as connection:  # no HTTP at all
+    with _connect(service) as connection:  # not HTTP
         connection.sendall(f"GET / HTTP/1.1\r\napi_token: {CANARY}\r\n{CANARY}\r\n\r\n".encode())
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
@@ -222,7 +222,7 @@ def test_the_log_level(service: ServiceProcess) -> None:
     assert service.log == ""
 
 
-# --- the end --------------------------------------------------------------------------------------
+# --- shutdown -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -236,10 +236,10 @@ def test_requests_under_way_are_finished(service: ServiceProcess, number: signal
             b"POST /api/v1/settings/declare HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
             b"content-length: %d\r\n\r\n" % len(body)
         )
-        assert connection.recv(100).startswith(b"HTTP/1.1 100")  # it is under way
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the request has begun
         assert service.process is not None
         service.process.send_signal(number)
-        _wait_until_refused(service)  # nothing new is begun
+        _wait_until_refused(service)  # new requests are refused
         connection.sendall(body)
         status, answer = _answer(connection)
     assert (status, json.loads(answer)) == (200, {"outcome": "created"})

@@ -1,4 +1,4 @@
-"""The database: its schema, and what happens when many write at once."""
+"""The database: schema and concurrent writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_schema(tmp_path: Path) -> None:
     described = [_described(name, inspector) for name in sorted(inspector.get_table_names())]
     engine.dispose()
     expected = sorted(_SCHEMA.strip().splitlines())
-    # SQLite cannot name the key of a table that never uses an id again.
+    # SQLite cannot name the key of a table with AUTOINCREMENT.
     expected = [line.replace("rules_pkey", "") for line in expected]
     assert [line.strip(" ;") for line in described] == [line.strip(" ;") for line in expected]
 
@@ -160,7 +160,7 @@ def test_features_added_at_once(database: str) -> None:
 
 
 def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
-    """Two applications stand for them: what they share is the file alone."""
+    """Two applications simulate them: they share nothing but the file."""
 
     async def main() -> None:
         one, other = (create_app(str(tmp_path / "heksher.db"), ["user"]) for _ in range(2))
@@ -177,7 +177,7 @@ def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
 
 
 def test_rows_that_the_original_left_behind(tmp_path: Path) -> None:
-    """No version, null for NaN, a rule without conditions, two rules on equal ones."""
+    """No version, null for NaN, a rule without conditions, two rules with equal conditions."""
     path = tmp_path / "heksher.db"
     open_storage(str(path), ["user"]).close()
     connection = sqlite3.connect(path)

@@ -1,4 +1,4 @@
-"""Types as the protocol spells them: what parses, what a type contains, which are narrower."""
+"""Types in the protocol's notation: parsing, values of a type, narrower types."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_no_type(text: str) -> None:
         parse(text)
 
 
-# A type, values of it, and values that are none.
+# A type, values that have it, and values that do not.
 _VALUES: list[tuple[str, list[Any], list[Any]]] = [
     ("int", [1, 1.0, 1e300, -0.0], [True, 1.5, "1", None, float("inf"), []]),
     ("float", [1, 1.5], [False, "1.5", None]),

@@ -1,4 +1,4 @@
-"""The service answers what the original answered, but for what ``differing_scenarios.txt`` lists."""
+"""The service answers like the original, except for what ``differing_scenarios.txt`` lists."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KNOWN = KnownDifferences.read()
 
 @dataclass
 class _Count:
-    """Scenarios and steps that were replayed on a database, and how many were answered equally."""
+    """Numbers of replayed scenarios and steps on a database, and of equal answers."""
 
     scenarios: int = 0
     equal_scenarios: int = 0
@@ -48,7 +48,7 @@ class _Count:
 
 @pytest.fixture(scope="module")
 def counts(pytestconfig: pytest.Config) -> Iterator[defaultdict[str, _Count]]:
-    """The counts of this run by database, which are shown when the last scenario is through."""
+    """The counts of this run by database, printed after the last scenario."""
     counted = defaultdict[str, _Count](_Count)
     yield counted
     capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
@@ -61,7 +61,7 @@ def counts(pytestconfig: pytest.Config) -> Iterator[defaultdict[str, _Count]]:
 
 
 def _check(scenario: Scenario, differences: dict[int, Difference]) -> None:
-    """Other steps, or other answers, than those that are listed are an error, either way."""
+    """Fail if the differing steps or their answers are not exactly those in the list."""
     listed = {number: known.answer for number, known in _KNOWN.steps.get(scenario.key, {}).items()}
     found = {number: difference.answer for number, difference in differences.items()}
     if found == listed:
@@ -117,7 +117,7 @@ def test_over_the_wire() -> None:
 
 
 class _Wire:
-    """Sends through httpx, with no header but what the protocol looks at."""
+    """Send with httpx, with only the headers that the protocol uses."""
 
     def __init__(self, client: httpx.Client) -> None:
         client.headers.clear()
@@ -135,10 +135,10 @@ class _Wire:
         return Answer(response.status_code, dict(response.headers), response.content)
 
 
-def test_only_scenarios_that_exist_are_listed_and_no_mend_in_vain() -> None:
+def test_only_scenarios_that_exist_are_listed_and_no_fix_in_vain() -> None:
     assert _KNOWN.steps.keys() <= {scenario.key for scenario in _ALL}
-    listed = {known.mend for steps in _KNOWN.steps.values() for known in steps.values()}
-    assert listed == _KNOWN.mends.keys()
+    listed = {known.fix for steps in _KNOWN.steps.values() for known in steps.values()}
+    assert listed == _KNOWN.fixes.keys()
 
 
 def test_no_listed_answer_is_a_failure_of_the_server() -> None:

@@ -1,8 +1,8 @@
-"""Replaying recorded exchanges against the service: read, send, compare.
+"""Replay recorded exchanges against the service: read, send, compare.
 
-Knows the format of the transcripts and the rules by which answers are compared; sends through
-whatever ``Send`` it is given. ``python tests/service/transcript_replay.py`` prints the differences as
-they should stand in ``differing_scenarios.txt``, with the mends that are named there already.
+Knows the format of the transcripts and the rules for comparing answers. Requests are sent by a given
+``Send``. ``python tests/service/transcript_replay.py`` prints the new content of
+``differing_scenarios.txt``, with the fixes that are already named there.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FOLDER = Path(__file__).parent / "transcripts"
 DIFFERING = Path(__file__).parent / "differing_scenarios.txt"
 
 _BASE = "http://service.test"
-_SHOWN = 200  # characters of an answer in the list
+_SHOWN = 200  # maximum number of characters of an answer in the list
 _COMPARED_HEADERS = ("content-type", "etag", "vary", "location", "allow")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario of one file."""
+    """A scenario."""
 
     file: str
     name: str
@@ -47,7 +47,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it goes on the wire."""
+    """A request as it is sent."""
 
     method: str
     path: str
@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Names of headers are in lower case."""
+    """A response. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,7 +77,7 @@ Send: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 
 def scenarios(*files: str) -> list[Scenario]:
-    """All scenarios of these files, or of all files."""
+    """Read the scenarios of these files, or of all files."""
     return [
         Scenario(path.stem, scenario["name"], scenario["features"], scenario["steps"])
         for path in sorted(FOLDER.glob("*.json"))
@@ -88,7 +88,7 @@ def scenarios(*files: str) -> list[Scenario]:
 
 @dataclass(frozen=True)
 class Difference:
-    """An answer that is not the recorded one: in the form in which it is listed, and in full."""
+    """An answer that differs from the recorded one: in the form of the list, and in full."""
 
     answer: str
     detail: str
@@ -96,17 +96,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Listed:
-    """A difference as it stands in the list: which of the mends it comes from, and the answer."""
+    """A difference in the list: the number of its fix, and the answer."""
 
-    mend: str
+    fix: str
     answer: str
 
 
 @dataclass(frozen=True)
 class KnownDifferences:
-    """What ``differing_scenarios.txt`` says: the mends by number, and steps by key of a scenario."""
+    """Content of ``differing_scenarios.txt``: fixes by number, and steps by key of the scenario."""
 
-    mends: dict[str, str]
+    fixes: dict[str, str]
     steps: dict[str, dict[int, Listed]]
 
     @classmethod
@@ -114,27 +114,27 @@ class KnownDifferences:
         known = cls({}, {})
         steps: dict[int, Listed] = {}
         for line in DIFFERING.read_text(encoding="utf-8").splitlines():
-            if line.startswith("mend "):
-                number, _, text = line.removeprefix("mend ").partition(": ")
-                known.mends[number] = text
+            if line.startswith("fix "):
+                number, _, text = line.removeprefix("fix ").partition(": ")
+                known.fixes[number] = text
             elif line.startswith("  "):
-                ranges, mend, answer = line.strip().split(" | ", 2)
-                steps |= dict.fromkeys(_numbers(ranges), Listed(mend, answer))
+                ranges, fix, answer = line.strip().split(" | ", 2)
+                steps |= dict.fromkeys(_numbers(ranges), Listed(fix, answer))
             elif line and not line.startswith("#"):
                 steps = known.steps[line] = {}
         return known
 
-    def of_mend(self, mend: str) -> set[str]:
-        """The keys of the scenarios that differ by this mend."""
+    def of_fix(self, fix: str) -> set[str]:
+        """Return the keys of the scenarios that differ because of this fix."""
         return {
             key
             for key, steps in self.steps.items()
-            if any(listed.mend == mend for listed in steps.values())
+            if any(listed.fix == fix for listed in steps.values())
         }
 
 
 def _numbers(ranges: str) -> list[int]:
-    """The numbers that ``as_ranges`` wrote."""
+    """Parse the result of ``as_ranges``."""
     numbers: list[int] = []
     for part in ranges.split(","):
         first, _, last = part.partition("-")
@@ -143,7 +143,7 @@ def _numbers(ranges: str) -> list[int]:
 
 
 def as_ranges(numbers: list[int]) -> str:
-    """``0,3-5`` for 0, 3, 4, 5."""
+    """Format 0, 3, 4, 5 as ``0,3-5``."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and ranges[-1][-1] == number - 1:
@@ -154,7 +154,7 @@ def as_ranges(numbers: list[int]) -> str:
 
 
 async def replay(scenario: Scenario, send: Send, base: str = _BASE) -> dict[int, Difference]:
-    """Send the steps in order; what differs, by number of the step."""
+    """Send the steps in order; return the differences by number of the step."""
     state = _State(base)
     differences: dict[int, Difference] = {}
     for number, step in enumerate(scenario.steps):
@@ -173,7 +173,7 @@ async def replay(scenario: Scenario, send: Send, base: str = _BASE) -> dict[int,
 
 
 def _shown(answer: Answer, difference: str) -> str:
-    """An answer as it is listed: the status and what else matters, but no words of errors."""
+    """Format an answer for the list: status and what else matters, without texts of errors."""
     if difference in _COMPARED_HEADERS:
         return f"{answer.status} {difference}"
     if answer.media_type != "application/json" or not answer.body:
@@ -186,13 +186,13 @@ def _shown(answer: Answer, difference: str) -> str:
 
 
 async def replay_in_process(scenario: Scenario, app: Starlette) -> dict[int, Difference]:
-    """Replay against an application that is made for this, with the scenario's features."""
+    """Replay against a new application with the scenario's features."""
     async with app.router.lifespan_context(app):
         return await replay(scenario, lambda request: call(app, request))
 
 
 async def call(app: ASGIApp, request: Request) -> Answer:
-    """Hand *request* to an ASGI application as uvicorn would."""
+    """Pass *request* to an ASGI application as uvicorn does."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -229,7 +229,7 @@ async def call(app: ASGIApp, request: Request) -> Answer:
 
 @dataclass
 class _State:
-    """What later steps of a scenario refer to."""
+    """Earlier answers of a scenario, to which later steps refer."""
 
     base: str
     answers: list[Answer] = field(default_factory=list[Answer])
@@ -263,7 +263,7 @@ class _State:
         def value(match: re.Match[str]) -> str:
             answer = self.answers[int(match[2])]
             if match[1] == "rule_id":
-                # No rule where one was recorded: an id that none has, and the step will differ.
+                # If there is no rule although one was recorded, use an unused id; the step will differ.
                 return str(json.loads(answer.body).get("rule_id", 0))
             tag = answer.headers.get("etag", '""')
             return tag if match[1] == "etag" else tag.strip('"')
@@ -271,9 +271,9 @@ class _State:
         return re.sub(r"\$\{(rule_id|etag|etag_bare):(\d+)\}", value, text)
 
     def compare(self, recorded: dict[str, Any], answer: Answer) -> str | None:
-        """What differs, in one word, or None."""
+        """Return what differs, in a word or two, or None."""
         if recorded["status"] >= 500:
-            return "a defect"  # of the original, which no answer imitates
+            return "a defect"  # of the original, which is not reproduced
         if answer.status != recorded["status"]:
             return "status"
         difference = self._compare_headers(recorded, answer) or _compare_bodies(recorded, answer)
@@ -289,13 +289,16 @@ class _State:
                 case "content-type" if name not in wanted:
                     same = answer.media_type in ("", "application/json", "text/plain")
                 case "content-type" if not answer.body:
-                    same = found in (None, wanted[name])  # a type of nothing means nothing
+                    same = found in (
+                        None,
+                        wanted[name],
+                    )  # the type of an empty body does not matter
                 case "etag" if recorded.get("etag_any"):
                     same = found is not None
                 case _ if name not in wanted or found is None:
                     same = name not in wanted and found is None
                 case "etag":
-                    same = True  # that it is there; what it is comes last
+                    same = True  # it is present; its value is compared last
                 case "allow":
                     same = set(wanted[name].split(", ")) <= set(found.split(", "))
                 case "location" if answer.status == 201:
@@ -311,7 +314,7 @@ class _State:
     def _same_tag(self, recorded: dict[str, Any], answer: Answer) -> bool:
         """Whether equal recorded tags are equal here, and different ones different.
 
-        Only answers that are otherwise equal say anything about that.
+        Only meaningful for answers that are otherwise equal.
         """
         wanted = recorded.get("headers", {}).get("etag")
         if wanted is None:
@@ -332,7 +335,7 @@ def _compare_bodies(recorded: dict[str, Any], answer: Answer) -> str | None:
             return "no JSON"
         return _compare_json(recorded, json.loads(answer.body))
     if "text" in recorded or recorded.get("text_any"):
-        # Texts of errors are every server's own.
+        # Texts of errors may differ.
         is_text = answer.media_type.startswith("text/") and answer.body
         return None if is_text else "no text"
     return None if not answer.body else "a body"
@@ -350,14 +353,14 @@ def _compare_json(recorded: dict[str, Any], found: Any) -> str | None:
 
 
 def _shape(error: dict[str, Any]) -> dict[str, Any]:
-    """An error without its words: how many there are, and where."""
+    """Reduce an error to its structure, without texts."""
     return {
         name: ["…"] * len(value) if is_list(value) else type(value) for name, value in error.items()
     }
 
 
 def _normal(value: Any) -> str:
-    """A text that is equal for equal JSON: objects have no order, nor have aliases; 1 is not 1.0."""
+    """Make a text for comparisons: the order of keys and aliases does not matter, 1 is not 1.0."""
 
     def sort_aliases(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {
@@ -368,7 +371,7 @@ def _normal(value: Any) -> str:
 
 
 def _without(value: Any, path: str) -> Any:
-    """A copy of *value* in which what *path* leads to is null."""
+    """Copy *value* with null at *path*."""
     copy = json.loads(json.dumps(value))
     *parents, last = [
         int(index) if index else name for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path)
@@ -381,16 +384,16 @@ def _without(value: Any, path: str) -> Any:
 
 
 def lines_of(scenario: Scenario, differences: Mapping[int, Difference]) -> list[str]:
-    """What the list has to say of a scenario, with a question mark for a mend that it lacks."""
+    """Format a scenario for the list, with a question mark for an unknown fix."""
     listed = KnownDifferences.read().steps.get(scenario.key, {})
     steps: dict[Listed, list[int]] = {}
     for number, difference in differences.items():
-        mend = listed[number].mend if number in listed else "?"
-        steps.setdefault(Listed(mend, difference.answer), []).append(number)
+        fix = listed[number].fix if number in listed else "?"
+        steps.setdefault(Listed(fix, difference.answer), []).append(number)
     return [
         scenario.key,
         *(
-            f"  {as_ranges(numbers)} | {each.mend} | {each.answer}"
+            f"  {as_ranges(numbers)} | {each.fix} | {each.answer}"
             for each, numbers in steps.items()
         ),
     ]
@@ -398,7 +401,7 @@ def lines_of(scenario: Scenario, differences: Mapping[int, Difference]) -> list[
 
 def _print_list() -> None:
     for line in DIFFERING.read_text(encoding="utf-8").splitlines():
-        if line.startswith(("#", "mend ")):
+        if line.startswith(("#", "fix ")):
             print(line)
     for scenario in scenarios():
         app = create_app(features=scenario.features)

@@ -1,5 +1,5 @@
-"""What the service decides, without I/O: settings, rules, types, declarations, JSON, filters.
+"""The service's decisions without I/O: settings, rules, types, declarations, JSON, filters.
 
-Pure. Knows no web framework, no database and no HTTP beyond the statuses that the protocol gives
-to refusals.
+Pure. Modules in here know no web framework and no database. Of HTTP they know only the status
+codes that the protocol assigns to refusals.
 """

@@ -1,8 +1,8 @@
-"""What changes of a setting outside a declaration mean: its name, type, features and metadata.
+"""Changes of a setting outside declarations: of its name, type, features or metadata.
 
-Pure: each is given the setting and what is wanted, and returns the setting to store in its place;
-that is *stored* itself when nothing is to be written. What is checked comes in the protocol's
-order, and every refusal is a ``Refusal`` with the status that it gives.
+Pure. Each function takes the stored setting and the requested change and returns the setting to
+store instead. It returns *stored* itself if nothing has to be written. Checks come in the protocol's
+order, and each refusal is a ``Refusal`` with the protocol's status.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from heksher.service.domain.setting_types import WireType
 def with_name(
     stored: SettingRecord, name: str, version: str, *, holder: str | None
 ) -> SettingRecord:
-    """*stored* under another name. An equal version is enough.
+    """Rename *stored*. Unlike other changes, this one does not need a higher version.
 
     Args:
         stored: the setting.
-        name: the name wanted.
-        version: the version that comes with it.
-        holder: the setting that *name* leads to so far, if any; an alias leads to its setting.
+        name: the new name.
+        version: the new version.
+        holder: canonical name of the setting that has *name* as its name or alias, if any.
     """
     if name == stored.name:
         return _at(stored, version)
@@ -43,16 +43,16 @@ def with_name(
 def with_type(
     stored: SettingRecord, wanted: WireType, version: str, rules: Sequence[RuleRecord]
 ) -> SettingRecord:
-    """*stored* with another type. *rules* are all that the setting has."""
+    """Change the type of *stored*. *rules* are all rules of the setting."""
     current = setting_types.parse(stored.type)
     if wanted == current:
         return _at(stored, version)
     _check_higher(stored, version)
     conflicts: list[str] = []
     if not wanted.contains(json.loads(stored.default_value)):
-        conflicts.append(f"the default value {stored.default_value} is no value of type {wanted}")
+        conflicts.append(f"the default value {stored.default_value} does not have type {wanted}")
     conflicts += [
-        f"the value {rule.value} of rule {rule.id} ({_conditions(rule)}) is none of type {wanted}"
+        f"the value {rule.value} of rule {rule.id} ({_conditions(rule)}) does not have type {wanted}"
         for rule in rules_of_other_types(rules, wanted)
     ]
     if _is_minor(stored, version) and not wanted.is_narrower_than(current):
@@ -70,12 +70,12 @@ def with_features(
     rules: Sequence[RuleRecord],
     features: Collection[str],
 ) -> SettingRecord:
-    """*stored* with other configurable features.
+    """Change the configurable features of *stored*.
 
     Args:
         stored: the setting.
-        wanted: its features from now on, without repetition; any text.
-        version: the version that comes with them.
+        wanted: the new features, without duplicates; not checked to be valid names.
+        version: the new version.
         rules: all rules of the setting.
         features: all context features.
     """
@@ -98,13 +98,13 @@ def with_features(
 def with_metadata(
     stored: SettingRecord, metadata: Mapping[str, Json], version: str
 ) -> SettingRecord:
-    """*stored* with other metadata, which may be the same; the version must be higher."""
+    """Change the metadata of *stored*. The version must be higher, even if nothing else changes."""
     _check_higher(stored, version)
     return dataclasses.replace(stored, metadata=metadata, version=version)
 
 
 def _at(stored: SettingRecord, version: str) -> SettingRecord:
-    """*stored* at a version that is higher, or, in whatever spelling, its own."""
+    """Change only the version of *stored*: to a higher one, or to its own, however it is spelled."""
     if _is_at(stored, version):
         return stored
     _check_higher(stored, version)
@@ -123,7 +123,8 @@ def _check_higher(stored: SettingRecord, version: str) -> None:
     if version_of(version) <= version_of(stored.version):
         raise Refusal(
             409,
-            f"the setting {stored.name} is at version {stored.version}; {version} is not higher",
+            f"version {version} is too low: expected one above {stored.version}, "
+            f"the version of the setting {stored.name}",
         )
 
 

@@ -1,7 +1,7 @@
-"""What a declaration means: its outcome, its differences, and what is to be written.
+"""Declarations of settings: the outcome, the differences, and the setting to store.
 
-Pure: it is given the declaration and what is stored, and returns a decision; finding one and
-storing the other is somebody else's.
+Pure. Takes a declaration and the stored state and returns a decision; does not load or store
+anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from heksher.service.domain import json_values, setting_types
 from heksher.service.domain.json_values import Json
@@ -28,15 +27,13 @@ from heksher.service.domain.messages import (
 from heksher.service.domain.records import RuleRecord, SettingRecord
 from heksher.service.domain.setting_types import WireType
 
-Version: TypeAlias = tuple[int, int]
-
 # The order in which differences are listed.
 _LEVELS: Sequence[Level] = ("minor", "major", "mismatch")
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
-    """A setting as an application believes it to be. Features are without repetition."""
+class DeclaredSetting:
+    """A setting as an application declares it, parsed. ``features`` has no duplicates."""
 
     name: str
     features: tuple[str, ...]
@@ -48,15 +45,20 @@ class Declaration:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The answer to a declaration, and the setting to store in place of the old one, if any."""
+class Comparison:
+    """The result of comparing a declaration with a stored setting.
+
+    Attributes:
+        answer: body of the response.
+        replacement: the setting to store instead of the old one, if the declaration changes it.
+    """
 
     answer: Compared
-    write: SettingRecord | None = None
+    replacement: SettingRecord | None = None
 
 
 class UnknownFeatures(Exception):
-    """A declaration names context features that do not exist; ``names`` are these, sorted."""
+    """A declaration names context features that do not exist. ``names`` has them, sorted."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(names)
@@ -64,25 +66,25 @@ class UnknownFeatures(Exception):
 
 
 class WrongFirstVersion(Exception):
-    """A setting that does not exist yet is declared at another version than the first one."""
+    """A new setting is declared at a version other than the first one."""
 
 
-def version_of(text: str) -> Version:
-    """The numbers of a version, to be compared."""
+def version_of(text: str) -> tuple[int, int]:
+    """Return major and minor number of a version, for comparisons."""
     major, minor = text.split(".")
     return int(major), int(minor)
 
 
-def create(declared: Declaration, features: Sequence[str]) -> SettingRecord:
-    """The setting to store for a declaration of one that does not exist.
+def create(declared: DeclaredSetting, features: Sequence[str]) -> SettingRecord:
+    """Make the setting to store for the declaration of a setting that does not exist yet.
 
     Args:
         declared: the declaration.
         features: all context features, in order.
 
     Raises:
-        WrongFirstVersion: it must be 1.0, in exactly this spelling.
-        UnknownFeatures: it names features that do not exist.
+        WrongFirstVersion: the version is not exactly ``1.0``.
+        UnknownFeatures: the declaration names features that do not exist.
     """
     if declared.version != FIRST_VERSION:
         raise WrongFirstVersion
@@ -98,13 +100,13 @@ def create(declared: Declaration, features: Sequence[str]) -> SettingRecord:
     )
 
 
-def decide(
-    declared: Declaration,
+def compare(
+    declared: DeclaredSetting,
     stored: SettingRecord,
     rules: Sequence[RuleRecord],
     features: Sequence[str],
-) -> Decision:
-    """Compare a declaration with the setting that it is about.
+) -> Comparison:
+    """Compare a declaration with the stored setting.
 
     Args:
         declared: the declaration.
@@ -113,41 +115,43 @@ def decide(
         features: all context features, in order.
 
     Raises:
-        UnknownFeatures: it adds features that do not exist.
+        UnknownFeatures: the declaration adds features that do not exist.
     """
     old, new = version_of(stored.version), version_of(declared.version)
     if new < old:
-        return Decision(Outdated(stored.version, _backward(declared, stored)))
+        return Comparison(Outdated(stored.version, _backward(declared, stored)))
     differences = _forward(declared, stored, rules, features)
     if declared.version == stored.version:
-        return Decision(Mismatch(differences) if differences else UpToDate())
+        return Comparison(Mismatch(differences) if differences else UpToDate())
     forbidden = {"mismatch"} if new[0] > old[0] else {"mismatch", "major"}
     if any(difference.level in forbidden for difference in differences):
-        return Decision(Rejected(stored.version, differences))
-    return Decision(Upgraded(stored.version, differences), write=_upgraded(declared, stored))
+        return Comparison(Rejected(stored.version, differences))
+    return Comparison(
+        Upgraded(stored.version, differences), replacement=_upgraded(declared, stored)
+    )
 
 
 def rules_on(rules: Sequence[RuleRecord], features: Collection[str]) -> list[int]:
-    """The ids of the rules that have a condition on one of *features*, in order."""
+    """Return the ids of the rules with a condition on one of *features*, sorted."""
     return sorted(
         rule.id for rule in rules if any(feature in features for feature, _ in rule.conditions)
     )
 
 
 def rules_of_other_types(rules: Sequence[RuleRecord], type_: WireType) -> list[RuleRecord]:
-    """The rules whose value is none of this type, by id."""
+    """Return the rules whose value does not have this type, sorted by id."""
     unfit = [rule for rule in rules if not type_.contains(json.loads(rule.value))]
     return sorted(unfit, key=lambda rule: rule.id)
 
 
 def renamed(stored: SettingRecord, name: str, version: str) -> SettingRecord:
-    """*stored* under another name; the old one becomes an alias."""
+    """Return *stored* with another name; its old name becomes an alias."""
     aliases = ({*stored.aliases} | {stored.name}) - {name}
     return dataclasses.replace(stored, name=name, version=version, aliases=tuple(sorted(aliases)))
 
 
-def _upgraded(declared: Declaration, stored: SettingRecord) -> SettingRecord:
-    """What an upgrade stores: what differs, loosely equal values as they were."""
+def _upgraded(declared: DeclaredSetting, stored: SettingRecord) -> SettingRecord:
+    """Return the setting after an upgrade. Values that are loosely equal stay as they were."""
     same_default = json_values.equal(declared.default_value, json.loads(stored.default_value))
     return dataclasses.replace(
         renamed(stored, declared.name, declared.version),
@@ -164,23 +168,23 @@ def _upgraded(declared: Declaration, stored: SettingRecord) -> SettingRecord:
     )
 
 
-def _same_type(declared: Declaration, stored: SettingRecord) -> bool:
+def _same_type(declared: DeclaredSetting, stored: SettingRecord) -> bool:
     return declared.type == setting_types.parse(stored.type)
 
 
-def _check_features(declared: Declaration, features: Sequence[str]) -> None:
+def _check_features(declared: DeclaredSetting, features: Sequence[str]) -> None:
     unknown = set(declared.features) - set(features)
     if unknown:
         raise UnknownFeatures(unknown)
 
 
 def _forward(
-    declared: Declaration,
+    declared: DeclaredSetting,
     stored: SettingRecord,
     rules: Sequence[RuleRecord],
     features: Sequence[str],
 ) -> list[Difference]:
-    """What would change on the service if it took the declaration over."""
+    """List what would change on the service if it adopted the declaration."""
     return _sorted(
         [
             *_features_forward(declared, stored, rules, features),
@@ -191,7 +195,7 @@ def _forward(
 
 
 def _features_forward(
-    declared: Declaration,
+    declared: DeclaredSetting,
     stored: SettingRecord,
     rules: Sequence[RuleRecord],
     features: Sequence[str],
@@ -211,7 +215,7 @@ def _features_forward(
 
 
 def _type_forward(
-    declared: Declaration, stored: SettingRecord, rules: Sequence[RuleRecord]
+    declared: DeclaredSetting, stored: SettingRecord, rules: Sequence[RuleRecord]
 ) -> list[Difference]:
     stored_type = setting_types.parse(stored.type)
     if declared.type == stored_type:
@@ -224,8 +228,8 @@ def _type_forward(
     return [_attribute("minor" if narrower else "major", "type", stored.type)]
 
 
-def _backward(declared: Declaration, stored: SettingRecord) -> list[Difference]:
-    """What changed on the service since the declared version; rules play no part."""
+def _backward(declared: DeclaredSetting, stored: SettingRecord) -> list[Difference]:
+    """List what changed on the service since the declared version; rules do not matter here."""
     differences: list[Difference] = []
     wanted, present = set(declared.features), set(stored.features)
     if wanted > present:
@@ -240,8 +244,8 @@ def _backward(declared: Declaration, stored: SettingRecord) -> list[Difference]:
     return _sorted([*differences, *_rest(declared, stored)])
 
 
-def _rest(declared: Declaration, stored: SettingRecord) -> list[Difference]:
-    """Name, default value and metadata: always minor, in both directions."""
+def _rest(declared: DeclaredSetting, stored: SettingRecord) -> list[Difference]:
+    """List differences in name, default value and metadata. They are minor in both directions."""
     differences: list[Difference] = []
     if declared.name != stored.name:
         differences.append(_attribute("minor", "name", stored.name))

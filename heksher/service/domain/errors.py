@@ -1,6 +1,6 @@
-"""Errors of the service that are no answers to requests: at the start, and of the database.
+"""Errors that are not answers to requests: failed starts and database failures.
 
-Pure.
+Pure. Refusals of requests are in ``refusals``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from heksher.exceptions import HeksherError
 
 
 class CannotStartError(HeksherError):
-    """The service cannot start as it was asked to; the message says what to change."""
+    """The service cannot start with these options; the message says what to change."""
 
 
 class DatabaseUnavailable(Exception):
-    """The database is away, busy for too long, or takes no writes; nothing was acknowledged.
+    """The database is unreachable, busy for too long, or read-only; no change was acknowledged.
 
-    The text is for the log.
+    The text goes to the log, not to the client.
     """
 
 
 class MetAnotherTransaction(Exception):
-    """A transaction was undone because of another one: the same request may succeed at once."""
+    """A transaction conflicted with another one and was rolled back; an immediate retry may succeed."""

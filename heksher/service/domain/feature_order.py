@@ -1,6 +1,6 @@
-"""The ordered list of context features: how it is merged at start and how one feature moves.
+"""The ordered list of context features: merging it at startup, moving one feature.
 
-Pure: lists of names in, a new list out.
+Pure: takes lists of names, returns a new list.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from heksher.service.domain.errors import CannotStartError
 
 
 def merged(stored: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The list to go on with: *wanted*, provided that it keeps *stored* in its order.
+    """Return the list to continue with: *wanted*, which must contain *stored* in the same order.
 
-    Nothing wanted leaves the list as it is.
+    If *wanted* is empty, the stored list stays.
 
     Raises:
-        CannotStartError: a name that the protocol does not allow, one given twice, or a stored
-            feature that is missing or stands elsewhere.
+        CannotStartError: the protocol does not allow a name, a name is given twice, or a stored
+            feature is missing from *wanted* or in another position.
     """
     for name in wanted:
         if not is_feature_name(name):
-            raise CannotStartError(
-                f"{name!r} cannot name a context feature: allowed are {WORD_RULE}"
-            )
+            raise CannotStartError(f"invalid context feature {name!r}: expected {WORD_RULE}")
     if len(set(wanted)) < len(wanted):
-        raise CannotStartError(f"a context feature is given twice in {','.join(wanted)}")
+        raise CannotStartError(
+            f"duplicate context feature in {','.join(wanted)}: name each one once"
+        )
     if not wanted:
         return list(stored)
     if not _is_subsequence(stored, wanted):
         raise CannotStartError(
-            f"the database has the context features {','.join(stored)}; "
-            f"{','.join(wanted)} must name all of them, in that order, and may add others"
+            f"context features {','.join(wanted)} do not match the database, which has "
+            f"{','.join(stored)}: name all of these in the same order; others may be added"
         )
     return list(wanted)
 
@@ -43,7 +43,7 @@ def _is_subsequence(part: Iterable[str], whole: Iterable[str]) -> bool:
 
 
 def moved(features: Sequence[str], name: str, anchor: str, *, after: bool) -> list[str]:
-    """*features* with *name* directly after or before *anchor*; both are in it."""
+    """Return *features* with *name* moved directly after or before *anchor*; both must be in it."""
     if name == anchor:
         return list(features)
     rest = [feature for feature in features if feature != name]

@@ -1,6 +1,6 @@
-"""The mini-languages of the query string: which rules a query wants, which conditions a search.
+"""Parsers for the query string: a query's filters and setting names, a search's conditions.
 
-Pure. Reads what the grammar says, whatever the features are called.
+Pure. Only the grammar counts, not which features exist.
 """
 
 from __future__ import annotations
@@ -9,27 +9,32 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from heksher._names import is_condition_value, is_feature_name, is_setting_name
+from heksher._names import (
+    SETTING_NAME_RULE,
+    is_condition_value,
+    is_feature_name,
+    is_setting_name,
+)
 
-# item = feature ":" ( "*" | "(" value *("," value) ")" ), matched one after another.
+# item = feature ":" ( "*" | "(" value *("," value) ")" ); items are matched one by one.
 _ITEM = re.compile(r"([A-Za-z0-9_]+):(?:(\*)|\(([A-Za-z0-9_]+(?:,[A-Za-z0-9_]+)*)\))")
 
 
 class MalformedParameter(ValueError):
-    """A parameter does not follow its grammar."""
+    """A query parameter does not follow its grammar."""
 
 
 class RepeatedFeature(ValueError):
-    """A filter names a feature twice; ``feature`` is its name."""
+    """A filter names a feature twice. ``feature`` is its name."""
 
     def __init__(self, feature: str) -> None:
-        super().__init__(f"context_filters: the feature {feature} is given twice")
+        super().__init__(f"context_filters: duplicate feature {feature}")
         self.feature = feature
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a filter: a feature and its values, None being all."""
+    """One item of a filter: a feature and the values that pass. None means all values."""
 
     feature: str
     values: frozenset[str] | None
@@ -37,19 +42,21 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rules pass: those whose every condition is on a listed feature, with a listed value.
+    """Select rules: a rule passes if each of its conditions has a listed feature and value.
 
-    ``listed`` has None where every value passes, and is itself None where every rule passes.
+    Attributes:
+        listed: the values that pass, by feature. None as the values of a feature means all values.
+            None instead of the mapping means that every rule passes.
     """
 
     listed: Mapping[str, frozenset[str] | None] | None
 
     @classmethod
     def of(cls, items: Sequence[Item] | None) -> Filter:
-        """The filter of these items, None being all rules.
+        """Make a filter of these items. None lets all rules pass.
 
         Raises:
-            RepeatedFeature: two items are on one feature.
+            RepeatedFeature: two items name the same feature.
         """
         if items is None:
             return cls(None)
@@ -61,7 +68,7 @@ class Filter:
         return cls(listed)
 
     def passes(self, conditions: Iterable[tuple[str, str]]) -> bool:
-        """Whether a rule with these conditions passes. One without any always does."""
+        """Whether a rule with these conditions passes. A rule without conditions always passes."""
         if self.listed is None:
             return True
         for feature, value in conditions:
@@ -72,7 +79,7 @@ class Filter:
 
 
 def parse_filters(text: str) -> list[Item] | None:
-    """Read the parameter ``context_filters``; None for ``*``, which lets every rule pass.
+    """Parse the parameter ``context_filters``. ``*`` gives None, which lets all rules pass.
 
     Raises:
         MalformedParameter: *text* does not follow the grammar.
@@ -84,36 +91,38 @@ def parse_filters(text: str) -> list[Item] | None:
     while position < len(text):
         match = _ITEM.match(text, position)
         if match is None:
-            raise MalformedParameter("context_filters: feature:* or feature:(value,value) wanted")
+            raise MalformedParameter("context_filters: expected feature:* or feature:(value,value)")
         feature, everything, values = match.groups()
         items.append(Item(feature, None if everything else frozenset(values.split(","))))
         position = match.end()
         if position < len(text):
             if text[position] != "," or position + 1 == len(text):
-                raise MalformedParameter("context_filters: a single comma wanted between items")
+                raise MalformedParameter("context_filters: expected a single comma between items")
             position += 1
     return items
 
 
 def parse_setting_names(text: str) -> list[str]:
-    """Read the parameter ``settings``: names joined by commas; an empty text is no names.
+    """Parse the parameter ``settings``: names joined by commas. An empty text means no names.
 
     Raises:
-        MalformedParameter: something in it is no name.
+        MalformedParameter: a part of it is not a valid name.
     """
     if not text:
         return []
     names = text.split(",")
     for name in names:
         if not is_setting_name(name):
-            raise MalformedParameter(f"settings: {name!r} is no name of a setting")
+            raise MalformedParameter(
+                f"settings: invalid name {name!r}: expected {SETTING_NAME_RULE}"
+            )
     return names
 
 
 def parse_conditions(text: str) -> dict[str, str]:
-    """Read a search's ``feature_values``: ``feature:value`` joined by commas, at least one.
+    """Parse a search's ``feature_values``: ``feature:value`` joined by commas, at least one.
 
-    The last value of a repeated feature counts.
+    If a feature is repeated, its last value counts.
 
     Raises:
         MalformedParameter: *text* does not follow the grammar.
@@ -122,6 +131,8 @@ def parse_conditions(text: str) -> dict[str, str]:
     for item in text.split(","):
         feature, _, value = item.partition(":")
         if not (is_feature_name(feature) and is_condition_value(value)):
-            raise MalformedParameter(f"feature_values: {item!r} is not like feature:value")
+            raise MalformedParameter(
+                f"feature_values: invalid condition {item!r}: expected feature:value"
+            )
         conditions[feature] = value
     return conditions

@@ -1,7 +1,7 @@
-"""JSON as the protocol treats it: what is read, what can be kept, what counts as equal.
+"""JSON as the protocol treats it: parsing, what can be stored, what counts as equal.
 
-Pure: bytes and Python values in, Python values and text out. Knows neither types of settings nor
-HTTP; whoever asks turns the errors into answers.
+Pure: takes bytes and Python values, returns Python values and text. Knows neither setting types nor
+HTTP; callers turn the errors into responses.
 """
 
 from __future__ import annotations
@@ -13,28 +13,32 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 
-# What json.loads makes. Any, and not a recursive union: bodies come from strangers and every field
-# is checked where it is read.
+# What json.loads returns. It is Any, not a recursive union, because bodies are untrusted and each
+# field is checked where it is read.
 Json: TypeAlias = Any
 
-# Deeper than any type that is accepted, and shallow enough for every recursive function of Python's.
+# Maximum nesting of lists and objects. Values of any accepted type nest less, and Python's recursive
+# functions (json.dumps, ==, repr) can handle this depth.
 MAX_DEPTH = 300
 
+# Integers that fit into 64 bits, signed or unsigned.
 _MIN_INTEGER = -(2**63)
 _MAX_INTEGER = 2**64 - 1
-_INTEGERS_IN_METADATA_FROM = 1e16
+
+# In metadata, whole floats of at least this absolute value become integers.
+_WHOLE_FLOATS_BECOME_INTEGERS_FROM = 1e16
 
 
 class Unreadable(Exception):
-    """The bytes are no text, nest too deeply, or hold a number that is too long to read."""
+    """A body is not text, nests too deeply, or contains a number with too many digits."""
 
 
-class Malformed(Exception):
-    """A text is no JSON, or a part of a value is none that is taken.
+class InvalidJson(Exception):
+    """A text is not JSON, or a part of a value is not accepted.
 
     Attributes:
         what: what is wrong.
-        path: how to get from the value to that part, like ``.key[0]``; empty without a part.
+        path: path from the value to that part, such as ``.key[0]``; empty for the value itself.
     """
 
     def __init__(self, what: str, path: str | None = None) -> None:
@@ -44,20 +48,23 @@ class Malformed(Exception):
 
 
 def read(body: bytes, *, unique_keys: bool = False) -> Json:
-    """Parse a body in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+    """Parse a body in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    Of duplicate keys the last wins, unless keys are to be unique. NaN and the infinities are read,
-    for ``check_storable`` to refuse them where they matter.
+    NaN and infinities are accepted here; ``check_storable`` refuses them where they matter.
+
+    Args:
+        body: the bytes.
+        unique_keys: whether to refuse duplicate keys. Otherwise the last one wins.
 
     Raises:
-        Malformed: a syntax error, or a key that is not unique.
-        Unreadable: everything else.
+        InvalidJson: a syntax error, or a duplicate key.
+        Unreadable: any other failure.
     """
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
     except UnicodeDecodeError as error:
         raise Unreadable from error
-    # Before parsing, and not by what Python's recursion allows: that differs from one to the next.
+    # Checked before parsing: the depth at which json.loads gives up differs between Pythons.
     if _nests_deeper_than(text, MAX_DEPTH):
         raise Unreadable
     repetitive: list[tuple[Json, str]] = []
@@ -72,22 +79,23 @@ def read(body: bytes, *, unique_keys: bool = False) -> Json:
     try:
         value = json.loads(text, object_pairs_hook=unique if unique_keys else None)
     except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error}") from error
-    except (ValueError, RecursionError) as error:  # an integer of more digits than int() takes
+        raise InvalidJson(f"invalid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # an integer with more digits than int() accepts
         raise Unreadable from error
     if repetitive:
-        # The last one: any other may have lost its place to a namesake in an object around it.
+        # Report the last one. Any other may not be in the value any more: a duplicate key of an
+        # object around it may have replaced it.
         part, key = repetitive[-1]
-        raise Malformed(f"the key {key!r} is given twice", _path(value, part))
+        raise InvalidJson(f"duplicate key {key!r}", _path(value, part))
     return value
 
 
-# A string, also one that does not end, or a bracket.
+# A string, even one without an end, or a bracket.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _nests_deeper_than(text: str, depth: int) -> bool:
-    """Whether lists and objects nest more than *depth* times in a text that may be no JSON."""
+    """Whether lists and objects nest more than *depth* times in *text*, which may not be JSON."""
     if text.count("[") + text.count("{") <= depth:
         return False
     level = 0
@@ -119,7 +127,7 @@ def _children(value: Json) -> Iterable[tuple[str | int, Json]]:
 
 
 def _path(value: Json, part: Json) -> str | None:
-    """How to get from *value* to *part* of it, the object itself; None: it is not in there."""
+    """Return the path from *value* to the object *part*, or None if it is not in there."""
     if value is part:
         return ""
     for key, child in _children(value):
@@ -131,34 +139,34 @@ def _path(value: Json, part: Json) -> str | None:
 
 
 def check_storable(value: Json, *, is_metadata: bool = False) -> None:
-    """Refuse what cannot be kept and given back as it came.
+    """Refuse a value that cannot be stored and returned unchanged.
 
-    That is: integers beyond -2^63 … 2^64-1, NaN and infinities, lone surrogates, and in metadata
-    U+0000.
+    Refused are integers beyond -2^63 … 2^64-1, NaN, infinities, lone surrogates, and U+0000 in
+    metadata.
 
     Raises:
-        Malformed: saying what was found, and where.
+        InvalidJson: says what was found, and where.
     """
     parts = [value]
     while parts:
         part = parts.pop()
         problem = _problem(part, is_metadata)
         if problem is not None:
-            raise Malformed(problem, _path(value, part))
+            raise InvalidJson(problem, _path(value, part))
         parts += (child for _, child in _children(part))
 
 
 def _problem(part: Json, is_metadata: bool) -> str | None:
-    """What forbids to keep *part*, its own parts aside."""
+    """Say why *part* cannot be stored, not counting its own parts; None if it can."""
     if isinstance(part, str):
         return _problem_of_text(part, is_metadata)
     if isinstance(part, int) and not is_storable_integer(part):
-        return "an integer does not fit into 64 bits"
+        return "integer out of range: expected one that fits into 64 bits"
     if isinstance(part, float) and not math.isfinite(part):
-        return "NaN and infinities are no JSON numbers"
+        return "NaN and infinities are not JSON numbers"
     if is_object(part):
         problems = (_problem_of_text(key, is_metadata) for key in part)
-        return next((f"a key: {problem}" for problem in problems if problem), None)
+        return next((f"invalid key: {problem}" for problem in problems if problem), None)
     return None
 
 
@@ -169,33 +177,33 @@ def is_storable_integer(value: int) -> bool:
 
 def _problem_of_text(text: str, is_metadata: bool) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return "a text holds a lone surrogate"
+        return "a string contains a lone surrogate"
     if is_metadata and "\0" in text:
-        return "metadata cannot hold U+0000"
+        return "metadata cannot contain U+0000"
     return None
 
 
 def write(value: Json) -> str:
-    """Compact JSON text, number by number as it was read: 1 stays 1, 1.0 stays 1.0."""
+    """Return compact JSON text. Numbers are written as they were read: 1 stays 1, 1.0 stays 1.0."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def equal(one: Json, other: Json) -> bool:
-    """Loose equality: 1, 1.0 and true are equal, at any depth; order counts in lists only.
+    """Compare loosely: 1, 1.0 and true are equal at any depth; order matters in lists only.
 
-    Python's own equality is exactly that.
+    This is exactly how Python's ``==`` compares.
     """
     return bool(one == other)
 
 
 def normal_metadata(value: Json) -> Json:
-    """The form in which metadata comes back: numbers as a decimal column gives them.
+    """Return metadata in its stored form, with numbers as PostgreSQL's decimals return them.
 
-    Whole floats from 1e16 up become integers, as far as these fit into 64 bits; -0.0 becomes 0.0.
-    Other numbers, and the order of keys, stay.
+    Whole floats from 1e16 upwards become integers if these fit into 64 bits; -0.0 becomes 0.0.
+    Other numbers and the order of keys do not change.
     """
     if isinstance(value, float):
-        if abs(value) >= _INTEGERS_IN_METADATA_FROM and value.is_integer():
+        if abs(value) >= _WHOLE_FLOATS_BECOME_INTEGERS_FROM and value.is_integer():
             whole = int(value)
             return whole if is_storable_integer(whole) else value
         return value + 0.0  # -0.0 + 0.0 is 0.0

@@ -1,7 +1,7 @@
-"""How long names may be: as long as an index of PostgreSQL's takes, whatever the database.
+"""Length limits of names: what fits into a PostgreSQL index, whatever the database.
 
-Pure. An index row there holds about 2,700 bytes, and some indexes are over a setting's name and one
-more: a feature of the setting, or a key of its metadata.
+Pure. An index row in PostgreSQL holds about 2,700 bytes. Some indexes cover a setting's name and a
+second name: one of the setting's features, or a key of its metadata.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from collections.abc import Iterable
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import malformed
 
+# Maximum size of an indexed value, in bytes as PostgreSQL stores it.
 MAX_INDEXED = 2650
 
-# What a text takes at most once it is packed, as a multiple of what it takes here: PostgreSQL packs
-# more loosely, and nothing at all that does not repeat itself early.
-_LOOSENESS = 8
+# PostgreSQL compresses long values less tightly than zlib, and not at all if they do not repeat
+# themselves early on. This is an upper bound for its compressed size, as a multiple of zlib's.
+_COMPRESSION_FACTOR = 8
 
 
 def check_feature(name: str) -> None:
-    """Refuse the name of a context feature that is too long."""
+    """Refuse a context feature whose name is too long."""
     if _size(name) > MAX_INDEXED:
-        raise malformed(f"context_feature is too long: {MAX_INDEXED} characters are the most")
+        raise malformed(f"context_feature is too long: expected at most {MAX_INDEXED} characters")
 
 
 def check_setting(setting: SettingRecord) -> None:
@@ -34,15 +35,15 @@ def check_setting(setting: SettingRecord) -> None:
     ):
         if size + _longest(names) > MAX_INDEXED:
             raise malformed(
-                f"name and {field} are too long: the name and the longest of {field} may have "
-                f"{MAX_INDEXED} characters together"
+                f"name and {field} are too long: expected at most {MAX_INDEXED} characters for "
+                f"the name and the longest of {field} together"
             )
 
 
 def check_rule_metadata(keys: Iterable[str]) -> None:
-    """Refuse keys of a rule's metadata that are too long."""
+    """Refuse rule metadata with a key that is too long."""
     if _longest(keys) > MAX_INDEXED:
-        raise malformed(f"a key of metadata is too long: {MAX_INDEXED} characters are the most")
+        raise malformed(f"a key of metadata is too long: expected at most {MAX_INDEXED} characters")
 
 
 def _longest(names: Iterable[str]) -> int:
@@ -50,8 +51,8 @@ def _longest(names: Iterable[str]) -> int:
 
 
 def _size(name: str) -> int:
-    """The bytes that a name takes in an index at most: longer ones are packed."""
+    """Return an upper bound for the bytes of *name* in an index; long values are compressed there."""
     size = len(name.encode())
     if size <= MAX_INDEXED:
         return size
-    return min(size, _LOOSENESS * len(zlib.compress(name.encode())))
+    return min(size, _COMPRESSION_FACTOR * len(zlib.compress(name.encode())))

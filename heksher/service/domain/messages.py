@@ -1,8 +1,8 @@
-"""The bodies of requests and answers as types, from which the OpenAPI document is made.
+"""Bodies of requests and responses as types. The OpenAPI document is generated from them.
 
-Pure data. Answers are instances of these types, encoded as they are. Bodies of requests stand here in
-the form that clients should send; what else is taken is ``bodies``' affair, and the tests hold the
-two against each other.
+Pure data. Response bodies are instances of these types. Request bodies are described here in the
+form that clients should send; ``bodies`` parses them and accepts more, and the tests compare the two.
+The document uses the names and docstrings of these types, so changing one changes the document.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ FeatureName: TypeAlias = Annotated[
     str, Meta(pattern=f"^{WORD}$", description=f"a context feature: {WORD_RULE}")
 ]
 ConditionValue: TypeAlias = Annotated[
-    str, Meta(pattern=f"^{WORD}$", description=f"what the feature must be: {WORD_RULE}")
+    str, Meta(pattern=f"^{WORD}$", description=f"required value of the feature: {WORD_RULE}")
 ]
 MetadataKey: TypeAlias = Annotated[
     str,
     Meta(pattern=f"^{METADATA_KEY}$", description=f"a key of metadata: {METADATA_KEY_RULE}"),
 ]
-# Of any length to Python, since not every tool reads what JSON Schema has for tuples.
+# A sequence, not a tuple: not every tool understands how JSON Schema describes tuples.
 Condition: TypeAlias = Annotated[
     Sequence[str],
-    Meta(min_length=2, max_length=2, description="a context feature and what it must be"),
+    Meta(min_length=2, max_length=2, description="a context feature and its required value"),
 ]
 Version: TypeAlias = Annotated[
     str,
@@ -55,33 +55,33 @@ SettingType: TypeAlias = Annotated[
         examples=["int", 'Enum["a","b"]', "Mapping<float>"],
     ),
 ]
-# Any JSON: a value of whatever type the setting has, or what stands under a key of metadata. What is
-# stored as JSON is a `msgspec.Raw`, and goes out as it is.
+# Any JSON: a value of a setting or rule, or a value in metadata. Stored JSON text is wrapped in
+# `msgspec.Raw` and sent unchanged.
 Value: TypeAlias = Any
 Metadata: TypeAlias = Annotated[Mapping[str, Value], Meta(description="free JSON under keys")]
 NewMetadata: TypeAlias = dict[MetadataKey, Value]
 
 
-class Answer(Struct):
-    """What a handler answers with, as JSON, if it refuses nothing."""
+class ResponseBody(Struct):
+    """Body of a response that is not a refusal; base class of those below."""
 
     status: ClassVar[int] = 200
 
 
-class Health(Answer):
+class Health(ResponseBody):
     """The version of the service."""
 
     version: str
     last_write: (
         Annotated[
             Literal["failed"],
-            Meta(description="there while the database took no write when it was last given one"),
+            Meta(description="present if the last write to the database failed"),
         ]
         | UnsetType
     ) = UNSET
 
 
-class Unhealthy(Answer):
+class Unhealthy(ResponseBody):
     """The version of a service whose database does not answer."""
 
     status: ClassVar[int] = 500
@@ -90,19 +90,19 @@ class Unhealthy(Answer):
 
 
 class Refused(Struct):
-    """Why a request was refused."""
+    """The reason of a refusal."""
 
     detail: str
 
 
 class Problem(Struct):
-    """One thing that is wrong with a request; the words are for people."""
+    """One problem of a request; the message is for people."""
 
     msg: str
 
 
 class Malformed(Struct):
-    """What is wrong with a request."""
+    """The problems of a request."""
 
     detail: list[Problem]
 
@@ -110,32 +110,32 @@ class Malformed(Struct):
 # --- context features -----------------------------------------------------------------------------
 
 
-class ContextFeatures(Answer):
-    """All context features, in order: of two rules the one on the later feature is stronger."""
+class ContextFeatures(ResponseBody):
+    """All context features, in order. Of two rules, the one on the later feature wins."""
 
     context_features: Sequence[str]
 
 
-class FeatureIndex(Answer):
-    """Where a context feature stands, counted from 0."""
+class FeatureIndex(ResponseBody):
+    """Position of a context feature, counted from 0."""
 
     index: int
 
 
 class NewFeature(Struct):
-    """A context feature to be added."""
+    """A context feature to add."""
 
     context_feature: FeatureName
 
 
 class AfterFeature(Struct):
-    """The context feature behind which another one is put."""
+    """The context feature after which another one is placed."""
 
     to_after: str
 
 
 class BeforeFeature(Struct):
-    """The context feature before which another one is put."""
+    """The context feature before which another one is placed."""
 
     to_before: str
 
@@ -144,7 +144,7 @@ class BeforeFeature(Struct):
 
 
 class Declaration(Struct, omit_defaults=True):
-    """A setting as an application believes it to be."""
+    """A setting as an application declares it."""
 
     name: SettingName
     configurable_features: Annotated[list[FeatureName], Meta(min_length=1)]
@@ -155,51 +155,51 @@ class Declaration(Struct, omit_defaults=True):
     version: Version = FIRST_VERSION
 
 
-# How much a difference changes.
+# The weight of a difference.
 Level: TypeAlias = Literal["minor", "major", "mismatch"]
 
 
 class Difference(Struct):
-    """What differs between a declaration and the service: a message, or an attribute."""
+    """A difference between a declaration and the service: a message or an attribute."""
 
     level: Level
     message: str | UnsetType = UNSET
     attribute: str | UnsetType = UNSET
-    latest_value: Annotated[Value, Meta(description="what the service has")] = UNSET
+    latest_value: Annotated[Value, Meta(description="the service's value")] = UNSET
 
 
-class Created(Answer, tag_field="outcome", tag="created"):
-    """The setting is new."""
+class Created(ResponseBody, tag_field="outcome", tag="created"):
+    """The setting was created."""
 
 
-class UpToDate(Answer, tag_field="outcome", tag="uptodate"):
-    """The setting is as it was declared."""
+class UpToDate(ResponseBody, tag_field="outcome", tag="uptodate"):
+    """The setting equals the declaration."""
 
 
-class Upgraded(Answer, tag_field="outcome", tag="upgraded"):
-    """The setting was changed to what was declared."""
+class Upgraded(ResponseBody, tag_field="outcome", tag="upgraded"):
+    """The setting was changed to the declaration."""
 
     previous_version: str
     differences: list[Difference]
 
 
-class Outdated(Answer, tag_field="outcome", tag="outdated"):
-    """The service has a newer version, which stays."""
+class Outdated(ResponseBody, tag_field="outcome", tag="outdated"):
+    """The service has a newer version and keeps it."""
 
     latest_version: str
     differences: list[Difference]
 
 
-class Mismatch(Answer, tag_field="outcome", tag="mismatch"):
-    """The version is the same and the setting is not."""
+class Mismatch(ResponseBody, tag_field="outcome", tag="mismatch"):
+    """The version is the same, but the setting differs."""
 
     status: ClassVar[int] = 409
 
     differences: list[Difference]
 
 
-class Rejected(Answer, tag_field="outcome", tag="rejected"):
-    """The new version changes more than it may."""
+class Rejected(ResponseBody, tag_field="outcome", tag="rejected"):
+    """The new version changes more than allowed."""
 
     status: ClassVar[int] = 409
 
@@ -207,11 +207,11 @@ class Rejected(Answer, tag_field="outcome", tag="rejected"):
     differences: list[Difference]
 
 
-# What comes of the declaration of a setting that there is.
+# Outcomes of declaring a setting that exists.
 Compared: TypeAlias = UpToDate | Upgraded | Outdated | Mismatch | Rejected
 
 
-class ShortSetting(Answer):
+class ShortSetting(ResponseBody):
     """A setting."""
 
     name: str
@@ -221,48 +221,48 @@ class ShortSetting(Answer):
 
 
 class Setting(ShortSetting):
-    """A setting with all that is known of it."""
+    """A setting with features, metadata and aliases."""
 
     configurable_features: Sequence[str]
     metadata: Metadata
     aliases: Sequence[str]
 
 
-class ShortSettings(Answer):
+class ShortSettings(ResponseBody):
     """All settings."""
 
     settings: list[ShortSetting]
 
 
-class Settings(Answer):
-    """All settings with all that is known of them."""
+class Settings(ResponseBody):
+    """All settings with features, metadata and aliases."""
 
     settings: list[Setting]
 
 
 class NewType(Struct):
-    """Another type for a setting."""
+    """A new type for a setting."""
 
     type: SettingType
     version: Version
 
 
 class NewName(Struct):
-    """Another name for a setting."""
+    """A new name for a setting."""
 
     name: SettingName
     version: Version
 
 
 class NewFeatures(Struct):
-    """Other configurable features for a setting."""
+    """New configurable features for a setting."""
 
     configurable_features: Annotated[list[str], Meta(min_length=1)]
     version: Version
 
 
 class Conflicts(Struct):
-    """What is in the way of another type."""
+    """What prevents a change of type."""
 
     conflicts: list[str]
 
@@ -271,7 +271,7 @@ class Conflicts(Struct):
 
 
 class NewRule(Struct, omit_defaults=True):
-    """A rule to be added."""
+    """A rule to add."""
 
     setting: SettingName
     feature_values: Annotated[dict[FeatureName, ConditionValue], Meta(min_length=1)]
@@ -279,13 +279,13 @@ class NewRule(Struct, omit_defaults=True):
     metadata: NewMetadata = {}
 
 
-class RuleId(Answer):
+class RuleId(ResponseBody):
     """The id of a rule."""
 
     rule_id: int
 
 
-class Rule(Answer):
+class Rule(ResponseBody):
     """A rule."""
 
     setting: str
@@ -295,7 +295,7 @@ class Rule(Answer):
 
 
 class NewValue(Struct):
-    """Another value, for a rule or under a key of metadata."""
+    """A new value for a rule or a key of metadata."""
 
     value: Value
 
@@ -303,7 +303,7 @@ class NewValue(Struct):
 # --- metadata -------------------------------------------------------------------------------------
 
 
-class MetadataOf(Answer):
+class MetadataOf(ResponseBody):
     """The metadata of a setting or a rule."""
 
     metadata: Metadata
@@ -316,21 +316,21 @@ class RuleMetadataChange(Struct, omit_defaults=True):
 
 
 class SettingMetadataChange(Struct, omit_defaults=True):
-    """Metadata for a setting, and the version that comes with it."""
+    """Metadata for a setting, and its new version."""
 
     version: Version
     metadata: NewMetadata = {}
 
 
 class SettingMetadataValue(Struct):
-    """What stands under a key of a setting's metadata, and the version that comes with it."""
+    """A new value for a key of a setting's metadata, and the setting's new version."""
 
     value: Value
     version: Version
 
 
 class VersionOnly(Struct):
-    """The version that comes with a change."""
+    """The new version of a setting."""
 
     version: Version
 
@@ -348,13 +348,13 @@ class QueriedRule(Struct):
 
 
 class QueriedSetting(Struct):
-    """A setting's default value, and those of its rules that pass the filter."""
+    """A setting's default value and the rules that pass the filter."""
 
     default_value: Value
     rules: list[QueriedRule]
 
 
-class QueryAnswer(Answer):
-    """The settings asked for, by name."""
+class QueryAnswer(ResponseBody):
+    """The requested settings, by name."""
 
     settings: dict[str, QueriedSetting]

@@ -1,7 +1,7 @@
-"""What the service keeps, as typed values: settings and rules as they are stored.
+"""Stored settings and rules as typed values.
 
-Pure data, shared by storage, declaration rules and routes. Values of settings and rules are JSON
-text, exactly as it is stored.
+Pure data, shared by storage, decisions and routes. Values of settings and rules are JSON text,
+exactly as stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from heksher.service.domain.json_values import Json
 
 @dataclass(frozen=True, slots=True)
 class SettingRecord:
-    """One setting. ``features`` are the configurable ones, in the service's order."""
+    """A stored setting. ``features`` are its configurable features, in the service's order."""
 
     name: str
     type: str
@@ -27,7 +27,7 @@ class SettingRecord:
 
 @dataclass(frozen=True, slots=True)
 class RuleRecord:
-    """One rule. ``conditions`` are pairs of feature and value, in the service's feature order."""
+    """A stored rule. ``conditions`` are (feature, value) pairs in the service's feature order."""
 
     id: int
     setting: str

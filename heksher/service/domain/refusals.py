@@ -1,6 +1,7 @@
-"""Requests that are answered with an error: one class for every form of answer.
+"""Refused requests, raised as exceptions that carry the error response.
 
-Pure. ``Refusal`` speaks of statuses because the protocol does; it knows no web framework.
+Pure. ``Refusal`` has an HTTP status because the protocol defines one for each error; nothing here
+knows a web framework.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from heksher.service.domain.messages import Conflicts, Malformed, Problem, Refus
 
 
 class Refusal(Exception):
-    """A request is answered with an error.
+    """A request is refused.
 
     Attributes:
-        status: the HTTP status.
-        text: the body as plain text, or None.
-        body: the body as JSON, or None. Neither: the answer has no body.
+        status: HTTP status of the response.
+        text: body of the response as plain text, or None.
+        body: body of the response as JSON, or None. With neither, the body is empty.
     """
 
     def __init__(
@@ -30,5 +31,5 @@ class Refusal(Exception):
 
 
 def malformed(what: str) -> Refusal:
-    """422: the request is not what the route takes; *what* tells a person why."""
+    """Make a 422: the request is not what the route accepts; *what* says why, for people."""
     return Refusal(422, body=Malformed([Problem(what)]))

@@ -1,6 +1,6 @@
-"""Types of settings as the protocol spells them: parse, normal form, contains, equal, narrower.
+"""Setting types in the protocol's notation: parse, normalize, compare, check values.
 
-Pure. Knows nothing of declarations, storage or HTTP, and nothing of the library's own Python types.
+Pure. Knows nothing of declarations, storage or HTTP, nor of the library's types for Python values.
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ from heksher.service.domain.json_values import Json, is_list, is_object
 
 Option: TypeAlias = str | int | float | bool
 
-# The depth that is known to work with the original service. More would only test how deep Python
-# recurses.
+# Maximum nesting of Sequence and Mapping. The original service is known to accept this depth.
 MAX_DEPTH = 200
 
-# An option and whether it is a boolean: in Python, true equals 1, and as options they are two.
+# (is it a boolean, the option). In Python True == 1, but as options they are different.
 _Key: TypeAlias = tuple[bool, Option]
 
 
 class InvalidType(ValueError):
-    """A text names no type."""
+    """A text is not a valid type."""
 
 
 class WireType(ABC):
-    """A type. Two types are equal when they have the same shape and the same set of options."""
+    """A setting type. Types are equal if they have the same shape and the same set of options."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """The normal form, which is stored and reported."""
+        """Return the normal form, which is stored and reported."""
 
     @abstractmethod
     def contains(self, value: Json) -> bool:
-        """Whether *value* is a value of this type. Null never is."""
+        """Whether *value* has this type. Null has none."""
 
     @abstractmethod
     def is_narrower_than(self, other: WireType) -> bool:
@@ -77,7 +76,7 @@ _PRIMITIVES = {str(primitive): primitive for primitive in (INT, FLOAT, STR, BOOL
 
 @dataclass(frozen=True, slots=True)
 class _Options(WireType):
-    """What Enum and Flags share: a set of options, each in the spelling it came in first."""
+    """Base of Enum and Flags: a set of options, each in the spelling of its first occurrence."""
 
     keyword: ClassVar[str]
     options: frozenset[_Key]
@@ -107,7 +106,7 @@ class Enum(_Options):
 
 
 class Flags(_Options):
-    """A list of options in any order, none of them twice."""
+    """A list of distinct options in any order."""
 
     __slots__ = ()
     keyword = "Flags"
@@ -115,13 +114,13 @@ class Flags(_Options):
     def contains(self, value: Json) -> bool:
         if not is_list(value):
             return False
-        # A plain set on purpose: for this check 1, 1.0 and true are the same.
+        # A plain set on purpose: here 1, 1.0 and true count as duplicates.
         return all(map(self.has_option, value)) and len(set(value)) == len(value)
 
 
 @dataclass(frozen=True, slots=True)
 class _Container(WireType):
-    """What Sequence and Mapping share: the type of what is in them."""
+    """Base of Sequence and Mapping: the type of their elements."""
 
     keyword: ClassVar[str]
     inner: WireType
@@ -148,7 +147,7 @@ class Sequence(_Container):
 
 
 class Mapping(_Container):
-    """An object whose values are of one type; keys are any texts."""
+    """An object whose values have one type; keys are arbitrary strings."""
 
     __slots__ = ()
     keyword = "Mapping"
@@ -157,7 +156,7 @@ class Mapping(_Container):
         return is_object(value) and all(map(self.inner.contains, value.values()))
 
 
-# Neither can backtrack over much: bodies may be long and come from strangers.
+# Neither pattern can backtrack far: bodies are untrusted and may be long.
 _OPTIONS = re.compile(r"(Enum|Flags)\s*(\[.*)\Z", re.DOTALL)
 _CONTAINER = re.compile(r"(Sequence|Mapping)\s*<")
 _CLASSES: dict[str, type[_Options]] = {"Enum": Enum, "Flags": Flags}
@@ -165,17 +164,17 @@ _CONTAINERS: dict[str, type[_Container]] = {"Sequence": Sequence, "Mapping": Map
 
 
 def parse(text: str) -> WireType:
-    """The type that *text* names, in any spelling that the protocol allows.
+    """Parse a type in any spelling that the protocol allows.
 
     Raises:
-        InvalidType: *text* names none, or nests too deeply.
+        InvalidType: *text* is not a type, or nests too deeply.
     """
     around: list[type[_Container]] = []
-    # One line feed after the last bracket passes, as it does in the original service.
+    # A line feed after the last bracket is accepted, as the original service does.
     inner = text.removesuffix("\n") if text.endswith(">\n") else text
     while (match := _CONTAINER.match(inner)) is not None and inner.endswith(">"):
         if len(around) == MAX_DEPTH:
-            raise InvalidType(f"types nest at most {MAX_DEPTH} times")
+            raise InvalidType(f"type nests too deeply: expected at most {MAX_DEPTH} levels")
         around.append(_CONTAINERS[match[1]])
         inner = inner[match.end() : -1].strip()
     parsed = _parse_innermost(inner)
@@ -189,23 +188,23 @@ def _parse_innermost(text: str) -> WireType:
         return _PRIMITIVES[text]
     match = _OPTIONS.match(text)
     if match is None:
-        raise InvalidType(f"{text!r} is no type")
+        raise InvalidType(f"invalid type {text!r}")
     try:
         options = json.loads(match[2], parse_int=_integer)
         json_values.check_storable(options)
-    except (ValueError, RecursionError, json_values.Malformed) as error:
-        raise InvalidType(f"the options of {text!r} are no JSON list that can be kept") from error
+    except (ValueError, RecursionError, json_values.InvalidJson) as error:
+        raise InvalidType(f"invalid options in {text!r}: expected a JSON list") from error
     unique: dict[_Key, None] = {}
     for option in options:
         if not isinstance(option, str | int | float):
-            # Without the option: it may nest deeper than repr() goes.
-            raise InvalidType("each option must be a text, a number or a boolean")
+            # The message leaves the option out: it may nest deeper than repr() can go.
+            raise InvalidType("invalid option: expected a string, a number or a boolean")
         unique.setdefault(_key(option))
     return _CLASSES[match[1]](frozenset(unique))
 
 
 def _integer(text: str) -> int | float:
-    """An option beyond 64 bits counts as a float, as it does in the original service."""
+    """Read an integer option; beyond 64 bits it becomes a float, as in the original service."""
     value = int(text)
     return value if json_values.is_storable_integer(value) else float(value)
 

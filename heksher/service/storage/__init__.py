@@ -1,8 +1,8 @@
-"""All SQL of the service: opening a database, reading and writing settings, rules and features.
+"""All SQL of the service: open a database, read and write settings, rules and features.
 
-Knows tables and transactions; knows neither the rules of declarations nor HTTP. Synchronous: who
-lives in an event loop calls it from a worker thread. One transaction is one connection, and what
-happens inside ``writing()`` happens alone: in this process, in others, and beside the original.
+Knows tables and transactions, but neither the rules for declarations nor HTTP. Synchronous, so event
+loops call it in worker threads. Each transaction has one connection. A transaction of ``writing()``
+excludes all other writers: in this process, in other processes, and in the original service.
 """
 
 from __future__ import annotations
@@ -36,58 +36,59 @@ __all__ = ["MEMORY", "Reader", "Storage", "Writer", "open_storage"]
 class Storage:
     """An open database.
 
-    Its transactions raise ``DatabaseUnavailable`` while it is away, and are as before when it is
-    back; and ``MetAnotherTransaction`` when the whole transaction is worth another try.
+    Transactions raise ``DatabaseUnavailable`` while the database is unreachable, and work again
+    without further help once it is back. They raise ``MetAnotherTransaction`` after a conflict, when
+    the whole transaction should be retried.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._revision: Revision = revision_of(database)
-        # Writers of this process queue here, and not for connections. With a single connection
-        # readers have to queue as well.
-        self._turn = threading.Lock()
+        # Writers of this process queue for this lock and not for connections, so that they do not use
+        # up the pool. A database in memory has a single connection, so readers queue here as well.
+        self._writer_lock = threading.Lock()
         self._file = None if database.path is None else File(database.path)
-        # Who can be read may yet take no writes, so that these are two.
+        # Separate, because a database may be readable and still refuse writes.
         self._reads = Outage(
             logging.WARNING,
-            "the database is not available: %s",
+            "the database is unavailable: %s",
             "the database is available again",
         )
         self._writes = Outage(
-            logging.WARNING, "the database takes no writes: %s", "the database takes writes again"
+            logging.WARNING, "the database refuses writes: %s", "the database accepts writes again"
         )
 
     @contextmanager
     def reading(self) -> Generator[Reader]:
-        """A transaction that sees one state of everything."""
+        """Begin a transaction that sees a consistent state of the database."""
         database = self._database
         with (
-            self._alone(database.in_memory),
+            self._exclusive(database.in_memory),
             self._transaction(database.begin_reading, self._reads) as connection,
         ):
             yield Reader(connection)
 
     @contextmanager
     def writing(self) -> Generator[Writer]:
-        """A transaction that is alone in writing; an exception undoes it."""
-        with self._alone():
+        """Begin a transaction that excludes other writers; an exception rolls it back."""
+        with self._exclusive():
             with self._transaction(self._database.begin_writing, self._writes) as connection:
                 yield Writer(connection)
             self._revision.committed()
 
     def revision(self) -> Mark:
-        """A mark that is another one after every commit; see the module ``revision``."""
-        with self._in_place(), self._noting(self._reads):
+        """Return a mark that changes with every commit; see the module ``revision``."""
+        with self._in_place(), self._translating_errors(self._reads):
             return self._revision.read()
 
-    def revision_at_once(self) -> Mark | None:
-        """`revision` for an event loop, which must not wait; None where it takes a worker thread."""
+    def revision_nowait(self) -> Mark | None:
+        """Like `revision`, but without waiting; None if that takes a worker thread."""
         if self._file is not None and not self._file.is_in_place():
             return None
-        return self._revision.at_once()
+        return self._revision.read_nowait()
 
     def answers(self) -> bool:
-        """Whether the database can be asked."""
+        """Whether the database answers."""
         try:
             with self.reading() as reader:
                 reader.features()
@@ -96,36 +97,39 @@ class Storage:
         return True
 
     def last_write_failed(self) -> bool:
-        """Whether the database took no write when it was last given one."""
-        return self._writes.lasts
+        """Whether the last attempt to write failed."""
+        return self._writes.is_ongoing
 
     def close(self) -> None:
-        """Close all connections. The database in memory is gone then."""
+        """Close all connections. A database in memory is lost."""
         self._revision.close()
         self._database.engine.dispose()
 
     @contextmanager
-    def _alone(self, needed: bool = True) -> Generator[None]:
-        if needed and not self._turn.acquire(timeout=self._database.patience):
-            raise DatabaseUnavailable("too many requests wait for their turn to write")
+    def _exclusive(self, needed: bool = True) -> Generator[None]:
+        if needed and not self._writer_lock.acquire(timeout=self._database.lock_timeout):
+            raise DatabaseUnavailable("too many requests are waiting to write")
         try:
             yield
         finally:
             if needed:
-                self._turn.release()
+                self._writer_lock.release()
 
     @contextmanager
     def _transaction(self, begin: str, outage: Outage) -> Generator[sa.Connection]:
         with (
             self._in_place(),
-            self._noting(outage),
+            self._translating_errors(outage),
             _begun(self._database, begin) as connection,
         ):
             yield connection
 
     @contextmanager
     def _in_place(self) -> Generator[None]:
-        """See that the file is the one that is open, before and after: also for what is committed."""
+        """Check before and after the block that the open file is still at its path.
+
+        The second check covers the commit.
+        """
         if self._file is None:
             yield
             return
@@ -136,17 +140,17 @@ class Storage:
             self._file.check()
 
     @contextmanager
-    def _noting(self, outage: Outage) -> Generator[None]:
-        """Turn a database's errors into ours, and note whether it is away."""
+    def _translating_errors(self, outage: Outage) -> Generator[None]:
+        """Translate SQLAlchemy's errors into the service's, and record the start or end of *outage*."""
         try:
             yield
         except SQLAlchemyError as error:
-            ours = failures.translated(error)
-            if ours is None:
+            translated = failures.translated(error)
+            if translated is None:
                 raise
-            if isinstance(ours, DatabaseUnavailable):
-                outage.begin(ours)
-            raise ours from error
+            if isinstance(translated, DatabaseUnavailable):
+                outage.begin(translated)
+            raise translated from error
         except DatabaseUnavailable as error:
             outage.begin(error)
             raise
@@ -155,19 +159,19 @@ class Storage:
 
 @contextmanager
 def _begun(database: Database, begin: str) -> Generator[sa.Connection]:
-    """A connection in a transaction that begins with the SQL *begin*, and ends with the block.
+    """Run the block in a transaction that begins with the SQL *begin*.
 
-    Only the beginning is tried again: on a new connection, when the one from the pool had died, and
-    for as long as patience lasts, when others hold the locks.
+    Only the beginning is retried, until the lock timeout: on a new connection if the pooled one was
+    lost, and while others hold the locks.
     """
     engine = database.engine.execution_options(heksher_begin=begin)
-    deadline = time.monotonic() + database.patience
+    deadline = time.monotonic() + database.lock_timeout
     while True:
         with engine.connect() as connection:
             try:
                 transaction = connection.begin()
             except DBAPIError as error:
-                if failures.is_worth_another_begin(error) and time.monotonic() < deadline:
+                if failures.may_begin_again(error) and time.monotonic() < deadline:
                     continue
                 raise
             with transaction:
@@ -176,21 +180,21 @@ def _begun(database: Database, begin: str) -> Generator[sa.Connection]:
 
 
 def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool = False) -> Storage:
-    """Open *database*, creating file and tables where they are missing, and merge *features* in.
+    """Open *database*, create missing files and tables, and merge *features* into the stored ones.
 
     Args:
-        database: the path of an SQLite file, ``memory`` for one that lives as long as this, or a
-            URL of SQLite or PostgreSQL.
-        features: context features that must be there, in this order; empty: as stored.
-        migrate: whether a database that lacks something of ours may be changed.
+        database: the path of an SQLite file, ``memory`` for a database that lives as long as the
+            returned object, or a URL of SQLite or PostgreSQL.
+        features: context features that must exist, in this order. Empty: the stored ones.
+        migrate: whether to add this service's own tables to an existing database.
 
     Raises:
-        CannotStartError: the database cannot be opened, is none of Heksher's, must be migrated,
-            or has features that contradict *features*.
+        CannotStartError: the database cannot be opened, is not a Heksher database, must be
+            migrated first, or has features that contradict *features*.
     """
-    merged((), features)  # a bad name is found before a file is created
+    merged((), features)  # refuses invalid names before a file is created
     found = database_of(database)
-    with ExitStack() as undo, _refusing(found):
+    with ExitStack() as undo, _refusing_to_start(found):
         undo.callback(found.engine.dispose)
         with _begun(found, found.begin_opening) as connection:
             opening.prepare(connection, in_memory=found.in_memory, migrate=migrate)
@@ -206,10 +210,12 @@ def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool =
 
 
 @contextmanager
-def _refusing(database: Database) -> Generator[None]:
-    """Turn what a database's errors are at the start into one."""
+def _refusing_to_start(database: Database) -> Generator[None]:
+    """Translate the errors of a database at startup into ``CannotStartError``."""
     try:
         yield
     except (DBAPIError, DatabaseUnavailable, MetAnotherTransaction) as error:
         reason = failures.reason_of(error) if isinstance(error, DBAPIError) else error
-        raise CannotStartError(f"cannot open the database {database.shown}: {reason}") from error
+        raise CannotStartError(
+            f"cannot open the database {database.display_name}: {reason}"
+        ) from error

@@ -1,8 +1,8 @@
-"""Which databases there are, and how each is reached: engines, connections, how transactions begin.
+"""Kinds of databases and how to connect to them: engines, connections, the start of transactions.
 
-Knows SQLAlchemy and the drivers; knows no tables but their names. No driver begins a transaction by
-itself here: it would do so late, or never for reading. Each begins with the text that
-``Database`` has for its purpose.
+Knows SQLAlchemy and the drivers, and of tables only the names. Drivers do not begin transactions
+themselves: they would do it too late, or not at all for reads. Instead, each transaction begins with
+the SQL that ``Database`` has for its purpose.
 """
 
 from __future__ import annotations
@@ -22,58 +22,61 @@ from heksher.service.storage import tables as t
 
 MEMORY = "memory"
 
-# Seconds that anything waits for a lock or for a connection before it gives up.
-PATIENCE = 10.0
+# Maximum wait for a lock or for a connection, in seconds.
+LOCK_TIMEOUT = 10.0
 
-# What each process opens at most. Writers queue before they take one, so that all but one are for
-# readers.
-_CONNECTIONS = 10
+# Maximum number of connections per process. Writers queue before they take a connection, so all but
+# one are available to readers.
+_MAX_CONNECTIONS = 10
 
-# Seconds that a writer stands in PostgreSQL's queue for the tables; see ``_lock_tables``.
-_IN_QUEUE = 0.2
+# How long a writer stays in PostgreSQL's queue for the table locks before it leaves and queues again,
+# in seconds; see ``_lock_tables``.
+_TABLE_LOCK_TIMEOUT = 0.2
 
-# Seconds after which PostgreSQL ends a writer that does nothing: a process that stands still, or whose
-# machine is gone, keeps nobody out for ever.
-_STANDSTILL = 30.0
+# After this many seconds without a statement, PostgreSQL ends a writer's transaction. Otherwise a
+# process that hangs, or whose machine has failed, would lock out all writers forever.
+_IDLE_TIMEOUT = 30.0
 
-# "heksher" as a number: the advisory lock of those that write, create or migrate.
-_LOCK = int.from_bytes(b"heksher", "big")
+# Key of the advisory lock for writing, creating and migrating: "heksher" as a number.
+_ADVISORY_LOCK = int.from_bytes(b"heksher", "big")
 
 _EXPECTED = (
-    f"give the path of an SQLite file, {MEMORY!r}, or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    f"expected the path of an SQLite file, {MEMORY!r}, or postgresql://USER:PASSWORD@HOST:PORT/NAME"
 )
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database and how transactions on it begin.
+    """A database and how to begin transactions on it.
 
     Attributes:
-        engine: where connections come from.
-        shown: what messages call it, without password.
-        begin_reading: begins a transaction that sees one state of everything.
-        begin_writing: begins one that is alone in writing.
-        begin_opening: begins one that is alone among those that create or migrate.
-        path: the file that it is, however the process changes its directory; None: it is none.
-        in_memory: it lives as long as its only connection.
-        patience: seconds that anything waits before it gives up.
+        engine: source of connections.
+        display_name: name for messages, without a password.
+        begin_reading: SQL to begin a transaction that sees a consistent state.
+        begin_writing: SQL to begin a transaction that excludes other writers.
+        begin_opening: SQL to begin a transaction that creates or migrates tables; excludes others
+            of its kind.
+        path: absolute path of the file; None if the database is not a file.
+        in_memory: whether the database lives in memory, as long as its only connection.
+        lock_timeout: maximum wait for a lock or a connection, in seconds.
     """
 
     engine: sa.Engine
-    shown: str
+    display_name: str
     begin_reading: str = "BEGIN"
     begin_writing: str = "BEGIN IMMEDIATE"
     begin_opening: str = "BEGIN IMMEDIATE"
     path: str | None = None
     in_memory: bool = False
-    patience: float = field(default_factory=lambda: PATIENCE)
+    lock_timeout: float = field(default_factory=lambda: LOCK_TIMEOUT)
 
 
 def database_of(text: str) -> Database:
-    """The database that *text* means, which is not touched yet.
+    """Return the database that *text* names, without opening it.
 
     Raises:
-        CannotStartError: none is meant, or a package is missing. No message repeats a URL.
+        CannotStartError: *text* is invalid, or a package is missing. Messages never contain a URL,
+            which may have a password.
     """
     scheme, separator, _ = text.partition("://")
     if text in (MEMORY, ":memory:"):
@@ -82,13 +85,13 @@ def database_of(text: str) -> Database:
         return _file(text)
     try:
         url = sa.make_url(text)
-    except (ArgumentError, ValueError):  # whose messages may repeat it, password and all
-        raise CannotStartError(f"the database's URL cannot be read: {_EXPECTED}") from None
+    except (ArgumentError, ValueError):  # these messages may contain the URL with its password
+        raise CannotStartError(f"invalid database URL: {_EXPECTED}") from None
     if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         return _postgresql(url)
     if scheme == "sqlite" and not url.host and not url.query:
         return _in_memory() if url.database in (None, "", ":memory:") else _file(url.database)
-    raise CannotStartError(f"the database's URL is of no kind that is served: {_EXPECTED}")
+    raise CannotStartError(f"unsupported kind of database URL: {_EXPECTED}")
 
 
 def _in_memory() -> Database:
@@ -101,12 +104,13 @@ def _in_memory() -> Database:
 
 def _file(path: str) -> Database:
     if not path:
-        raise CannotStartError(f"no database is given: {_EXPECTED}")
-    # In full, SQLite takes no name for one of its own URLs.
+        raise CannotStartError(f"empty name of a database: {_EXPECTED}")
+    # Absolute, so that SQLite does not mistake the name for one of its own URLs, and the process may
+    # change its directory.
     full_path = os.path.abspath(path)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=full_path),
-        connect_args={"timeout": PATIENCE},
+        connect_args={"timeout": LOCK_TIMEOUT},
         **_bounded_pool(),
     )
     _set_up_sqlite(engine, "PRAGMA foreign_keys = ON", "PRAGMA journal_mode = WAL")
@@ -126,16 +130,16 @@ def _set_up_sqlite(engine: sa.Engine, *pragmas: str) -> None:
 def _postgresql(url: sa.URL) -> Database:
     if "@" in (url.host or ""):
         raise CannotStartError(
-            "the database's URL cannot be read: write an @ in user name or password as %40"
+            "invalid database URL: write an @ in the user name or the password as %40"
         )
-    # What a URL may say about a connection, and shall know better than this.
+    # Defaults for a connection. The query part of the URL takes precedence.
     options: dict[str, Any] = {
         "application_name": "heksher",
-        "connect_timeout": max(round(PATIENCE), 2),  # of a host; less is taken for 2
-        "tcp_user_timeout": _milliseconds(PATIENCE),
-        # A host that went away owing an answer: else the system waits for hours.
-        "keepalives_idle": max(round(PATIENCE), 1),
-        "keepalives_interval": max(round(PATIENCE), 1),
+        "connect_timeout": max(round(LOCK_TIMEOUT), 2),  # per host; libpq treats less than 2 as 2
+        "tcp_user_timeout": _milliseconds(LOCK_TIMEOUT),
+        # Detect a host that vanished before it answered; by default the system waits for hours.
+        "keepalives_idle": max(round(LOCK_TIMEOUT), 1),
+        "keepalives_interval": max(round(LOCK_TIMEOUT), 1),
         "autocommit": True,
     }
     try:
@@ -151,53 +155,58 @@ def _postgresql(url: sa.URL) -> Database:
             "PostgreSQL needs one more package: pip install 'heksher[postgres]'"
         ) from error
     event.listen(engine, "begin", _begin)
-    event.listen(engine, "connect", _see_encoding, insert=True)  # before SQLAlchemy asks anything
-    # The query part may hold a password as well.
-    place = {key: url.query[key] for key in ("host", "port") if key in url.query}
-    shown = url.set(drivername="postgresql", query=place).render_as_string(hide_password=True)
-    alone = (
-        f"BEGIN ISOLATION LEVEL READ COMMITTED; {_wait_for_locks(PATIENCE)}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_STANDSTILL)}; "
-        f"SELECT pg_advisory_xact_lock({_LOCK})"
+    event.listen(engine, "connect", _check_encoding, insert=True)  # before SQLAlchemy's own queries
+    # The query part may contain a password as well, so only the address is kept.
+    address = {key: url.query[key] for key in ("host", "port") if key in url.query}
+    display_name = url.set(drivername="postgresql", query=address).render_as_string(
+        hide_password=True
+    )
+    exclusively = (
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; {_set_lock_timeout(LOCK_TIMEOUT)}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_IDLE_TIMEOUT)}; "
+        f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
     )
     return Database(
         engine,
-        shown,
+        display_name,
         begin_reading=(
-            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_wait_for_locks(PATIENCE)}"
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_set_lock_timeout(LOCK_TIMEOUT)}"
         ),
-        begin_opening=alone,
-        begin_writing=f"{alone}; {_lock_tables()}",
+        begin_opening=exclusively,
+        begin_writing=f"{exclusively}; {_lock_tables()}",
     )
 
 
-def _see_encoding(connection: Any, _record: object) -> None:
-    """Refuse what lacks characters, or has none, as where a cluster was made without a locale."""
+def _check_encoding(connection: Any, _record: object) -> None:
+    """Refuse encodings other than UTF8, such as that of a cluster created without a locale."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         name = connection.info.dbname
         raise CannotStartError(
-            f"the database {name} has the encoding {encoding}, and UTF8 is needed: "
-            "make it by createdb --encoding=UTF8 --template=template0"
+            f"the database {name} has the encoding {encoding}, expected UTF8: "
+            "create it with createdb --encoding=UTF8 --template=template0"
         )
 
 
 def _lock_tables() -> str:
-    """SQL that keeps all other writers out, those of the original service too, and no reader.
+    """Return SQL that excludes all other writers, including the original service, but no readers.
 
-    Our own are in order by the advisory lock already. The original holds a transaction open while
-    it asks for a second connection; whoever queues for a table that the first one wrote makes
-    the second one queue behind, and then none of the three goes on. So a place in this queue is
-    kept for a moment only, and taken again: meanwhile the others get through.
+    This service's own writers already exclude each other by the advisory lock, which the original
+    does not know; only locks on the tables keep it out. But waiting for them can end in a deadlock
+    that PostgreSQL does not detect. While the original has a transaction open, it works on a second
+    connection as well. If we queue for a table that its transaction has written, its second
+    connection queues behind us, and its transaction waits in the client for the second connection:
+    none of the three can continue. Therefore we leave the queue after a short time and queue again,
+    which lets the second connection through.
     """
     tables = ", ".join(sorted(t.metadata.tables.keys() - {t.alembic_version.name}))
     return (
-        f"{_wait_for_locks(_IN_QUEUE)}; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; "
-        f"{_wait_for_locks(PATIENCE)}"
+        f"{_set_lock_timeout(_TABLE_LOCK_TIMEOUT)}; LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE; "
+        f"{_set_lock_timeout(LOCK_TIMEOUT)}"
     )
 
 
-def _wait_for_locks(seconds: float) -> str:
+def _set_lock_timeout(seconds: float) -> str:
     return f"SET LOCAL lock_timeout = {_milliseconds(seconds)}"
 
 
@@ -208,14 +217,14 @@ def _milliseconds(seconds: float) -> int:
 def _bounded_pool() -> dict[str, Any]:
     return {
         "poolclass": QueuePool,
-        "pool_size": _CONNECTIONS,
+        "pool_size": _MAX_CONNECTIONS,
         "max_overflow": 0,
-        "pool_timeout": PATIENCE,
+        "pool_timeout": LOCK_TIMEOUT,
     }
 
 
 def _begin(connection: sa.Connection) -> None:
     options: Mapping[str, Any] = connection.get_execution_options()
     statement: str = options.get("heksher_begin", "")
-    if statement:  # without, each statement is a transaction of its own
+    if statement:  # without one, each statement is its own transaction
         connection.exec_driver_sql(statement)

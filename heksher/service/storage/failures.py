@@ -1,6 +1,6 @@
-"""What a database's errors mean: away or busy, met another transaction, or a defect of ours.
+"""Translate database errors: database unavailable, conflict of transactions, or a bug.
 
-Pure: errors in, errors out. Knows the codes of SQLite and the states of SQL, no driver.
+Pure: takes errors, returns errors. Knows SQLite's error codes and SQLSTATE codes, but no driver.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from heksher.service.domain.errors import DatabaseUnavailable, MetAnotherTransaction
 
-# By the primary code: no disk, no room, no permission, or somebody else's lock for too long.
+# Primary result codes: disk failure, disk full, no permission, or locked for too long.
 _SQLITE_UNAVAILABLE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -27,18 +27,19 @@ _SQLITE_UNAVAILABLE = frozenset(
     }
 )
 
-# Connection, authorization, name of the database, resources (a full disk), the operator's
-# intervention (a restart, a cancelled statement), the system around it; a lock that was not to be
-# had in time; and a database that can only be read.
+# SQLSTATE: lock_not_available.
 _NO_LOCK = "55P03"
+# SQLSTATEs and their classes: connection (08), authorization (28), name of the database (3D), resources
+# such as a full disk (53), operator intervention such as a restart or a cancelled statement (57),
+# system error (58), lock timeout, read-only transaction (25006).
 _UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", _NO_LOCK, "25006")
 
-# A serialization failure, a deadlock.
-_MET_ANOTHER = ("40001", "40P01")
+# SQLSTATEs: serialization failure, deadlock.
+_CONFLICT = ("40001", "40P01")
 
 
 def translated(error: SQLAlchemyError) -> DatabaseUnavailable | MetAnotherTransaction | None:
-    """Our own error for *error*; None for one that should not happen."""
+    """Translate *error*; None for an error that should not happen."""
     if isinstance(error, NoConnectionLeft):
         return DatabaseUnavailable("all connections are in use")
     if not isinstance(error, DBAPIError):
@@ -51,19 +52,19 @@ def translated(error: SQLAlchemyError) -> DatabaseUnavailable | MetAnotherTransa
     if state is None:
         lost = error.connection_invalidated or isinstance(error, OperationalError)
         return DatabaseUnavailable(reason) if lost else None
-    if state.startswith(_MET_ANOTHER):
+    if state.startswith(_CONFLICT):
         return MetAnotherTransaction(reason)
     if error.connection_invalidated or state.startswith(_UNAVAILABLE):
         return DatabaseUnavailable(reason)
     return None
 
 
-def is_worth_another_begin(error: DBAPIError) -> bool:
-    """Whether a transaction that could not begin may do so at once: connection or lock were lost."""
+def may_begin_again(error: DBAPIError) -> bool:
+    """Whether to begin a transaction again: it lost its connection, or did not get a lock."""
     state: str = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or state.startswith((*_MET_ANOTHER, _NO_LOCK))
+    return error.connection_invalidated or state.startswith((*_CONFLICT, _NO_LOCK))
 
 
 def reason_of(error: DBAPIError) -> str:
-    """What the driver says, in one line. Drivers name hosts and users, and no passwords."""
+    """Return the driver's message in one line. Drivers name hosts and users, but no passwords."""
     return "; ".join(str(error.orig).split("\n")).strip()

@@ -1,10 +1,11 @@
-"""Whether the file that connections have open still stands at its path.
+"""Check that the file that connections have open is still at its path.
 
-SQLite does not ask: it goes on with a file that was deleted, or in whose place another one was put. What
-is written there is acknowledged, and gone with the process.
+SQLite does not check this. It continues with a file that was deleted or replaced. Writes to it are
+acknowledged, and lost when the process ends.
 
-What stands there instead is not opened. Beside it may lie the write-ahead log of the former file, which
-SQLite would take for its own: only who put it there knows.
+A file that replaces the open one is not opened automatically. The write-ahead log of the former file
+may still be next to it, and SQLite would apply this log to the new file. Only the operator knows
+whether the files belong together.
 """
 
 from __future__ import annotations
@@ -15,35 +16,35 @@ import os
 from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.storage.outages import Outage
 
-_GONE = "its file was deleted or replaced"
+_REPLACED = "its file was deleted or replaced"
 
 
 class File:
-    """The file at *path*, which is open. While it is, no other file has its number."""
+    """The open file at *path*, identified by its inode, which no other file has while it is open."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opened = _number(path)
+        self._opened = _identity(path)
         self._outage = Outage(
             logging.ERROR,
-            "the database's file %s was deleted or replaced; nothing is read or written. End the "
-            "service, restore the file as docs/service.md says, and start the service again",
-            "the database's file is in its place again",
+            "the database's file %s was deleted or replaced; nothing is read or written. Stop the "
+            "service, restore the file as described in docs/service.md, and start the service again",
+            "the database's file is at its path again",
         )
 
     def is_in_place(self) -> bool:
-        """Whether it is the one at its path; costs a look at a directory."""
-        return _number(self._path) == self._opened
+        """Whether the open file is the one at its path. Costs one ``stat`` call."""
+        return _identity(self._path) == self._opened
 
     def check(self) -> None:
-        """Raise ``DatabaseUnavailable`` if it is not."""
+        """Raise ``DatabaseUnavailable`` if the open file is not at its path."""
         if not self.is_in_place():
             self._outage.begin(self._path)
-            raise DatabaseUnavailable(_GONE)
+            raise DatabaseUnavailable(_REPLACED)
         self._outage.end()
 
 
-def _number(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -1,7 +1,7 @@
-"""What is done with a database before it is served: create it, check it, migrate it.
+"""Prepare a database before it is served: create, check or migrate its tables.
 
-Knows the tables that must be there and the markers of revisions: the original's, which has to be the
-one that these tables are of, and our own, in ``heksher_version``, for what is added to them.
+Knows the tables that must exist and the markers of revisions: the original's, which has to match
+these tables, and this service's own in ``heksher_version``, which counts its additions to them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import sqlalchemy as sa
 from heksher.service.domain.errors import CannotStartError
 from heksher.service.storage import tables as t
 
-_SHOWN = 5
+# Maximum number of table names in a message.
+_MAX_NAMES_SHOWN = 5
 
 logger = logging.getLogger("heksher.service")
 
 
 def prepare(connection: sa.Connection, *, in_memory: bool, migrate: bool) -> None:
-    """Create all tables in an empty database; check another one, and migrate it if that is allowed.
-
-    Runs in a transaction that is alone in creating and migrating.
+    """Create the tables of an empty database; check an existing one, and migrate it if allowed.
 
     Args:
-        connection: a connection in that transaction.
-        in_memory: nobody else will ever open this database: it needs no revision of our own.
-        migrate: whether a database that was there before may be changed.
+        connection: a connection in a transaction that excludes others that create or migrate.
+        in_memory: whether the database is in memory. No other process or version will ever open it,
+            so it gets no revision marker of this service.
+        migrate: whether an existing database may be changed.
 
     Raises:
-        CannotStartError: the database is not Heksher's, is of another revision, or must be migrated.
+        CannotStartError: the database is not a Heksher database, has another revision, or must be
+            migrated first.
     """
     found = set(sa.inspect(connection).get_table_names())
     if not found:
@@ -47,17 +48,18 @@ def _check_original(connection: sa.Connection, found: Collection[str]) -> None:
     expected = t.metadata.tables.keys()
     if not expected & found:
         raise CannotStartError(
-            f"the database holds other tables than Heksher's: {_names(found)}; give it one of its own"
+            f"not a Heksher database, it has the tables {_names(found)}: use another database"
         )
     if missing := expected - found:
         raise CannotStartError(
-            f"the database holds other tables than Heksher's, and not {_names(missing)}"
+            f"not a complete Heksher database, it lacks the tables {_names(missing)}: "
+            "use another database, or restore this one"
         )
     revisions = list(connection.scalars(sa.select(t.alembic_version.c.version_num)))
     if revisions != [t.REVISION]:
         raise CannotStartError(
-            f"the database is at revision {', '.join(revisions) or 'none'}, not at {t.REVISION}: "
-            "let the original service's migrations bring it there"
+            f"the database is at revision {', '.join(revisions) or 'none'}, expected {t.REVISION}: "
+            "run the original service's migrations"
         )
 
 
@@ -67,17 +69,17 @@ def _check_own(connection: sa.Connection, found: Collection[str], *, migrate: bo
         current = connection.scalar(sa.select(t.heksher_version.c.version_num))
     if current == t.OWN_REVISION:
         return
-    from heksher.service.storage import migrations  # and with it alembic, only now
+    from heksher.service.storage import migrations  # slow to import, because of alembic
 
     steps = migrations.pending(current)
     if steps is None:
         raise CannotStartError(
-            f"a newer heksher left the database at its revision {current}; "
-            f"this one knows {t.OWN_REVISION}"
+            f"the database is at revision {current} of a newer heksher, expected at most "
+            f"{t.OWN_REVISION}: upgrade heksher"
         )
     if not migrate:
         raise CannotStartError(
-            f"the database has to be migrated first: {'; '.join(steps)}. "
+            f"the database must be migrated first: {'; '.join(steps)}. "
             "Back it up, and start once with --migrate"
         )
     for step in steps:
@@ -93,4 +95,6 @@ def _upgrade(connection: sa.Connection) -> None:
 
 def _names(names: Iterable[str]) -> str:
     ordered = sorted(names)
-    return ", ".join(ordered[:_SHOWN]) + (", …" if len(ordered) > _SHOWN else "")
+    return ", ".join(ordered[:_MAX_NAMES_SHOWN]) + (
+        ", …" if len(ordered) > _MAX_NAMES_SHOWN else ""
+    )

@@ -1,4 +1,7 @@
-"""What the log says of something that fails for a while: once that it begins, and once that it is over."""
+"""Log outages without flooding the log: one line when an outage begins, one when it ends.
+
+Knows nothing about databases.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ logger = logging.getLogger("heksher.service")
 
 
 class Outage:
-    """One that lasts or not.
+    """An outage that may be ongoing or not.
 
     Args:
-        level: of the line that says that it begins.
-        begun: that line, with ``%s`` for the reason.
-        over: the line that says that it is over.
+        level: level of the line that is logged when it begins.
+        begun: this line, with ``%s`` for the reason.
+        over: the line that is logged, at INFO, when it ends.
     """
 
     def __init__(self, level: int, begun: str, over: str) -> None:
@@ -22,25 +25,25 @@ class Outage:
         self._begun = begun
         self._over = over
         self._guard = threading.Lock()
-        self._lasts = False
+        self._is_ongoing = False
 
     @property
-    def lasts(self) -> bool:
-        """Whether it began and is not over."""
-        return self._lasts
+    def is_ongoing(self) -> bool:
+        """Whether the outage has begun and not ended."""
+        return self._is_ongoing
 
     def begin(self, reason: object) -> None:
-        """It failed once more."""
+        """Note a failure."""
         with self._guard:
-            is_news, self._lasts = not self._lasts, True
+            is_news, self._is_ongoing = not self._is_ongoing, True
         if is_news:
             logger.log(self._level, self._begun, reason)
 
     def end(self) -> None:
-        """It went well once more."""
-        if not self._lasts:  # nearly always, and then nobody waits
+        """Note a success."""
+        if not self._is_ongoing:  # nearly always, and then no lock is needed
             return
         with self._guard:
-            is_news, self._lasts = self._lasts, False
+            is_news, self._is_ongoing = self._is_ongoing, False
         if is_news:
             logger.info(self._over)

@@ -1,6 +1,6 @@
-"""What can be asked inside a transaction: settings, rules, context features.
+"""Queries inside a transaction: settings, rules, context features.
 
-Knows tables; knows neither how a transaction begins nor HTTP.
+Knows tables, but neither how a transaction begins nor HTTP.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from heksher.service.domain.json_values import Json
 from heksher.service.domain.records import RuleRecord, SettingRecord
 from heksher.service.storage import tables as t
 
-# Rule ids are 32-bit integers in the original's database.
+# The highest rule id: ids are 32-bit integers in the original's database.
 _MAX_RULE_ID = 2**31 - 1
 
-# Above that many names a whole table is read and filtered here: databases bound the number of
-# parameters of a statement.
+# Maximum number of names in a statement, since databases limit its parameters. For more names, whole
+# tables are read and filtered here.
 _MAX_NAMES_IN_STATEMENT = 500
 
 
 class Reader:
-    """What can be asked inside a transaction. Settings are found by name and by alias."""
+    """Queries inside a transaction. Settings are found by name and by alias."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
     def features(self) -> list[str]:
-        """The context features, in order."""
+        """List the context features, in order."""
         columns = t.context_features.c
         statement = sa.select(columns.name).order_by(columns.index, columns.name)
         return list(self._connection.scalars(statement))
 
     def canonical_name(self, name: str) -> str | None:
-        """The name of the setting that *name* leads to."""
+        """Return the name of the setting with *name* as its name or alias."""
         return self.canonical_names([name]).get(name)
 
     def canonical_names(self, names: Sequence[str]) -> dict[str, str]:
-        """The names of the settings that *names* lead to; what leads nowhere is left out."""
+        """Map names and aliases to names of settings; unknown ones are left out."""
         wanted = set(names)
         name, aliases = t.settings.c.name, t.setting_aliases.c
         statements = [
@@ -49,18 +49,18 @@ class Reader:
         ]
         return {
             row[0]: row[1]
-            for statement in reversed(statements)  # a name counts for more than an alias
+            for statement in reversed(statements)  # names take precedence over aliases
             for row in self._connection.execute(statement)
             if row[0] in wanted
         }
 
     def setting(self, name: str) -> SettingRecord | None:
-        """The setting with this name or alias."""
+        """Return the setting with this name or alias."""
         canonical = self.canonical_name(name)
         return None if canonical is None else self.settings([canonical])[0]
 
     def settings(self, names: Sequence[str] | None = None) -> list[SettingRecord]:
-        """The settings of these canonical names, or all; sorted by name."""
+        """List the settings with these names (not aliases), or all of them, sorted by name."""
         wanted = None if names is None else set(names)
         features = self._pairs(t.configurable, wanted)
         aliases = self._pairs(t.setting_aliases, wanted)
@@ -88,7 +88,7 @@ class Reader:
         )
 
     def defaults(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """The default values, as JSON text, of these settings or all; sorted by name."""
+        """Map these settings, or all, to their default values as JSON text, sorted by name."""
         columns = t.settings.c
         wanted = None if names is None else set(names)
         statement = sa.select(columns.name, columns.default_value).where(
@@ -98,7 +98,7 @@ class Reader:
         return dict(sorted((r[0], r[1]) for r in rows if wanted is None or r[0] in wanted))
 
     def rule(self, rule_id: int) -> RuleRecord | None:
-        """The rule with this id."""
+        """Return the rule with this id."""
         if not 0 < rule_id <= _MAX_RULE_ID:
             return None
         found = self._rules(t.rules.c.id == rule_id, with_metadata=True)
@@ -107,13 +107,13 @@ class Reader:
     def rules(
         self, settings: Sequence[str] | None, *, with_metadata: bool = False
     ) -> list[RuleRecord]:
-        """The rules of these settings, or all, by ascending id."""
+        """List the rules of these settings, or all rules, sorted by id."""
         wanted = None if settings is None else set(settings)
         found = self._rules(_among(t.rules.c.setting, wanted), with_metadata=with_metadata)
         return [rule for rule in found if wanted is None or rule.setting in wanted]
 
     def rule_on(self, setting: str, conditions: Mapping[str, str]) -> int | None:
-        """The id of the setting's rule with exactly these conditions; of several, the first."""
+        """Return the id of the setting's rule with exactly these conditions; of several, the lowest."""
         rules, columns = t.rules.c, t.conditions.c
         met = sa.or_(
             sa.false(),
@@ -138,7 +138,7 @@ class Reader:
         return found
 
     def users_of_feature(self, feature: str) -> list[str]:
-        """The settings that are configurable by *feature*."""
+        """List the settings that are configurable by *feature*."""
         columns = t.configurable.c
         statement = sa.select(columns.setting).where(columns.context_feature == feature)
         return sorted(self._connection.scalars(statement))
@@ -178,7 +178,7 @@ class Reader:
         ]
 
     def _pairs(self, table: sa.Table, wanted: set[str] | None) -> defaultdict[str, set[str]]:
-        """What *table* holds per setting, in its other column."""
+        """Map settings to the values in the other column of *table*."""
         other = next(column for column in table.c if column.name != "setting")
         found: defaultdict[str, set[str]] = defaultdict(set)
         statement = sa.select(table.c.setting, other).where(_among(table.c.setting, wanted))
@@ -187,7 +187,7 @@ class Reader:
         return found
 
     def _metadata(self, wanted: set[str] | None) -> defaultdict[str, dict[str, Json]]:
-        """The metadata of settings, with keys in a fixed order."""
+        """Map settings to their metadata, with sorted keys."""
         found: defaultdict[str, dict[str, Json]] = defaultdict(dict)
         columns = t.setting_metadata.c
         statement = (
@@ -201,7 +201,10 @@ class Reader:
 
 
 def _among(column: sa.ColumnElement[Any], wanted: set[str] | None) -> sa.ColumnElement[bool]:
-    """A condition that lets at least the *wanted* pass, None being all; callers filter once more."""
+    """Make a condition that lets at least the *wanted* values pass; callers filter the result.
+
+    None means all values.
+    """
     if wanted is None or len(wanted) > _MAX_NAMES_IN_STATEMENT:
         return sa.true()
     return column.in_(sorted(wanted))

@@ -1,25 +1,30 @@
-"""A mark that is another one after every commit: by it a reader sees whether anything changed.
+"""A mark that changes with every commit and shows caches whether anything has changed.
 
-Whoever keeps what it read reads the revision first, and keeps the data under that one. Data may then
-be newer than the revision that they are kept under, which costs a look more, and never older.
+A cache reads the revision first, then the data, and stores the data under that revision. The data may
+be newer than its revision, which costs one unnecessary read later. It is never older.
 
-- In memory all writers are here: they are counted, after their commit.
-- For a file SQLite counts, for a connection, the commits of all others. One that never writes
-  sees those of this process and of any other.
-- In PostgreSQL triggers count, so that the original service's writes, or anybody's, count too. The
-  count is the sum over the rows of ``heksher_revision``, and seen in the same snapshot as the data.
-  A restored database brings a former count with it, and so does another server that takes over and
-  lacks the last commits: so the mark also has which files the count is in, which trigger counts, and
-  since when the server runs.
+- In memory, all writers are in this process. They are counted after their commits.
+- In a file, ``PRAGMA data_version`` counts, per connection, the commits of all other connections. A
+  connection that never writes therefore counts all commits, of this process and of others.
+- In PostgreSQL, triggers count, so writes of the original service or of a person count as well. The
+  count is the sum over the rows of ``heksher_revision``, read in the same snapshot as the data. A
+  database that is restored from a backup brings an old count with it. So does a standby that takes
+  over without the latest commits. The mark therefore also contains the files of the counting table,
+  the counting trigger, and the start time of the server.
 
-Why more than one row in PostgreSQL: a transaction that changed the row keeps all others from changing
-it until it ends. Writers of the original would wait for each other; worse, it holds one transaction
-open while it works in a second one, and would wait for itself. A sequence lets nobody wait, but its
-numbers are seen before the commit: old data would be kept under the new number. The highest number
-of a row per change is no way either: the one with the lower number may commit last. So a
-trigger adds to some row that nobody holds at the moment (SKIP LOCKED), and adds a row when there is
-none. Nobody waits; a commit makes the sum grow, a rollback does not; there are as many rows as
-transactions ever wrote at the same time.
+Why PostgreSQL needs more than one row: a transaction that has changed a row blocks all others that
+want to change it, until it ends. With a single row, writers of the original service would wait for
+each other. Worse, the original holds one transaction open while it works in a second one, so it would
+wait for itself. What does not work:
+
+- A sequence. It blocks no one, but its numbers are visible before the commit, so old data would be
+  stored under a new revision.
+- The highest number in a table with one row per change. The transaction with the lower number may
+  commit last, without changing the maximum.
+
+The solution: a trigger increments some row that no transaction holds (SKIP LOCKED), and inserts a new
+row if there is none. No transaction waits, a commit increases the sum, a rollback does not, and there
+are at most as many rows as transactions have ever been writing at the same time.
 """
 
 from __future__ import annotations
@@ -37,30 +42,30 @@ Mark: TypeAlias = int | str
 
 
 class Revision(Protocol):
-    """Where the mark comes from."""
+    """A source of marks."""
 
     def read(self) -> Mark: ...
 
-    def at_once(self) -> Mark | None:
-        """The same for an event loop: None where it takes a wait."""
+    def read_nowait(self) -> Mark | None:
+        """Like `read`, but without waiting; None if it would have to wait."""
 
     def committed(self) -> None:
-        """A writer of this process is through."""
+        """Note that a writer of this process has committed."""
 
     def close(self) -> None: ...
 
 
 def revision_of(database: Database) -> Revision:
-    """How commits to *database* are counted. Its tables must be there."""
+    """Return the source of marks for *database*, whose tables must exist."""
     if database.in_memory:
-        return _Counted()
+        return _MemoryRevision()
     if database.path is not None:
-        return _OfFile(database.path, database.patience)
-    return _OfTable(database.engine)
+        return _FileRevision(database.path, database.lock_timeout)
+    return _PostgresRevision(database.engine)
 
 
-class _Counted:
-    """All writers are here."""
+class _MemoryRevision:
+    """The number of commits; all writers are in this process."""
 
     def __init__(self) -> None:
         self._commits = 0
@@ -68,32 +73,32 @@ class _Counted:
     def read(self) -> int:
         return self._commits
 
-    def at_once(self) -> int:
+    def read_nowait(self) -> int:
         return self._commits
 
     def committed(self) -> None:
-        self._commits += 1  # writers are alone
+        self._commits += 1  # writers exclude each other
 
     def close(self) -> None:
         pass
 
 
-class _OfFile:
-    """SQLite's own count."""
+class _FileRevision:
+    """SQLite's ``PRAGMA data_version``."""
 
-    def __init__(self, path: str, patience: float) -> None:
-        # The numbers are a connection's own, so that there is one for all who ask. It waits for
-        # nothing unless it is told to: an event loop asks, too.
+    def __init__(self, path: str, lock_timeout: float) -> None:
+        # One connection for all callers, because each connection has its own numbers. By default it
+        # does not wait for locks, because it is also used in event loops.
         self._connection = sqlite3.connect(
             path, timeout=0, isolation_level=None, check_same_thread=False
         )
         self._guard = threading.Lock()
-        self._patience = round(patience * 1000)
+        self._busy_timeout = round(lock_timeout * 1000)  # milliseconds
 
     def read(self) -> int:
         try:
             with self._guard:
-                self._connection.execute(f"PRAGMA busy_timeout = {self._patience}").close()
+                self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout}").close()
                 try:
                     return self._read()
                 finally:
@@ -101,7 +106,7 @@ class _OfFile:
         except sqlite3.Error as error:
             raise DatabaseUnavailable(str(error)) from error
 
-    def at_once(self) -> int | None:
+    def read_nowait(self) -> int | None:
         if not self._guard.acquire(blocking=False):
             return None
         try:
@@ -122,8 +127,8 @@ class _OfFile:
         self._connection.close()
 
 
-# One text, as more columns take longer. A restore makes the triggers last. While there is none, nothing
-# counts: then no mark is like another.
+# A single text, because more columns take longer. A restore creates the triggers last. While there is
+# no trigger, nothing is counted, so the current time makes every mark different.
 _MARK = sa.text("""
 SELECT concat_ws(
     ' ',
@@ -141,8 +146,8 @@ SELECT concat_ws(
 """)
 
 
-class _OfTable:
-    """What triggers counted, and where."""
+class _PostgresRevision:
+    """The count of the triggers, and what identifies the counter."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -151,7 +156,7 @@ class _OfTable:
         with self._engine.connect() as connection:
             return str(connection.scalar(_MARK))
 
-    def at_once(self) -> None:
+    def read_nowait(self) -> None:
         return None
 
     def committed(self) -> None:

@@ -1,8 +1,9 @@
 """The tables of a Heksher database, as SQLAlchemy Core describes them.
 
-Tables, columns, keys, indexes and their names are those of the original service, so that one
-database can serve either. What is ours beside them is made by ``heksher.service.storage.migrations`` and
-called ``heksher_…``; it stands here to be asked. Only schema: no queries, no connections.
+Tables, columns, keys, indexes and their names are those of the original service, so that either
+service can use the database. This service's own additions are called ``heksher_…`` and are created by
+``heksher.service.storage.migrations``; ``heksher_version`` is described here so that it can be queried.
+Schema only: no queries, no connections.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from sqlalchemy.types import TypeEngine
 
 from heksher.service.domain import json_values
 
-# What the last migration of the original service leaves in alembic_version.
+# Revision after the last migration of the original service, in its table alembic_version.
 REVISION = "83f0f272313f"
 
-# The last step of our own migrations.
+# Revision after the last of this service's own migrations, in heksher_version.
 OWN_REVISION = "0001"
 
 metadata = MetaData(
@@ -45,9 +46,10 @@ metadata = MetaData(
 
 
 class MetadataValue(TypeDecorator[Any]):
-    """A JSON value: jsonb where there is one, else text.
+    """A JSON value: jsonb in PostgreSQL, text in SQLite.
 
-    Not SQLAlchemy's JSON type: in SQLite its columns have numeric affinity and turn 1.0 into 1.
+    SQLAlchemy's JSON type cannot be used: in SQLite, its columns have numeric affinity and turn 1.0
+    into 1.
     """
 
     impl = Text
@@ -66,7 +68,7 @@ class MetadataValue(TypeDecorator[Any]):
 
 
 def read_jsonb(data: bytes | str) -> Any:
-    """The value of a jsonb column. An integer beyond 64 bits was written as a float."""
+    """Read the value of a jsonb column. Integers beyond 64 bits were written as floats."""
     return json.loads(data, parse_int=_read_integer)
 
 
@@ -130,7 +132,7 @@ rules = Table(
     Column("id", Integer, primary_key=True),
     _of_setting(),
     Column("value", String, nullable=False),
-    # Ids are never used again; SQLite has to be told.
+    # Without this, SQLite would use ids of deleted rules again.
     sqlite_autoincrement=True,
 )
 

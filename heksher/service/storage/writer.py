@@ -1,6 +1,6 @@
-"""What can be changed inside a transaction that is alone in writing.
+"""Changes inside a transaction that excludes other writers.
 
-Knows tables; knows neither how a transaction begins nor what may be changed to what.
+Knows tables, but neither how a transaction begins nor which changes are allowed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from heksher.service.storage.reader import Reader
 
 
 class Writer(Reader):
-    """What can be changed inside a transaction that is alone in writing."""
+    """Queries and changes inside a transaction that excludes other writers."""
 
     def put_features(self, features: Sequence[str]) -> None:
-        """Make *features* the list, in this order; features that are not in it are deleted."""
+        """Replace the ordered list of features; those that are not in *features* are deleted."""
         table = t.context_features
         stored = self.features()
         gone = [name for name in stored if name not in features]
         if gone:
             self._connection.execute(table.delete().where(table.c.name.in_(gone)))
-        # Indexes are unique at every moment, also half-way through: so first there are none.
+        # The database requires unique indexes even during the update, so clear them all first.
         self._connection.execute(table.update().values({"index": None}))
         for index, name in enumerate(features):
             if name in stored:
@@ -36,7 +36,7 @@ class Writer(Reader):
                 self._connection.execute(table.insert().values({"name": name, "index": index}))
 
     def add_setting(self, setting: SettingRecord) -> None:
-        """Store a setting that is new."""
+        """Store a new setting."""
         self._connection.execute(
             t.settings.insert().values(
                 name=setting.name,
@@ -49,7 +49,7 @@ class Writer(Reader):
         self._put_metadata_of(setting)
 
     def replace_setting(self, old: SettingRecord, new: SettingRecord) -> None:
-        """Store *new* in the place of *old*; its rules stay."""
+        """Replace *old* by *new*; the rules stay."""
         table = t.settings
         self._connection.execute(
             table.update()
@@ -64,7 +64,7 @@ class Writer(Reader):
         if set(new.features) != set(old.features):
             self._clear(t.configurable, new.name)
             self._put_features_of(new)
-        if new.metadata is not old.metadata:  # equality would take true for 1
+        if new.metadata is not old.metadata:  # not !=, to which true and 1 are equal
             self._clear(t.setting_metadata, new.name)
             self._put_metadata_of(new)
         if set(new.aliases) != set(old.aliases):
@@ -75,7 +75,7 @@ class Writer(Reader):
             )
 
     def delete_setting(self, name: str) -> None:
-        """Forget the setting of this canonical name and all that belongs to it."""
+        """Delete the setting with this name (not alias) and all that belongs to it."""
         self._connection.execute(t.settings.delete().where(t.settings.c.name == name))
 
     def add_rule(
@@ -106,13 +106,13 @@ class Writer(Reader):
         )
 
     def put_rule_metadata(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
-        """Replace the metadata of a rule as a whole."""
+        """Replace all metadata of a rule."""
         table = t.rule_metadata
         self._connection.execute(table.delete().where(table.c.rule == rule_id))
         self._put_metadata_of_rule(rule_id, metadata)
 
     def delete_rule(self, rule_id: int) -> None:
-        """Forget a rule."""
+        """Delete a rule."""
         self._connection.execute(t.rules.delete().where(t.rules.c.id == rule_id))
 
     def _put_features_of(self, setting: SettingRecord) -> None:
@@ -140,6 +140,6 @@ class Writer(Reader):
         self._connection.execute(table.delete().where(table.c.setting == setting))
 
     def _insert(self, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-        # execute() with an empty list would insert one row of defaults.
+        # With an empty list, execute() would insert one row of defaults.
         if rows:
             self._connection.execute(table.insert(), rows)

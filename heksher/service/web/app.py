@@ -1,6 +1,7 @@
-"""Putting the service together: storage, routes, pages, errors, middleware, as one application.
+"""Assemble the ASGI application: storage, routes, pages, error handlers, middleware.
 
-Imports Starlette and SQLAlchemy; ``heksher.service`` imports this when an application is made.
+Imports Starlette and SQLAlchemy, so ``heksher.service`` imports this module only to make an
+application.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def create_app(
     body_limit: int,
     access_log: bool,
 ) -> Starlette:
-    """See ``heksher.service.create_app``."""
+    """Make the application; see ``heksher.service.create_app``."""
     tokens = None if api_token is None else _tokens(api_token)
     storage = open_storage(database, features, migrate=migrate)
 
@@ -40,17 +41,17 @@ def create_app(
         yield
         await run_in_threadpool(storage.close)
 
-    # The first one is the outermost: refused requests are logged, too, and nothing of a body is
-    # read before the token is seen.
+    # The first one is the outermost: refused requests are logged as well, and no body is read before
+    # the token has been checked.
     middleware: list[Middleware] = []
     if access_log:
         middleware.append(Middleware(AccessLog))
     if tokens is not None:
         middleware.append(Middleware(TokenRequired, tokens=tokens, open_path=HEALTH_PATH))
     middleware.append(Middleware(BodyLimit, limit=body_limit))
-    served = routes(storage, heksher.__version__)
+    resources = routes(storage, heksher.__version__)
     return Starlette(
-        routes=[*served, *pages(heksher.__version__, served, with_token=tokens is not None)],
+        routes=[*resources, *pages(heksher.__version__, resources, with_token=tokens is not None)],
         middleware=middleware,
         exception_handlers={HTTPException: framework_error},
         lifespan=lifespan,
@@ -60,5 +61,5 @@ def create_app(
 def _tokens(given: str | Collection[str]) -> tuple[str, ...]:
     tokens = (given,) if isinstance(given, str) else tuple(given)
     if not tokens or not all(tokens):
-        raise CannotStartError("api_token holds no token, or an empty one")
+        raise CannotStartError("invalid api_token: expected one or more non-empty tokens")
     return tokens

@@ -1,6 +1,6 @@
-"""Request bodies: from bytes and a content type to checked fields, as leniently as the protocol is.
+"""Parsers of request bodies, as lenient as the protocol: from bytes to checked fields.
 
-Pure. Every refusal is a ``Refusal`` with the status that the protocol gives it.
+Pure. Each refusal is a ``Refusal`` with the protocol's status.
 """
 
 from __future__ import annotations
@@ -20,35 +20,34 @@ from heksher._names import (
     is_version,
 )
 from heksher.service.domain import json_values, setting_types
-from heksher.service.domain.declarations import Declaration
+from heksher.service.domain.declarations import DeclaredSetting
 from heksher.service.domain.json_values import Json
 from heksher.service.domain.messages import FIRST_VERSION, Refused
 from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.domain.setting_types import WireType
 
-# What int() reads in one go.
+# Maximum number of digits that int() accepts.
 _MAX_VERSION_DIGITS = 4300
 
 
 def read_object(
     body: bytes, content_type: str | None, *, unique_keys: bool = True
 ) -> dict[str, Json]:
-    """The fields of a JSON body; a list of pairs will do.
+    """Parse a JSON body into its fields. A list of pairs is accepted instead of an object.
 
     Args:
-        body: as it came.
-        content_type: the header, if there was one.
-        unique_keys: whether to refuse a body in which an object, at any depth, has a key twice;
-            else the last counts.
+        body: the bytes of the body.
+        content_type: the header, if there is one.
+        unique_keys: whether to refuse duplicate keys, at any depth. Otherwise the last one counts.
 
     Raises:
         Refusal: 422 or 400.
     """
     if content_type and not _is_json(content_type):
-        raise malformed("the body must be JSON, and its content type application/json")
+        raise malformed("invalid content type: expected a JSON body with application/json")
     try:
         value = json_values.read(body, unique_keys=unique_keys)
-    except json_values.Malformed as error:
+    except json_values.InvalidJson as error:
         place = error.path.removeprefix(".") or "the body"
         raise malformed(f"{place}: {error.what}") from error
     except json_values.Unreadable as error:
@@ -77,15 +76,15 @@ def _mapping(value: Json, what: str) -> dict[str, Json]:
 
 
 def _text(value: Json, what: str) -> str:
-    """A text; numbers and booleans become one."""
+    """Return *value* as a string; numbers and booleans are converted."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        raise malformed(f"{what}: NaN and infinities are no JSON numbers")
+        raise malformed(f"{what}: NaN and infinities are not JSON numbers")
     if isinstance(value, bool | int | float):
         try:
             return str(value)
-        except ValueError as error:  # more digits than str() writes
+        except ValueError as error:  # more digits than str() accepts
             raise malformed(f"{what} is too long") from error
     raise malformed(f"{what} must be a string")
 
@@ -98,16 +97,17 @@ def _matching(value: Json, what: str, matches: Callable[[str], bool], rule: str)
 
 
 def required(fields: dict[str, Json], name: str) -> Json:
-    """The value of a field that must be there, null included."""
+    """Return a field that must be present. Its value may be null."""
     if name not in fields:
-        raise malformed(f"the field {name} is missing")
+        raise malformed(f"missing field {name}")
     return fields[name]
 
 
 def place(fields: dict[str, Json]) -> tuple[str, bool]:
-    """Where a feature is to go: another one's name, any text, and whether it goes after that.
+    """Parse the target position of a feature: another name, and whether to move after it.
 
-    With ``to_after`` and ``to_before`` the former counts; null is as if left out.
+    The name can be any string. ``to_after`` takes precedence over ``to_before``; null counts as
+    missing.
     """
     for field in ("to_after", "to_before"):
         if fields.get(field) is not None:
@@ -116,17 +116,17 @@ def place(fields: dict[str, Json]) -> tuple[str, bool]:
 
 
 def setting_name(fields: dict[str, Json], field: str) -> str:
-    """A field that holds the name of a setting."""
+    """Parse a field with the name of a setting."""
     return _matching(required(fields, field), field, is_setting_name, SETTING_NAME_RULE)
 
 
 def feature_name(fields: dict[str, Json], field: str) -> str:
-    """A field that holds the name of a context feature."""
+    """Parse a field with the name of a context feature."""
     return _matching(required(fields, field), field, is_feature_name, WORD_RULE)
 
 
 def version(fields: dict[str, Json]) -> str:
-    """The field ``version``, which must be there."""
+    """Parse the required field ``version``."""
     value = _text(required(fields, "version"), "version")
     if not is_version(value):
         raise malformed(f"version must be {VERSION_RULE}")
@@ -136,7 +136,7 @@ def version(fields: dict[str, Json]) -> str:
 
 
 def setting_type(fields: dict[str, Json], field: str = "type") -> WireType:
-    """A field that holds the name of a type."""
+    """Parse a field with a setting type."""
     try:
         return setting_types.parse(_text(required(fields, field), field))
     except setting_types.InvalidType as error:
@@ -144,15 +144,15 @@ def setting_type(fields: dict[str, Json], field: str = "type") -> WireType:
 
 
 def check_storable(value: Json, field: str, *, is_metadata: bool = False) -> None:
-    """Refuse a value that cannot be kept."""
+    """Refuse a value that cannot be stored."""
     try:
         json_values.check_storable(value, is_metadata=is_metadata)
-    except json_values.Malformed as error:
+    except json_values.InvalidJson as error:
         raise malformed(f"{field}{error.path}: {error.what}") from error
 
 
 def metadata(fields: dict[str, Json]) -> dict[str, Json]:
-    """The field ``metadata``, in the form in which it is kept; empty when it is left out."""
+    """Parse the field ``metadata`` into its stored form; empty if it is missing."""
     given = _mapping(fields.get("metadata", {}), "metadata")
     return {
         metadata_key(key): _metadata_value(item, f"metadata.{key}") for key, item in given.items()
@@ -160,12 +160,12 @@ def metadata(fields: dict[str, Json]) -> dict[str, Json]:
 
 
 def metadata_key(key: str) -> str:
-    """A key of metadata, wherever it came from."""
+    """Check a key of metadata, from a body or a path."""
     return _matching(key, "a key of metadata", is_metadata_key, METADATA_KEY_RULE)
 
 
 def metadata_value(fields: dict[str, Json]) -> Json:
-    """The field ``value`` of one key of metadata, in the form in which it is kept."""
+    """Parse the field ``value`` as the value of a metadata key, into its stored form."""
     return _metadata_value(required(fields, "value"), "value")
 
 
@@ -175,7 +175,7 @@ def _metadata_value(value: Json, what: str) -> Json:
 
 
 def conditions(fields: dict[str, Json]) -> dict[str, str]:
-    """The field ``feature_values`` of a new rule: at least one condition."""
+    """Parse the field ``feature_values`` of a new rule: at least one condition."""
     given = _mapping(required(fields, "feature_values"), "feature_values")
     found = {
         _matching(feature, "each feature of feature_values", is_feature_name, WORD_RULE): _matching(
@@ -189,7 +189,7 @@ def conditions(fields: dict[str, Json]) -> dict[str, str]:
 
 
 def configurable_features(fields: dict[str, Json]) -> tuple[str, ...]:
-    """The field of that name: at least one feature; repetitions are dropped."""
+    """Parse the field ``configurable_features``: at least one valid name. Duplicates are dropped."""
     found = texts_of_features(fields)
     for name in found:
         _matching(name, "each of configurable_features", is_feature_name, WORD_RULE)
@@ -197,20 +197,20 @@ def configurable_features(fields: dict[str, Json]) -> tuple[str, ...]:
 
 
 def texts_of_features(fields: dict[str, Json]) -> tuple[str, ...]:
-    """The field ``configurable_features``, where it holds any texts: as the protocol has it."""
+    """Parse the field ``configurable_features`` where the protocol accepts any strings in it."""
     found = required(fields, "configurable_features")
     if not json_values.is_list(found) or not found:
         raise malformed("configurable_features must be a list of at least one context feature")
     return tuple(dict.fromkeys(_text(name, "each of configurable_features") for name in found))
 
 
-def declaration(fields: dict[str, Json]) -> Declaration:
-    """The body of a declaration."""
+def declaration(fields: dict[str, Json]) -> DeclaredSetting:
+    """Parse the body of a declaration."""
     name = setting_name(fields, "name")
     alias = setting_name(fields, "alias") if fields.get("alias") is not None else None
     if alias == name:
         raise malformed("alias must differ from name")
-    declared = Declaration(
+    declared = DeclaredSetting(
         name=name,
         features=configurable_features(fields),
         type=setting_type(fields),
@@ -220,6 +220,6 @@ def declaration(fields: dict[str, Json]) -> Declaration:
         version=version(fields) if "version" in fields else FIRST_VERSION,
     )
     if not declared.type.contains(declared.default_value):
-        raise malformed(f"default_value is no value of type {declared.type}")
+        raise malformed(f"default_value does not have type {declared.type}")
     check_storable(declared.default_value, "default_value")
     return declared

@@ -1,8 +1,9 @@
-"""The HTTP around the routes: methods of a path, bodies, worker threads, forms of errors.
+"""HTTP around the route handlers: dispatch by method, bodies, worker threads, error responses.
 
 Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
-``Reply``; they run in worker threads, so they may block. What needs no waiting can be answered in the
-event loop. What a handler is declared to return is what the OpenAPI document says of it.
+``Reply``. They run in worker threads, so they may block. Requests that do not have to wait can be
+answered in the event loop instead, by a ``NowaitHandler``. The OpenAPI document is generated from the
+declared return types of handlers.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ from starlette.types import Receive, Scope, Send
 
 from heksher.service.domain.errors import DatabaseUnavailable, MetAnotherTransaction
 from heksher.service.domain.json_values import Json
-from heksher.service.domain.messages import Answer, Refused
+from heksher.service.domain.messages import Refused, ResponseBody
 from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.web import bodies
-from heksher.service.web.openapi import Answers
+from heksher.service.web.openapi import Responses
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response", Response, Response | None)
-_Body_co = TypeVar("_Body_co", bound=Answer, covariant=True)
+_Body_co = TypeVar("_Body_co", bound=ResponseBody, covariant=True)
 
-# Where the routes of the protocol live.
+# Path prefix of all routes of the protocol except health.
 BASE = "/api/v1"
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 
-# How often a request is tried whose transaction was undone because of another one's.
-_TRIES = 5
+# Maximum number of attempts at a request whose transactions conflict with others.
+_MAX_ATTEMPTS = 5
 
-# Seconds that a request takes at most. What waits for a database gives up before, unless the database
-# stands still without saying so.
-_PATIENCE = 30.0
+# Maximum duration of a request, in seconds. Waiting for the database has shorter timeouts, so this one
+# only matters if the database hangs without an error.
+_REQUEST_TIMEOUT = 30.0
 
-# Seconds after which to come again while the database is not available.
+# Value of Retry-After while the database is unavailable, in seconds.
 _RETRY_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, read to its end. Of a repeated query parameter the last one is there."""
+    """A request with its whole body. Of a repeated query parameter, the last value counts."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -60,34 +61,34 @@ class Call:
     body: bytes
 
     def fields(self, *, unique_keys: bool = True) -> dict[str, Json]:
-        """The fields of the JSON body."""
+        """Parse the JSON body into its fields."""
         return bodies.read_object(self.body, self.content_type, unique_keys=unique_keys)
 
     def flag(self, name: str) -> bool:
-        """A boolean query parameter, false when it is missing."""
+        """Read a boolean query parameter; False if it is missing."""
         return flag(self.query, name)
 
     def name(self) -> str:
-        """The name in the path. Any text, but none that a database could not look up."""
+        """Return the name in the path: any string that a database can look up."""
         name = self.path["name"]
         if "\0" in name:
-            raise malformed("no name holds U+0000")
+            raise malformed("invalid name: it must not contain U+0000")
         return name
 
     def key(self) -> str:
-        """The key of metadata in the path."""
+        """Return the metadata key in the path."""
         return bodies.metadata_key(self.path["key"])
 
     def rule_id(self) -> int:
-        """The id in the path, read leniently."""
+        """Return the rule id in the path. Anything that int() accepts is accepted."""
         try:
             return int(self.path["id"])
         except (KeyError, ValueError) as error:
-            raise malformed("the id of a rule is a number") from error
+            raise malformed("invalid rule id: expected an integer") from error
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
-    """A boolean parameter of *query*, false when it is missing."""
+    """Read a boolean parameter of *query*; False if it is missing."""
     if name not in query:
         return False
     text = query[name].lower()
@@ -100,58 +101,60 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Located(Generic[_Body_co]):
-    """201: something was made, and is at *path*, below the prefix of the application."""
+    """A 201 response: something was created at *path*, relative to the application's prefix."""
 
     body: _Body_co
     path: str
 
 
 class Tagged(Response, Generic[_Body_co]):
-    """200, with a body that was encoded before, or 304, which has none; with an ETag."""
+    """A 200 response with an encoded body, or a 304 without a body. Both have an ETag."""
 
 
-# What a handler returns; None: there is nothing to say, 204.
-Reply: TypeAlias = Answer | Located[Answer] | Tagged[Answer] | None
+# The result of a handler. None means 204.
+Reply: TypeAlias = ResponseBody | Located[ResponseBody] | Tagged[ResponseBody] | None
 Handler: TypeAlias = Callable[[Call], Reply]
 
-# One that runs in the event loop, waits for nothing and reads no body; None: it takes a handler.
-AtOnce: TypeAlias = Callable[[Request], Tagged[Answer] | None]
+# Runs in the event loop, so it must not block and has no body. None means that the regular handler
+# has to answer.
+NowaitHandler: TypeAlias = Callable[[Request], Tagged[ResponseBody] | None]
 
 
 class Resource:
-    """One path: an ASGI application that hands each method to its handler.
+    """One path: an ASGI application that dispatches to a handler by method.
 
     Args:
         handlers: by method.
-        at_once: what is asked before the handler of a method, if there is something.
-        too_late: what answers when a handler takes longer than anybody waits; else that is 503.
+        nowait: by method, handlers to try in the event loop before the regular handler.
+        on_timeout: handler that answers if a regular handler times out. Without it, the response is
+            503.
     """
 
     def __init__(
         self,
         handlers: Mapping[str, Handler],
-        at_once: Mapping[str, AtOnce] | None = None,
-        too_late: Handler | None = None,
+        nowait: Mapping[str, NowaitHandler] | None = None,
+        on_timeout: Handler | None = None,
     ) -> None:
         self.handlers = dict(handlers)
-        self._at_once = dict(at_once or {})
-        self._too_late = too_late
+        self._nowait = dict(nowait or {})
+        self._on_timeout = on_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         handler = self.handlers.get(request.method)
         if handler is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.handlers))})
-        at_once = self._at_once.get(request.method)
-        if at_once is not None:
-            response = _response_of(at_once, request)
+        nowait = self._nowait.get(request.method)
+        if nowait is not None:
+            response = _response_of(nowait, request)
             if response is not None:
                 await response(scope, receive, send)
                 return
         try:
             body = await request.body()
         except ClientDisconnect:
-            return  # nobody is left to answer
+            return  # no one is left to receive a response
         call = Call(
             path=request.path_params,
             query=request.query_params,
@@ -159,34 +162,34 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        response = await _answer_in_thread(handler, call, self._too_late)
-        if "location" in response.headers:  # of what this application has, below its own prefix
+        response = await _answer_in_thread(handler, call, self._on_timeout)
+        if "location" in response.headers:  # relative to the application's own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
 
 
-def answers(routes: Iterable[BaseRoute]) -> dict[str, Answers]:
-    """What the handlers of routes answer if they refuse nothing, by method and path."""
+def responses(routes: Iterable[BaseRoute]) -> dict[str, Responses]:
+    """List the responses of handlers that are not refusals, by method and path."""
     return {
-        f"{method} {route.path}": _answers_of(handler)
+        f"{method} {route.path}": _responses_of(handler)
         for route in routes
         if isinstance(route, Route) and isinstance(route.endpoint, Resource)
         for method, handler in route.endpoint.handlers.items()
     }
 
 
-def _answers_of(handler: Handler) -> Answers:
-    """By status what *handler* is declared to return."""
+def _responses_of(handler: Handler) -> Responses:
+    """List what *handler* is declared to return, by status."""
     returned = get_type_hints(handler)["return"]
     is_union = get_origin(returned) in (Union, UnionType)
-    found = defaultdict[int, tuple[type[Answer] | None, ...]](tuple)
+    found = defaultdict[int, tuple[type[ResponseBody] | None, ...]](tuple)
     for kind in get_args(returned) if is_union else (returned,):
         for status, body in _by_status(kind).items():
             found[status] += (body,)
     return found
 
 
-def _by_status(kind: Any) -> dict[int, type[Answer] | None]:
+def _by_status(kind: Any) -> dict[int, type[ResponseBody] | None]:
     if kind is NoneType:
         return {204: None}
     origin, of = get_origin(kind), get_args(kind)
@@ -197,20 +200,20 @@ def _by_status(kind: Any) -> dict[int, type[Answer] | None]:
     return {kind.status: kind}
 
 
-async def _answer_in_thread(handler: Handler, call: Call, too_late: Handler | None) -> Response:
+async def _answer_in_thread(handler: Handler, call: Call, on_timeout: Handler | None) -> Response:
     def answer(call: Call) -> Response:
         return _response(handler(call))
 
-    with anyio.move_on_after(_PATIENCE):
-        # Who is left in the thread goes on alone, and nobody learns what came of it.
+    with anyio.move_on_after(_REQUEST_TIMEOUT):
+        # On a timeout, the thread continues and its result is discarded.
         return await anyio.to_thread.run_sync(_response_of, answer, call, abandon_on_cancel=True)
-    return _unavailable() if too_late is None else _response(too_late(call))
+    return _unavailable() if on_timeout is None else _response(on_timeout(call))
 
 
 def _response_of(
     answer: Callable[[_Request], _Response], request: _Request
 ) -> _Response | Response:
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return answer(request)
         except Refusal as refusal:
@@ -234,7 +237,7 @@ def _response(reply: Reply) -> Response:
 
 def _unavailable() -> Response:
     return PlainTextResponse(
-        "the database is not available at the moment",
+        "the database is unavailable at the moment: try again later",
         503,
         headers={"Retry-After": str(_RETRY_AFTER)},
     )
@@ -251,13 +254,13 @@ def _refused(refusal: Refusal) -> Response:
 def json_response(
     body: msgspec.Struct, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """*body* as JSON."""
+    """Make a response with *body* as JSON."""
     return Response(
         msgspec.json.encode(body), status, headers=headers, media_type="application/json"
     )
 
 
 async def framework_error(_request: Request, error: Exception) -> Response:
-    """404 and 405, in the form that the protocol gives them."""
+    """Make the responses 404 and 405 in the protocol's form."""
     assert isinstance(error, HTTPException)
     return json_response(Refused(error.detail), error.status_code, error.headers)

@@ -1,6 +1,6 @@
-"""What stands before all routes: the token, the limit of bodies, the access log.
+"""Middleware in front of all routes: API token, body limit, access log.
 
-ASGI applications around another one. They know HTTP, and nothing of settings.
+Each is an ASGI application that wraps another one. They know HTTP and nothing about settings.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from heksher.service.web.http import json_response
 
 access = logging.getLogger("heksher.service.access")
 
-# Seconds for which the rest of a body that is too long is read and forgotten. A client that sends
-# all before it reads would else lose the answer with its connection.
-_DRAIN = 2.0
+# How long the rest of a body that is too long is read and discarded, in seconds. A client that sends
+# its whole body before it reads would otherwise lose the response when the connection is closed.
+_DRAIN_TIMEOUT = 2.0
 
 
 def _announced(scope: Scope) -> tuple[int, bool]:
-    """The length that a body is said to have, and whether the server lets no more through."""
+    """Return the announced length of the body, and whether the server enforces it."""
     length, is_bounded = 0, _is_http_1(scope)
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            # More digits than any length has are as good as the first of them.
+            # Thirty digits exceed every limit, and int() refuses very long numbers.
             length = int(value[:30])
         elif name == b"transfer-encoding":
             is_bounded = False
@@ -38,9 +38,12 @@ def _announced(scope: Scope) -> tuple[int, bool]:
 
 
 def _closing(scope: Scope) -> dict[str, str]:
-    """Headers of an answer that is given before the body was read: what is left of it is not."""
+    """Return headers for a response that is sent before the body was read completely.
+
+    A chunked body has no announced end, so its connection is closed instead of reading the rest.
+    """
     _, is_bounded = _announced(scope)
-    # HTTP/2 ends a stream without ending the connection.
+    # HTTP/2 can end one stream without closing the connection.
     return {} if is_bounded or not _is_http_1(scope) else {"Connection": "close"}
 
 
@@ -49,14 +52,15 @@ def _is_http_1(scope: Scope) -> bool:
 
 
 class TokenRequired:
-    """Lets only requests with one of some tokens through.
+    """Let only requests with a valid token through.
 
-    The token is taken from the header ``api_token`` or as a bearer's. Health stays open.
+    The token is taken from the header ``api_token`` or is a bearer token. ``open_path``, the health
+    check, needs none.
     """
 
     def __init__(self, app: ASGIApp, tokens: Collection[str], *, open_path: str) -> None:
         self._app = app
-        # As the command line and the environment had it, byte for byte.
+        # The exact bytes from the command line or the environment.
         self._tokens = [token.encode("utf-8", "surrogateescape") for token in tokens]
         self._open_path = open_path
 
@@ -78,7 +82,7 @@ class TokenRequired:
             scheme, _, credentials = authorization.partition(" ")
             if scheme.lower() == "bearer":
                 offered.append(credentials.strip())
-        # Each is compared with each, in a time that tells nothing about the tokens.
+        # Compare all pairs in constant time, so that timing reveals nothing about the tokens.
         equal = [
             hmac.compare_digest(text.encode("latin-1"), token)
             for text in offered
@@ -88,11 +92,11 @@ class TokenRequired:
 
 
 class _TooLong(Exception):
-    """A body goes on after the limit."""
+    """A body exceeds the limit."""
 
 
 class BodyLimit:
-    """Answers 413 to a request whose body is longer than *limit* bytes, announced or not."""
+    """Answer 413 if a body has more than *limit* bytes, whether or not its length is announced."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -145,18 +149,19 @@ class BodyLimit:
                 "headers": response.raw_headers,
             }
         )
-        # All of the answer but its end, since servers hand out nothing of the body after that.
+        # Send the response except for its end: after the end, servers do not pass on the rest of the
+        # request body, which still has to be drained.
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
-        with anyio.move_on_after(_DRAIN):
+        with anyio.move_on_after(_DRAIN_TIMEOUT):
             while (await receive()).get("more_body", False):
                 pass
         await send({"type": "http.response.body", "body": b""})
 
 
 class AccessLog:
-    """Logs each request when it is answered: method, path, status, milliseconds, bytes.
+    """Log each request when it has been answered: method, path, status, milliseconds, bytes.
 
-    Nothing else of it: headers and query strings may hold what is nobody's business.
+    Headers and query strings are not logged: they may contain secrets or personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -184,7 +189,7 @@ class AccessLog:
             access.info(
                 "%s %s %s %.1f ms %d bytes",
                 scope["method"],
-                # Quoted, so that no request writes lines of its own into the log.
+                # Quoted, so that a path cannot inject lines into the log.
                 quote(scope["path"], safe="/:@!$&'()*+,;=~-._"),
                 status or "no answer",
                 milliseconds,

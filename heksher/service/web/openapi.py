@@ -1,8 +1,8 @@
-"""The OpenAPI document: what each route takes and answers, made of the types in ``messages``.
+"""The OpenAPI document, generated from a table of operations and the types in ``messages``.
 
-Pure: tables in, a document out. What a route answers comes from its handler; what it may refuse, and
-what people should know of it, stands here. The tests hold the table against the routes that there
-are, and against every recorded answer.
+Pure: takes tables, returns a document. A route's responses come from its handler; its refusals and
+descriptions are listed here. The tests compare the table with the routes that exist and with every
+recorded response.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from heksher.service.domain import messages as types
+from heksher.service.domain import messages
 
 _Schema: TypeAlias = dict[str, Any]
 
-# What stands for a sentence in plain text, and for an answer without body.
+# In a table of responses: a body in plain text, and no body.
 TEXT = str
 NOTHING = None
 
-# An answer's body: one of several types, as plain text or as JSON.
+# The body of a response: a type for JSON, TEXT or NOTHING. The bodies of an operation, by status.
 _Body: TypeAlias = type | None
-Answers: TypeAlias = Mapping[int, tuple[_Body, ...]]
+Responses: TypeAlias = Mapping[int, tuple[_Body, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +40,38 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a method of a path does, takes and refuses, besides what every operation may refuse."""
+    """What a method of a path does, accepts and refuses, apart from the refusals of all operations."""
 
     tag: str
     summary: str
-    refusals: Answers = field(default_factory=dict[int, tuple[_Body, ...]])
+    refusals: Responses = field(default_factory=dict[int, tuple[_Body, ...]])
     body: tuple[type, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     headers: Mapping[int, Mapping[str, str]] = field(default_factory=dict[int, Mapping[str, str]])
 
 
 _FEATURES, _SETTINGS, _RULES, _QUERY = "context features", "settings", "rules", "query"
-_NO_RULE: Answers = {404: (NOTHING,)}
-_NO_SETTING: Answers = {404: (TEXT,)}
-_ETAG = {"ETag": "what If-None-Match may name later on"}
+_NO_RULE: Responses = {404: (NOTHING,)}
+_NO_SETTING: Responses = {404: (TEXT,)}
+_ETAG = {"ETag": "for If-None-Match in a later request"}
 
 _IN_PATH: Mapping[str, tuple[Any, str]] = {
-    "name": (str, "a name; a setting is found by its aliases as well"),
+    "name": (str, "a name; a setting is also found by its aliases"),
     "id": (int, "the id of a rule"),
-    "key": (types.MetadataKey, "a key of metadata"),
+    "key": (messages.MetadataKey, "a key of metadata"),
 }
 
 
-def _metadata_of(owner: str, tag: str, missing: Answers, path: str) -> dict[str, Operation]:
-    """The operations on the metadata of settings, which have versions, or of rules."""
+def _metadata_of(owner: str, tag: str, missing: Responses, path: str) -> dict[str, Operation]:
+    """List the operations on metadata of settings, which need a version, or of rules."""
     versioned = owner == "setting"
-    conflict: Answers = {409: (TEXT,)} if versioned else {}
-    change = (types.SettingMetadataChange if versioned else types.RuleMetadataChange,)
-    value = (types.SettingMetadataValue if versioned else types.NewValue,)
-    version = (types.VersionOnly,) if versioned else ()
-    refusals: Answers = {**missing, **conflict}
+    conflict: Responses = {409: (TEXT,)} if versioned else {}
+    change = (messages.SettingMetadataChange if versioned else messages.RuleMetadataChange,)
+    value = (messages.SettingMetadataValue if versioned else messages.NewValue,)
+    version = (messages.VersionOnly,) if versioned else ()
+    refusals: Responses = {**missing, **conflict}
     return {
-        f"GET {path}": Operation(tag, f"The metadata of a {owner}", missing),
+        f"GET {path}": Operation(tag, f"Get the metadata of a {owner}", missing),
         f"POST {path}": Operation(tag, "Set some keys of the metadata", refusals, change),
         f"PUT {path}": Operation(tag, "Replace all metadata", refusals, change),
         f"DELETE {path}": Operation(tag, "Delete all metadata", refusals, version),
@@ -86,17 +86,17 @@ def _metadata_of(owner: str, tag: str, missing: Answers, path: str) -> dict[str,
 OPERATIONS: Mapping[str, Operation] = {
     "GET /api/health": Operation(
         "health",
-        "Whether the service can answer; needs no token",
+        "Check whether the service can answer; needs no token",
     ),
-    "GET /api/v1/context_features": Operation(_FEATURES, "All context features, in order"),
+    "GET /api/v1/context_features": Operation(_FEATURES, "List all context features, in order"),
     "POST /api/v1/context_features": Operation(
         _FEATURES,
         "Add a context feature at the end",
         {409: (TEXT,)},
-        (types.NewFeature,),
+        (messages.NewFeature,),
     ),
     "GET /api/v1/context_features/{name}": Operation(
-        _FEATURES, "Where a context feature stands", {404: (NOTHING,)}
+        _FEATURES, "Get the index of a context feature", {404: (NOTHING,)}
     ),
     "DELETE /api/v1/context_features/{name}": Operation(
         _FEATURES,
@@ -105,30 +105,30 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "PATCH /api/v1/context_features/{name}/index": Operation(
         _FEATURES,
-        "Put a context feature behind or before another one",
+        "Move a context feature after or before another one",
         {404: (NOTHING,)},
-        (types.AfterFeature, types.BeforeFeature),
+        (messages.AfterFeature, messages.BeforeFeature),
     ),
     "GET /api/v1/settings": Operation(
         _SETTINGS,
-        "All settings",
+        "List all settings",
         parameters=(
             Parameter(
-                "include_additional_data", "whether with features, metadata and aliases", bool
+                "include_additional_data", "whether to include features, metadata and aliases", bool
             ),
         ),
     ),
     "POST /api/v1/settings/declare": Operation(
         _SETTINGS,
-        "Declare a setting: it is created, found equal, upgraded or refused",
+        "Declare a setting, which is created, compared, upgraded or refused",
         {
             400: (TEXT,),
-            404: (TEXT, types.Refused),
-            409: (types.Refused,),
+            404: (TEXT, messages.Refused),
+            409: (messages.Refused,),
         },
-        (types.Declaration,),
+        (messages.Declaration,),
     ),
-    "GET /api/v1/settings/{name}": Operation(_SETTINGS, "A setting", _NO_SETTING),
+    "GET /api/v1/settings/{name}": Operation(_SETTINGS, "Get a setting", _NO_SETTING),
     "DELETE /api/v1/settings/{name}": Operation(
         _SETTINGS, "Delete a setting with its rules", _NO_SETTING
     ),
@@ -136,119 +136,119 @@ OPERATIONS: Mapping[str, Operation] = {
         _SETTINGS,
         "Rename a setting; its former name becomes an alias",
         {409: (TEXT,), **_NO_SETTING},
-        (types.NewName,),
+        (messages.NewName,),
     ),
     "PUT /api/v1/settings/{name}/type": Operation(
         _SETTINGS,
-        "Give a setting another type, which its default value and its rules must fit",
-        {409: (TEXT, types.Conflicts), **_NO_SETTING},
-        (types.NewType,),
+        "Change the type of a setting; its default value and its rules must fit",
+        {409: (TEXT, messages.Conflicts), **_NO_SETTING},
+        (messages.NewType,),
     ),
     "PUT /api/v1/settings/{name}/configurable_features": Operation(
         _SETTINGS,
-        "Give a setting other configurable features; those that rules use must stay",
-        {404: (TEXT, types.Refused), 409: (TEXT,)},
-        (types.NewFeatures,),
+        "Change the configurable features of a setting; features that rules use must stay",
+        {404: (TEXT, messages.Refused), 409: (TEXT,)},
+        (messages.NewFeatures,),
     ),
     **_metadata_of("setting", _SETTINGS, _NO_SETTING, "/api/v1/settings/{name}/metadata"),
     "POST /api/v1/rules": Operation(
         _RULES,
-        "Add a rule, on conditions that no other rule of the setting has",
+        "Add a rule; no other rule of the setting may have the same conditions",
         {400: (TEXT,), 409: (TEXT,), 422: (TEXT,)},
-        (types.NewRule,),
-        headers={201: {"Location": "where the rule is"}},
+        (messages.NewRule,),
+        headers={201: {"Location": "path of the rule"}},
     ),
     "GET /api/v1/rules/search": Operation(
         _RULES,
-        "The rule with exactly these conditions",
+        "Find the rule with exactly these conditions",
         _NO_RULE,
         parameters=(
-            Parameter("setting", "the name of the setting", types.SettingName, required=True),
+            Parameter("setting", "the name of the setting", messages.SettingName, required=True),
             Parameter("feature_values", "feature:value, joined by commas", str, required=True),
         ),
     ),
-    "GET /api/v1/rules/{id}": Operation(_RULES, "A rule", _NO_RULE),
+    "GET /api/v1/rules/{id}": Operation(_RULES, "Get a rule", _NO_RULE),
     "PATCH /api/v1/rules/{id}": Operation(
         _RULES,
-        "Give a rule another value; the older way",
+        "Change the value of a rule; the older way",
         {400: (TEXT,), 404: (TEXT,)},
-        (types.NewValue,),
+        (messages.NewValue,),
     ),
     "PUT /api/v1/rules/{id}/value": Operation(
         _RULES,
-        "Give a rule another value",
+        "Change the value of a rule",
         {400: (TEXT,), 404: (TEXT,)},
-        (types.NewValue,),
+        (messages.NewValue,),
     ),
     "DELETE /api/v1/rules/{id}": Operation(_RULES, "Delete a rule", _NO_RULE),
     **_metadata_of("rule", _RULES, _NO_RULE, "/api/v1/rules/{id}/metadata"),
     "GET /api/v1/query": Operation(
         _QUERY,
-        "Default values and rules, as clients poll them",
+        "Get default values and rules, as clients poll them",
         {400: (TEXT,), 404: (TEXT,)},
         parameters=(
-            Parameter("settings", "names of settings, joined by commas; all if left out"),
+            Parameter("settings", "names of settings, joined by commas; default: all"),
             Parameter(
                 "context_filters",
-                "which rules: * for all, else feature:* or feature:(value,value), joined by "
-                "commas; a rule passes if all its conditions are on these",
+                "filter for rules: * for all, or feature:* and feature:(value,value), joined by "
+                "commas; a rule passes if the filter lists each of its conditions",
             ),
-            Parameter("include_metadata", "whether with the metadata of rules", bool),
-            Parameter("If-None-Match", "ETags that the client has the answers of", place="header"),
+            Parameter("include_metadata", "whether to include the metadata of rules", bool),
+            Parameter("If-None-Match", "ETags of responses that the client has", place="header"),
         ),
         headers={200: _ETAG, 304: _ETAG},
     ),
 }
 
-# What a status means here, whatever the operation.
+# What a status means, for all operations.
 _MEANINGS: Mapping[int, str] = {
-    200: "What was asked for, or how it went",
-    201: "It was added",
-    204: "It was done",
-    304: "Nothing changed",
-    400: "It does not fit what there is, or the body cannot be read",
-    401: "No token that is known",
-    404: "There is no such thing",
-    409: "It is in conflict with what there is",
+    200: "The requested data, or the outcome",
+    201: "Added",
+    204: "Done",
+    304: "Not modified",
+    400: "The request does not fit the stored data, or its body cannot be read",
+    401: "No valid token",
+    404: "Not found",
+    409: "Conflict with the stored data",
     413: "The body is too long",
-    422: "Not what this operation takes",
+    422: "Invalid request",
     500: "The database does not answer",
-    503: "The database is not available at the moment",
+    503: "The database is unavailable at the moment",
 }
 _HEADERS: Mapping[int, Mapping[str, str]] = {
-    401: {"WWW-Authenticate": "the scheme of the token"},
-    503: {"Retry-After": "seconds after which to come again"},
+    401: {"WWW-Authenticate": "the authentication scheme"},
+    503: {"Retry-After": "seconds to wait before the next attempt"},
 }
 
-# What any operation may refuse: about the token, a body that is too long, the database.
-_ALWAYS: Answers = {413: (types.Refused,), 503: (TEXT,)}
-_WITH_TOKEN: Answers = {401: (types.Refused,)}
+# Refusals of all operations: invalid token, body too long, database unavailable.
+_ALWAYS: Responses = {413: (messages.Refused,), 503: (TEXT,)}
+_WITH_TOKEN: Responses = {401: (messages.Refused,)}
 
 
 def document(
     version: str,
-    answers: Mapping[str, Answers],
+    responses: Mapping[str, Responses],
     *,
     root_path: str = "",
     with_token: bool = False,
 ) -> dict[str, Any]:
-    """The document of a service.
+    """Make the document of a service.
 
     Args:
-        version: the service's.
-        answers: what the handlers answer if they refuse nothing, by method and path.
-        root_path: the prefix of all paths, where it is a part of another application.
-        with_token: whether it asks for one.
+        version: the version of the service.
+        responses: responses of the handlers that are not refusals, by method and path.
+        root_path: prefix of all paths, if the service is mounted in another application.
+        with_token: whether the service requires a token.
     """
-    references, components = _schemas(OPERATIONS.values(), answers.values())
+    references, components = _schemas(OPERATIONS.values(), responses.values())
     paths: dict[str, _Schema] = {}
     for route, operation in OPERATIONS.items():
         method, _, path = route.partition(" ")
-        asks = with_token and operation.tag != "health"
-        more = [answers[route], _WITH_TOKEN] if asks else [answers[route]]
+        needs_token = with_token and operation.tag != "health"
+        more = [responses[route], _WITH_TOKEN] if needs_token else [responses[route]]
         paths.setdefault(path, {})[method.lower()] = _operation(
             path, operation, references, more
-        ) | ({} if asks or not with_token else {"security": []})
+        ) | ({} if needs_token or not with_token else {"security": []})
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -270,15 +270,15 @@ def document(
 
 
 def _schemas(
-    operations: Collection[Operation], answers: Iterable[Answers]
+    operations: Collection[Operation], responses: Iterable[Responses]
 ) -> tuple[dict[Any, _Schema], dict[str, Any]]:
-    """By type the schema that refers to it, and what is referred to."""
-    used: list[Any] = [types.Malformed, types.Refused]
+    """Return a schema for each type, and the components that these schemas refer to."""
+    used: list[Any] = [messages.Malformed, messages.Refused]
     used += [kind for kind, _ in _IN_PATH.values()]
     for operation in operations:
         used += operation.body
         used += [parameter.type for parameter in operation.parameters]
-    for each in (*answers, *(operation.refusals for operation in operations)):
+    for each in (*responses, *(operation.refusals for operation in operations)):
         used += [kind for kinds in each.values() for kind in kinds if kind]
     distinct = list(dict.fromkeys(used))
     schemas, components = msgspec.json.schema_components(
@@ -288,17 +288,17 @@ def _schemas(
 
 
 def _operation(
-    path: str, operation: Operation, references: Mapping[Any, _Schema], more: Iterable[Answers]
+    path: str, operation: Operation, references: Mapping[Any, _Schema], more: Iterable[Responses]
 ) -> _Schema:
     in_path = [name for name in _IN_PATH if f"{{{name}}}" in path]
-    answers = defaultdict[int, tuple[_Body, ...]](tuple)
+    responses = defaultdict[int, tuple[_Body, ...]](tuple)
     for each in (*more, _ALWAYS, operation.refusals):
         for status, kinds in each.items():
-            answers[status] += kinds
+            responses[status] += kinds
     if operation.body:
-        answers[400] += (types.Refused,)
+        responses[400] += (messages.Refused,)
     if in_path or operation.body or operation.parameters:
-        answers[422] += (types.Malformed,)
+        responses[422] += (messages.Malformed,)
     found: _Schema = {"tags": [operation.tag], "summary": operation.summary}
     parameters = [
         {
@@ -334,7 +334,7 @@ def _operation(
             references,
             {**_HEADERS.get(status, {}), **operation.headers.get(status, {})},
         )
-        for status, kinds in sorted(answers.items())
+        for status, kinds in sorted(responses.items())
     }
     return found
 

@@ -1,7 +1,7 @@
-"""The OpenAPI document and the pages that show it, at the paths where the original has them.
+"""The OpenAPI document and the pages that show it, at the same paths as in the original service.
 
-Knows Starlette, and nothing of settings. The pages load nothing from other hosts: the files of
-Swagger UI and Redoc come from the package ``fastapi-offline``, of which no code is used.
+Knows Starlette and nothing about settings. The pages load nothing from other hosts. The files of
+Swagger UI and Redoc come from the package ``fastapi-offline``; its code is not used.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
-from heksher.service.web.http import answers
+from heksher.service.web.http import responses
 from heksher.service.web.openapi import document
 
 _PACKAGE = "fastapi_offline"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
 
-# Enforced by browsers: a page that would load something from elsewhere shows it at once.
+# Browsers enforce this, so a page that tries to load something from another host visibly fails.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-# All links are relative, so that they are right below any prefix.
+# All links are relative, so that they work below any prefix.
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -68,19 +68,25 @@ _NO_OAUTH = """\
 <!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Heksher</title></head>
-<body><p>This service asks for a token at most, and never for OAuth.</p></body>
+<body><p>This service does not use OAuth.</p></body>
 </html>
 """
 
 
 def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list[Route]:
-    """The document of a service of this *version* with these routes, and the pages."""
+    """Make the routes of the document and the pages.
+
+    Args:
+        version: the version of the service.
+        described: the routes that the document describes.
+        with_token: whether the service requires a token.
+    """
     folder = _folder()
 
-    @lru_cache(maxsize=8)  # by prefix, of which there is hardly more than one
+    @lru_cache(maxsize=8)  # by prefix; there is rarely more than one
     def encoded(root_path: str) -> bytes:
         return msgspec.json.encode(
-            document(version, answers(described), root_path=root_path, with_token=with_token)
+            document(version, responses(described), root_path=root_path, with_token=with_token)
         )
 
     async def openapi(request: Request) -> Response:
@@ -105,7 +111,7 @@ def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list
 
 
 def _folder() -> Path | None:
-    """Where the files are; None without the package: the pages are bare then."""
+    """Return the folder of the files, or None without the package; the pages are bare then."""
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         return None

@@ -1,8 +1,7 @@
-"""Finished answers to queries, kept until the database changes.
+"""A cache of complete answers to queries, valid until the database changes.
 
-Knows neither HTTP nor databases: whoever asks gives the revision that was read before, and how the
-answer is made when there is none. For threads and event loops alike: only
-`QueryCache.get_or_make` may take long.
+Knows neither HTTP nor databases. Callers pass the revision that they have read, and a function that
+makes a missing answer. Safe for threads and event loops; only `QueryCache.get_or_make` may block.
 """
 
 from __future__ import annotations
@@ -15,22 +14,23 @@ from dataclasses import dataclass
 
 from heksher.service.domain.filters import Item
 
-# What is kept at most: answers, and bytes. The answer for 100,000 rules has about 9 million.
-_ANSWERS = 1_000
-_BYTES = 64 * 1024 * 1024
+# Limits of the cache: the number of answers and their total size in bytes. For comparison, the answer
+# for 100,000 rules has about 9 million bytes.
+_MAX_ANSWERS = 1_000
+_MAX_BYTES = 64 * 1024 * 1024
 
-# What a text of a question takes beside its letters.
-_BYTES_OF_A_TEXT = 100
+# Estimated memory of a string in addition to its characters, in bytes.
+_STRING_OVERHEAD = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked for: two that mean the same are equal.
+class Query:
+    """A query in normal form: queries with the same meaning are equal.
 
     Attributes:
-        names: names or aliases of settings, sorted, each once; None: all settings.
-        items: the filter, sorted by features; None: all rules.
-        with_metadata: whether rules come with theirs.
+        names: names or aliases of settings, sorted and without duplicates. None means all settings.
+        items: the items of the filter, sorted by feature. None means all rules.
+        with_metadata: whether the answer contains the metadata of rules.
     """
 
     names: tuple[str, ...] | None
@@ -39,50 +39,51 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a query: its body, and the tag by which a client knows it again."""
+class CachedAnswer:
+    """The answer to a query: its body and its ETag."""
 
     body: bytes
     tag: str
 
 
 class QueryCache:
-    """The answers of one revision, the last that was asked with; the least wanted ones go first."""
+    """The answers for the latest requested revision. The least recently used are evicted first."""
 
-    def __init__(self, max_answers: int = _ANSWERS, max_bytes: int = _BYTES) -> None:
+    def __init__(self, max_answers: int = _MAX_ANSWERS, max_bytes: int = _MAX_BYTES) -> None:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._guard = threading.Lock()
         self._revision: Hashable | None = None
-        self._answers = OrderedDict[Question, Answer]()
+        self._answers = OrderedDict[Query, CachedAnswer]()
         self._bytes = 0
-        self._being_made: dict[tuple[Hashable, Question], Future[Answer]] = {}
+        self._being_made: dict[tuple[Hashable, Query], Future[CachedAnswer]] = {}
 
-    def get(self, question: Question, revision: Hashable) -> Answer | None:
-        """The answer that is kept. *revision* is the database's, read after the query arrived."""
+    def get(self, query: Query, revision: Hashable) -> CachedAnswer | None:
+        """Return the cached answer. *revision* is the database's, read after the query arrived."""
         with self._guard:
-            return self._kept(question, revision)
+            return self._kept(query, revision)
 
     def get_or_make(
-        self, question: Question, revision: Hashable, make: Callable[[], Answer]
-    ) -> Answer:
-        """The answer that is kept, or else a new one; many who want the same one make it once.
+        self, query: Query, revision: Hashable, make: Callable[[], CachedAnswer]
+    ) -> CachedAnswer:
+        """Return the cached answer or make it. Concurrent calls for the same answer make it once.
 
         Args:
-            question: what is asked for.
-            revision: the database's, read after the query arrived. Since it is read before the data,
-                an answer is never older than the revision that it is kept under.
-            make: reads the data and makes the answer. What it raises is raised to all who wait.
+            query: the query.
+            revision: the database's, read after the query arrived. It is read before the data, so an
+                answer is never older than the revision that it is cached under.
+            make: reads the data and makes the answer. If it raises, all waiting calls raise the same
+                exception.
         """
         with self._guard:
-            answer = self._kept(question, revision)
+            answer = self._kept(query, revision)
             if answer is not None:
                 return answer
-            # Whoever waits has read the same revision as the one who makes the answer.
-            made = self._being_made.get((revision, question))
+            # All waiting calls have read the same revision as the one that makes the answer.
+            made = self._being_made.get((revision, query))
             is_ours = made is None
             if made is None:
-                made = self._being_made[revision, question] = Future[Answer]()
+                made = self._being_made[revision, query] = Future[CachedAnswer]()
         if not is_ours:
             return made.result()
         try:
@@ -91,38 +92,38 @@ class QueryCache:
             made.set_exception(error)
             raise
         else:
-            self._keep(question, revision, answer)
+            self._keep(query, revision, answer)
             made.set_result(answer)
             return answer
         finally:
             with self._guard:
-                del self._being_made[revision, question]
+                del self._being_made[revision, query]
 
-    def _kept(self, question: Question, revision: Hashable) -> Answer | None:
+    def _kept(self, query: Query, revision: Hashable) -> CachedAnswer | None:
         if revision != self._revision:
             self._revision = revision
             self._answers.clear()
             self._bytes = 0
             return None
-        answer = self._answers.get(question)
+        answer = self._answers.get(query)
         if answer is not None:
-            self._answers.move_to_end(question)
+            self._answers.move_to_end(query)
         return answer
 
-    def _keep(self, question: Question, revision: Hashable, answer: Answer) -> None:
-        size = _size(question, answer)
+    def _keep(self, query: Query, revision: Hashable, answer: CachedAnswer) -> None:
+        size = _size(query, answer)
         with self._guard:
-            # Meanwhile others may have seen a later revision.
+            # Another call may have seen a later revision in the meantime.
             if revision != self._revision or size > self._max_bytes:
                 return
-            self._answers[question] = answer
+            self._answers[query] = answer
             self._bytes += size
             while len(self._answers) > self._max_answers or self._bytes > self._max_bytes:
                 self._bytes -= _size(*self._answers.popitem(last=False))
 
 
-def _size(question: Question, answer: Answer) -> int:
-    texts = list(question.names or ())
-    for item in question.items or ():
-        texts += item.feature, *(item.values or ())
-    return len(answer.body) + sum(_BYTES_OF_A_TEXT + len(text) for text in texts)
+def _size(query: Query, answer: CachedAnswer) -> int:
+    strings = list(query.names or ())
+    for item in query.items or ():
+        strings += item.feature, *(item.values or ())
+    return len(answer.body) + sum(_STRING_OVERHEAD + len(text) for text in strings)

@@ -1,4 +1,4 @@
-"""Running the service with uvicorn: a socket, signals, one line on stdout when it is ready.
+"""Run the service with uvicorn: a socket, signals, a line on stdout when it is ready.
 
 Knows neither the command line nor what the application does.
 """
@@ -20,25 +20,26 @@ from starlette.types import ASGIApp
 
 from heksher.service.domain.errors import CannotStartError
 
-# Connections that the kernel keeps until they are accepted.
-_WAITING = 2048
+# Maximum number of connections that wait in the kernel to be accepted.
+_BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on *host* and *port*, 0 being any free port.
+    """Open a socket that listens on *host* and *port*. Port 0 means any free port.
 
     Raises:
-        CannotStartError: the address cannot be had.
+        CannotStartError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Not create_server(): a socket that doesn't say that it is TCP's gets no TCP_NODELAY from
-    # asyncio, and then each answer waits 40 ms for the client's kernel to acknowledge its head.
+    # Not socket.create_server(): it leaves the protocol at 0, and asyncio sets TCP_NODELAY only on
+    # sockets with IPPROTO_TCP. Without it, Nagle's algorithm holds back the body of each response
+    # until the client has acknowledged the head, which delayed acknowledgement puts off by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":  # elsewhere this would let two servers have one port
+        if os.name == "posix":  # on Windows this would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_WAITING)
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -47,11 +48,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grace: int) -> int:
-    """Serve *app* until SIGTERM or SIGINT arrives; the exit status to end with.
+    """Serve *app* until SIGTERM or SIGINT arrives.
 
-    From then on requests under way have *grace* seconds to finish. Prints the address on stdout,
-    once connections are accepted, in a line that scripts read: *url*, where something stands in
-    front of the listener.
+    Once connections are accepted, prints the address on stdout in a line that scripts can parse.
+
+    Args:
+        app: the application.
+        listener: an open socket from `listen`.
+        url: the address to print if it is not the listener's, because a proxy is in front of it.
+        grace: seconds that unfinished requests have to complete after the signal.
+
+    Returns:
+        The exit status for the process.
     """
     address = url or _url(listener)
 
@@ -62,7 +70,7 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = Server(app, announce, grace=grace)
 
-    # Also before uvicorn puts the same handler there, and after it took it away.
+    # uvicorn installs the same handler, but only while it runs. This covers the time before and after.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
@@ -70,14 +78,15 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """No traceback where nothing went wrong here.
+    """Filter uvicorn's log: no tracebacks for what is not an error of the service.
 
-    Requests that the end cuts off: one line says how many there are. An answer that comes after the
-    one that uvicorn gave to a malformed body: any client could fill the log.
+    - Requests that are cancelled at shutdown. uvicorn logs their number anyway.
+    - A response after uvicorn has already answered a malformed body. Any client could fill the log
+      with these, so only one line remains.
     """
     error = None if record.exc_info is None else record.exc_info[1]
     if isinstance(error, h11.LocalProtocolError):
-        record.msg, record.args = "An answer was not sent: %s", (error,)
+        record.msg, record.args = "a response was not sent: %s", (error,)
         record.exc_info = None
     return not isinstance(error, asyncio.CancelledError)
 
@@ -88,36 +97,36 @@ def _url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn as it is to serve the service, on sockets made by `listen`.
+    """uvicorn with the settings of this service, on sockets made by `listen`.
 
     Args:
-        app: what to serve.
+        app: the application.
         on_ready: called once connections are accepted.
-        grace: seconds for requests under way, when it is told to end.
+        grace: seconds that unfinished requests have to complete at shutdown.
     """
 
     def __init__(self, app: ASGIApp, on_ready: Callable[[], None], *, grace: int) -> None:
         config = uvicorn.Config(
             app,
-            log_config=None,  # what is logged goes where the process sends it, and not to stdout
+            log_config=None,  # the process configures logging; uvicorn would log on stdout
             access_log=False,
             lifespan="on",
-            # How many asyncio accepts at a time. It goes on to that number without a file descriptor
-            # left, too, and logs each try.
+            # asyncio accepts up to this many connections at a time. If no file descriptors are left, it
+            # still makes that many attempts and logs each of them, so a large number fills the log.
             backlog=1,
-            ws="none",  # what would speak WebSocket logs headers
+            ws="none",  # the WebSocket implementations log headers
             timeout_graceful_shutdown=grace,
         )
         super().__init__(config)
         self._on_ready = on_ready
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """End in order, also when the signal comes once more: that is bounded anyway."""
+        """Shut down gracefully, even on a second signal; ``grace`` bounds how long it takes."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             for listener in sockets or ():
-                listener.listen(_WAITING)  # again: the kernel got the backlog above as well
+                listener.listen(_BACKLOG)  # asyncio passed its backlog of 1 to the kernel as well
             self._on_ready()

@@ -1,7 +1,7 @@
-"""What the service adds to the original's database, step by step, as migrations of alembic.
+"""Additions to the original's database, as alembic migrations.
 
-The steps are in ``versions``; how far a database is stands in its table ``heksher_version``, beside
-the original's own marker. Imported only when there is something to do.
+The migrations are in ``versions``. The table ``heksher_version`` has the revision of a database, next
+to the original's own marker. Imports alembic, so this package is imported only if it is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent
 
 
 def pending(current: str | None) -> list[str] | None:
-    """What the steps after *current* do, in their order; None if there is no step *current*."""
+    """Describe the migrations after *current*, in order; None if *current* is unknown."""
     steps = list(ScriptDirectory.from_config(_config()).walk_revisions())
     revisions = [step.revision for step in steps]
     if current is not None and current not in revisions:
@@ -27,7 +27,7 @@ def pending(current: str | None) -> list[str] | None:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Take all steps that are left, in the transaction that *connection* is in."""
+    """Run all pending migrations in the current transaction of *connection*."""
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -35,6 +35,6 @@ def upgrade(connection: sa.Connection) -> None:
 
 def _config() -> Config:
     config = Config()
-    # A percent sign would begin an interpolation.
+    # Percent signs would start an interpolation.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     return config

@@ -1,4 +1,4 @@
-"""How alembic takes the steps: on the connection that it is given, in that one's transaction."""
+"""Alembic's environment: runs the migrations on a given connection, in its transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heksher.service.storage.tables import heksher_version
 context.configure(
     connection=context.config.attributes["connection"],
     version_table=heksher_version.name,
-    # In SQLite as well: the transaction has begun before.
+    # The transaction has begun already, in SQLite as well.
     transactional_ddl=True,
 )
 with context.begin_transaction():

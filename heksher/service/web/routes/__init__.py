@@ -1,7 +1,7 @@
-"""The routes of the protocol: what each request does, in which order it is checked.
+"""The routes of the protocol: the table of all paths here, the handlers in one module per resource.
 
-One module for each kind of resource. They know storage, the pure decisions about settings and the
-forms of answers; each handler is one transaction. All paths stand here.
+Handlers check a request in the protocol's order and do the work in one transaction. They know
+storage, the pure decisions of ``domain`` and the response bodies.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from starlette.routing import Route
 
 from heksher.service.storage import Storage
 from heksher.service.web.http import BASE, Call, Handler, Reply, Resource
-from heksher.service.web.routes.context_features import ContextFeatures
-from heksher.service.web.routes.health import Health
-from heksher.service.web.routes.metadata import RuleMetadata, SettingMetadata
-from heksher.service.web.routes.query import Query
-from heksher.service.web.routes.rules import Rules
-from heksher.service.web.routes.settings import Settings
+from heksher.service.web.routes.context_features import ContextFeatureRoutes
+from heksher.service.web.routes.health import HealthRoute
+from heksher.service.web.routes.metadata import RuleMetadataRoutes, SettingMetadataRoutes
+from heksher.service.web.routes.query import QueryRoute
+from heksher.service.web.routes.rules import RuleRoutes
+from heksher.service.web.routes.settings import SettingRoutes
 
 HEALTH_PATH = "/api/health"
 
 
 def _with_name(name: str, handler: Handler) -> Handler:
-    """*handler* for a path that is spelled out and yet could be a setting's."""
+    """Make *handler* answer a literal path as if *name* came from a path parameter."""
 
     @functools.wraps(handler)
     def named(call: Call) -> Reply:
@@ -33,7 +33,7 @@ def _with_name(name: str, handler: Handler) -> Handler:
     return named
 
 
-def _metadata(resource: SettingMetadata | RuleMetadata) -> dict[str, Handler]:
+def _metadata(resource: SettingMetadataRoutes | RuleMetadataRoutes) -> dict[str, Handler]:
     return {
         "GET": resource.get,
         "POST": resource.merge,
@@ -42,22 +42,22 @@ def _metadata(resource: SettingMetadata | RuleMetadata) -> dict[str, Handler]:
     }
 
 
-def _metadata_key(resource: SettingMetadata | RuleMetadata) -> dict[str, Handler]:
+def _metadata_key(resource: SettingMetadataRoutes | RuleMetadataRoutes) -> dict[str, Handler]:
     return {"PUT": resource.put_key, "DELETE": resource.delete_key}
 
 
 def routes(storage: Storage, version: str) -> list[Route]:
-    """All paths of the service."""
-    health, features = Health(storage, version), ContextFeatures(storage)
-    settings, of_settings = Settings(storage), SettingMetadata(storage)
-    rules, of_rules = Rules(storage), RuleMetadata(storage)
-    query = Query(storage)
+    """Make the routes of all paths."""
+    health, features = HealthRoute(storage, version), ContextFeatureRoutes(storage)
+    settings, of_settings = SettingRoutes(storage), SettingMetadataRoutes(storage)
+    rules, of_rules = RuleRoutes(storage), RuleMetadataRoutes(storage)
+    query = QueryRoute(storage)
     table: dict[str, dict[str, Handler]] = {
         "/context_features": {"GET": features.list, "POST": features.add},
         "/context_features/{name}": {"GET": features.get, "DELETE": features.delete},
         "/context_features/{name}/index": {"PATCH": features.move},
         "/settings": {"GET": settings.list},
-        # A setting may be called "declare", and is found like any other.
+        # A setting may be named "declare"; GET and DELETE treat it like any other.
         "/settings/declare": {
             "POST": settings.declare,
             "GET": _with_name("declare", settings.get),
@@ -70,7 +70,7 @@ def routes(storage: Storage, version: str) -> list[Route]:
         "/settings/{name}/metadata": _metadata(of_settings),
         "/settings/{name}/metadata/{key}": _metadata_key(of_settings),
         "/rules": {"POST": rules.add},
-        # "search" stands where an id could stand, and is none for the other methods.
+        # For methods other than GET, "search" is read as a rule id and refused as an invalid one.
         "/rules/search": {
             "GET": rules.search,
             "PATCH": rules.change_value,
@@ -82,8 +82,8 @@ def routes(storage: Storage, version: str) -> list[Route]:
         "/rules/{id}/metadata/{key}": _metadata_key(of_rules),
     }
     return [
-        # The first one that fits is taken, and this one is asked for most.
-        Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_at_once})),
-        Route(HEALTH_PATH, Resource({"GET": health.get}, too_late=health.unhealthy)),
+        # The first match wins, and clients request this path most often.
+        Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_nowait})),
+        Route(HEALTH_PATH, Resource({"GET": health.get}, on_timeout=health.unhealthy)),
         *(Route(BASE + path, Resource(handlers)) for path, handlers in table.items()),
     ]

@@ -1,9 +1,8 @@
-"""Context features: their ordered list, and what changes it."""
+"""Routes of context features: the ordered list and its changes."""
 
 from __future__ import annotations
 
-from heksher.service.domain import limits
-from heksher.service.domain import messages as types
+from heksher.service.domain import limits, messages
 from heksher.service.domain.feature_order import moved
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Storage
@@ -11,28 +10,28 @@ from heksher.service.web import bodies
 from heksher.service.web.http import Call
 
 
-class ContextFeatures:
-    """The ordered list of context features."""
+class ContextFeatureRoutes:
+    """Handlers for the ordered list of context features."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def list(self, _call: Call) -> types.ContextFeatures:
-        """All names, in order."""
+    def list(self, _call: Call) -> messages.ContextFeatures:
+        """List all names, in order."""
         with self._storage.reading() as reader:
-            return types.ContextFeatures(reader.features())
+            return messages.ContextFeatures(reader.features())
 
-    def get(self, call: Call) -> types.FeatureIndex:
-        """The index of one."""
+    def get(self, call: Call) -> messages.FeatureIndex:
+        """Return the index of a feature."""
         name = call.name()
         with self._storage.reading() as reader:
             features = reader.features()
         if name not in features:
             raise Refusal(404)
-        return types.FeatureIndex(features.index(name))
+        return messages.FeatureIndex(features.index(name))
 
     def add(self, call: Call) -> None:
-        """A new one, at the end."""
+        """Add a feature at the end."""
         name = bodies.feature_name(call.fields(), "context_feature")
         limits.check_feature(name)
         with self._storage.writing() as writer:
@@ -42,7 +41,7 @@ class ContextFeatures:
             writer.put_features([*features, name])
 
     def delete(self, call: Call) -> None:
-        """One goes, unless a setting is configurable by it; later ones move up."""
+        """Delete a feature, unless a setting is configurable by it; later features move up."""
         name = call.name()
         with self._storage.writing() as writer:
             features = writer.features()
@@ -57,7 +56,7 @@ class ContextFeatures:
             writer.put_features([feature for feature in features if feature != name])
 
     def move(self, call: Call) -> None:
-        """One goes to another place in the order."""
+        """Move a feature to another position."""
         name = call.name()
         fields = call.fields()
         anchor, after = bodies.place(fields)

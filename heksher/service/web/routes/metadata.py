@@ -1,4 +1,4 @@
-"""Metadata of settings and of rules: free JSON under keys, changed as a whole or key by key."""
+"""Routes of metadata of settings and rules: arbitrary JSON by key, changed as a whole or by key."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from heksher.service.domain import changes, limits
-from heksher.service.domain import messages as types
+from heksher.service.domain import changes, limits, messages
 from heksher.service.domain.json_values import Json
 from heksher.service.storage import Storage
 from heksher.service.web import bodies
@@ -17,55 +16,55 @@ from heksher.service.web.routes.stored import existing_rule, existing_setting, p
 _Change: TypeAlias = Callable[[Mapping[str, Json]], Mapping[str, Json]]
 
 
-class _MetadataResource(ABC):
-    """What the two kinds have in common; they differ in whose metadata it is."""
+class _MetadataRoutes(ABC):
+    """Handlers for metadata; subclasses say whose metadata it is."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     @abstractmethod
-    def get(self, call: Call) -> types.MetadataOf:
-        """All of it."""
+    def get(self, call: Call) -> messages.MetadataOf:
+        """Return all metadata."""
 
     @abstractmethod
     def _change(self, call: Call, change: _Change) -> None:
-        """Store what *change* makes of the metadata that is there."""
+        """Apply *change* to the stored metadata."""
 
     def merge(self, call: Call) -> None:
-        """The keys given are set, others stay."""
+        """Set the given keys, keep the others."""
         given = bodies.metadata(call.fields())
         self._change(call, lambda present: {**present, **given})
 
     def replace(self, call: Call) -> None:
-        """What is given is all that there is from now on."""
+        """Replace all metadata."""
         given = bodies.metadata(call.fields())
         self._change(call, lambda _: given)
 
     def clear(self, call: Call) -> None:
-        """Nothing stays."""
+        """Delete all metadata."""
         self._change(call, lambda _: {})
 
     def put_key(self, call: Call) -> None:
-        """One key is set."""
+        """Set one key."""
         key, value = call.key(), bodies.metadata_value(call.fields())
         self._change(call, lambda present: {**present, key: value})
 
     def delete_key(self, call: Call) -> None:
-        """One key goes, if it is there."""
+        """Delete one key, if it exists."""
         gone = call.key()
         self._change(
             call, lambda present: {key: item for key, item in present.items() if key != gone}
         )
 
 
-class SettingMetadata(_MetadataResource):
-    """A setting's. Every change needs a higher version, which a body tells even for a deletion."""
+class SettingMetadataRoutes(_MetadataRoutes):
+    """Handlers for a setting's metadata. Every change needs a body with a higher version."""
 
-    def get(self, call: Call) -> types.MetadataOf:
-        """All of it."""
+    def get(self, call: Call) -> messages.MetadataOf:
+        """Return all metadata."""
         name = call.name()
         with self._storage.reading() as reader:
-            return types.MetadataOf(existing_setting(reader, name).metadata)
+            return messages.MetadataOf(existing_setting(reader, name).metadata)
 
     def _change(self, call: Call, change: _Change) -> None:
         name, version = call.name(), bodies.version(call.fields())
@@ -75,14 +74,14 @@ class SettingMetadata(_MetadataResource):
             put_setting(writer, stored, changed)
 
 
-class RuleMetadata(_MetadataResource):
-    """A rule's."""
+class RuleMetadataRoutes(_MetadataRoutes):
+    """Handlers for a rule's metadata."""
 
-    def get(self, call: Call) -> types.MetadataOf:
-        """All of it."""
+    def get(self, call: Call) -> messages.MetadataOf:
+        """Return all metadata."""
         rule_id = call.rule_id()
         with self._storage.reading() as reader:
-            return types.MetadataOf(existing_rule(reader, rule_id).metadata)
+            return messages.MetadataOf(existing_rule(reader, rule_id).metadata)
 
     def _change(self, call: Call, change: _Change) -> None:
         rule_id = call.rule_id()

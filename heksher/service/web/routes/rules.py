@@ -1,10 +1,9 @@
-"""Rules of settings: made, found, changed, deleted."""
+"""Routes of rules: add, find, change, delete."""
 
 from __future__ import annotations
 
-from heksher._names import is_setting_name
-from heksher.service.domain import filters, json_values, limits, setting_types
-from heksher.service.domain import messages as types
+from heksher._names import SETTING_NAME_RULE, is_setting_name
+from heksher.service.domain import filters, json_values, limits, messages, setting_types
 from heksher.service.domain.json_values import Json
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal, malformed
@@ -14,14 +13,14 @@ from heksher.service.web.http import BASE, Call, Located
 from heksher.service.web.routes.stored import existing_rule, existing_setting, raw
 
 
-class Rules:
-    """Rules of settings."""
+class RuleRoutes:
+    """Handlers for the rules of settings."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def add(self, call: Call) -> Located[types.RuleId]:
-        """A new one, on conditions that no other rule of the setting has."""
+    def add(self, call: Call) -> Located[messages.RuleId]:
+        """Add a rule whose conditions no other rule of the setting has."""
         fields = call.fields()
         name = bodies.setting_name(fields, "setting")
         conditions = bodies.conditions(fields)
@@ -41,24 +40,24 @@ class Rules:
                 raise Refusal(409, "rule already exists")
             limits.check_rule_metadata(metadata)
             rule_id = writer.add_rule(setting.name, json_values.write(value), conditions, metadata)
-        return Located(types.RuleId(rule_id), f"{BASE}/rules/{rule_id}")
+        return Located(messages.RuleId(rule_id), f"{BASE}/rules/{rule_id}")
 
-    def get(self, call: Call) -> types.Rule:
-        """One of them."""
+    def get(self, call: Call) -> messages.Rule:
+        """Return a rule."""
         rule_id = call.rule_id()
         with self._storage.reading() as reader:
             rule = existing_rule(reader, rule_id)
-        return types.Rule(rule.setting, raw(rule.value), rule.conditions, rule.metadata)
+        return messages.Rule(rule.setting, raw(rule.value), rule.conditions, rule.metadata)
 
-    def search(self, call: Call) -> types.RuleId:
-        """The id of the rule with exactly these conditions."""
+    def search(self, call: Call) -> messages.RuleId:
+        """Return the id of the rule with exactly these conditions."""
         try:
             conditions = filters.parse_conditions(call.query.get("feature_values", ""))
         except filters.MalformedParameter as error:
             raise malformed(str(error)) from error
         name = call.query.get("setting", "")
         if not is_setting_name(name):
-            raise malformed("setting must name one")
+            raise malformed(f"invalid setting {name!r}: expected {SETTING_NAME_RULE}")
         with self._storage.reading() as reader:
             setting = reader.setting(name)
             if setting is None or not conditions.keys() <= set(setting.features):
@@ -66,10 +65,10 @@ class Rules:
             rule_id = reader.rule_on(setting.name, conditions)
         if rule_id is None:
             raise Refusal(404)
-        return types.RuleId(rule_id)
+        return messages.RuleId(rule_id)
 
     def change_value(self, call: Call) -> None:
-        """Another value for one of them."""
+        """Change the value of a rule."""
         rule_id = call.rule_id()
         value = bodies.required(call.fields(), "value")
         with self._storage.writing() as writer:
@@ -80,7 +79,7 @@ class Rules:
             writer.put_rule_value(rule_id, json_values.write(value))
 
     def delete(self, call: Call) -> None:
-        """One goes; its id is never used again."""
+        """Delete a rule. Its id is never used again."""
         rule_id = call.rule_id()
         with self._storage.writing() as writer:
             existing_rule(writer, rule_id)

@@ -1,11 +1,9 @@
-"""Settings: declared by applications, listed and changed by people."""
+"""Routes of settings: applications declare them, people list and change them."""
 
 from __future__ import annotations
 
-from heksher.service.domain import changes, limits
-from heksher.service.domain import declarations as rules_of_declaration
-from heksher.service.domain import messages as types
-from heksher.service.domain.declarations import Declaration, UnknownFeatures, WrongFirstVersion
+from heksher.service.domain import changes, declarations, limits, messages
+from heksher.service.domain.declarations import DeclaredSetting, UnknownFeatures, WrongFirstVersion
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage
@@ -14,29 +12,29 @@ from heksher.service.web.http import Call
 from heksher.service.web.routes.stored import existing_setting, put_setting, raw
 
 
-class Settings:
-    """Settings, and declarations of them."""
+class SettingRoutes:
+    """Handlers for settings and their declarations."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def list(self, call: Call) -> types.Settings | types.ShortSettings:
-        """All of them, on request with everything that is known of each."""
+    def list(self, call: Call) -> messages.Settings | messages.ShortSettings:
+        """List all settings, on request with features, metadata and aliases."""
         detailed = call.flag("include_additional_data")
         with self._storage.reading() as reader:
             records = reader.settings()
         if detailed:
-            return types.Settings([_setting(record) for record in records])
-        return types.ShortSettings([_short_setting(record) for record in records])
+            return messages.Settings([_setting(record) for record in records])
+        return messages.ShortSettings([_short_setting(record) for record in records])
 
-    def get(self, call: Call) -> types.Setting:
-        """One of them."""
+    def get(self, call: Call) -> messages.Setting:
+        """Return a setting."""
         name = call.name()
         with self._storage.reading() as reader:
             return _setting(existing_setting(reader, name))
 
     def delete(self, call: Call) -> None:
-        """One goes, with its rules, metadata and aliases."""
+        """Delete a setting with its rules, metadata and aliases."""
         name = call.name()
         with self._storage.writing() as writer:
             canonical = writer.canonical_name(name)
@@ -44,34 +42,34 @@ class Settings:
                 raise Refusal(404, "setting name not found")
             writer.delete_setting(canonical)
 
-    def declare(self, call: Call) -> types.Created | types.Compared:
-        """An application says how it believes a setting to be."""
-        # Applications were never refused for a key given twice, and are in the field already.
+    def declare(self, call: Call) -> messages.Created | messages.Compared:
+        """Declare a setting as an application knows it."""
+        # Duplicate keys are accepted here: deployed applications have never been refused for them.
         declared = bodies.declaration(call.fields(unique_keys=False))
         with self._storage.writing() as writer:
             features = writer.features()
             stored = _declared_setting(writer, declared)
             if stored is None:
                 try:
-                    created = rules_of_declaration.create(declared, features)
+                    created = declarations.create(declared, features)
                 except WrongFirstVersion as error:
                     raise Refusal(400, "newly created settings must have version 1.0") from error
                 except UnknownFeatures as error:
                     raise Refusal(404, _unacceptable(error)) from error
                 limits.check_setting(created)
                 writer.add_setting(created)
-                return types.Created()
+                return messages.Created()
             rules = writer.rules([stored.name])
             try:
-                decision = rules_of_declaration.decide(declared, stored, rules, features)
+                comparison = declarations.compare(declared, stored, rules, features)
             except UnknownFeatures as error:
-                raise Refusal(404, body=types.Refused(_unacceptable(error))) from error
-            if decision.write is not None:
-                put_setting(writer, stored, decision.write)
-        return decision.answer
+                raise Refusal(404, body=messages.Refused(_unacceptable(error))) from error
+            if comparison.replacement is not None:
+                put_setting(writer, stored, comparison.replacement)
+        return comparison.answer
 
     def rename(self, call: Call) -> None:
-        """One gets another name; the old one becomes an alias. An equal version is enough."""
+        """Rename a setting; its old name becomes an alias. The version does not have to be higher."""
         name = call.name()
         fields = call.fields()
         new_name, version = bodies.setting_name(fields, "name"), bodies.version(fields)
@@ -84,7 +82,7 @@ class Settings:
             put_setting(writer, stored, changed)
 
     def change_type(self, call: Call) -> None:
-        """One gets another type, which its default value and its rules must fit."""
+        """Change the type of a setting. Its default value and the values of its rules must fit."""
         name = call.name()
         fields = call.fields()
         wanted, version = bodies.setting_type(fields), bodies.version(fields)
@@ -94,7 +92,7 @@ class Settings:
             put_setting(writer, stored, changes.with_type(stored, wanted, version, rules))
 
     def change_features(self, call: Call) -> None:
-        """One gets other configurable features; those that rules use must stay."""
+        """Change the configurable features of a setting. Features that rules use must stay."""
         name = call.name()
         fields = call.fields()
         wanted, version = bodies.texts_of_features(fields), bodies.version(fields)
@@ -110,12 +108,14 @@ class Settings:
             put_setting(writer, stored, changed)
 
 
-def _short_setting(record: SettingRecord) -> types.ShortSetting:
-    return types.ShortSetting(record.name, record.type, raw(record.default_value), record.version)
+def _short_setting(record: SettingRecord) -> messages.ShortSetting:
+    return messages.ShortSetting(
+        record.name, record.type, raw(record.default_value), record.version
+    )
 
 
-def _setting(record: SettingRecord) -> types.Setting:
-    return types.Setting(
+def _setting(record: SettingRecord) -> messages.Setting:
+    return messages.Setting(
         record.name,
         record.type,
         raw(record.default_value),
@@ -126,20 +126,20 @@ def _setting(record: SettingRecord) -> types.Setting:
     )
 
 
-def _declared_setting(reader: Reader, declared: Declaration) -> SettingRecord | None:
-    """The setting that a declaration is about, found by its name or by the alias it gives."""
+def _declared_setting(reader: Reader, declared: DeclaredSetting) -> SettingRecord | None:
+    """Find the setting that a declaration is about, by its name or its alias."""
     stored = reader.setting(declared.name)
     if declared.alias is None:
         return stored
     canonical = reader.canonical_name(declared.alias)
     if canonical is None:
-        raise Refusal(404, body=types.Refused(f"alias {declared.alias} does not exist"))
+        raise Refusal(404, body=messages.Refused(f"alias {declared.alias} does not exist"))
     if stored is None and declared.alias == canonical:
         return reader.setting(canonical)
     if stored is not None and stored.name == canonical:
         return stored
     detail = f"alias {declared.alias} is an alias of unrelated setting {canonical}"
-    raise Refusal(409, body=types.Refused(detail))
+    raise Refusal(409, body=messages.Refused(detail))
 
 
 def _unacceptable(error: UnknownFeatures) -> str:

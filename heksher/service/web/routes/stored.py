@@ -1,4 +1,4 @@
-"""What several resources do with what is stored: find it, replace it, send it as it is."""
+"""Helpers that several routes need to find, replace and send stored settings and rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heksher.service.storage import Reader, Writer
 
 
 def existing_setting(reader: Reader, name: str) -> SettingRecord:
-    """The setting with this name or alias; 404 without one."""
+    """Return the setting with this name or alias, or refuse with 404."""
     setting = reader.setting(name)
     if setting is None:
         raise Refusal(404, f"the setting {name} does not exist")
@@ -19,7 +19,7 @@ def existing_setting(reader: Reader, name: str) -> SettingRecord:
 
 
 def existing_rule(reader: Reader, rule_id: int) -> RuleRecord:
-    """The rule with this id; 404 without one."""
+    """Return the rule with this id, or refuse with 404."""
     rule = reader.rule(rule_id)
     if rule is None:
         raise Refusal(404)
@@ -27,12 +27,12 @@ def existing_rule(reader: Reader, rule_id: int) -> RuleRecord:
 
 
 def put_setting(writer: Writer, stored: SettingRecord, changed: SettingRecord) -> None:
-    """Store *changed* in the place of *stored*, unless it is the same."""
+    """Replace *stored* by *changed*, unless they are the same object."""
     if changed is not stored:
         limits.check_setting(changed)
         writer.replace_setting(stored, changed)
 
 
 def raw(json_text: str) -> msgspec.Raw:
-    """Stored JSON, to be sent as it is."""
+    """Wrap stored JSON text to be sent unchanged."""
     return msgspec.Raw(json_text)

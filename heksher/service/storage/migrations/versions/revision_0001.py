@@ -1,6 +1,6 @@
 """count changes in a table heksher_revision, by triggers (PostgreSQL)
 
-The module ``heksher.service.storage.revision`` says why in this way. In SQLite nothing is needed.
+The module ``heksher.service.storage.revision`` says why it is done in this way. SQLite needs nothing.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-# There is no way down: who wants to be rid of our additions drops the function, with its triggers, and
-# the tables.
+# There is no downgrade. To remove the additions, drop the function with its triggers (CASCADE) and the
+# tables.
 revision = "0001"
 down_revision = None
 
@@ -25,9 +25,10 @@ _TABLES = (
     "settings",
 )
 
-# The owner's rights and a path of its own: who writes to the original's tables may have no rights on
-# ours, and any search path. Where transactions see no commits of others, a row that changed meanwhile
-# would be an error and not skipped; they get a row of their own.
+# SECURITY DEFINER and a fixed search path, because users that write to the original's tables may have
+# no rights on heksher_revision, and any search path of their own. Above READ COMMITTED, updating a row
+# that another transaction has changed would be a serialization error, and SKIP LOCKED does not skip
+# it. Such transactions insert a row of their own.
 _FUNCTION = """
 CREATE FUNCTION {schema}.heksher_count_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -57,7 +58,7 @@ def upgrade() -> None:
         f"CREATE TABLE {schema}.heksher_revision ("
         "slot integer GENERATED ALWAYS AS IDENTITY CONSTRAINT heksher_revision_pkey PRIMARY KEY, "
         "changes bigint NOT NULL)"
-        " WITH (fillfactor = 10)"  # room for new versions of a row beside the old one
+        " WITH (fillfactor = 10)"  # leaves room for new versions of a row on the same page
     )
     op.execute(_FUNCTION.format(schema=schema))
     for table in _TABLES:
