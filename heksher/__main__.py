@@ -1,4 +1,4 @@
-"""``python -m heksher`` is the command ``heksher``."""
+"""Run the command ``heksher`` as ``python -m heksher``."""
 
 import sys
 

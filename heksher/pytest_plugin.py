@@ -1,7 +1,7 @@
-"""Fixtures for pytest: a service to test against, and a stub client.
+"""Fixtures for pytest: a live service to test against, and a stub client.
 
-pytest loads this in every run where heksher is installed. So it imports nothing that isn't there
-anyway, and everything else when a test asks for it.
+pytest loads this module in every run in an environment with heksher. It therefore imports only pytest
+itself, and everything else when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "heksher_service(features=[], in_process=False, tls=False, api_token=None, faults=''): "
-    "how the fixture heksher_service is to be for this test"
+    "options of the fixture heksher_service for this test"
 )
 _OPTIONS = ("features", "in_process", "tls", "api_token", "faults")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what a project says once for all its tests."""
+    """Add the settings that a project makes for all its tests."""
     parser.addini(
         "heksher_features", "context features of the fixture heksher_service", "args", default=[]
     )
     parser.addini(
         "heksher_service_in_process",
-        "whether the fixture heksher_service runs in the process of the tests",
+        "whether the fixture heksher_service runs in the test process",
         "bool",
         default=False,
     )
     parser.addini(
         "heksher_service_scope",
-        "how long the fixture heksher_service lasts: function, class, module, package or session",
+        "scope of the fixture heksher_service: function, class, module, package or session",
         default="function",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
-def _scope(fixture_name: str, config: pytest.Config) -> Any:  # noqa: ARG001 (how pytest calls it)
+def _scope(fixture_name: str, config: pytest.Config) -> Any:  # noqa: ARG001 (pytest's signature)
     return config.getini("heksher_service_scope")
 
 
 @pytest.fixture(scope="session")
 def _heksher_services() -> Iterator[Callable[..., LiveService]]:
-    """The services that run, one for each way to run. Starting one takes longer than emptying it."""
+    """Share running services, one per configuration: emptying one is faster than starting one."""
     from heksher.testing.service import LiveService
 
     services: dict[tuple[bool, str | None], LiveService] = {}
@@ -72,7 +72,7 @@ def _heksher_services() -> Iterator[Callable[..., LiveService]]:
 def heksher_service(
     request: pytest.FixtureRequest, _heksher_services: Callable[..., LiveService]
 ) -> Iterator[LiveService]:
-    """A Heksher service without settings, at a URL of its own, and the faults that it is to have.
+    """A Heksher service without settings, at a URL of its own, with faults on demand.
 
     ::
 
@@ -86,10 +86,11 @@ def heksher_service(
     options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
     if unknown := options.keys() - set(_OPTIONS):
         raise pytest.UsageError(
-            f"the marker heksher_service takes {', '.join(_OPTIONS)}, and no {', '.join(unknown)}"
+            f"unknown option {', '.join(unknown)} of the marker heksher_service: "
+            f"expected {', '.join(_OPTIONS)}"
         )
     if marker is not None and marker.args:
-        raise pytest.UsageError("the marker heksher_service takes its options by name")
+        raise pytest.UsageError("the marker heksher_service accepts its options only by name")
     config = request.config
     service = _heksher_services(
         in_process=options.get("in_process", config.getini("heksher_service_in_process")),
@@ -105,7 +106,7 @@ def heksher_service(
 
 @pytest.fixture
 def heksher_stub() -> Iterator[SyncStubHeksherClient]:
-    """A stub client that is the main client for one test; afterwards all is as before.
+    """A stub client that is the main client during one test. Everything is undone afterwards.
 
     ::
 

@@ -1,7 +1,7 @@
-"""The command ``heksher``: which subcommands there are and which options they take.
+"""The command ``heksher``: its subcommands and their options.
 
-What a subcommand does is in a module of its own, imported when it is called: no option parsing pays
-for a web server.
+Each subcommand has a module of its own. What needs an extra, such as the web server, is imported only
+when the subcommand runs, so that parsing options stays fast.
 """
 
 from __future__ import annotations
@@ -13,38 +13,33 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from heksher import __version__
-from heksher.cli import _options
-from heksher.cli._options import USAGE_ERROR
+from heksher.cli import _options, _serve
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without repeating the usage."""
+    """Report errors in one line, without repeating the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(_options.USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     arguments = _parsed(argv)
     match arguments.command:
         case "serve":
-            from heksher.cli import _serve
-
             return _serve.run(arguments.parser, arguments)
         case _:
             return _demo()
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """What was given. Of options that there are not only the names are shown: a misspelt one may be
-    a token's.
-    """
+    """Parse the arguments. Errors show unknown options without values: they may contain a token."""
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
-        parser.error(f"unrecognized arguments: {' '.join(names) or 'a word too many'}")
+        parser.error(f"unrecognized arguments: {' '.join(names) or 'unexpected value'}")
     return arguments
 
 
@@ -57,7 +52,7 @@ def _demo() -> int:
         sys.stderr.write(
             f"heksher demo: error: {error.name} is not installed: pip install 'heksher[demo]'\n"
         )
-        return USAGE_ERROR
+        return _options.USAGE_ERROR
     status: int = demo.run()
     return status
 
@@ -72,10 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the embedded service (extra: service)",
         description=(
-            "Run a service that speaks Heksher's protocol v1. Once it accepts connections it "
-            "prints one line, 'heksher service on http://HOST:PORT', on stdout; it logs on "
-            "stderr, and ends on SIGTERM and SIGINT. Each option can be given as the environment "
-            "variable in brackets as well; a flag counts more."
+            "Run a service with Heksher's protocol v1. Once it accepts connections, it prints one "
+            "line, 'heksher service on http://HOST:PORT', on stdout. It logs on stderr, and stops "
+            "on SIGTERM and SIGINT. Options can also be set by the environment variables in "
+            "brackets; flags take precedence."
         ),
     )
     serve.set_defaults(parser=serve)

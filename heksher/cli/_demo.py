@@ -1,8 +1,8 @@
-"""``heksher demo``: the introduction's example on asyncio, trio and threads, with a real service.
+"""``heksher demo``: the introduction's example on asyncio, trio and threads, with a live service.
 
-The service is a process of its own on a free port; everything goes over HTTP. Each line of the
-report says what was expected and what came. Uses the library as an application does: by its public
-names, and `run_blocking` of its backends to write the example down once.
+The service runs in a child process on a free port, and everything goes over HTTP. Each line of the
+report shows an expected and an actual value. The demo uses the library as applications do, by its
+public names, plus `run_blocking` of the backends, so that the example is written only once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from heksher.backends import run_blocking
 from heksher.status import SettingData
 from heksher.testing.service import LiveService
 
-# Needed by name only; missed here, where the command line turns it into one clear line.
+# These packages are not imported here. If one is missing, the command line reports this error in one
+# clear line.
 for _module in ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic"):
     if find_spec(_module) is None:
         raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
@@ -50,23 +51,24 @@ FEATURES = ["environment", "user", "theme"]
 TOKEN = secrets.token_urlsafe()
 # trust_env: requests to this machine must not go through a proxy of the environment.
 CLIENT_ARGS = {"headers": {"api_token": TOKEN}, "trust_env": False}
+# Update interval of the clients, in seconds.
 INTERVAL = 0.5
-# What is expected to happen is waited for so long; then the line says that it did not.
-PATIENCE = 5.0
-# Beside the interval, a change takes a request to arrive.
+# Maximum wait for an expected event, in seconds. After that, its line in the report fails.
+EVENT_TIMEOUT = 5.0
+# Allowance for a request, in seconds: a change arrives within the interval plus one request.
 ONE_REQUEST = 0.5
 
 
 def run() -> int:
     """Run the demo; 0 if everything was as expected, 1 if not, 130 after Ctrl-C."""
-    # What the library has to say in an outage is part of the report here.
+    # Silence the library's log: the report covers the outage.
     logging.getLogger("heksher").addHandler(logging.NullHandler())
     ended_by: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         ended_by.append(number)
-        # As Ctrl-C: that is what event loops know how to end by. A shell has its jobs in the background
-        # ignore that.
+        # Continue as for Ctrl-C, which event loops can handle. In background jobs of a shell, SIGINT is
+        # ignored.
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
@@ -87,7 +89,8 @@ def run() -> int:
             console.print("interrupted; nothing is left running")
         return 128 + (ended_by or [signal.SIGINT])[0]
     except BrokenPipeError:
-        # Who read the report has seen enough. Python itself would complain once more at its end.
+        # The reader of the report has closed the pipe. Without this, Python would report a second error
+        # when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -203,7 +206,7 @@ async def example(program: Program, report: Report) -> Setting[int]:
 
 
 class Program(ABC):
-    """A kind of program, so that the example is written once."""
+    """Base of the kinds of programs, so that the example is written only once."""
 
     def __init__(self, service: LiveService) -> None:
         self.service = service
@@ -226,21 +229,21 @@ class Program(ABC):
 
     @abstractmethod
     async def call(self, function: Callable[[], T]) -> T:
-        """Call a function that blocks."""
+        """Call a blocking function."""
 
     @abstractmethod
     async def sleep(self, seconds: float) -> None: ...
 
     async def time_until(self, condition: Callable[[], bool]) -> float:
-        """Wait until *condition* holds, or patience ends; return the seconds it took."""
+        """Wait until *condition* holds or the timeout ends; return the seconds that this took."""
         began = time.monotonic()
-        while not condition() and time.monotonic() - began < PATIENCE:
+        while not condition() and time.monotonic() - began < EVENT_TIMEOUT:
             await self.sleep(0.005)
         return time.monotonic() - began
 
 
 class AsyncProgram(Program):
-    """A program of asyncio or trio."""
+    """A program with an event loop, asyncio or trio."""
 
     def __init__(self, service: LiveService) -> None:
         super().__init__(service)
@@ -272,7 +275,7 @@ class AsyncProgram(Program):
 
 
 class ThreadProgram(Program):
-    """A program of threads."""
+    """A program with threads."""
 
     def __init__(self, service: LiveService) -> None:
         super().__init__(service)
@@ -308,7 +311,7 @@ class ThreadProgram(Program):
 
 
 def time_of_get(setting: Setting[int]) -> float:
-    """Return the nanoseconds that one ``get(user="jim")`` takes: the median of a few rounds."""
+    """Return the duration of one ``get(user="jim")`` in nanoseconds, the median of several rounds."""
     calls = 20_000
     rounds = timeit.repeat(
         'setting.get(user="jim")', globals={"setting": setting}, number=calls, repeat=5
@@ -330,9 +333,9 @@ class Line:
 
 
 class Report:
-    """What was expected of one program, and what came: shown as it comes.
+    """The expected and actual values of one program, shown as they arrive.
 
-    A table, or plain lines where the output is no terminal.
+    A table in a terminal, plain lines otherwise.
     """
 
     def __init__(self, title: str, console: Console) -> None:
@@ -345,17 +348,17 @@ class Report:
         self._live = Live(self._table, console=console, auto_refresh=False)
 
     def add(self, what: str, expected: object, came: object) -> None:
-        """Add a line; it is as expected if the two are equal and of one type."""
+        """Add a line. It passes if the values are equal and have the same type."""
         is_expected = type(expected) is type(came) and expected == came
         self._show(Line(what, repr(expected), repr(came), is_expected))
 
     def add_bound(self, what: str, interval: float, seconds: float) -> None:
-        """Add a line about a duration: at most an interval, and a request."""
+        """Add a line about a duration. It passes up to the interval plus one request."""
         expected = f"{interval:g} s and a request"
         self._show(Line(what, expected, f"{seconds:.2f} s", seconds < interval + ONE_REQUEST))
 
     def fail(self, error: Exception) -> None:
-        """Add a line about an error that ended the program."""
+        """Add a line for an error that ended the program."""
         self._show(Line("the program goes on", "no error", repr(error), False))
 
     def _show(self, line: Line) -> None:

@@ -1,4 +1,4 @@
-"""``heksher serve --faults``: the proxy that does what a text of faults says, in front of a service."""
+"""``heksher serve --faults``: a fault proxy in front of the service. Needs the extra ``testing``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heksher.exceptions import InvalidArgumentError
 from heksher.service import CannotStartError
-from heksher.testing.faults._text import read
+from heksher.testing.faults._text import parse_faults
 from heksher.testing.faults.proxy import FaultProxy
 
 logger = logging.getLogger("heksher.testing.faults")
@@ -19,16 +19,25 @@ logger = logging.getLogger("heksher.testing.faults")
 
 @contextmanager
 def in_front_of(listener: socket.socket, text: str, host: str, port: int) -> Generator[str]:
-    """A proxy on *host* and *port*, to the service that *listener* is of; the proxy's URL.
+    """Run a proxy in front of a service while the block runs.
+
+    Args:
+        listener: the service's listening socket.
+        text: the faults.
+        host: address of the proxy.
+        port: port of the proxy.
+
+    Yields:
+        The URL of the proxy.
 
     Raises:
-        CannotStartError: the text cannot be read, the address cannot be had, or a package is missing
-            that certificates need.
+        CannotStartError: the text is invalid, the address cannot be used, or the packages for
+            certificates are missing.
     """
     with ExitStack() as stack:
         try:
-            told = read(text)
-            has_tls = any(fault.is_of_connections for fault, _ in told.faults)
+            parsed = parse_faults(text)
+            has_tls = any(fault.is_of_connections for fault, _ in parsed.faults)
             service_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             proxy = stack.enter_context(FaultProxy(service_url, host=host, port=port, tls=has_tls))
             rules = proxy.faults.load(text)
@@ -41,9 +50,9 @@ def in_front_of(listener: socket.socket, text: str, host: str, port: int) -> Gen
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heksher-")))
             file = folder / "authority.pem"
             file.write_bytes(proxy.certificates.authority_pem)
-            logger.info("certificates are from the authority in %s, while this runs", file)
-        # What the proxy asks with logs each request, and headers at level debug.
+            logger.info("the certificate of the authority is in %s, until this process ends", file)
+        # The proxy's HTTP client logs each request, and headers at level DEBUG.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        logger.warning("faults on demand, %d of them, seed %d", len(rules), proxy.faults.seed)
+        logger.warning("faults on demand: %d, seed %d", len(rules), proxy.faults.seed)
         yield proxy.url

@@ -1,7 +1,7 @@
-"""The options of ``heksher serve``: flags, and environment variables that stand for them.
+"""The options of ``heksher serve``: flags and environment variables.
 
-A flag counts more than its variable, which counts more than the default. An empty variable is as
-good as none, but for tokens: who sets one means to have one.
+A flag takes precedence over its variable, and a variable over the default. An empty variable counts as
+unset, except for tokens: there it is an error, because the service would be open by mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from heksher.service import BODY_LIMIT
 
-# Exit code of a command that was called with wrong arguments, as shells use it.
+# Exit status of shells for a command that is called with invalid options.
 USAGE_ERROR = 2
 
 _TRUE = ("1", "true", "yes", "on")
@@ -27,13 +27,13 @@ class Option:
     """One option.
 
     Attributes:
-        flag: its name on the command line.
-        variable: its name in the environment.
-        parse: makes the value of a text; None for a flag that is on or off.
+        flag: name on the command line.
+        variable: name of the environment variable.
+        parse: converts the text to the value; None for a boolean flag.
         default: the value without flag and variable.
-        help: for ``--help``.
-        metavar: what stands there for the value.
-        many: whether the flag may be repeated; ``parse`` makes a tuple then.
+        help: text for ``--help``.
+        metavar: placeholder of the value in ``--help``.
+        many: whether the flag may be repeated. ``parse`` returns a tuple then.
     """
 
     flag: str
@@ -46,17 +46,17 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The name of its value."""
+        """Name of the value."""
         return self.flag.removeprefix("--").replace("-", "_")
 
 
 def _integer(text: str, first: int, last: int) -> int:
-    # Not more digits than anybody means: int() has a limit of its own.
+    # The length is limited because int() refuses very long numbers with an error of its own.
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"invalid number {text[:40]!r}: expected an integer")
     number = int(text)
     if not first <= number <= last:
-        raise argparse.ArgumentTypeError(f"{text} is not between {first} and {last}")
+        raise argparse.ArgumentTypeError(f"invalid number {text}: expected {first} to {last}")
     return number
 
 
@@ -78,23 +78,27 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _level(text: str) -> str:
     if text.lower() not in _LEVELS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_LEVELS)}")
+        raise argparse.ArgumentTypeError(
+            f"invalid level {text!r}: expected one of {', '.join(_LEVELS)}"
+        )
     return text.lower()
 
 
 def _switch(text: str) -> bool:
     if text.lower() not in (*_TRUE, *_FALSE):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected true or false")
     return text.lower() in _TRUE
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    """Tokens out of lines. No error shows one."""
+    """Parse tokens, one per line. Error messages never contain a token."""
     found = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not found:
-        raise argparse.ArgumentTypeError("the token must not be empty")
+        raise argparse.ArgumentTypeError("empty token: expected at least one character")
     if any(ord(character) < 32 or ord(character) == 127 for token in found for character in token):
-        raise argparse.ArgumentTypeError("the token holds characters that no header can carry")
+        raise argparse.ArgumentTypeError(
+            "invalid token: it contains characters not allowed in headers"
+        )
     return found
 
 
@@ -120,7 +124,7 @@ OPTIONS = (
         str,
         "memory",
         "SQLite file, created if it is missing; postgresql://USER:PASSWORD@HOST:PORT/NAME "
-        "(extra: postgres); or 'memory': settings are gone when the service ends",
+        "(extra: postgres); or 'memory': settings are lost when the service ends",
         "URL",
     ),
     Option(
@@ -128,17 +132,17 @@ OPTIONS = (
         "HEKSHER_MIGRATE",
         None,
         False,
-        "let a database that was there before be changed, where it lacks what this service adds "
-        "to it; without, the service says what that is and ends",
+        "allow migrations of an existing database; without this, a database that needs one is "
+        "refused, with a list of the pending migrations",
     ),
     Option(
         "--features",
         "HEKSHER_FEATURES",
         _names,
         (),
-        "context features in their order, the most specific one last; missing ones are added; "
-        "those that the database has must be among them in the same order, or the service says "
-        "so and ends; without, they are as the database has them",
+        "context features in order, the most specific one last; missing ones are added; the "
+        "features of the database must be among them in the same order; without this, the features "
+        "of the database are used",
         "A,B,C",
     ),
     Option(
@@ -146,9 +150,9 @@ OPTIONS = (
         "HEKSHER_API_TOKEN",
         _tokens,
         (),
-        "let only requests through that carry this token, in the header api_token or as a bearer "
-        "token; may be repeated; other users of the machine can see it in the list of processes, "
-        "unlike one in the variable (which may hold several, one per line) or in a file",
+        "require this token in each request, in the header api_token or as a bearer token; may be "
+        "repeated; other users of the machine can see it in the list of processes, unlike tokens "
+        "in the variable (one per line) or in a file",
         "TOKEN",
         many=True,
     ),
@@ -157,7 +161,7 @@ OPTIONS = (
         "HEKSHER_API_TOKEN_FILE",
         _tokens_of_file,
         (),
-        "file with such tokens, one per line, read at the start",
+        "file with tokens, one per line, read at startup",
         "PATH",
         many=True,
     ),
@@ -166,7 +170,7 @@ OPTIONS = (
         "HEKSHER_BODY_LIMIT",
         _bytes,
         BODY_LIMIT,
-        "longest body of a request; a longer one is answered with 413",
+        "maximum size of a request body; longer ones are answered with 413",
         "BYTES",
     ),
     Option(
@@ -174,7 +178,7 @@ OPTIONS = (
         "HEKSHER_SHUTDOWN_TIMEOUT",
         _seconds,
         10,
-        "how long requests under way may take to finish when the service is told to end",
+        "how long unfinished requests may take to complete at shutdown",
         "SECONDS",
     ),
     Option(
@@ -182,7 +186,7 @@ OPTIONS = (
         "HEKSHER_LOG_LEVEL",
         _level,
         "info",
-        f"what is logged: {', '.join(_LEVELS)}",
+        f"minimum level of log messages: {', '.join(_LEVELS)}",
         "LEVEL",
     ),
     Option(
@@ -197,14 +201,14 @@ OPTIONS = (
         "HEKSHER_FAULTS",
         str,
         None,
-        "for tests: what is to go wrong, as docs/testing.md tells (extra: testing)",
+        "for tests: faults on demand, as described in docs/testing.md (extra: testing)",
         "FAULTS",
     ),
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give *parser* the flags. Their values are None where they are not given."""
+    """Add the flags to *parser*. The value of a missing flag is None."""
     for option in OPTIONS:
         default = {False: "off"}.get(option.default, option.default)
         about = f"{option.help} [{option.variable}"
@@ -222,9 +226,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def values(
     parser: argparse.ArgumentParser, given: argparse.Namespace, environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """The value of each option by name, and the variables that some came from.
+    """Combine flags, variables and defaults.
 
-    A variable that cannot be used ends the program, as a flag does.
+    An invalid variable ends the program, as an invalid flag does.
+
+    Returns:
+        The values of all options by name, and the names of the variables that were used.
     """
     found: dict[str, Any] = {}
     variables: list[str] = []

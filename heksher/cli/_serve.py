@@ -1,4 +1,7 @@
-"""``heksher serve``: start the embedded service and report in one line what keeps it from starting."""
+"""``heksher serve``: start the embedded service, or report in one line why it cannot start.
+
+Knows options, logging and signals; the service itself is in ``heksher.service``.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,14 @@ from types import FrameType
 from typing import NoReturn
 
 from heksher.cli import _options
-from heksher.cli._options import USAGE_ERROR
 from heksher.service import MISSING_EXTRA, CannotStartError, create_app
 
 logger = logging.getLogger("heksher.service")
 
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
-    """Serve until a signal ends it; the exit status."""
-    # First of all: to a container's first process, signals that it does not handle do nothing.
+    """Serve until a signal stops the service; return the exit status."""
+    # Before anything else: the first process of a container ignores signals without a handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     options, variables = _options.values(parser, given, os.environ)
@@ -28,7 +30,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         level=options["log_level"].upper(),
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    # What is migrated the service says itself, in words that say what it is for.
+    # The service logs its migrations itself.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         from heksher.service.web import server
@@ -38,7 +40,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         return _fail(MISSING_EXTRA)
     host, port, faults = options["host"], options["port"], options["faults"]
     try:
-        # With faults, where clients come is the proxy's.
+        # With faults, the public address belongs to the proxy.
         listener = server.listen(*(("127.0.0.1", 0) if faults else (host, port)))
         try:
             app = create_app(
@@ -59,9 +61,9 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         return _fail(f"{error}{origin}")
     in_memory = options["database"] == "memory"
     if in_memory and not options["features"]:
-        logger.warning("no context features: no setting can be declared; see --features")
+        logger.warning("no context features: settings cannot be declared; see --features")
     if in_memory:
-        logger.info("settings are kept in memory, until this process ends; see --database")
+        logger.info("settings are kept in memory and lost when this process ends; see --database")
     grace = options["shutdown_timeout"]
     if not faults:
         return server.serve(app, listener, grace=grace)
@@ -76,10 +78,10 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End while it starts: no request is under way yet, and a transaction is undone."""
+    """Exit during startup: there are no requests yet, and an open transaction is rolled back."""
     sys.exit(0)
 
 
 def _fail(reason: str) -> int:
     sys.stderr.write(f"heksher serve: error: {reason}\n")
-    return USAGE_ERROR
+    return _options.USAGE_ERROR

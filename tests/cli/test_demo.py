@@ -1,4 +1,4 @@
-"""``heksher demo`` as a person runs it: what it prints, how it ends, and what it leaves."""
+"""``heksher demo``: output, exit status, and leftovers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 60.0
 
 @pytest.fixture(autouse=True)
 def _as_in_the_foreground() -> Iterator[None]:
-    """What a shell has its jobs in the background ignore, their children ignore as well."""
+    """Reset signals that background jobs of a shell ignore; children would inherit that."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     for number in before:
         signal.signal(number, signal.default_int_handler)
@@ -30,7 +30,7 @@ def _as_in_the_foreground() -> Iterator[None]:
 def start_demo(
     tmp_path: Path, ignoring: signal.Signals | None = None, **environment: str
 ) -> subprocess.Popen[str]:
-    if ignoring is not None:  # for those who are started meanwhile
+    if ignoring is not None:  # inherited by processes that are started from here on
         signal.signal(ignoring, signal.SIG_IGN)
     return subprocess.Popen(
         [sys.executable, "-m", "heksher", "demo"],
@@ -83,7 +83,7 @@ def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) ->
         (signal.SIGINT, 130, "trio", None),
         (signal.SIGINT, 130, "threads", None),
         (signal.SIGTERM, 143, "asyncio", None),
-        (signal.SIGTERM, 143, "asyncio", signal.SIGINT),  # as a shell's job in the background
+        (signal.SIGTERM, 143, "asyncio", signal.SIGINT),  # as in a background job of a shell
         (signal.SIGTERM, 143, "trio", signal.SIGINT),
         (signal.SIGHUP, 129, "trio", None),
     ],

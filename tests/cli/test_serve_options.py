@@ -1,4 +1,4 @@
-"""The options of ``heksher serve``: flags, variables, which of them counts, and what is refused."""
+"""The options of ``heksher serve``: flags, variables, precedence, and refused values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heksher.cli import _options
 
 
 def _read(*flags: str, **environment: str) -> tuple[dict[str, Any], list[str]]:
-    """The values, and the variables that were used."""
+    """Return the values and the names of used variables."""
     parser = argparse.ArgumentParser()
     _options.add_options(parser)
     found, variables = _options.values(parser, parser.parse_args(flags), environment)
@@ -31,7 +31,7 @@ def test_defaults() -> None:
     assert found["migrate"] is found["access_log"] is False
 
 
-# By flag: two texts, the values that they stand for, and a text that cannot be used.
+# By flag: two texts, their values, and an invalid text.
 _VALUES: Mapping[str, tuple[str, Any, str, Any, str | None]] = {
     "--host": ("::1", "::1", "0.0.0.0", "0.0.0.0", None),
     "--port": ("0", 0, "65535", 65535, "65536"),
@@ -81,7 +81,7 @@ def test_a_switch(flag: str) -> None:
         ("HEKSHER_API_TOKEN_FILE", "nul\0"),
         ("HEKSHER_PORT", "²"),
         ("HEKSHER_PORT", "9" * 5000),
-        # Who sets one of these means to have a token.
+        # An empty token is an error.
         ("HEKSHER_API_TOKEN", ""),
         ("HEKSHER_API_TOKEN", " \n"),
         ("HEKSHER_API_TOKEN_FILE", ""),
@@ -119,7 +119,7 @@ def test_a_file_without_tokens_is_no_way_to_need_none(
     file.write_text("\n \n")
     with pytest.raises(SystemExit):
         _read("--api-token-file", str(file))
-    assert f"{file}: the token must not be empty" in capsys.readouterr().err
+    assert f"{file}: empty token: expected at least one character" in capsys.readouterr().err
 
 
 def test_no_error_shows_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, r
 
 from heksher.cli import _options
 from heksher.testing.faults._kinds import KINDS
-from heksher.testing.faults._text import read
+from heksher.testing.faults._text import parse_faults
 from heksher.testing.service import LiveService
 
 
@@ -67,14 +67,14 @@ def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
 
 def test_faults_as_a_text() -> None:
     (command,) = blocks(DOCS / "testing.md", "sh")
-    told = read(shlex.split(command)[-1])
-    assert (len(told.faults), told.seed) == (2, 7)
+    parsed = parse_faults(shlex.split(command)[-1])
+    assert (len(parsed.faults), parsed.seed) == (2, 7)
     table = (DOCS / "testing.md").read_text().partition("| fault | in a text |")[2]
     rows = re.findall(r"^\| `(\w+)\(.*?\)` \| (.*?) \|", table, re.MULTILINE)
     assert [name for name, _ in rows] == [kind.__name__ for kind in KINDS]
     for name, texts in rows:
         for text in re.findall(r"`(.+?)`", texts):
-            assert [type(fault).__name__ for fault, _ in read(text).faults] == [name]
+            assert [type(fault).__name__ for fault, _ in parse_faults(text).faults] == [name]
 
 
 def test_service() -> None:
@@ -125,7 +125,7 @@ def test_the_differences_of_the_service_are_those_that_are_listed() -> None:
     listed = (DOCS.parent / "tests" / "service" / "differing_scenarios.txt").read_text()
     table = (DOCS / "service.md").read_text().partition("| number | the original |")[2]
     numbers = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
-    assert numbers == re.findall(r"^mend (\w+):", listed, re.MULTILINE)
+    assert numbers == re.findall(r"^fix (\w+):", listed, re.MULTILINE)
 
 
 def test_no_page_is_forgotten() -> None:

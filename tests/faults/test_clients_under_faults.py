@@ -1,4 +1,4 @@
-"""Promise three, fault by fault: a client goes on answering, says what is wrong, and recovers."""
+"""Promise three for single faults: clients continue to answer, report the problem, and recover."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from heksher.testing.service import LiveService
 FEATURES = ["environment", "user"]
 QUERY = "/api/v1/query"
 NEVER = 3600.0
-#: For faults that end by nothing else. Small, since it is waited for; and a machine under load should
-#: answer within it where nothing is wrong.
+#: Request timeout in seconds, for faults that nothing else ends. Short, because tests wait for it, but
+#: long enough for a loaded machine to answer correct requests.
 TIMEOUT = 0.7
 
 pytestmark = pytest.mark.heksher_service(in_process=True, features=FEATURES)
 
-#: Each makes an update fail.
+#: Faults that make an update fail.
 BREAKING: list[f.Fault] = [
     f.Delay(),
     f.Status(401),
@@ -31,7 +31,7 @@ BREAKING: list[f.Fault] = [
     f.Status(500),
     f.Status(503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"),
     f.Redirect(),
-    f.Redirect(QUERY),  # in circles
+    f.Redirect(QUERY),  # a redirect loop
     f.Close(),
     f.Close(40),
     f.Reset(),
@@ -52,7 +52,7 @@ BREAKING: list[f.Fault] = [
     f.Refuse(),
 ]
 
-#: Each is borne: the answer is usable.
+#: Faults that clients tolerate: the answer is usable.
 HARMLESS: list[f.Fault] = [
     f.Delay(0.01),
     f.ContentType("text/html"),
@@ -64,7 +64,7 @@ HARMLESS: list[f.Fault] = [
 
 
 def options(fault: f.Fault) -> dict[str, Any]:
-    """What a client is told, so that it finds out soon."""
+    """Arguments for clients that detect problems quickly."""
     if isinstance(fault, f.Delay | f.Slow | f.Endless):
         return {"request_timeout": TIMEOUT, "max_response_bytes": 1_000_000_000}
     return {"max_response_bytes": 1_000_000}
@@ -109,7 +109,7 @@ def test_a_fault_that_is_borne(
         client.set_defaults(environment="dev")
         async with client:
             with heksher_service.faults.add(fault) as trouble:
-                for value in (7, 8):  # the second time with the ETag that came with the first
+                for value in (7, 8):  # the second time with the ETag of the first answer
                     heksher_service.change_rule(rule, value)
                     await client.reload()
                     assert setting.get(user="jim") == value

@@ -1,4 +1,4 @@
-"""Each kind of fault as an HTTP client of a real service sees it."""
+"""Each kind of fault, as seen by an HTTP client of a live service."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def client(proxy: FaultProxy) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def real(upstream: LiveService) -> httpx.Response:
-    """The service's own answer to a query."""
+    """Return the service's own answer to a query."""
     return upstream.request("GET", QUERY)
 
 
 def outcome(client: httpx.Client, path: str = QUERY, timeout: float = DEADLINE) -> str:
-    """The status of an answer that came whole, or the kind of error."""
+    """Return the status of a complete answer, or the kind of error."""
     try:
         return str(client.get(path, timeout=timeout).status_code)
     except httpx.TransportError as error:
@@ -67,27 +67,27 @@ def outcome(client: httpx.Client, path: str = QUERY, timeout: float = DEADLINE) 
 
 
 def connect(proxy: FaultProxy) -> socket.socket:
-    """A connection below HTTP and TLS."""
+    """Open a connection without HTTP and TLS."""
     return socket.create_connection(("127.0.0.1", int(proxy.url.rpartition(":")[2])), DEADLINE)
 
 
 def threads() -> set[threading.Thread]:
-    """The proxies' own; the service that runs in this process has some, too."""
+    """Return the threads of proxies, without those of a service in this process."""
     return {each for each in threading.enumerate() if each.name.startswith("fault proxy")}
 
 
 def census() -> Counter[str]:
-    """The threads and the sockets that there are."""
+    """Return the existing threads and sockets."""
     census: Counter[str] = Counter()
     census["threads"] = len(threads())
     for number in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the one that lists them
+        with suppress(FileNotFoundError):  # the descriptor that lists them
             census["sockets"] += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
     return census
 
 
 def gone(before: Counter[str]) -> None:
-    """Wait until there is no more than before; the service has its own ends of connections."""
+    """Wait until there are no more than before. The service has its own ends of connections."""
     end = time.monotonic() + DEADLINE
     while left := census() - before:
         assert time.monotonic() < end, left
@@ -209,7 +209,7 @@ def test_any_fault_may_come_late(
     assert outcomes == []
     late.remove()
     asking.join(DEADLINE)
-    assert outcomes == [at_once]  # what it met happens to it
+    assert outcomes == [at_once]  # its fault still applies
     with proxy.faults.add(kind(), nth=1, delay=0.01):
         assert outcome(client) == at_once
 
@@ -451,7 +451,7 @@ def test_certificates(
     assert outcome(tls_client) == "200"
     with tls_proxy.faults.add(f.Certificate(problem)) as rule:  # type: ignore[arg-type]
         with pytest.raises(httpx.ConnectError, match=reason) as caught:
-            tls_client.get(QUERY)  # although a connection was there
+            tls_client.get(QUERY)  # although there was a connection
         assert isinstance(root(caught.value), ssl.SSLCertVerificationError)
         assert rule.hits == 1
     assert outcome(tls_client) == "200"
@@ -478,7 +478,7 @@ def test_breaks_under_tls(tls_proxy: FaultProxy, tls_client: httpx.Client, fault
 
 
 def test_a_reset_is_one_under_tls(tls_proxy: FaultProxy) -> None:
-    """What Python's ssl says of it differs from one version to the next; so the bytes are looked at."""
+    """Python's ssl reports this differently from version to version, so the test checks the bytes."""
     tls_proxy.faults.add(f.Reset(5))
     assert tls_proxy.certificates is not None
     arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -520,7 +520,7 @@ def test_tls_names_its_extra() -> None:
     )
 
 
-# --- its end --------------------------------------------------------------------------------------
+# --- closing --------------------------------------------------------------------------------------
 
 LASTING: list[Callable[[], f.Fault]] = [f.Delay, f.Endless, f.Slow, f.Bomb]
 
@@ -558,7 +558,7 @@ def test_it_ends_while_the_service_says_nothing() -> None:
 def test_it_ends_while_nobody_shakes_hands(upstream: LiveService) -> None:
     before = threads()
     with FaultProxy(upstream.url, tls=True) as proxy, connect(proxy) as silent:
-        proxy.faults.add(f.Certificate("host"), nth=2)  # once it is there
+        proxy.faults.add(f.Certificate("host"), nth=2)  # once it has arrived
         with connect(proxy) as another:
             proxy.close()
             assert another.recv(1) == b""
@@ -567,12 +567,12 @@ def test_it_ends_while_nobody_shakes_hands(upstream: LiveService) -> None:
 
 
 def leave(connection: socket.socket) -> None:
-    """Close it as a client does that has waited long enough."""
+    """Close the connection like a client that stops waiting."""
     connection.close()
 
 
 def reset(connection: socket.socket) -> None:
-    """Close it as the machine of a client does that was killed."""
+    """Close the connection like the system does for a killed client."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -647,7 +647,7 @@ def test_files_of_any_number(upstream: LiveService) -> None:
 def test_it_rests_while_it_can_accept_nobody(
     upstream: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No file descriptor is left, and then no thread: it watches nothing but its own wake."""
+    """Without file descriptors, and then without threads, it does not loop."""
     told: list[object] = []
 
     class Selector(selectors.DefaultSelector):

@@ -25,16 +25,18 @@ from heksher.testing.faults import (
     WrongShape,
 )
 from heksher.testing.faults._kinds import KINDS
-from heksher.testing.faults._text import read
+from heksher.testing.faults._text import parse_faults
 
 
 def test_the_example_of_the_documentation() -> None:
-    told = read("delay(0.5) on GET /api/v1/query; status(503, retry_after=2) share 0.2; seed 7")
-    assert told.faults == (
+    parsed = parse_faults(
+        "delay(0.5) on GET /api/v1/query; status(503, retry_after=2) share 0.2; seed 7"
+    )
+    assert parsed.faults == (
         (Delay(0.5), When(method="GET", path="/api/v1/query")),
         (Status(503, retry_after="2"), When(share=0.2)),
     )
-    assert told.seed == 7
+    assert parsed.seed == 7
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,12 @@ def test_the_example_of_the_documentation() -> None:
     ],
 )  # fmt: skip
 def test_faults(text: str, fault: Fault, when: When) -> None:
-    assert read(text).faults == ((fault, when),)
+    assert parse_faults(text).faults == ((fault, when),)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_a_word_and_does_without_choices(kind: type[Fault]) -> None:
-    assert read(kind.word).faults == ((kind(), When()),)
+    assert parse_faults(kind.word).faults == ((kind(), When()),)
 
 
 def test_words_differ() -> None:
@@ -74,7 +76,7 @@ def test_words_differ() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", ";", " ; ;"])
 def test_nothing_is_no_fault(text: str) -> None:
-    assert read(text).faults == ()
+    assert parse_faults(text).faults == ()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_nothing_is_no_fault(text: str) -> None:
 )  # fmt: skip
 def test_what_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        read(f"delay(1); {text}")
+        parse_faults(f"delay(1); {text}")
     assert message in str(caught.value)
     assert str(caught.value).startswith("invalid fault text: ")
 
@@ -125,4 +127,4 @@ def test_what_cannot_be_read(text: str, message: str) -> None:
 @given(st.text(alphabet=st.sampled_from("status on nth(),;=\"'0123GET/*-.seed share")))
 def test_whatever_is_said_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(InvalidArgumentError):
-        assert all(isinstance(fault, Fault) for fault, _ in read(text).faults)
+        assert all(isinstance(fault, Fault) for fault, _ in parse_faults(text).faults)

@@ -1,4 +1,4 @@
-"""The fixtures for pytest, in test suites that use them."""
+"""The pytest fixtures, in test suites that use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run some tests, with this plugin alone and warnings as errors, in a process of their own."""
+    """Run tests in a child process, with only this plugin and warnings as errors."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(source: str, *arguments: str, ini: str = "") -> pytest.RunResult:
@@ -96,9 +96,12 @@ def test_the_marker(run: Run) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("feature=['user']", "takes features, in_process, tls, api_token, faults, and no feature"),
-        ("['user']", "takes its options by name"),
-        ("faults='nonsense'", "the text of faults cannot be read: 'nonsense' is no fault"),
+        (
+            "feature=['user']",
+            "unknown option feature of the marker heksher_service: expected features, ",
+        ),
+        ("['user']", "accepts its options only by name"),
+        ("faults='nonsense'", "invalid fault text: unknown fault 'nonsense'"),
     ],
 )
 def test_a_marker_that_cannot_be(run: Run, marker: str, message: str) -> None:
@@ -199,7 +202,7 @@ def test_tests_that_ask_for_nothing_pay_for_nothing(run: Run) -> None:
 
 
 def test_the_entry_point_is_the_plugin() -> None:
-    """Installed or not: `pyproject.toml` says which module, by a name that `-p` takes as well."""
+    """`pyproject.toml` registers the module under a name that ``-p`` accepts as well."""
     root = Path(__file__).parents[2]
     points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
     assert points["pytest11"] == {"heksher.pytest_plugin": "heksher.pytest_plugin"}

@@ -1,4 +1,4 @@
-"""``heksher serve --faults`` as people use it: a process with a text of faults."""
+"""``heksher serve --faults``: a process with a text of faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heksher.testing.service import DEADLINE
 
 @contextmanager
 def serving(faults: str, *more: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
-    """The service with these faults, and where it says it is."""
+    """Run the service with these faults; return the URL that it prints."""
     command = [sys.executable, "-m", "heksher", "serve", "--port", "0", "--faults", faults, *more]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -49,9 +49,9 @@ def test_faults_happen_as_the_text_says() -> None:
         process.terminate()
         _, log = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0
-    assert "faults on demand, 1 of them, seed 0" in log
+    assert "faults on demand: 1, seed 0" in log
     assert log.count("Status(status=503") == 2
-    # No query, no header, and no line for each request of the proxy's own.
+    # No queries, no headers, and no lines for the proxy's own requests.
     assert not re.search("secret|s3cret|content-length|HTTP Request", log)
 
 
@@ -61,7 +61,7 @@ def test_certificates_of_an_authority_that_is_told() -> None:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         found = next(
-            match[1] for line in lines if (match := re.search(r"the authority in (\S+),", line))
+            match[1] for line in lines if (match := re.search(r"the authority is in (\S+),", line))
         )
         trusted = ssl.create_default_context(cafile=found)
         with httpx.Client(

@@ -1,7 +1,7 @@
-"""Writes the tables of docs/reliability.md from the results that were saved in results.jsonl.
+"""Write the tables of docs/reliability.md from the results in results.jsonl.
 
-``tox -e faults -- --save-faults tests/faults/results.jsonl`` runs the whole matrix and saves them.
-Then ``python tests/faults/write_reliability.py`` puts them on the page.
+``tox -e faults -- --save-faults tests/faults/results.jsonl`` runs the whole matrix and saves the results.
+Then ``python tests/faults/write_reliability.py`` writes them to the page.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def main() -> None:
 
 
 def with_tables(page: str) -> str:
-    """Return *page* with the tables of the saved results, each between its two comments."""
+    """Return *page* with the tables of the saved results between their comments."""
     results = saved()
     page = _between(page, "counts", counts(results))
     return _between(page, "matrix", matrix(results))
 
 
 def saved() -> list[Result]:
-    """The results, one for each cell, in the order of the table."""
+    """Read the results, one for each cell, in the order of the table."""
     return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
 def counts(results: Sequence[Result]) -> list[str]:
-    """What there is, and what it took at the worst, by backend."""
+    """Summarize by backend: number of cells and worst durations."""
     ran = [result for result in results if "gets" in result]
     failed = [result for result in results if "failed" in result]
     possible, faults = len(ran) + len(failed), len(_each(results, "fault"))
@@ -79,7 +79,7 @@ def counts(results: Sequence[Result]) -> list[str]:
 
 
 def matrix(results: Sequence[Result]) -> list[str]:
-    """A table for each group of faults: what became of each at each moment, and why some cannot be."""
+    """Write a table for each group of faults, with results by moment and the reasons of gaps."""
     notes: dict[str, int] = {}
     moments = _each(results, "moment")
     lines: list[str] = []
@@ -88,7 +88,7 @@ def matrix(results: Sequence[Result]) -> list[str]:
         table = [[group, "updates", *moments]]
         for fault in _each(of_group, "fault"):
             of_fault = [result for result in of_group if result["fault"] == fault]
-            # A start may make something else of it, and is the first.
+            # The result at the start may differ, and comes first.
             updates = [result["updates"] for result in of_fault if "updates" in result][-1:]
             cells = [
                 _cell([result for result in of_fault if result["moment"] == moment], notes)
@@ -100,7 +100,7 @@ def matrix(results: Sequence[Result]) -> list[str]:
 
 
 def _cell(results: Sequence[Result], notes: dict[str, int]) -> str:
-    """One fault at one moment, on all backends."""
+    """Summarize one fault at one moment, on all backends."""
     marks = ""
     for reason in dict.fromkeys(each["impossible"] for each in results if "impossible" in each):
         backends = [each["backend"] for each in results if each.get("impossible") == reason]
@@ -117,7 +117,7 @@ def _known(results: Iterable[Result], key: str) -> list[float]:
 
 
 def _each(results: Iterable[Result], key: str) -> list[str]:
-    """The values of *key* that there are, in their order."""
+    """Return the distinct values of *key*, in order."""
     return list(dict.fromkeys(result[key] for result in results))
 
 

@@ -115,7 +115,7 @@ def test_a_refusal_says_what_is_wanted() -> None:
 
 @pytest.mark.parametrize("token", ["", [], ["a", ""]])
 def test_no_token_is_taken_for_one(token: str | list[str]) -> None:
-    with pytest.raises(CannotStartError, match="no token, or an empty one"):
+    with pytest.raises(CannotStartError, match="expected one or more non-empty tokens"):
         create_app(api_token=token)
 
 

@@ -128,7 +128,7 @@ OUTER_LAYERS = [
     Layer(
         "live service",
         "a service for tests, and pytest's fixtures",
-        ("heksher.testing.service", "heksher.pytest_plugin"),
+        ("heksher.testing._hosts", "heksher.testing.service", "heksher.pytest_plugin"),
     ),
     Layer(
         "command line",

@@ -369,7 +369,7 @@ class Bomb(Fault):
 
 @dataclass(frozen=True)
 class WrongETag(Fault):
-    """The body is right, but its ETag is wrong. Combine it with `Status` 304.
+    """The body is right, but its ETag is wrong. For a wrong 304, use `Status`.
 
     Attributes:
         etag: the ETag; None for an answer without one.

@@ -9,11 +9,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from types import TracebackType
 
 from heksher.exceptions import InvalidArgumentError
 from heksher.testing.faults._kinds import Certificate, Fault, Refuse
-from heksher.testing.faults._text import read
+from heksher.testing.faults._text import parse_faults
 from heksher.testing.faults._when import When
 
 # Keep at least this many of the latest requests.
@@ -72,12 +71,7 @@ class FaultRule:
     def __enter__(self) -> FaultRule:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.remove()
 
     def __repr__(self) -> str:
@@ -156,12 +150,12 @@ class Faults:
         Raises:
             heksher.exceptions.InvalidArgumentError: the text is invalid; nothing was added.
         """
-        told = read(text)
-        for fault, when in told.faults:
+        parsed = parse_faults(text)
+        for fault, when in parsed.faults:
             self._check(fault, when)
-        if told.seed is not None:
-            self.seed = told.seed
-        return tuple(self.add_rule(fault, when) for fault, when in told.faults)
+        if parsed.seed is not None:
+            self.seed = parsed.seed
+        return tuple(self.add_rule(fault, when) for fault, when in parsed.faults)
 
     def add_rule(self, fault: Fault, when: When) -> FaultRule:
         """Add a rule: the requests of *when* meet *fault* from now on."""

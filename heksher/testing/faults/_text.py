@@ -40,7 +40,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Told:
+class ParsedFaults:
     """The content of a text: faults with their conditions, and the seed if the text has one."""
 
     faults: tuple[tuple[Fault, When], ...]
@@ -54,7 +54,7 @@ class _Token:
     is_quoted: bool = False
 
 
-def read(text: str) -> Told:
+def parse_faults(text: str) -> ParsedFaults:
     """Read a fault text.
 
     Raises:
@@ -70,7 +70,7 @@ def read(text: str) -> Told:
         else:
             faults.append((_fault(word, tokens), _when(tokens)))
         tokens.end()
-    return Told(tuple(faults), seed)
+    return ParsedFaults(tuple(faults), seed)
 
 
 def _parts(text: str) -> list[list[_Token]]:

@@ -1,73 +1,51 @@
-"""A TCP and TLS proxy in front of a service that executes faults.
+"""A TCP and TLS proxy in front of a service that applies faults to requests and connections.
 
-h11 parses the requests of clients, httpx forwards them to the service, and trustme makes the
-certificates. One thread accepts, and each connection has its own thread, so the proxy works next to any
-event loop. `_kinds` says what happens to an answer, and `_plan` to which request.
+h11 parses the clients' requests, and `_upstream` sends them to the service. One thread accepts
+connections, and each connection has its own thread, so the proxy works beside any event loop. The
+faults themselves are in `_kinds`, and the choice of a fault for a request is in `_plan`.
 """
 
 from __future__ import annotations
 
-import datetime
 import logging
 import math
 import select
 import selectors
 import socket
-import ssl
 import struct
 import threading
 import time
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 import h11
-import httpx
 
+from heksher.testing.faults._certificates import Certificates
 from heksher.testing.faults._kinds import Answer, Certificate, End, Pause, Refuse
 from heksher.testing.faults._plan import FaultRule, Faults
+from heksher.testing.faults._upstream import Gone, Request, Upstream, shut_down
 
 __all__ = ["Certificates", "FaultProxy"]
 
-# Seconds. Bounds the wait for things that happen immediately on a working machine; faults have their own
-# times.
-_PATIENCE = 60.0
+# Maximum wait for the proxy's own threads, in seconds. They normally react immediately.
+_THREAD_TIMEOUT = 60.0
 
-# Seconds between two checks whether a waiting client is still connected.
-_LOOK = 0.25
+# While a client waits for a delayed answer, check this often, in seconds, whether it has disconnected.
+_CHECK_INTERVAL = 0.25
 
-# Seconds until it accepts again after an error.
-_REST = 0.1
+# Pause after a failed accept, in seconds.
+_ACCEPT_PAUSE = 0.1
 
-# Bytes to read at once.
-_READ = 65536
-
-# Headers that concern only one connection and are not forwarded.
-_HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade"}
-)
-
-_MISSING_EXTRA = "a proxy with TLS needs more packages: pip install 'heksher[testing]'"
+# Maximum number of bytes to read at once.
+_READ_SIZE = 65536
 
 _logger = logging.getLogger("heksher.testing.faults")
 
-
-class _Gone(Exception):
-    """The connection has ended; this is not an error."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    target: str
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    is_last: bool
+# Users find it as a type of FaultProxy, so this is its public place.
+Certificates.__module__ = __name__
 
 
 class FaultProxy:
-    """A proxy in front of a service. As a context manager, it ends with the block.
+    """A proxy in front of the service at *service_url*. A context manager: closes on exit.
 
     ::
 
@@ -76,15 +54,16 @@ class FaultProxy:
             client = heksher.ThreadHeksherClient(proxy.url, 30, ["user"])
 
     Args:
-        service_url: the URL of the service. You may assign another one at any time.
-        host: the address to listen on.
-        port: the port to listen on; 0 for any free one.
-        tls: whether clients connect with TLS. The proxy's authority issues the certificate.
+        service_url: URL of the service. It may be changed at any time by assignment.
+        host: address to listen on.
+        port: port to listen on; 0 for any free port.
+        tls: whether clients use TLS to connect to the proxy, which then has its own certificate
+            authority.
 
     Attributes:
-        url: the URL of the proxy.
-        faults: the rules, and the requests so far.
-        certificates: the proxy's authority; None without TLS.
+        url: URL of the proxy, for clients.
+        faults: the rules of faults, and the seen requests.
+        certificates: the certificate authority, with TLS.
     """
 
     def __init__(
@@ -95,26 +74,27 @@ class FaultProxy:
         self.certificates: Certificates | None = Certificates(host) if tls else None
         self._host = host
         self._port = port
-        self._http = httpx.Client(trust_env=False)
-        self._to_service: WeakSet[socket.socket] = WeakSet()
+        self._upstream = Upstream()
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._is_paused = False
         self._refusals: list[tuple[FaultRule, float]] = []
-        # The socket that listens. While connections are refused, it only reserves the port, which another
-        # process could take otherwise.
+        # The listening socket. While connections are refused, it is bound but does not listen, so that
+        # no other process can take the port.
         self._socket = self._bind()
         self._listens = False
         self._of_connections: tuple[FaultRule, ...] = ()
         self._port = self._socket.getsockname()[1]
         self._wake, self._woken = socket.socketpair()
-        self._selector = selectors.DefaultSelector()  # unlike select(), it takes any descriptor
+        self._selector = (
+            selectors.DefaultSelector()
+        )  # unlike select(), it accepts file descriptors above 1023
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._is_settled = threading.Condition()
-        self._asked = 0
-        self._settled = 0
+        self._requested = 0  # how often `_settle` was called
+        self._settled = 0  # how many of these calls are done
         self._acceptor = threading.Thread(target=self._run, name="fault proxy", daemon=True)
         self._acceptor.start()
         self.faults.changed = self._settle
@@ -128,7 +108,7 @@ class FaultProxy:
         return f"{scheme}://{host}:{self._port}"
 
     def pause(self) -> None:
-        """Refuse new connections and end the existing ones, as if no service ran."""
+        """Refuse connections and end existing ones, as if no service were running."""
         self._is_paused = True
         self._settle()
 
@@ -138,17 +118,17 @@ class FaultProxy:
         self._settle()
 
     def close(self) -> None:
-        """End the proxy and all connections. Closing it twice is harmless."""
+        """Close the proxy and all connections. Further calls do nothing."""
         with self._is_settled:
             if self._is_closed:
                 return
             self._is_closed = True
         self.faults.clear()
         self._wake.send(b"x")
-        self._acceptor.join(_PATIENCE)
+        self._acceptor.join(_THREAD_TIMEOUT)
         for thread in self._threads:
-            thread.join(_PATIENCE)
-        self._http.close()
+            thread.join(_THREAD_TIMEOUT)
+        self._upstream.close()
         self._selector.close()
         self._wake.close()
         self._woken.close()
@@ -156,12 +136,7 @@ class FaultProxy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     # --- the port ---------------------------------------------------------------------------------
@@ -179,14 +154,16 @@ class FaultProxy:
         return bound
 
     def _settle(self) -> None:
-        """Let the port be opened or closed as the rules require, and wait until it is."""
+        """Have the acceptor thread open or close the port according to the rules, and wait for it."""
         with self._is_settled:
             if self._is_closed:
                 return
-            self._asked += 1
-            asked = self._asked
+            self._requested += 1
+            requested = self._requested
             self._wake.send(b"x")
-            self._is_settled.wait_for(lambda: self._settled >= asked or self._is_closed, _PATIENCE)
+            self._is_settled.wait_for(
+                lambda: self._settled >= requested or self._is_closed, _THREAD_TIMEOUT
+            )
 
     def _run(self) -> None:
         """Open and close the port, and accept. Only this thread uses the listening socket."""
@@ -194,20 +171,17 @@ class FaultProxy:
             self._open_or_close()
             for ready, _ in self._selector.select(self._time_to_refuse()):
                 if ready.fileobj is self._woken:
-                    self._woken.recv(_READ)
+                    self._woken.recv(_READ_SIZE)
                 else:
                     self._accept()
         self._socket.close()
         self._end_connections()
-        # Also end the requests to the service that are in progress.
-        with self._lock:
-            for connection in self._to_service:
-                _shut(connection)
+        self._upstream.abort()
         with self._is_settled:
             self._is_settled.notify_all()
 
     def _open_or_close(self) -> None:
-        asked = self._asked
+        requested = self._requested
         should_listen = not (
             self._is_paused or self.faults.refuses_all or self._time_to_refuse() is not None
         )
@@ -220,16 +194,16 @@ class FaultProxy:
             self._socket = self._bind()
         self._listens = should_listen
         of_connections = self.faults.of_connections
-        # The existing connections were accepted under other rules.
+        # Existing connections were established under other rules.
         if not should_listen or of_connections != self._of_connections:
             self._end_connections()
         self._of_connections = of_connections
         with self._is_settled:
-            self._settled = asked
+            self._settled = requested
             self._is_settled.notify_all()
 
     def _time_to_refuse(self) -> float | None:
-        """Return how many seconds connections are refused from now on; None if they are accepted."""
+        """Return for how many more seconds connections are refused; None if they are accepted."""
         now = time.monotonic()
         with self._lock:
             self._refusals = [
@@ -239,16 +213,16 @@ class FaultProxy:
             ]
             if not self._refusals:
                 return None
-            # An hour at most, since platforms bound a timeout. The caller asks again.
+            # Limited to what platforms accept as a timeout; this is called again afterwards.
             return min(max(until for _, until in self._refusals) - now, 3600.0)
 
     def _accept(self) -> None:
         try:
             accepted, _ = self._socket.accept()
         except (BlockingIOError, ConnectionError):
-            return  # the client has disconnected
+            return  # the client has disconnected already
         except OSError:
-            self._rest()  # for example, no file descriptor is left
+            self._pause_accepting()  # for example, no file descriptors are left
             return
         connection = _Connection(self, accepted)
         thread = threading.Thread(
@@ -262,15 +236,15 @@ class FaultProxy:
             with self._lock:
                 self._connections.discard(connection)
             accepted.close()
-            self._rest()
+            self._pause_accepting()
             return
-        # Keep threads until they end, so that `close` can wait for all of them.
+        # Kept until they have ended, so that close() can join them.
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
-    def _rest(self) -> None:
-        """Ignore waiting clients for a moment, instead of trying to accept them in a busy loop."""
+    def _pause_accepting(self) -> None:
+        """Ignore waiting connections for a moment, instead of failing again in a busy loop."""
         self._selector.unregister(self._socket)
-        self._selector.select(_REST)
+        self._selector.select(_ACCEPT_PAUSE)
         self._selector.register(self._socket, selectors.EVENT_READ)
 
     def _serve(self, connection: _Connection) -> None:
@@ -290,64 +264,28 @@ class FaultProxy:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the proxy was closed."""
+        """Whether the proxy is closed."""
         return self._is_closed
 
     def refuse(self, rule: FaultRule, seconds: float) -> None:
-        """Close the port for that many seconds, or until the rule is removed."""
+        """Close the port for some seconds, or until the rule is removed."""
         with self._lock:
             self._refusals.append((rule, time.monotonic() + seconds))
         self._settle()
 
-    def ask(self, request: _Request, *, wants_body: bool) -> Answer:
-        """Return the answer of the service."""
-        left_out = {b"if-none-match"} if wants_body else set[bytes]()
-        headers = [
-            (name, value)
-            for name, value in request.headers
-            if name.lower() not in _HOP_BY_HOP | left_out
-        ]
-        url = httpx.URL(self.service_url)
-        # Forward the target unchanged; httpx would normalize the parts of a URL.
-        extensions = {
-            "target": request.target.encode("ascii"),
-            "timeout": httpx.Timeout(_PATIENCE).as_dict(),
-            "trace": self._note_connection,
-        }
-        asked = httpx.Request(
-            request.method, url, headers=headers, content=request.body, extensions=extensions
-        )
-        try:
-            answered = self._http.send(asked, stream=True)
-            try:
-                body = b"".join(answered.iter_raw())
-            finally:
-                answered.close()
-        except httpx.TransportError as error:
-            raise _Gone from error  # without the service, the proxy does not answer either
-        is_of_head = request.method == "HEAD"
-        dropped = _HOP_BY_HOP | (set[bytes]() if is_of_head else {b"content-length"})
-        kept = tuple(pair for pair in answered.headers.raw if pair[0].lower() not in dropped)
-        return Answer(answered.status_code, kept, body, is_of_head)
-
-    def _note_connection(self, event: str, info: dict[str, Any]) -> None:
-        """Keep the socket of each new connection to the service."""
-        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            return
-        made = info["return_value"].get_extra_info("socket")
-        with self._lock:
-            self._to_service.add(made)
-        if self._is_closed:
-            _shut(made)  # it was not among those that closing has shut down
+    def ask(self, request: Request, *, wants_body: bool) -> Answer:
+        """Return the service's own answer."""
+        return self._upstream.ask(self.service_url, request, wants_body=wants_body)
 
 
 class _Connection:
-    """The connection of a client, from its handshake to its end, in its own thread."""
+    """A client's connection, which has its own thread."""
 
     def __init__(self, proxy: FaultProxy, accepted: socket.socket) -> None:
         self._proxy = proxy
         self._socket = accepted
-        # Guards the end: a descriptor must not be shut down after it was closed and reused.
+        # Ending from another thread must not race with closing: after that, the file descriptor may
+        # belong to another socket.
         self._lock = threading.Lock()
         self._is_over = False
 
@@ -365,22 +303,22 @@ class _Connection:
                     break
         except _Reset:
             reset = True
-        except (_Gone, OSError, h11.ProtocolError):
-            pass  # the client has disconnected, which faults provoke
+        except (Gone, OSError, h11.ProtocolError):
+            pass  # the client has disconnected, which faults are meant to cause
         finally:
             self._close(reset=reset)
 
     def end(self) -> None:
-        """End it now, from another thread."""
+        """End the connection from another thread."""
         with self._lock:
             if not self._is_over:
-                _shut(self._socket)
+                shut_down(self._socket)
 
     def _close(self, *, reset: bool) -> None:
         with self._lock:
             self._is_over = True
             if reset:
-                _linger_not(self._socket)
+                _reset_on_close(self._socket)
             self._socket.close()
 
     def _shake_hands(self) -> None:
@@ -401,11 +339,11 @@ class _Connection:
             self._socket = secured
         secured.do_handshake()
 
-    def _read(self, unread: bytes) -> tuple[_Request, bytes]:
-        """Return the next request, and the bytes after it."""
-        # Each request has its own parser, since answers are not always HTTP, and h11 does not see them.
+    def _read(self, unread: bytes) -> tuple[Request, bytes]:
+        """Read the next request; return it with the bytes that came after it."""
+        # A new parser for each request: h11 does not see the answers, which are not always valid HTTP.
         parser = h11.Connection(h11.SERVER)
-        if unread:  # to h11, no bytes mean the end of the connection
+        if unread:  # for h11, empty data means the end of the connection
             parser.receive_data(unread)
         head: h11.Request | None = None
         body = b""
@@ -415,9 +353,9 @@ class _Connection:
                 if parser.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     self._socket.sendall(parser.send(go_on))
-                received = self._socket.recv(_READ)
+                received = self._socket.recv(_READ_SIZE)
                 if not received and head is None:
-                    raise _Gone
+                    raise Gone
                 parser.receive_data(received)
             elif isinstance(event, h11.Request):
                 head = event
@@ -425,7 +363,7 @@ class _Connection:
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 assert head is not None
-                request = _Request(
+                request = Request(
                     head.method.decode("ascii"),
                     head.target.decode("ascii"),
                     list(head.headers),
@@ -434,9 +372,9 @@ class _Connection:
                 )
                 return request, parser.trailing_data[0]
             else:
-                raise _Gone
+                raise Gone
 
-    def _answer(self, request: _Request) -> None:
+    def _answer(self, request: Request) -> None:
         path, _, query = request.target.partition("?")
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
@@ -452,8 +390,9 @@ class _Connection:
             answer = Answer(0, is_of_head=request.method == "HEAD")
         self._wait(rule, rule.when.delay)
         if isinstance(rule.fault, Refuse):
-            # So that the connection ends by the reset, after the port was closed.
-            self._is_over = True
+            self._is_over = (
+                True  # so that refuse() does not end this connection: it has to be reset
+            )
             self._proxy.refuse(rule, rule.fault.seconds)
             raise _Reset
         for step in rule.fault.steps(answer):
@@ -461,98 +400,43 @@ class _Connection:
                 case Pause(seconds):
                     self._wait(rule, seconds)
                 case End.CLOSE:
-                    raise _Gone
+                    raise Gone
                 case End.RESET:
                     raise _Reset
                 case bytes():
                     self._socket.sendall(step)
             if self._proxy.is_closed or (rule.fault.lasts and rule.over.is_set()):
-                raise _Gone
+                raise Gone
 
     def _wait(self, rule: FaultRule, seconds: float) -> None:
-        """Wait for that many seconds or until the rule is removed; end if the client disconnects."""
+        """Wait for some seconds, or until the rule is removed or the client disconnects."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not rule.over.wait(min(left, _LOOK)):
-            # A client that has only stopped sending may still wait for an answer, if there will be one.
-            if _has_left(self._socket, or_sends_no_more=math.isinf(seconds)):
-                raise _Gone
+        while (left := end - time.monotonic()) > 0 and not rule.over.wait(
+            min(left, _CHECK_INTERVAL)
+        ):
+            # A client that has only closed its sending side may still be waiting for the answer,
+            # except if the answer never comes.
+            if _has_disconnected(self._socket, or_half_closed=math.isinf(seconds)):
+                raise Gone
         if self._proxy.is_closed:
-            raise _Gone
+            raise Gone
 
 
 class _Reset(Exception):
     """The connection has to be reset."""
 
 
-def _shut(connection: socket.socket) -> None:
-    """Shut a connection down below TLS, even if another thread reads or writes."""
-    try:
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
-    except OSError:
-        pass  # the client has closed it
-
-
-def _has_left(connection: socket.socket, *, or_sends_no_more: bool) -> bool:
-    """Return whether the client has disconnected; False if the platform cannot tell."""
+def _has_disconnected(connection: socket.socket, *, or_half_closed: bool) -> bool:
+    """Whether the other end has closed the connection, as far as the platform can tell."""
     if not hasattr(select, "poll"):
         return False
     poller = select.poll()
-    poller.register(connection, getattr(select, "POLLRDHUP", 0) if or_sends_no_more else 0)
+    poller.register(connection, getattr(select, "POLLRDHUP", 0) if or_half_closed else 0)
     return bool(poller.poll(0))
 
 
-def _linger_not(connection: socket.socket) -> None:
-    """Make closing the connection a reset, which drops unread data at both ends."""
+def _reset_on_close(connection: socket.socket) -> None:
+    """Make close() reset the connection. Unread data is discarded at both ends."""
     socket.socket.setsockopt(
         connection, socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
     )
-
-
-class Certificates:
-    """The proxy's authority, and the right and wrong certificates that it issues."""
-
-    def __init__(self, host: str) -> None:
-        try:
-            import trustme
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(_MISSING_EXTRA, name=error.name) from error
-
-        self._authority = trustme.CA()
-        self._host = host
-        self._contexts: dict[str | None, ssl.SSLContext] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def authority_pem(self) -> bytes:
-        """The authority's certificate, for clients that take a file of trusted certificates."""
-        return self._authority.cert_pem.bytes()
-
-    def trusting(self) -> ssl.SSLContext:
-        """Return a client's context that trusts only this authority."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
-        return context
-
-    def context(self, problem: str | None) -> ssl.SSLContext:
-        """Return a server's context, with a right certificate or with one that has this problem."""
-        with self._lock:
-            if problem not in self._contexts:
-                self._contexts[problem] = self._make(problem)
-            return self._contexts[problem]
-
-    def _make(self, problem: str | None) -> ssl.SSLContext:
-        import trustme
-
-        authority = trustme.CA() if problem == "unknown" else self._authority
-        names = (
-            ["elsewhere.invalid"]
-            if problem == "host"
-            else [self._host, "localhost", "127.0.0.1", "::1"]
-        )
-        expires = None
-        if problem == "expired":
-            expires = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-        certificate = authority.issue_cert(*names, not_after=expires)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
-        return context
