@@ -1,7 +1,7 @@
-"""A caller that is cancelled leaves a client usable or closed, whenever it is.
+"""A caller may be cancelled at any moment: the client is usable or closed afterwards.
 
-Once at each await of the caller's own, over real HTTP, in each way to cancel that there is; and once
-after each number of steps of the event loop, so that the client's own task is anywhere.
+Calls over real HTTP are cancelled at each of their awaits, in every way to cancel; and after each number
+of steps of the event loop, so that the client's own task can be anywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from heksher.testing.service import LiveService
 
 
 class CancelledAt:
-    """Runs a coroutine to its *n*-th await, then has *cancel* called before it is waited for."""
+    """Runs a coroutine, and calls *cancel* before its *n*-th await."""
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, None], n: int, cancel: Callable[[], object]
@@ -33,7 +33,7 @@ class CancelledAt:
         self._coroutine = coroutine
         self._n = n
         self._cancel = cancel
-        #: How often the coroutine gave way.
+        #: The number of awaits so far.
         self.awaits = 0
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -57,7 +57,9 @@ class CancelledAt:
 
 # --- the ways to cancel ---------------------------------------------------------------------------
 
-Cancelling = Callable[[], Any]  # an asynchronous context manager that gives what cancels its block
+Cancelling = Callable[
+    [], Any
+]  # an async context manager that yields a function to cancel its block
 
 
 @asynccontextmanager
@@ -100,7 +102,7 @@ WAYS = [
 ]
 
 
-# --- what is cancelled ----------------------------------------------------------------------------
+# --- the calls ------------------------------------------------------------------------------------
 
 
 async def start(client: AsyncHeksherClient) -> None:
@@ -178,7 +180,7 @@ def test_a_caller_that_is_cancelled_at_any_await_leaves_a_client_usable_or_close
     service.add_rule(ttl, 5, user="jim")
 
     async def cancelled_at(n: int) -> bool:
-        """Whether the method came to its n-th await."""
+        """Return whether the method has an n-th await."""
         leftovers = Leftovers()
         client = AsyncHeksherClient(service.url, 60, ["user"])
         if method in NEED_A_START:
@@ -199,7 +201,7 @@ def test_a_caller_that_is_cancelled_at_any_await_leaves_a_client_usable_or_close
     backend.run(body)
 
 
-# More than a start takes, with what it declares and fetches, and its end.
+# More steps than a whole start takes, with its requests and its end.
 STEPS = 40
 
 

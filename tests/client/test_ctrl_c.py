@@ -1,4 +1,4 @@
-"""Ctrl-C ends a script at once, whatever its client waits for."""
+"""Ctrl-C ends a script immediately, whatever its client waits for."""
 
 from __future__ import annotations
 

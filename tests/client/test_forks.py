@@ -1,4 +1,4 @@
-"""What becomes of clients in a forked child that were not yet running when the process forked."""
+"""Clients in a forked child that were not running yet when the process forked."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_client_rests_where_uwsgi_forks_past_pythons_hooks(
 
 
 class SlowHeaders(dict[str, str]):
-    """Headers that an HTTP client is made with while another thread wants to fork."""
+    """Headers that let another thread fork while an HTTP client is made with them."""
 
     def __init__(self) -> None:
         self.begun, self.wanted, self.done = (threading.Event() for _ in range(3))
@@ -132,7 +132,7 @@ def test_a_fork_waits_for_an_http_client_that_is_being_made() -> None:
         thread = threading.Thread(target=client.ping)
         thread.start()
         assert headers.begun.wait(PATIENCE)
-        # Those that are registered last are called first.
+        # It is registered last and therefore called first.
         os.register_at_fork(before=headers.wanted.set)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)

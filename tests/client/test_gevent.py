@@ -1,6 +1,6 @@
-"""What greenlets alone can show, in a process that gevent has not patched.
+"""What only greenlets can show, in a process that gevent has not patched.
 
-All else is in the tests that run on every backend. Programs that are patched are in
+Everything else is in the tests that run on every backend. Patched programs are in
 `test_gevent_programs.py`.
 """
 
@@ -58,19 +58,19 @@ def service() -> Iterator[LiveService]:
 
 
 def client_of(service: LiveService, *, direct: bool = False) -> ThreadHeksherClient:
-    """Make a client; *direct*: past the faults, whose proxy keeps connections for a while."""
+    """Make a client; if *direct*, without the proxy for faults, which keeps connections for a while."""
     url = service.direct_url if direct else service.url
     return ThreadHeksherClient(url, 3600, FEATURES, backend="gevent", startup="raise")
 
 
 def beat() -> None:
-    """Let the hub go round, as often as a request that stopped it would not allow."""
+    """Let the hub run many times, which a request that blocks it would prevent."""
     for _ in range(BEATS):
         gevent.sleep(0.001)
 
 
 def make_large(scene: Scene, name: str) -> None:
-    """Have the service tell so much of a setting that it is read aside."""
+    """Make the answer for a setting so large that it is decoded in a thread."""
     for number in range(LARGE // 60):
         scene.service.add_rule(name, number, user=f"user{number}")
 
@@ -79,7 +79,7 @@ def until(backend: GeventHarness, condition: Callable[[], object]) -> None:
     run_blocking(backend.until(condition))
 
 
-# --- waiting leaves the hub to others -------------------------------------------------------------
+# --- the hub runs while a greenlet waits ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["set_as_main", "reload", "ping", "get_settings"])
@@ -121,7 +121,7 @@ def test_greenlets_go_on_while_a_large_answer_is_read(scene: Scene) -> None:
             await scene.backend.until(lambda: reload.ended, "it is read")
             assert reload.error is None
 
-    waited.append(True)  # at the start nothing is large, and all stands still for it
+    waited.append(True)  # for the start, whose answer is small and decoded in the hub
     scene.run(body)
     assert waited == [True]
 
@@ -144,7 +144,7 @@ def test_thousands_of_greenlets_read_each_in_its_own_context(service: LiveServic
     client.set_defaults(user=user)
     client.set_as_main()
     try:
-        user.set("ann")  # here, which no other greenlet sees
+        user.set("ann")  # only in this greenlet
         gevent.joinall([gevent.spawn(read, name) for name in ["ann", "ben"] * 2000], PATIENCE)
     finally:
         client.close()
@@ -152,7 +152,7 @@ def test_thousands_of_greenlets_read_each_in_its_own_context(service: LiveServic
     assert set(answers) == {("ann", "nobody", "ann"), ("ben", "nobody", "ben")}
 
 
-# --- who may call what, from where ----------------------------------------------------------------
+# --- calls from other threads and greenlets -------------------------------------------------------
 
 
 def test_a_native_thread_uses_the_client_and_gets_no_hub(
@@ -221,7 +221,7 @@ def test_a_loop_that_another_thread_has_just_started_can_be_ended(backend: Geven
     task = backend.backend.create_task(main)
     thread = threading.Thread(target=lambda: run_blocking(task.start()))
     thread.start()
-    thread.join()  # and not by the hub, which has to hear of the loop yet
+    thread.join()  # this blocks the hub, so that it has not started the loop yet
     task.cancel()
     assert run_blocking(task.wait(PATIENCE))
     assert steps == ["ended by itself"]
@@ -278,7 +278,7 @@ def test_a_child_that_is_forked_in_c_gets_a_hub_of_its_own(
 def test_nobody_waits_for_a_hub_that_runs_no_more(
     ending: str, backend: GeventHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a process whose sockets are patched: they are of use in one hub."""
+    """Patched sockets, as here, can only be used in one hub."""
     made: list[Any] = []
 
     def is_patched(name: str) -> bool:
@@ -343,7 +343,7 @@ def test_a_validator_in_another_thread_cannot_wait_for_its_own_update(scene: Sce
     assert "was called by one, in a hook" in str(errors[0])
 
 
-# --- what is ended from outside -------------------------------------------------------------------
+# --- killed and timed out -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["set_as_main", "reload", "ping"])
@@ -367,7 +367,7 @@ def test_a_greenlet_that_is_ended_leaves_the_client_usable(
     running = ClientState.RUNNING if what == "reload" else ClientState.NEW
     assert client.status.state is running
     service.faults.clear()
-    if what == "reload":  # the loop is in the request that nobody answers
+    if what == "reload":  # the loop still waits for the answer that never comes
         service.renew(FEATURES)
     else:
         client.set_as_main()
@@ -511,7 +511,7 @@ def test_nobody_waits_for_a_name_look_up(
     client = ThreadHeksherClient(
         "http://heksher.test", 3600, FEATURES, backend="gevent", startup_timeout=0.05
     )
-    client.set_as_main()  # and goes on trying
+    client.set_as_main()  # it returns, and the client keeps trying
     until(backend, looking.is_set)
     client.close()
     assert leftovers.found()["greenlets"] == 0
@@ -584,7 +584,7 @@ def test_an_event_that_is_set_and_cleared_from_threads_all_the_time_loses_no_wak
 
 
 def outcome(function: Callable[[], object]) -> BaseException | None:
-    """Call it, and return what it raised."""
+    """Call it, and return the error that it raises."""
     try:
         function()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Programs on gevent, patched by it and not: a life, forks, and what servers do with workers."""
+"""Programs on gevent, patched and not: the life of a client, forks, and the workers of servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def service() -> Iterator[LiveService]:
 
 
 def run(service: LiveService, *arguments: str) -> list[str]:
-    """Run the program to its end, and return what it says."""
+    """Run the program to its end, and return its output."""
     service.empty(FEATURES)
     service.declare("ttl", "int", 60)
     rule = service.add_rule("ttl", 1, user="jim")
@@ -41,7 +41,7 @@ def run(service: LiveService, *arguments: str) -> list[str]:
     ) as process:
         assert process.stdout is not None
         said: list[str] = []
-        # The pipe ends when the processes have, and those that hang are ended by their alarms.
+        # The pipe ends when all processes have ended; their alarms end those that hang.
         for line in process.stdout:
             said.append(line.rstrip("\n"))
             if said[-1] == "change the rule":

@@ -1,4 +1,4 @@
-"""`on_update_ok` and `on_update_error`, and the `modification_lock` that holds updates back."""
+"""`on_update_ok` and `on_update_error`, and `modification_lock`, which delays updates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scene(backend: Harness) -> Scene:
 
 
 class Calls:
-    """What the hooks of a client were called with: None for success."""
+    """The calls of a client's hooks: None for a success, or the error."""
 
     def __init__(self, client: AnyClient) -> None:
         self.seen: list[Exception | None] = []
@@ -55,7 +55,7 @@ def test_each_update_calls_one_hook_which_says_how_it_ended(scene: Scene) -> Non
         calls = Calls(client)
         async with client:
             assert calls.seen == [None]
-            await client.reload()  # nothing changed, which is a success as well
+            await client.reload()  # nothing changed, which is also a success
             assert calls.seen == [None, None]
             scene.service.fault = error
             with pytest.raises(ServiceUnreachableError):
@@ -132,11 +132,11 @@ def broken() -> None:
 
 
 def cancelled() -> None:
-    raise asyncio.CancelledError  # as the result of a cancelled future does
+    raise asyncio.CancelledError  # like the result of a cancelled future
 
 
 def exiting() -> None:
-    raise SystemExit  # in a thread it would end the loop, and no line would say so
+    raise SystemExit  # it would end the loop of a thread without a log line
 
 
 async def suspending() -> None:
@@ -236,7 +236,7 @@ def test_a_hook_in_the_clients_own_thread_or_greenlet_can_close_it_and_cannot_wa
 
 
 class Lock:
-    """The lock of a client of any kind, with methods to be awaited."""
+    """The lock of a client of either kind, with awaitable methods."""
 
     def __init__(self, client: AnyClient) -> None:
         self.lock = client.client.modification_lock
@@ -386,7 +386,7 @@ def test_closing_does_not_wait_for_the_lock(scene: Scene) -> None:
         await client.close()
         await scene.backend.until(lambda: reload.ended, "the reload ends")
         assert isinstance(reload.error, ClientClosedError)
-        # Who holds it still does, and can let it go.
+        # The holder still has it and can release it.
         assert lock.locked()
         lock.release()
         assert not lock.locked()
@@ -431,7 +431,7 @@ def test_a_lock_of_threads_can_be_tried() -> None:
 
 def test_a_waiter_that_is_cancelled_leaves_the_lock_to_the_next(scene: Scene) -> None:
     if isinstance(scene.backend, ThreadHarness):
-        return  # nothing can be cancelled there
+        return  # a blocking call cannot be cancelled
 
     async def body() -> None:
         import anyio

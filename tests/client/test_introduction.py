@@ -1,4 +1,4 @@
-"""The introduction's example and its surroundings, with real HTTP to a real service process."""
+"""The example of the introduction and variations of it, with real HTTP to a real service process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_introduction(backend: Harness, service: LiveService) -> None:
     background_color = Setting("background_color", str, ["environment", "theme"], "white")
 
     async def body() -> None:
-        service.get("/settings")  # so that the connection of the test's own is counted
+        service.get("/settings")  # so that the test's own connection is in the first count
         leftovers = Leftovers()
         client = make_client(backend, service)
         client.set_defaults(environment="dev", theme=theme)
@@ -78,7 +78,7 @@ def test_the_introduction(backend: Harness, service: LiveService) -> None:
         theme.set("loud")
         assert background_color.get() == "white", "loud is not tracked"
 
-        # What changes on the service arrives by itself.
+        # Changes on the service arrive without a call.
         theme.set("blue")
         service.change_rule(blue, "sky")
         await backend.until(lambda: background_color.get() == "sky", "the change arrives")
@@ -134,7 +134,7 @@ def test_the_introduction_in_a_task_group_of_the_callers(loop: str, service: Liv
             service.add_rule("cache_ttl", 5, user="jim")
             await client.reload()
             assert cache_ttl.get(user="jim") == 5
-            # An error in an update does not reach the caller's task group.
+            # An error of an update does not reach the caller's task group.
             service.kill()
             with pytest.raises(ServiceUnreachableError):
                 await client.reload()
@@ -210,7 +210,7 @@ def test_a_rename_and_a_deletion_by_an_operator_stop_no_updates(
             await client.reload()
             assert kept.get(user="jim") == 2
             assert type(kept.get(user="jim")) is float
-        # The old application starts again: nothing is declared back.
+        # The old version of the application starts again: it does not undo the declaration.
         async with make_client(backend, service, interval=60) as client:
             service.add_rule("cache_seconds", 7, user="ann")
             await client.reload()

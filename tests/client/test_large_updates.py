@@ -1,4 +1,4 @@
-"""Large updates, on every backend: only what changed is read, and nobody waits for it."""
+"""Large updates, on every backend: only changed sections are decoded, and nothing else waits for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scene(backend: Harness) -> Scene:
 
 
 class Many:
-    """Settings with a rule and a validator each, which counts its calls."""
+    """Settings with one rule each, and a validator that counts its calls."""
 
     def __init__(self, scene: Scene, number: int) -> None:
         self.calls: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class Many:
         return [published(setting) for setting in self.settings]
 
     def read_since(self) -> set[str]:
-        """Return the settings whose sections were read since the last call."""
+        """Return the settings whose sections were decoded since the last call."""
         names = set(self.calls)
         self.calls.clear()
         return names
@@ -81,7 +81,7 @@ def test_only_what_changed_is_read_and_published(scene: Scene) -> None:
             assert many.read_since() == {"s3"}
             assert changed(before, many.published) == [3]
             assert many.settings[3].get(environment="dev", user="joe") == 7
-            # Another ETag, and the rules of before.
+            # Another ETag, and the previous rules.
             scene.service.rules["s3"].pop()
             await scene.pass_time(INTERVAL)
             assert many.read_since() == {"s3"}
@@ -187,7 +187,7 @@ def test_what_another_client_published_meanwhile_is_replaced(scene: Scene) -> No
 
 def test_reports_of_what_was_not_read_again_stay(scene: Scene) -> None:
     many = Many(scene, 3)
-    # Of two settings of one name one has no validator, and uses what the other one refuses.
+    # The second setting of this name has no validator, so it uses the value that the first one rejects.
     twin = Setting("s1", int, ["environment", "user"], 1)
     scene.service.add_rule("s1", 13, user="joe")
     scene.service.add_rule("s1", "no int", user="ann")
@@ -199,7 +199,7 @@ def test_reports_of_what_was_not_read_again_stay(scene: Scene) -> None:
             scene.service.add_rule("s0", 1, user="ann")
             await client.reload()
             assert client.status.rejected_rules == before
-            # Read again for this one alone; what is said of the other one is still true.
+            # Now the section is decoded again for this setting only. The report on the other one stays.
             twin.add_validator(lambda value, rule, of: value)
             await client.reload()
             assert client.status.rejected_rules == before
@@ -236,7 +236,7 @@ def test_a_setting_of_which_an_answer_tells_nothing_is_reported_until_one_does(
             scene.service.add_rule("s0", 5, user="ann")
             section = {"default_value": 0, "rules": scene.service.rules["s0"]}
             partial = Response(200, {}, json.dumps({"settings": {"s0": section}}).encode())
-            # The features, the query, the list of settings, and the query once more.
+            # The answers to: context features, query, list of settings, and the query again.
             scene.service.faults = [None, partial, None, partial]
             await client.reload()
             assert many.settings[0].get(environment="dev", user="ann") == 5
@@ -270,7 +270,7 @@ def test_a_start_reads_everything_that_a_failed_one_had_read(scene: Scene) -> No
 
 
 def make_large(scene: Scene, name: str) -> None:
-    """Have the service tell so much of a setting that it is read aside."""
+    """Make the answer for a setting so large that it is decoded in a thread."""
     for number in range(LARGE // 60):
         scene.service.add_rule(name, number, user=f"user{number}")
 
@@ -351,7 +351,7 @@ def test_what_goes_wrong_in_a_large_answer_is_told_as_ever(scene: Scene) -> None
 
 
 class Gate:
-    """A validator that stops at a value until it is let go."""
+    """A validator that waits at one value until `go_on` is set."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -398,7 +398,7 @@ def test_what_is_withdrawn_is_not_published(scene: Scene) -> None:
     gate = Gate(700)
 
     async def body() -> None:
-        # The first update takes too long, so that the start is given up.
+        # The first update takes too long, so the start times out.
         setting.add_validator(gate)
         make_large(scene, "large")
         client = scene.client(startup_timeout=5)
@@ -539,7 +539,7 @@ def test_a_url_of_many_names_that_is_too_long_fails_the_update(scene: Scene) -> 
 
 
 def beside_deciding(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """Return a list: what is put there is called in another thread when a table has been decided."""
+    """Return a list of functions to call in another thread once a table is prepared."""
     functions: list[Callable[[], None]] = []
 
     prepare = SettingState[Any].prepare

@@ -1,4 +1,4 @@
-"""The census of leftovers sees what a running client has: else no test could miss it afterwards."""
+"""The census of leftovers sees everything that a running client has, as tests rely on."""
 
 from __future__ import annotations
 

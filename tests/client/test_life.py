@@ -402,7 +402,7 @@ def test_settings_are_added_all_or_none(scene: Scene) -> None:
     scene.run(body)
 
 
-# --- the wrong place or backend -------------------------------------------------------------------
+# --- the wrong loop or backend --------------------------------------------------------------------
 
 
 def test_reload_before_the_start_says_what_to_do(scene: Scene) -> None:
@@ -486,7 +486,7 @@ def test_an_event_loop_that_ends_without_closing_ends_the_client(
     run_loop("trio", client.aclose)
 
 
-# --- a start that fails, and what goes on beside it -------------------------------------------------
+# --- a start that fails while something else happens ----------------------------------------------
 
 
 def test_a_loop_that_could_not_be_ended_stays_ended_when_the_client_starts_again(
@@ -603,7 +603,7 @@ def test_starting_a_client_that_gave_its_settings_away_claims_nothing(
     assert sum("stops refreshing" in record.message for record in caplog.records) == 1
 
 
-# --- settings are held weakly -----------------------------------------------------------------------
+# --- weak references to settings ------------------------------------------------------------------
 
 
 def test_no_failure_keeps_a_setting_alive(scene: Scene) -> None:

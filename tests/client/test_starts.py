@@ -1,4 +1,4 @@
-"""What a start asks of the service, on every backend: no more than it needs, one thing at a time."""
+"""The requests of a start, on every backend: no more than needed, and one at a time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_new_settings_are_declared_once_each_and_one_after_another(scene: Scene)
         under_way.append(request)
         assert under_way == [request]
         if not scene.backend.backend.blocking:
-            await anyio.lowlevel.checkpoint()  # another one would come now
+            await anyio.lowlevel.checkpoint()  # another request could start here
         try:
             return await answer(request)
         finally:

@@ -1,4 +1,4 @@
-"""What the status tells while a client lives, on every backend."""
+"""The status during the life of a client, on every backend."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_status_counts_what_happened(scene: Scene) -> None:
             assert well.last_success is not None
             assert began <= well.last_success <= time.time()
             assert well.last_failure is None
-            # The features, the settings, the declaration, the rules.
+            # The answers to: context features, list of settings, declaration, query.
             assert well.bytes_received > 100
             scene.service.fault = unreachable()
             await scene.pass_time(INTERVAL)

@@ -1,4 +1,4 @@
-"""Stubs in a process in which a client runs: who refreshes a setting meanwhile, and afterwards."""
+"""Stubs in a process with a running client: what updates a setting during a stub and after it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_rules_outlast_updates_of_a_client_that_has_the_setting_as_its_own(
             scene.service.add_rule("mine", 11, user="jim")
             await client.reload()
             assert mine.get(user="jim") == 11
-            # It is the client's own still: another main client does not take it over.
+            # It still belongs to the client: another main client does not take it over.
             with SyncStubHeksherClient():
                 scene.service.add_rule("mine", 12, user="jim")
                 await client.reload()
@@ -185,7 +185,7 @@ def test_reset_ends_stubs_and_forgets_settings_and_the_main_client(
             patch = inner.patch(ttl, 6)
             testing.reset()
             assert _registry.main() is None
-            # What it has from a client, it keeps; but nobody refreshes it any more.
+            # It keeps the rules of its client, but nothing updates them any more.
             assert ttl.get(**JIM) == 10
             inner.close.assert_not_called()
             patch.__exit__(None, None, None)
@@ -195,7 +195,7 @@ def test_reset_ends_stubs_and_forgets_settings_and_the_main_client(
             scene.service.add_rule("cache_ttl", 11, environment="dev", user="jim")
             await client.reload()
             assert ttl.get(**JIM) == 10
-            # Its name is free, and it can be stubbed.
+            # Its name is free again, and it can be stubbed.
             again = Setting("cache_ttl", str, ["theme"], "")
             with SyncStubHeksherClient() as stub:
                 stub[ttl].rules = 7

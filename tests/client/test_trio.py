@@ -1,4 +1,4 @@
-"""What is trio's alone: hours of polling in trio's own, jumping time, nurseries, cancel scopes."""
+"""What only trio can show: hours of polling with its autojump clock, nurseries, cancel scopes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 
 class NeverSet:
-    """An event that nobody sets, for a request that hangs."""
+    """An event that is never set, for a request that hangs."""
 
     def set(self) -> None:
         pass
@@ -77,7 +77,7 @@ async def test_an_hour_of_outage(autojump_clock: MockClock, service: ScriptedSer
         service.fault = unreachable()
         tries = len(service.requests)
         await trio.sleep(HOUR)
-        # With full jitter, half an interval on average, once the backoff has reached it.
+        # Once the backoff has reached the interval, full jitter makes it half an interval on average.
         tried = len(service.requests) - tries
         assert HOUR / INTERVAL <= tried <= 4 * HOUR / INTERVAL
         assert client.status.failures == tried
@@ -128,7 +128,7 @@ async def test_the_client_runs_in_a_nursery_of_the_callers(
     client = make_client(service)
     async with trio.open_nursery() as nursery:
         await nursery.start(client.run)
-        # No task of the system's: all that runs is in this nursery.
+        # There is no system task: all tasks are in this nursery.
         assert not leftovers.found()
         service.fault = RuntimeError("nobody foresaw this")
         await trio.sleep(HOUR)

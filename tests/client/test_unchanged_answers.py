@@ -1,4 +1,4 @@
-"""Updates that the service answers by "unchanged" (304), on every backend: they do and keep nothing."""
+"""Updates that the service answers with "unchanged" (304), on every backend: they do and keep nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scene(backend: Harness) -> Scene:
 
 
 def statuses_of_queries(scene: Scene) -> list[int]:
-    """Return a list of the statuses of answers to queries, to which those to come are added."""
+    """Return a list that gets the status of each answer to a query from now on."""
     statuses: list[int] = []
     answer = scene.service.answer
 
@@ -80,7 +80,7 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
             after = [(published(each), each.get.__code__) for each in (setting, plain)]
             for old, new in zip(before, after, strict=True):
                 assert all(one is other for one, other in zip(old, new, strict=True))
-            # And all of that would have been noticed.
+            # A changed answer is noticed in all of these ways.
             scene.service.add_rule("cache_ttl", 7, user="joe")
             await client.reload()
             assert statuses[4:] == [200]
@@ -91,7 +91,7 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
 
 
 def blocks_held() -> int:
-    """Return how many blocks of memory are held that the library's own lines allocated."""
+    """Return the number of blocks of memory that lines of the library allocated and that still exist."""
     gc.collect()
     ours = tracemalloc.Filter(True, str(Path(heksher.__file__).parent / "*"))
     snapshot = tracemalloc.take_snapshot().filter_traces([ours])
@@ -117,7 +117,7 @@ def test_nothing_is_kept(backend: Harness, scene: Scene) -> None:
         )
 
     async def body() -> None:
-        # Over an HTTP client, so that what stands around an update is counted, too.
+        # With an HTTP client, so that everything around an update counts, too.
         options = {"http_client_args": {"transport": httpx.MockTransport(answer)}}
         async with backend.client("http://service.test", 1e6, FEATURES, **options) as client:
 
@@ -132,9 +132,9 @@ def test_nothing_is_kept(backend: Harness, scene: Scene) -> None:
                 statuses.clear()
                 await update()
                 kept = blocks_held() - before
-                # The context features, and the rules.
+                # The answers to: context features, query.
                 assert statuses == [200, 304] * UPDATES
-                # What each update kept would be a block for each at least.
+                # If each update kept something, it would be at least one block for each.
                 assert kept < UPDATES / 10
                 held = [client.status for _ in range(UPDATES)]
                 assert blocks_held() - before >= len(held), "what is kept is seen"
@@ -178,7 +178,7 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
             assert values() == (3, 2)
             assert await statuses_of_an_update() == [304, 304]
 
-            # What came with a part is not taken for known, if the next part failed.
+            # If the next part fails, a part does not count as received.
             scene.service.rules[first.name][0]["value"] = 4
             scene.service.faults = [None, None, Response(500)]
             with pytest.raises(UnexpectedStatusError):
@@ -186,7 +186,7 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
             assert await statuses_of_an_update() == [200, 304]
             assert values() == (4, 2)
 
-            # A setting that is not there any more has all parts asked for again.
+            # If a setting was deleted, all parts are requested again.
             scene.service.delete(last.name)
             assert await statuses_of_an_update() == [304, 404, 200, 200]
             assert values() == (4, 0)
@@ -198,7 +198,7 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
 
 
 def many_settings(scene: Scene) -> list[Setting[int]]:
-    """Return settings that take a query of two parts, with a rule each."""
+    """Return settings with one rule each, so many that a query has two parts."""
     names = [f"{number:03}_{'x' * 100}" for number in range(MAX_QUERY_LENGTH // 80)]
     for name in names:
         scene.service.add_rule(name, 1, user="jim")

@@ -1,4 +1,4 @@
-"""Cases of declaring and refreshing that only show in a certain order of events; on every backend."""
+"""Cases of declarations and updates that need a certain order of events, on every backend."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_value_tracked_later_is_fetched_although_the_request_stays_the_same(sc
 
     async def body() -> None:
         client = scene.client()
-        # The service would misread a filter on this name, so that none is sent.
+        # The service would misread a filter on this name, so none is sent.
         client.track_contexts(theme_2="dark")
         async with client:
             assert "context_filters" not in scene.service.requests[-1].target
@@ -235,7 +235,7 @@ def test_an_event_that_was_set_and_lowered_again_wakes_nobody() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(event.wait)
             with trio.fail_after(10):
-                # It neither returns nor turns in circles.
+                # It neither returns nor spins.
                 await trio.testing.wait_all_tasks_blocked()
             assert len(nursery.child_tasks) == 1
             event.set()

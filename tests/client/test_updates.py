@@ -1,4 +1,4 @@
-"""When the core asks the service, and what comes of the answers; on every backend, in scripted time."""
+"""When the core makes requests, and the effect of the answers; on every backend, in scripted time."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_reloads_during_an_update_share_the_next_one(scene: Scene) -> None:
             polls = scene.polls
             others = [scene.backend.beside(client.reload) for _ in range(3)]
             await scene.backend.until(lambda: scene.waiting == 4, "all reloads wait")
-            # What is held is the answer of before this rule.
+            # The answer that is held back is older than this rule.
             scene.service.add_rule("cache_ttl", 10, user="jim")
             go_on.set()
             reloads = [first, *others]
@@ -530,7 +530,7 @@ def test_tracking_leaves_rules_out_whatever_the_service_sends_and_counts_from_th
         client.track_contexts(environment="dev")
         async with client:
             assert "context_filters=environment:(dev)" in scene.service.requests[-1].target
-            # The scripted service reads no filters, so what is missing was left out here.
+            # The scripted service ignores filters, so the client has left out the missing rules.
             assert ttl.get(environment="dev", user="jim") == 1
             assert ttl.get(environment="prod", user="joe") == 60
             client.track_contexts(environment=["prod"], user=TRACK_ALL)
