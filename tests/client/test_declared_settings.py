@@ -1,4 +1,4 @@
-"""What becomes of declarations, and of rules that cannot be used: in errors, the status, the log."""
+"""The results of declarations, and rules that cannot be used: in errors, the status and the log."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_each_outcome_stands_in_the_status_with_its_differences(
             assert client.status.declarations == {"ttl": declared}
             assert client.status.settings == {declared.state: ("ttl",)}
             assert client.status.refusals == {}
-            # The service's default value is used, whatever is declared here.
+            # The service's default value is used, not the declared one.
             assert ttl.get(user="jim") == 61
 
     scene.run(body_)
 
 
 def stored(name: str, default: Any, **changes: Any) -> dict[str, Any]:
-    """Return a setting as the service tells it."""
+    """Return a setting as in an answer of the service."""
     return {
         "name": name,
         "type": "int",
@@ -262,7 +262,7 @@ def test_a_start_that_goes_on_tells_it_in_the_status_and_other_settings_are_unaf
             assert [other.get(user="jim") for other in others] == [2, 2]
             assert ttl.get(user="jim") == 60
             if state is not DeclarationState.FAILED:
-                # What was refused is not asked time and again.
+                # A refused declaration is not repeated.
                 await client.reload()
                 assert scene.service.count("POST v1/settings/declare") == 3
 
@@ -369,7 +369,7 @@ def test_it_is_declared_later_if_the_service_has_the_feature_and_fails(
     async def body() -> None:
         async with scene.client(startup="continue") as client:
             scene.service.features.append("theme")
-            # Context features, all settings, and then the declaration.
+            # The answers to: context features, list of settings, declaration.
             scene.service.faults = [None, None, fault]
             with pytest.raises(ServiceError):
                 await client.reload()
@@ -461,7 +461,7 @@ def test_a_raising_validator_costs_one_rule_and_nothing_of_other_settings(
             assert [strict.get(user="jim"), strict.get(user="joe")] == [1, 100]
             assert other.get(user="jim") == 2
             assert client.status.failures == 0
-            # It is gone from the status when it is gone from the service.
+            # When the rule is deleted on the service, it disappears from the status.
             del scene.service.rules["strict"][0]
             await client.reload()
             assert client.status.rejected_rules == ()
@@ -511,7 +511,7 @@ def test_a_validator_that_is_added_later_counts_from_the_next_update(scene: Scen
         async with scene.client() as client:
             ttl.add_validator(lambda value, rule, of: value * 2)
             assert ttl.get(user="jim") == 5
-            # The rules are as they were, and are read anew all the same.
+            # The rules have not changed, but are decoded again.
             await client.reload()
             assert ttl.get(user="jim") == 10
 
@@ -584,7 +584,7 @@ def test_what_is_known_of_a_setting_changes_under_the_clients_lock(
             assert lock._is_owned(), name
             changed.append(name)
         assign(entry, name, value)
-        if name == "coerced":  # the last one that its constructor assigns
+        if name == "coerced":  # the last attribute that the constructor assigns
             made.add(id(entry))
 
     monkeypatch.setattr(Entry, "__setattr__", assign_under_lock)

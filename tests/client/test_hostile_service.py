@@ -1,4 +1,4 @@
-"""A service that means harm: what it says reaches no generated code, and what it is told stays untold."""
+"""A hostile service: nothing it sends reaches generated code, and nothing secret it gets is shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scene(backend: Harness) -> Scene:
     return Scene(backend)
 
 
-# What would do something, or break the text that it stands in.
+# Texts that would run code, or break the text around them.
 _PAYLOADS = [
     "canary",
     "canary()",
@@ -60,7 +60,7 @@ CRAFTED = [frame.format(payload) for frame in _FRAMES for payload in _PAYLOADS]
 
 
 def generated() -> str:
-    """All source that was generated and is in use."""
+    """Return all generated source that is in use."""
     return "".join(
         "".join(entry[2])
         for filename, entry in linecache.cache.items()
@@ -69,7 +69,7 @@ def generated() -> str:
 
 
 def names_of(code: CodeType) -> Iterator[str]:
-    """All names in *code*, and in the code that it holds."""
+    """Yield all names in *code* and in the code that it contains."""
     yield from (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -104,7 +104,7 @@ def test_no_name_of_the_services_reaches_generated_code(scene: Scene) -> None:
                 service.add_rule("cache_ttl", -1, theme="dark", **{name: name})
                 service.add_rule(name, -1, user="jim")
             await client.reload()
-            # As a value of a feature, each is as good as any other.
+            # As values of a feature they are ordinary texts.
             assert [ttl.get(user=name, theme="light") for name in CRAFTED] == [*range(len(CRAFTED))]
             assert ttl.get(user="jim", theme="dark") == 60
             assert len(client.status.rejected_rules) == len(CRAFTED)
@@ -124,10 +124,10 @@ def test_no_name_of_the_applications_is_taken_that_is_no_plain_one() -> None:
                 Setting("cache_ttl", int, [name], 60)
 
 
-# --- its words in logs and in the status ----------------------------------------------------------
+# --- its texts in logs and in the status ----------------------------------------------------------
 
 
-# Would make lines of its own in a log, take over a terminal, and fill a disk.
+# It would add lines to a log, control a terminal, and fill a disk.
 _EVIL = f"{CANARY}\nERROR root: \x1b[2J\u202e{'x' * 300_000}"
 _DIFFERENCES = [
     {"level": _EVIL, "attribute": _EVIL, "latest_value": _EVIL},
@@ -223,7 +223,7 @@ def test_no_answer_is_shown_whole_because_it_is_none(backend: Harness) -> None:
 
 
 def test_the_head_of_an_answer_is_bounded_with_all_that_is_provisional(backend: Harness) -> None:
-    """An HTTP library reads provisional answers for ever, and under gevent nothing else happens."""
+    """An HTTP library reads provisional answers without end, and under gevent nothing else would run."""
     early = b"HTTP/1.1 103 Early Hints\r\nlink: %s\r\n\r\n" % (b"x" * 8_000)
     head = early * 5 + b"HTTP/1.1 200 OK\r\nx: %s\r\n" % (b"x" * 30_000)
     good = http(b'{"version": "1", "x": "%s"}' % (b"x" * 300_000), head)
@@ -234,7 +234,7 @@ def test_the_head_of_an_answer_is_bounded_with_all_that_is_provisional(backend: 
 
     async def body() -> None:
         client = backend.client(server.url, 60, ["user"])
-        for _ in range(3):  # each head is counted anew
+        for _ in range(3):  # the count starts again with each head
             await client.ping()
         server.answer_by("api/health", endless)
         with pytest.raises(HeksherError, match="head is larger than 102400 bytes"):
@@ -259,7 +259,7 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
     assert len(stream.read(10**6)) < 10**5
     slot.trace("http11.receive_response_headers.complete", {})
     assert len(stream.read(10**6)) == 10**6
-    # A Ctrl-C that met a function which its death calls would be lost.
+    # A Ctrl-C in a function that is called when the stream dies would be lost.
     assert all(each.__callback__ is None for each in weakref.getweakrefs(stream))
     del stream
     assert alive() is None
@@ -268,7 +268,7 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
 def test_greenlets_have_their_turn_while_an_answer_of_many_pieces_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Sockets that gevent has patched wait only when there is nothing to read."""
+    """Sockets that gevent has patched only switch to other greenlets if there is nothing to read."""
     turns: list[None] = []
     for module in (head, blocking_transport):
         monkeypatch.setattr(module, "yield_to_greenlets", lambda: turns.append(None))
@@ -308,7 +308,7 @@ def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one(backend: Harn
 
 
 def test_an_answer_that_the_bound_in_time_cuts_short_is_none(backend: Harness) -> None:
-    """It ends with its connection, which is ended here."""
+    """Its body ends with the connection, which the bound closes here."""
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n{"version": "1"}')
@@ -328,7 +328,7 @@ def test_an_answer_that_the_bound_in_time_cuts_short_is_none(backend: Harness) -
 
 
 def test_few_of_its_cookies_are_kept(backend: Harness) -> None:
-    """What a proxy or a session needs is sent back, and what comes without end is not."""
+    """Enough cookies for a proxy or a session are sent back, and no more."""
     answers = 0
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
@@ -397,7 +397,7 @@ def test_a_secret_that_is_said_back_is_shown_nowhere(
     shown: list[str] = []
 
     def say_it_back(connection: socket.socket, stop: threading.Event) -> None:
-        # As they came, and as a server that has read them would say them.
+        # The secrets as they were sent, and decoded.
         body = f"cookie {CANARY}, user jim, password {CANARY}, ".encode() + server.requests[-1]
         head = b"HTTP/1.1 %s\r\nlocation: /%s\r\ncontent-length: %d\r\n\r\n"
         connection.sendall(head % (status, CANARY.encode(), len(body)) + body)
@@ -452,7 +452,7 @@ def test_a_secret_in_the_query_that_is_said_back_is_shown_nowhere(backend: Harne
 
 
 def test_a_refusal_is_searched_for_secrets_no_further_than_anybody_reads(backend: Harness) -> None:
-    """All threads wait for that, a second for sixty megabytes."""
+    """All threads wait for the search, which takes a second for sixty megabytes."""
 
     async def body() -> None:
         client = backend.client(
@@ -526,7 +526,7 @@ def test_a_secret_in_what_is_no_answer_is_shown_nowhere(backend: Harness) -> Non
 
 
 def test_credentials_follow_no_redirect_to_another_origin(backend: Harness) -> None:
-    """Whatever header carries them, and whatever spelling the other origin has."""
+    """In any header, and in any spelling of the other origin."""
 
     async def body() -> None:
         client = backend.client(

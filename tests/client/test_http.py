@@ -84,7 +84,7 @@ def test_the_bound_also_holds_on_a_connection_that_was_used_before(backend: Harn
         await client.ping()
         with pytest.raises(ServiceUnreachableError, match="longer than"):
             await client.get_settings()
-        # And the client is as good as new afterwards.
+        # The client works as before.
         await client.ping()
         await client.close()
 
@@ -106,7 +106,7 @@ def test_one_thread_watches_all_requests_and_is_gone_after_the_last_one() -> Non
         client.ping()
         assert len(watching) == 1
         assert watching_threads() == watching
-        # Nobody asks any more, and the next request is bounded as ever.
+        # The thread ends after the last request, and the next request is bounded again.
         watching[0].join(PATIENCE)
         assert not watching_threads()
         with pytest.raises(ServiceUnreachableError, match="longer than"):
@@ -141,7 +141,7 @@ def test_an_answer_is_bounded_in_size(backend: Harness, answer: Answer, text: st
 
 @pytest.mark.parametrize("harness", [AsyncioHarness(), TrioHarness()], ids=["asyncio", "trio"])
 def test_a_body_in_many_pieces_lets_other_tasks_have_their_turn(harness: Harness) -> None:
-    """They can be of a byte each, and a thousand of them come at once."""
+    """A piece may be a single byte, and a thousand of them may arrive at once."""
     turns: list[int] = []
 
     class Pieces(httpx.AsyncByteStream):
@@ -185,7 +185,7 @@ def test_a_compressed_answer_is_read(backend: Harness) -> None:
 
 
 def unpacked_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that will hold the thread in which each answer is unpacked."""
+    """Return a list that gets the thread in which each answer is decompressed."""
     unpack = zlib.decompressobj
     threads: list[int] = []
 
@@ -578,7 +578,7 @@ def test_closing_ends_a_ping_that_is_under_way_with_its_connection(
         assert isinstance(ping.error, ServiceUnreachableError)
         assert "the client is closed" in str(ping.error)
         await client.close()
-        # The server, which is in this process, keeps its own end of one.
+        # The server, which is in this process, keeps its end of the connection open.
         await backend.until(lambda: leftovers.found()["sockets"] <= 1, "the socket is closed")
         with pytest.raises(ClientClosedError):
             await client.ping()

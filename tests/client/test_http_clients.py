@@ -1,6 +1,6 @@
-"""HTTP clients that an application hands in or configures: httpx's and httpx2's, on every backend.
+"""HTTP clients that an application passes or configures: httpx's and httpx2's, on every backend.
 
-Both libraries have the same shape and no class in common, errors included.
+Both libraries have the same interface, but share no class, not even for errors.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def moved(location: str) -> Answer:
     return http(b"", f"HTTP/1.1 307 Moved\r\nlocation: {location}\r\n".encode())
 
 
-# --- clients that are handed in -------------------------------------------------------------------
+# --- clients that are passed ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_factory", [False, True], ids=["ready", "factory"])
@@ -127,7 +127,7 @@ def test_values_arrive_over_a_client_of_either_library(
         assert made
         assert {each.is_closed for each in made} == {as_factory}
         if not as_factory:
-            # It is as good as before, and the application's to close.
+            # It still works, and the application has to close it.
             answer = made[0].get(f"{service.url}/api/health")
             assert (await answer if inspect.isawaitable(answer) else answer).status_code == 200
             await close_http(made[0])
@@ -290,7 +290,7 @@ def test_a_coroutine_function_makes_no_client(backend: Harness) -> None:
     backend.run(body)
 
 
-# --- errors, as whatever they can be caught -------------------------------------------------------
+# --- errors and their classes ---------------------------------------------------------------------
 
 UNAUTHORISED = b"HTTP/1.1 401 No\r\nwww-authenticate: Basic\r\n"
 CUT = OK + b"content-length: 100\r\n\r\n{"
@@ -320,7 +320,7 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
 async def each_call_fails(
     backend: Harness, url: str, expected: type[HeksherError], **options: Any
 ) -> list[Any]:
-    """Return the errors of all calls that make requests, each as it was raised."""
+    """Return the errors of all calls that make requests."""
     errors: list[Any] = []
 
     async def fails(call: Callable[[], Any]) -> None:
@@ -355,12 +355,12 @@ def test_a_status_that_means_no_success_is_an_error_of_each_family(
         assert len(errors) == 4
         for error in errors:
             assert {httpx.HTTPStatusError, library.HTTPStatusError} <= {*type(error).__mro__}
-            # Where it came from, and what.
+            # The request and the status.
             assert f"GET {server.url}/api/" in str(error)
             assert f"returned HTTP {status}" in str(error)
             assert error.status == status
             assert error.retry_after == (7 if status == 503 else None)
-            # What users of the HTTP library read, in that library's classes.
+            # The attributes that users of the HTTP library read, with that library's classes.
             response = error.response
             assert isinstance(response, library.Response)
             assert response.status_code == status
@@ -412,11 +412,11 @@ def test_nobody_there_is_an_error_of_each_family(backend: Harness, library: Any,
 def assert_unreachable(error: Any, library: Any, kind: str) -> None:
     assert isinstance(error, httpx.TransportError)
     assert isinstance(error, library.TransportError)
-    # As special as the HTTP library itself is about it.
+    # It has the most specific class that the HTTP library has for it.
     assert isinstance(error, getattr(library, kind))
     assert isinstance(error.request, library.Request)
     assert error.request.method == "GET"
-    # Not the one that was sent: its headers may hold a token, and errors are kept and pickled.
+    # A copy without headers, which may hold a token: errors are stored and pickled.
     assert set(error.request.headers) <= {"host"}
 
 
@@ -427,7 +427,7 @@ def test_what_is_no_json_is_an_error_of_the_service(backend: Harness, library: A
         for error in await each_call_fails(
             backend, server.url, InvalidResponseError, http_client=make
         ):
-            # Whoever caught httpx.HTTPError around ping() caught all that the service does wrong.
+            # Code that catches httpx.HTTPError around ping() catches every fault of the service.
             assert {httpx.DecodingError, library.DecodingError} <= {*type(error).__mro__}
             assert isinstance(error.request, library.Request)
             assert str(error).startswith(f"GET {server.url}/api/")
@@ -606,7 +606,7 @@ IN_THE_REQUEST: list[tuple[dict[str, Any], bytes]] = [
     ({"auth": ("jim", "pw")}, b"\r\nauthorization: Basic amltOnB3\r\n"),
     ({"cookies": {"session": "7"}}, b"\r\ncookie: session=7\r\n"),
     ({"params": {"tenant": "blue"}}, b"GET /api/health?tenant=blue HTTP/1.1\r\n"),
-    # What is asked is the library's to say.
+    # Arguments that would change the requests themselves have no effect.
     ({"base_url": "http://elsewhere.invalid/base"}, b"GET /api/health HTTP/1.1\r\n"),
     ({"headers": {"accept-encoding": "br, zstd"}}, b"\r\naccept-encoding: gzip\r\n"),
 ]
@@ -624,7 +624,7 @@ def test_arguments_show_in_the_request(
     with MisbehavingServer(http(HEALTHY)) as server:
         backend.run(body)
     (request,) = server.requests
-    # The names of headers as they are compared.
+    # Names of headers are compared in lower case.
     head, _, rest = request.partition(b"\r\n")
     lines = [line.partition(b":") for line in rest.split(b"\r\n")]
     folded = [name.lower() + colon + value for name, colon, value in lines]
@@ -684,7 +684,7 @@ def test_a_service_with_a_token_is_reached_with_the_header(
 
 def test_requests_go_through_a_proxy(backend: Harness) -> None:
     async def body() -> None:
-        # A name that only the proxy might know.
+        # Only the proxy could resolve this name.
         client = make_client(
             backend, "http://heksher.invalid", http_client_args={"proxy": proxy.url}
         )
@@ -882,7 +882,7 @@ def hooks(
     request: Callable[[Any], object] | None = None,
     response: Callable[[Any], object] | None = None,
 ) -> dict[str, Any]:
-    """Return event hooks of the backend's kind; *response* is called with the answer, read."""
+    """Return event hooks for the backend; *response* gets the answer after its body was read."""
 
     def on_request(sent: Any) -> None:
         if request is not None:
@@ -939,8 +939,7 @@ def test_event_hooks_see_requests_and_may_read_answers(
 
 
 def test_an_event_hook_may_refuse_a_status(backend: Harness, service: LiveService) -> None:
-    # As the documentation of httpx shows it: a hook that raises for what is no success, which an
-    # answer that nothing has changed is not, either.
+    # A hook from the documentation of httpx. It raises unless the status is a success, so also for 304.
     arguments = {
         "headers": {"api_token": TOKEN},
         "event_hooks": hooks(backend, response=lambda answer: answer.raise_for_status()),
@@ -1010,7 +1009,7 @@ def test_a_transport_is_closed_at_the_end_and_not_before(backend: Harness) -> No
         both = [backend.beside(client.ping) for _ in range(2)]
         await backend.until(lambda: all(each.ended for each in both))
         assert all(isinstance(each.error, ServiceUnreachableError) for each in both)
-        # Requests that were ended took their connections with them, and not the transport.
+        # Ending the requests has closed their connections, but not the transport.
         assert transport.closed == 0
         server.answer_by("api/health", http(HEALTHY))
         await client.ping()
@@ -1028,7 +1027,7 @@ def test_a_forked_child_uses_no_connection_of_its_parents_transport() -> None:
         parents, childs = (ThreadBackend().create_transport(options) for _ in range(2))
         await parents.send(request)
         assert server.open_connections() == 1
-        # What a child does with what it has of its parent. Its sockets are its own to close.
+        # What a child does with its copy of the parent's transport: it closes its own sockets.
         parents.abandon()
         await backend.until(lambda: server.open_connections() == 0, "the connection is closed")
         assert (await childs.send(request)).body == HEALTHY
@@ -1054,7 +1053,7 @@ def test_what_was_handed_in_ready_is_not_used_in_a_forked_child(
     with MisbehavingServer(http(HEALTHY)) as server:
         client = ThreadHeksherClient(server.url, 60, ["user"], **options)
         client.ping()
-        # As the hook after a fork does it; what the parent's other threads held may be held for ever.
+        # As the hook after a fork does. The parent's other threads may have held the client's locks.
         client._core.resume_in_child()  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(BackendError, match=f"the {what} that was handed in.*a callable"):
             client.ping()

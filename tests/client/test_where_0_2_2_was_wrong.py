@@ -1,6 +1,6 @@
-"""What heksher-py 0.2.2 got wrong, point by point; there are tests of each that fail on its behaviour.
+"""The defects of heksher-py 0.2.2, one by one: each has tests that fail with its behaviour.
 
-On every backend, with real HTTP to a service process wherever the wire has a part in it.
+They run on every backend, with real HTTP to a service process where the protocol matters.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
 
 @pytest.fixture
 def service(process: LiveService) -> LiveService:
-    """A service without settings; one process for all tests, of which some end it."""
+    """A service without settings. All tests share its process, and some of them end it."""
     if not process.is_running:
         process.start()
     process.empty(FEATURES)
@@ -113,7 +113,7 @@ def test_the_order_in_which_a_setting_lists_its_features_disturbs_no_update(
     backend.run(body)
 
 
-# --- 3: what operators do -------------------------------------------------------------------------
+# --- 3: changes by operators ----------------------------------------------------------------------
 
 
 def _rename(service: LiveService) -> None:
@@ -191,7 +191,8 @@ def test_a_setting_that_somebody_else_deleted_is_there_again_and_gets_new_rules(
 # --- 4: which rules arrive ------------------------------------------------------------------------
 
 
-# Two of them vanish from a filter, one is read as a feature that there is, one as one that is not.
+# In a filter, two of them vanish, one is read as another feature, and one as a feature that does not
+# exist.
 ODD_NAMES = ["user2", "_", "my_theme", "Mixed"]
 
 
@@ -206,7 +207,7 @@ def test_rules_arrive_whatever_their_feature_is_called_though_the_service_misrea
     async def body() -> None:
         with MisreadingService(service.url) as original:
             client = backend.client(original.url, NEVER, [*FEATURES, name])
-            # With "my_theme", which is read as "theme", this is a repetition to the original.
+            # The original reads "my_theme" as "theme", so for it this name is repeated.
             client.track_contexts(theme=["dark"])
             client.track_contexts(**{name: TRACK_ALL if tracked == "all values" else ["dark"]})
             async with client:
@@ -290,7 +291,7 @@ def test_updates_go_on_after_any_number_of_failed_reloads_and_polls(
         assert ttl.get(user="jim") == 3
         assert client.status.failures == 0
         await client.close()
-        service.get("/settings")  # the connection of the test's own was there before, too
+        service.get("/settings")  # so that the test's own connection is in the first count
         await leftovers.gone(backend)
 
     backend.run(body)
@@ -313,11 +314,11 @@ def test_closing_after_failures_raises_nothing(backend: Harness, service: LiveSe
     backend.run(body)
 
 
-# --- 6: what the application is told --------------------------------------------------------------
+# --- 6: hooks -------------------------------------------------------------------------------------
 
 
 def _listen(client: AnyClient) -> list[Exception | None]:
-    """Return what the client tells from now on: None for a success, else the error."""
+    """Return a list that gets the calls of the client's hooks: None for a success, or the error."""
     heard: list[Exception | None] = []
     hooks: dict[str, Callable[..., None]] = {
         "on_update_ok": lambda: heard.append(None),
@@ -438,7 +439,7 @@ def test_a_validator_that_refuses_the_default_of_the_service_leaves_no_other_set
         client = backend.client(service.url, SOON, FEATURES)
         client.track_contexts(user=TRACK_ALL)
         async with client:
-            # A newer version of the application, or an operator.
+            # As by a newer version of the application, or by an operator.
             service.declare("m_validated", "int", 50, version="1.1")
             service.add_rule("z_last", 1, user="jim")
             service.add_rule("m_validated", 4, user="jim")
@@ -469,7 +470,7 @@ def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
     ) as process:
         assert process.stdout is not None
         said: list[str] = []
-        # The pipe ends when the processes have, and those that hang are ended by their alarms.
+        # The pipe ends when all processes have ended; their alarms end those that hang.
         for line in process.stdout:
             said.append(line.rstrip("\n"))
             if said[-1] in answers and all(answer in said for answer in answers):
@@ -549,11 +550,11 @@ def test_one_http_client_serves_all_calls_and_is_closed_with_the_client(
     backend.run(body)
 
 
-# --- 10: what get() costs -------------------------------------------------------------------------
+# --- 10: the cost of get() ------------------------------------------------------------------------
 
 
 class _Heard(logging.Handler):
-    """Keeps all that the library logs, at every level."""
+    """A handler that keeps all records of the library, of every level."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -565,7 +566,7 @@ class _Heard(logging.Handler):
 
 @pytest.fixture
 def heard() -> Iterator[_Heard]:
-    """All loggers of the library at DEBUG."""
+    """Set all loggers of the library to DEBUG, and return their handler."""
     handler = _Heard()
     loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
     ours = [each for each in loggers if each.name.partition(".")[0] == "heksher"]
@@ -580,7 +581,7 @@ def heard() -> Iterator[_Heard]:
 
 
 class _Reader:
-    """Calls get() in the ways there are, with the client's state at that moment."""
+    """Calls get() in all ways."""
 
     def __init__(self) -> None:
         self.theme: ContextVar[str] = ContextVar("theme", default="bright")
@@ -596,7 +597,7 @@ class _Reader:
         service.add_rule("color", "green", environment="dev", user="joe")
 
     def read(self) -> list[str]:
-        """Return what get() answers: to a rule, to none, with an untracked value, for a default."""
+        """Return values for a matching rule, for no rule, for an untracked value, and for a default."""
         get = self.color.get
         return [
             get(user="jim", theme="dark"),
@@ -667,7 +668,7 @@ def test_get_calls_nothing_that_could_wait(backend: Harness, service: LiveServic
             assert answers == reader.answers
 
     backend.run(body)
-    # Nothing but the look-up: the reader's own frame, and modules that do no I/O and hold no lock.
+    # Only the look-up: the frame of the reader, and modules that do no I/O and take no lock.
     assert modules <= {
         __name__,
         "generated",
@@ -698,7 +699,7 @@ def test_get_answers_while_all_locks_are_held(
                 for lock in locks:
                     assert lock.acquire(timeout=PATIENCE)
                     held.callback(lock.release)
-                # Another thread: some locks can be had again by the one that holds them.
+                # In another thread, since the holder of a reentrant lock could take it again.
                 thread = threading.Thread(target=lambda: answers.append(reader.read()), daemon=True)
                 thread.start()
                 thread.join(PATIENCE)
@@ -708,7 +709,7 @@ def test_get_answers_while_all_locks_are_held(
 
 
 def _locks_of(*roots: object) -> list[Any]:
-    """Return the locks that can be reached through objects of the library and plain containers."""
+    """Return the locks that are reachable through objects of the library and plain containers."""
     kinds = (type(threading.Lock()), type(threading.RLock()))
     found: dict[int, object] = {}
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""Which backend a client gets by name, and the ones that cannot be had, or not here."""
+"""Which backend a client gets by name, and which names are refused."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ BLOCKING_NAMES = '"auto", "thread", "gevent"'
 
 
 class Nearly:
-    """Has some of a backend's methods."""
+    """An object with only some methods of a backend."""
 
     name = "nearly"
     blocking = True

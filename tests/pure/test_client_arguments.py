@@ -1,4 +1,4 @@
-"""What the constructors of the clients take and refuse. Nothing is started, nothing is connected."""
+"""The arguments that the constructors of clients accept and refuse. Nothing is started or connected."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_credentials_are_taken_out_of_the_address_and_never_shown(
         "http://jim:hunter2@heksher/#x",
         "http://jim:hunter2@[heksher",
         "http://jim:hunter2\u2100@heksher",
-        # Passwords that were not percent-encoded: the part before the mark looks like a port.
+        # Passwords that are not percent-encoded: the part before the mark looks like a port.
         "http://jim:hunter2/x@heksher",
         "http://jim:hunter2?x@heksher",
         "http://jim:hunter2#x@heksher",

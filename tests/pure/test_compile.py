@@ -1,4 +1,4 @@
-"""The generated ``get``, step by step: what is decided, what is written, what the code does."""
+"""The generated ``get``, step by step: the plan, the source, and the code."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_what_is_given_by_position_is_refused(
     if form == "forwarding":
         setting.add_validator(lambda value, rule, of: value)
     rest = dict.fromkeys(features, "x")
-    for _ in range(2):  # as long as nothing is published, and then
+    for _ in range(2):  # before the first publish, and after it
         for count in range(1, len(features) + 3):
             for given in ({}, rest, {"user": "jim"}, {"environment": "prod"}):
                 with pytest.raises(TypeError, match=r"Setting\('ttl'\)\.get\(\) takes"):
@@ -369,7 +369,7 @@ def test_a_kept_get_sees_every_publish_and_every_change_of_defaults(features: li
 
 
 def test_values_that_the_application_makes_may_lead_back_to_the_setting() -> None:
-    """Constants of code are unknown to the garbage collector, which must find such a circle."""
+    """The garbage collector does not see constants of code, but has to find such a circle."""
     setting = Setting("ttl", int, ["user"], 60)
 
     class Held(int):

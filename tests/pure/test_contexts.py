@@ -1,4 +1,4 @@
-"""Defaults of context features, what is tracked, and the check of a list of features."""
+"""Defaults of context features, tracking, and the check of a list of features."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_calls_add_up() -> None:
     ]
     assert second.covers("theme", "dark")
     assert not second.covers("environment", "dev")
-    # The one before is as it was.
+    # The first one has not changed.
     assert not first.covers("user", "joe")
     assert not first.covers("theme", "dark")
 
@@ -196,7 +196,7 @@ def test_the_filter_is_the_querys(contexts: dict[str, Any], text: str) -> None:
 def test_no_filter_is_sent_if_the_service_would_misread_the_feature(feature: str) -> None:
     tracking = Tracking().adding({feature: "x", "user": "jim"})
     assert encode_context_filters(tracking.as_lists()) is None
-    # It is applied here instead.
+    # The client applies it instead.
     assert tracking.admits([(feature, "x")])
     assert not tracking.admits([(feature, "y")])
 

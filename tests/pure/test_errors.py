@@ -1,4 +1,4 @@
-"""The family of errors: their places in it, their data, and that they survive a trip between processes."""
+"""The errors: their base classes, their attributes, and that they can be pickled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers in threads, while others publish without pause: each call answers from one whole state.
+"""Threads call `get` while others publish without a pause: each call answers from one consistent state.
 
 On a free-threaded interpreter they run at the same time.
 """
@@ -23,7 +23,7 @@ from heksher._rules.table import RuleTable, TableRule
 FEATURES = ("environment", "user", "theme")
 SETTINGS, READERS, PUBLISHES = 3, 2, 400
 
-#: What no whole state answers to the calls that are made here.
+#: A value that no consistent state returns for the calls of these tests.
 MIXED = -1
 
 DARK, LIGHT = ("theme", "dark"), ("theme", "light")
@@ -34,7 +34,7 @@ JIM, EVE = ("user", "jim"), ("user", "eve")
 def make_setting(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Setting[int]]:
-    """Makes settings whose `get` is of one form."""
+    """Return a function that makes settings with one form of `get`."""
     form: str = request.param
     if form == "free-threaded":
         monkeypatch.setattr(getter, "FREE_THREADED", True)
@@ -51,7 +51,7 @@ def make_setting(
 
 @pytest.fixture
 def often_interrupted() -> Generator[None]:
-    """Has threads take turns as often as they can, where only one runs at a time."""
+    """Let threads switch as often as possible, if only one runs at a time."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -59,11 +59,11 @@ def often_interrupted() -> Generator[None]:
 
 
 def state(number: int, value: int) -> tuple[RuleTable[int], Defaults]:
-    """Return a state that answers *value* to a call for jim and dark, in whatever environment.
+    """Return a state in which a call with jim and dark returns *value*, in any environment.
 
-    One part of it answers, and what others might answer in its stead is no state's answer. So a
-    mixture of two states shows: which part it is depends on the number, as do the look-ups that there
-    are, and the default of the environment, for which there is no rule.
+    One part of the state returns it; all other parts would return `MIXED`. So a call that mixes two states
+    shows. The number determines which part it is, which look-ups there are, and the default of the
+    environment, which no matching rule uses.
     """
     here, elsewhere = f"e{number % 2}", f"e{1 - number % 2}"
     default = MIXED
@@ -91,12 +91,12 @@ def state(number: int, value: int) -> tuple[RuleTable[int], Defaults]:
 
 @dataclass
 class Watched:
-    """A setting, and what is known of it.
+    """A setting and the values that it may return.
 
     Attributes:
-        values: what it answers, state by state.
-        begun: the newest value whose publish was begun.
-        done: the newest whose publish has ended.
+        values: the value of each state.
+        begun: the value of the newest publish that has begun.
+        done: the value of the newest publish that has ended.
     """
 
     setting: Setting[int]
@@ -125,7 +125,7 @@ class Watched:
 
 @pytest.fixture
 def quick_collections() -> Generator[None]:
-    """Has the garbage collector look at what comes to be from now on, and at nothing else."""
+    """Let the garbage collector look only at objects that are made from now on."""
     gc.collect()
     gc.freeze()
     yield
@@ -136,7 +136,7 @@ def quick_collections() -> Generator[None]:
 def test_readers_see_whole_states_while_writers_publish_without_pause(
     make_setting: Callable[[str], Setting[int]],
 ) -> None:
-    # Settings have no value in common, and share code where their look-ups are alike.
+    # Settings have no common value, and share code if their look-ups are the same.
     watched = [
         Watched(make_setting(f"setting{place}"), range(place, PUBLISHES * SETTINGS, SETTINGS))
         for place in range(SETTINGS)
@@ -156,7 +156,7 @@ def test_readers_see_whole_states_while_writers_publish_without_pause(
         try:
             is_last = False
             while not is_last:
-                is_last = over.is_set()  # asked before, so that each reads at least once
+                is_last = over.is_set()  # before reading, so that each thread reads at least once
                 for each, get in gets:
                     into.add(each.read(get))
                     into.add(each.read(get, environment="prod"))
@@ -164,7 +164,7 @@ def test_readers_see_whole_states_while_writers_publish_without_pause(
             errors.append(error)
 
     def collect() -> None:
-        """What was replaced may be in use; not every garbage collector sees that by itself."""
+        """Collect garbage all the time: replaced objects may still be in use."""
         ready.wait()
         while not over.is_set():
             gc.collect()
@@ -189,7 +189,7 @@ def test_readers_see_whole_states_while_writers_publish_without_pause(
 def test_on_a_free_threaded_interpreter_no_code_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whether the interpreter holds threads up just now or not."""
+    """The same holds while such an interpreter has its global lock enabled."""
     monkeypatch.setattr(getter, "FREE_THREADED", True)
     setting = Setting("ttl", int, FEATURES, 0)
     code = setting.get.__code__

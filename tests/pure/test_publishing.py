@@ -1,4 +1,4 @@
-"""What is published for a client's settings, if something happens while that is being prepared."""
+"""What is published for a client's settings if something happens while a publish is prepared."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Client:
 
 @pytest.fixture
 def client(setting: Setting[int]) -> Client:
-    """Returns a client that has started and serves the setting."""
+    """Return a started client that has the setting."""
     client = Client()
     client.attach([setting])
     client.start()
@@ -70,7 +70,7 @@ def client(setting: Setting[int]) -> Client:
 
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """Returns a list: what is put there is done once the next publish is prepared."""
+    """Return a list of functions to call once the next publish is prepared."""
     functions: list[Callable[[], None]] = []
 
     prepare = SettingState[Any].prepare

@@ -1,4 +1,4 @@
-"""The registry: settings on their way to the main client, whichever comes first, and duplicates."""
+"""The registry: settings reach the main client, whichever is made first; duplicates are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heksher.exceptions import DuplicateSettingError, InvalidSettingError
 
 
 class Client:
-    """Notes what the registry tells it, in words: ``+name`` and ``-name``, ``-*`` for all."""
+    """A client that notes the calls of the registry: ``+name``, ``-name``, and ``-*`` for all."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -45,7 +45,7 @@ def setting_of(name: str, default: int = 1) -> Setting[int]:
 
 
 def module_with(name: str, source: str) -> ModuleType:
-    """Make a module without a file; a setting made in it has this module's name."""
+    """Make a module without a file. Settings that it defines belong to this module."""
     module = ModuleType(name)
     code = compile(source, f"/app/{name}.py", "exec")
     run_in(module, code)
@@ -214,7 +214,7 @@ def test_reset_goes_back_to_the_state_of_an_import() -> None:
     _registry.reset()
     assert _registry.main() is None
     assert client.told == ["+a", "-*"]
-    # The name is free, for any module.
+    # The name is free again for any module.
     again = module_with(
         "elsewhere", "from heksher import Setting\na = Setting('a', str, ['x'], '')"
     )
@@ -229,7 +229,7 @@ def test_names_of_settings_that_are_gone_are_forgotten() -> None:
     for number in range(1000):
         setting_of(f"gone_{number}")
     gc.collect()
-    for number in range(200):  # makes the registry sweep
+    for number in range(200):  # so that the registry drops dead references
         setting_of(f"more_{number}")
     assert len(_registry._settings) < 500  # pyright: ignore[reportPrivateUsage]
     client = Client()
@@ -292,13 +292,13 @@ def test_differing_settings_of_two_modules_are_an_error_that_names_both_places()
     assert caught.value.name == "ttl"
     for part in ("'ttl'", "/app/one.py:2", "/app/other.py:3"):
         assert part in str(caught.value)
-    # The first one stays as it was.
+    # The first setting is not affected.
     assert set(client.served) == {one.ttl}
     assert client.told == ["+ttl"]
 
 
 def test_a_setting_that_nobody_holds_any_more_is_no_duplicate() -> None:
-    # A setting and its get hold each other: it goes when the garbage collector comes round.
+    # A setting and its get refer to each other, so it exists until the garbage collector runs.
     gc.disable()
     try:
         module_with("one", "from heksher import Setting\nSetting('name', int, ['user'], 1)")
@@ -326,7 +326,7 @@ def test_a_differing_setting_of_the_same_module_takes_the_place(
     assert record.levelno == logging.WARNING
     for part in ("'ttl'", "/app/one.py:3", "/app/one.py:2"):
         assert part in record.getMessage()
-    # For good: the next main client gets the newer one only.
+    # This is final: the next main client gets only the newer one.
     later = Client()
     _registry.set_main(later)
     assert set(later.served) == {module.ttl}
@@ -365,7 +365,7 @@ def test_a_name_and_its_alias_in_one_application_are_refused_and_both_places_nam
     with pytest.raises(InvalidSettingError, match=r"'new'.*'old'.*alias") as raised:
         Setting("new", int, ["user"], 60, alias="old")
     assert str(raised.value).count(__file__) == 2
-    del old, raised  # whose traceback holds it as well
+    del old, raised  # the traceback refers to it as well
     Setting("new", int, ["user"], 60, alias="old")
 
 
@@ -408,7 +408,7 @@ def test_a_refused_setting_leaves_nothing_behind() -> None:
 
 
 class Picky(Client):
-    """Serves a setting of its own already, and so refuses any that differs."""
+    """A client that has a setting of this name, and so refuses a different one."""
 
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
         settings = list(settings)
@@ -429,7 +429,7 @@ def test_a_setting_that_the_main_client_refuses_changes_nothing(
         run_in(module, compile(OTHER.replace("90", "90, alias='old'"), "/app/one.py", "exec"))
     assert set(client.served) == {first}
     assert caplog.records == []
-    # Nor did the registry take it for the one to hand over from now on.
+    # The registry does not hand the refused setting to the next client either.
     later = Client()
     _registry.set_main(later)
     assert set(later.served) == {first}

@@ -1,4 +1,4 @@
-"""What the registry does for stubs: settings that nobody serves for a time, and a place given back."""
+"""The registry and stubs: settings without a client for a while, and a main client that returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heksher.clients.stub import SyncStubHeksherClient
 
 
 class Client:
-    """Notes what the registry tells it, in words: ``+name`` and ``-name``, ``-*`` for all."""
+    """A client that notes the calls of the registry: ``+name``, ``-name``, and ``-*`` for all."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -1,4 +1,4 @@
-"""Which rule wins, by the examples that the rule of priority is explained with."""
+"""Which rule wins, in the examples that explain the priority of rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Setting`: what a declaration takes, what `get` does before there is a client, and who made it."""
+"""`Setting`: its arguments, `get` before there is a client, and where it was declared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ttl_setting() -> Setting[int]:
 def publish(
     setting: Setting[int], *rules: TableRule[int], **defaults: str | ContextVar[str]
 ) -> None:
-    """Do what a started client does."""
+    """Publish rules as a started client does."""
     table = RuleTable(setting.default_value, rules, ("user", "theme"))
     state = state_of(setting)
     state.publish(state.prepare(table, Defaults().adding(defaults)))
@@ -297,7 +297,7 @@ def test_features_with_awkward_names_can_be_given() -> None:
 
 
 class Doubled(Setting[int]):
-    """Has a `get` of its own, as a method, and an `__init__`."""
+    """A setting that overrides `get` and `__init__`."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, int, ["user"], 30)
@@ -354,7 +354,7 @@ def test_a_kept_get_keeps_its_setting() -> None:
     assert watch() is None
 
 
-# --- where it was made ----------------------------------------------------------------------------
+# --- where it was declared ------------------------------------------------------------------------
 
 
 def here() -> str:
@@ -436,7 +436,7 @@ def test_features_and_default_value_have_to_be_given_and_features_once() -> None
 
 @pytest.mark.parametrize("type_", [bytes, object(), "int", None, list, dict[int, str]], ids=repr)
 def test_a_type_that_no_setting_can_have_is_refused_with_the_settings_name(type_: Any) -> None:
-    # A TypeError and a RuntimeError for code that was written for the previous client.
+    # Also a TypeError and a RuntimeError, for code written for the previous client.
     with pytest.raises(UnsupportedTypeError, match="setting 'ttl'") as raised:
         Setting("ttl", type_, ["user"], 60)
     assert isinstance(raised.value, TypeError)
@@ -464,7 +464,7 @@ def test_a_default_of_another_class_is_taken_where_it_says_the_same() -> None:
         READ = 1
         WRITE = 2
 
-    # As they came from code that nobody checked: 1e6 for an int, and 0 for no flag at all.
+    # From code without type checks: 1e6 for an int, and 0 for no flag.
     defaults: Any = (1e6, 0, 3)
     size: Setting[int] = Setting("size", int, ["user"], defaults[0])
     assert (type(size.get()), size.get()) == (int, 1_000_000)

@@ -1,4 +1,4 @@
-"""How a client says how it is doing."""
+"""The status of a client as text and as data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heksher.status import (
 
 
 class Unspeakable(Exception):
-    """Somebody's error, whose text cannot be had."""
+    """An error of an application that raises another one when it is converted to text."""
 
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -35,7 +35,7 @@ class Unspeakable(Exception):
             "running, updated 12.0 s ago, 3 failures in a row: away",
         ),
         (
-            # The newest failure stays to be seen, and says nothing of now.
+            # The last error is kept, but says nothing about the present.
             ClientStatus(ClientState.CLOSED, 1.0, 0, ValueError("away")),
             "closed, updated 1.0 s ago",
         ),

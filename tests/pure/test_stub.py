@@ -1,4 +1,4 @@
-"""Stub clients as unit tests use them: giving rules, in every form, and what comes back on exit."""
+"""Stub clients as unit tests use them: rules in every form, and what is restored at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ttl() -> Setting[int]:
 
 
 def strict(setting: Setting[Any]) -> bool:
-    """Whether a feature without a value is an error, as with a started client."""
+    """Return whether a feature without a value is an error, as with a started client."""
     try:
         setting.get()
     except MissingFeatureError:
@@ -99,7 +99,7 @@ def test_the_latest_feature_ranks_highest_in_the_clients_order(ttl: Setting[int]
         (SyncStubHeksherClient(), 2),
         (SyncStubHeksherClient("http://heksher", 60, ["theme", "user"]), 1),
         (SyncStubHeksherClient(context_features=("theme", "user")), 1),
-        (SyncStubHeksherClient("http://heksher", 60, ["plan", "theme"]), 1),  # user comes after
+        (SyncStubHeksherClient("http://heksher", 60, ["plan", "theme"]), 1),  # user follows them
         (SyncStubHeksherClient("http://heksher", 60, ["user"]), 2),
         (SyncStubHeksherClient("http://heksher", 60, "theme"), 2),
         (SyncStubHeksherClient(1, 2, MagicMock(), 4, any=5), 2),
@@ -193,12 +193,12 @@ def test_values_with_parts() -> None:
         assert sizes.get(user="jim") == (2, 3)
         assert limits.get(user="jim") == {"b": 2}
         assert limits.get(user="eve") == {"a": 1}
-        # Empty ones are values here, and no absence of rules.
+        # Here, empty containers are values, and do not mean "no rules".
         client[sizes].rules = []
         client[limits].rules = {}
         assert sizes.get(user="jim") == ()
         assert limits.get(user="jim") == {}
-        # A setting of sequences may have several rules as well.
+        # A setting of sequences may have several rules, too.
         client[sizes].rules = [Rule({"user": "jim"}, [5]), Rule({}, [])]
         assert (sizes.get(user="jim"), sizes.get(user="eve")) == ((5,), ())
 
@@ -307,7 +307,7 @@ def test_what_a_stub_has_no_use_for_is_taken(ttl: Setting[int]) -> None:
     assert ttl.get() == 60
 
 
-# --- taking rules back ----------------------------------------------------------------------------
+# --- removing rules -------------------------------------------------------------------------------
 
 
 def test_a_patch_counts_from_the_call_on_and_until_it_is_left(ttl: Setting[int]) -> None:
@@ -317,7 +317,7 @@ def test_a_patch_counts_from_the_call_on_and_until_it_is_left(ttl: Setting[int])
         with patch:
             assert ttl.get(**EVE) == 5
         assert ttl.get() == 60
-        with patch:  # over is over
+        with patch:  # a patch that has ended does nothing
             assert ttl.get() == 60
 
 
@@ -479,7 +479,7 @@ def test_only_what_was_assigned_can_be_deleted(ttl: Setting[int]) -> None:
         assert ttl.get(**EVE) == 5
 
 
-# --- the stub's end -------------------------------------------------------------------------------
+# --- the end of a stub ----------------------------------------------------------------------------
 
 
 def test_leaving_restores_what_was_published_before(ttl: Setting[int]) -> None:
