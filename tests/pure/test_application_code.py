@@ -1,4 +1,4 @@
-"""What the application's code raises is contained, wherever the library calls it."""
+"""Errors of the application's code are contained, wherever the library calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heksher._client.application_code import ApplicationCodeError, call_applicat
 
 
 class Rude(BaseException):
-    """Not an `Exception`, as what ends tasks and greenlets."""
+    """An error that is not an `Exception`, like those that end tasks and greenlets."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Types with parts: options, flags, elements and pairs; what is left out of a newer service's values."""
+"""Types with parts: options, flags, elements and pairs; and values of which only a part fits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Rights(IntFlag):
     READ = 1
     BOTH = 3
     READING = 1
-    #: Bits that have no name of their own.
+    #: Includes bits without a name of their own.
     ADMIN = 12
 
 
@@ -96,7 +96,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def literal(*options: Any) -> Any:
-    """A Literal of what checkers do not allow in one."""
+    """Return a Literal of values that type checkers do not allow in one."""
     form: Any = Literal
     return form[options]
 
@@ -118,7 +118,7 @@ def deep(depth: int) -> Any:
 INTS = HeksherSequence(int)
 
 
-# --- what the service calls them ------------------------------------------------------------------
+# --- names on the service -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_a_type_from_elsewhere_can_be_an_element() -> None:
     assert coercions == ["key 'k': element 0: made upper", "key 'k': element 1: it is bad"]
 
 
-# --- types that cannot be -------------------------------------------------------------------------
+# --- types that are refused -----------------------------------------------------------------------
 
 
 class Wide(Enum):
@@ -666,7 +666,7 @@ def test_a_type_that_cannot_be_made_says_why(make: Callable[[], object], parts: 
 
 
 def given(wrong: Any) -> Any:
-    """What a caller without a type checker may hand in."""
+    """Return a value that a caller without a type checker may pass."""
     return wrong
 
 

@@ -1,4 +1,4 @@
-"""When a client asks again: bounds, growth, jitter, what the service asked for, and what is remembered."""
+"""When a client asks again: bounds, growth, jitter, Retry-After, and the history."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_fleet_that_fails_at_one_moment_comes_back_evenly_spread(
     assert sum(delays) / number == pytest.approx(bound / 2, rel=0.01)
     counts = Counter(int(delay / bound * parts) for delay in delays)
     assert sorted(counts) == [*range(parts)]
-    # Pearson's test of uniformity: 85.35 is what one in a thousand uniform samples exceeds.
+    # Pearson's test of uniformity: one in a thousand uniform samples exceeds 85.35.
     expected = number / parts
     assert sum((count - expected) ** 2 / expected for count in counts.values()) < 85.35
 

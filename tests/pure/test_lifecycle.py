@@ -1,4 +1,4 @@
-"""The table of a client's lifecycle: what its module's docstring shows is what it does."""
+"""The table of a client's lifecycle: the module's docstring shows what the code does."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_requests_and_configuration_are_taken_in_every_other_state(state: State)
 
 @pytest.mark.parametrize("call", [Call.START, Call.RUN])
 def test_a_start_is_refused_where_it_would_lead_nowhere(call: Call) -> None:
-    # But for set_as_main() on a client that runs, which does nothing.
+    # Except for set_as_main() on a running client, which does nothing.
     nowhere = {state for state in State if state not in TRANSITIONS[Event.START]}
     assert set(REFUSALS[call]) == nowhere - ({State.RUNNING} if call is Call.START else set())
 

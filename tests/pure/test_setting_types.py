@@ -1,4 +1,4 @@
-"""Python values on their way to the service's JSON and back, type by type."""
+"""Python values to the service's JSON and back, type by type."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_json_of_another_kind_is_no_value(type_: SettingType[Any], raw: Any) -> 
     with pytest.raises(ValueError, match=f"{type_.wire_name}$") as caught:
         type_.decode(raw, [])
     assert len(str(caught.value)) < 300
-    # The service's words, not a mistake of the application's.
+    # It comes from the service, and is not a mistake of the application.
     assert not isinstance(caught.value, HeksherError)
 
 

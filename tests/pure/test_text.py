@@ -1,4 +1,4 @@
-"""How text and values of strangers are shown: bounded, in one line, and without an error."""
+"""How foreign text and values are shown: bounded, on one line, and without an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def bushy(depth: int) -> list[Any]:
-    """A hundred times the same list, and so on: small here, endless to whoever visits all of it."""
+    """A list of a hundred times the same list, and so on: small, but endless for a complete walk."""
     value: list[Any] = []
     for _ in range(depth):
         value = [value] * 100
@@ -90,7 +90,7 @@ class Broken(Exception):
 
 
 class Masked:
-    """Whose repr is not one harmless line."""
+    """An object whose repr is not one harmless line."""
 
     def __repr__(self) -> str:
         return "\x1b[2Jmasked\n"

@@ -1,4 +1,4 @@
-"""What an application pays that only defines settings: neither an HTTP client nor an event loop."""
+"""An application that only defines settings imports neither an HTTP client nor an event loop."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What type checkers take settings and their values for. Checked by mypy and pyright, and never run.
+"""The types that checkers see for settings and their values. mypy and pyright check it; it never runs.
 
-The last part holds mistakes. Each checker is told to expect an error there, and reports an expectation
-that is not met.
+The last part has mistakes. Each checker expects an error there, and reports it if there is none.
 """
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
@@ -63,7 +62,7 @@ assert_type(
     Setting("x", setting_type(Literal["a", 1]), ["user"], "a").get(user="a"), Literal["a", 1]
 )
 
-# --- sequences: tuples come out, so that nothing that changes a list is there ----------------------
+# --- sequences: values are tuples, which have no methods that change them --------------------------
 
 assert_type(Setting("x", Sequence[int], ["user"], [1]).get(user="a"), Sequence[int])
 assert_type(Setting("x", Sequence[int], ["user"], (1, 2)).get(user="a"), Sequence[int])
@@ -92,7 +91,7 @@ assert_type(
     Setting("x", Mapping[str, Sequence[int]], ["user"], {"a": [1]}).get(user="a"),
     Mapping[str, Sequence[int]],
 )
-# Only the outermost spelling becomes one that cannot be changed.
+# Only the outermost type becomes immutable for checkers.
 assert_type(
     Setting("x", dict[str, list[int]], ["user"], {"a": [1]}).get(user="a"), Mapping[str, list[int]]
 )
@@ -105,7 +104,7 @@ assert_type(
     Mapping[str, Sequence[Theme]],
 )
 
-# --- what else a setting has ----------------------------------------------------------------------
+# --- other attributes of a setting ----------------------------------------------------------------
 
 cache_ttl = Setting("cache_ttl", int, ["user"], 60)
 assert_type(cache_ttl, Setting[int])
@@ -132,17 +131,17 @@ def at_least_one(value: int, rule: object, setting: object) -> int:
 
 
 def untyped(type_: Any, default_value: Any) -> object:
-    """A type that is not known takes any default value, and gives any value."""
+    """An unknown type accepts any default value, and `get` returns any value."""
     return Setting("x", type_, ["user"], default_value).get(user="a")
 
 
 class OwnSetting(Setting[int]):
-    """Settings can be derived from."""
+    """Subclasses of `Setting` are allowed."""
 
 
 assert_type(OwnSetting("x", int, ["user"], 1).get(user="a"), int)
 
-# --- types by themselves --------------------------------------------------------------------------
+# --- types alone ----------------------------------------------------------------------------------
 
 assert_type(setting_type(int), SettingType[int])
 assert_type(setting_type(str), SettingType[str])
