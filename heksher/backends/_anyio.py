@@ -28,7 +28,7 @@ T = TypeVar("T")
 CallSoon = Callable[[Callable[[], None]], None]
 
 # A caller that is cancelled waits at most this many seconds for its thread, which ends as soon as it
-# notices that nobody needs its result.
+# notices that its result is not needed.
 _THREAD_TIMEOUT = 1.0
 
 

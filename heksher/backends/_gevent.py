@@ -174,9 +174,8 @@ def _start_thread(function: Callable[[], None]) -> None:
                 function()
             finally:
                 hub = get_hub_if_exists()
-                if (
-                    hub is not None
-                ):  # made by gevent, to wait for a patched lock such as that of a log
+                # gevent made one if the function waited for a patched lock, such as that of a log handler.
+                if hub is not None:
                     hub.destroy(destroy_loop=True)
 
         start: Any = monkey.get_original("_thread", "start_new_thread")
@@ -321,7 +320,7 @@ class _GreenletTask:
 class _ThreadTask(ThreadTask):
     """A loop in a thread, for whose end greenlets can wait.
 
-    They must not block their hub meanwhile: the loop may need it to come to its end.
+    Joining the thread would block their hub, which the loop may need in order to end.
     """
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -130,7 +130,7 @@ class Task(Protocol):
     """One coroutine function that runs beside the caller."""
 
     async def start(self) -> None:
-        """Run it in the background. It outlives the caller, and its exceptions reach nobody."""
+        """Run it in the background. It outlives the caller, and lets no exception out."""
         ...
 
     def cancel(self) -> None:

@@ -107,10 +107,11 @@ class AsyncTransport(TransportBase):
 class HandshakeGuard:
     """Closes the connection that a request opens, if its TLS handshake is cancelled.
 
-    httpcore's backends close the connection when the handshake fails with an `Exception`, and a
-    cancellation is none: the connection stays open, owned by nobody, until the garbage collector finds
-    it. It cannot be closed by the HTTP client, which has no connection yet. But httpcore's trace reports
-    the stream by ``connect_tcp.complete``, and the cancelled handshake by ``start_tls.failed``.
+    httpcore's backends close the connection when the handshake fails with an `Exception`, but a
+    cancellation is a `BaseException`: the connection stays open until the garbage collector finds it.
+    The HTTP client cannot close it, since it gets a connection only after the handshake. But httpcore's
+    trace reports the stream by ``connect_tcp.complete``, and the cancelled handshake by
+    ``start_tls.failed``.
 
     Seen on httpcore 1.0.0 and 1.0.9 and on httpcore2 2.0.0 and 2.16.2, under asyncio and trio.
     """

@@ -23,10 +23,10 @@ from heksher.backends.base import HttpOptions
 class BlockingTransport(TransportBase):
     """Sends requests in the calling thread; another thread ends those that take too long.
 
-    It does so by shutting the request's socket down. To know which socket that is, each HTTP client of
-    ours carries one request at a time, and another client is made when two threads send at once. Where
-    there can be only one client, or one transport below all clients, any of its sockets may be the one,
-    and all are shut down.
+    It does so by shutting the request's socket down. To know which socket that is, each HTTP client that
+    is made here carries one request at a time, and another one is made when two threads send at once.
+    Where there can be only one client, or one transport below all clients, any of its sockets may be the
+    one, and all are shut down.
 
     Args:
         options: how to reach the service.
@@ -40,7 +40,7 @@ class BlockingTransport(TransportBase):
         self._idle: list[Slot] = []
         self._busy: set[Slot] = set()
         self._is_closed = False
-        # The only client, if there can be only one, and whether it is ours to close.
+        # The only client, if there can be only one, and whether it is to be closed here.
         self._shared: tuple[httpx.Client, bool] | None = None
         self._shared_sockets = Sockets()
         self._watcher = DeadlineWatcher(options.request_timeout, self._too_slow)
@@ -148,7 +148,7 @@ class BlockingTransport(TransportBase):
             self._shared_sockets.close()
 
     async def aclose(self) -> None:
-        """Close all clients of ours. One that is in a name look-up is closed when that has ended."""
+        """Close the clients that were made here. One in a name look-up is closed when that has ended."""
         self.abort()
         with self._lock:
             idle, self._idle = self._idle, []

@@ -12,8 +12,8 @@ from heksher._wire import Response
 from heksher.backends._http.errors import RequestEnded
 from heksher.backends._http.redaction import redact
 
-# Keep at most this many bytes of a refusal's body. It is searched for secrets, and no other thread runs
-# meanwhile: it takes a second for sixty megabytes.
+# Keep at most this many bytes of a refusal's body. It is searched for secrets, which takes a second for
+# sixty megabytes, and no other thread runs during that.
 _MAX_REFUSAL_BYTES = 4 * 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""HTTP clients: how ours are made, what one that was handed in must be, which cookies ours keep.
+"""HTTP clients: how they are made, what one that was handed in must be, and which cookies are kept.
 
 Knows how to make clients, and makes no request.
 """
@@ -28,7 +28,7 @@ _MAX_COOKIE_LENGTH = 4096
 
 
 class BoundedCookiePolicy(DefaultCookiePolicy):
-    """Accepts as many cookies as a service may need, and not one after another for ever."""
+    """Accepts as many cookies as a service may need, and not one after another without end."""
 
     def __init__(self, jar: CookieJar) -> None:
         super().__init__()
@@ -80,8 +80,7 @@ def _make_default(options: HttpOptions, default: type[Any]) -> Any:
     seconds = options.request_timeout
     timeout = httpx.Timeout(seconds, connect=min(seconds / 2, _CONNECT_TIMEOUT))
     try:
-        # It loads certificates, and OpenSSL takes locks of its own for that. A child that is forked while
-        # another thread holds one of them would wait for it for ever.
+        # It loads certificates, and OpenSSL takes locks of its own for that. See `_fork_lock`.
         with fork_lock:
             client = default(**{"timeout": timeout, **arguments})
     except Exception as error:

@@ -19,7 +19,7 @@ from heksher.exceptions import (
 
 E = TypeVar("E", bound=HeksherError)
 
-# Whichever HTTP library is in use, an error of ours is always one of these errors of httpx, too.
+# Whatever HTTP library is in use, an error of this library is also one of these errors of httpx.
 _HTTPX_CLASSES: dict[type[Any], type[Exception]] = {
     ServiceUnreachableError: httpx.TransportError,
     InvalidResponseError: httpx.DecodingError,

@@ -4,15 +4,15 @@ Knows streams and trace events of httpcore by their shape. Does no I/O of its ow
 
 The problem: an answer's head has no bound that can be set. httpcore refuses a single head of more than
 100 KiB, but it skips provisional answers (status 1xx), and a server that sends one after another keeps
-a request reading for ever. Under gevent nothing else runs then, since a socket that always has data
+a request reading without end. Under gevent nothing else runs then, since a socket that always has data
 never yields. There is a second problem of the kind: what a server sends behind an answer stays in the
 parser of a connection that is kept alive, and is taken for the answer to the next request. Anyone who
 can add bytes to one answer decides what the next one is.
 
 What does not work: httpx has no option for either, and its event hooks run after the head. A transport
-of our own would have to pass all of ``http_client_args`` on to a connection pool, and there is none
-below a client that was handed in. A limit on the whole request's time does not help under gevent, where
-the thread that watches the time may be a greenlet that never runs.
+in front of httpcore would have to pass all of ``http_client_args`` on to a connection pool, and below a
+client that was handed in there is no place for it. A limit on the whole request's time does not help
+under gevent, where the thread that watches the time may be a greenlet that never runs.
 
 The solution leans on three things of httpcore that are only partly documented:
 
