@@ -1,7 +1,7 @@
-"""The table of the fault matrix: what can go wrong, how it begins and ends, and what a client then tells.
+"""The table of the fault matrix: the faults, how they begin and end, and what clients report.
 
-A cell of the matrix is a case on a backend at a moment. What is asserted in each is
-`test_fault_matrix`'s; the stage is `fault_scene`'s.
+A cell of the matrix is a case on a backend at a moment. The assertions are in `test_fault_matrix`, the
+environment of a cell is in `fault_scene`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from heksher.testing.service import LiveService
 QUERY = "/api/v1/query"
 FEATURES_PATH = "/api/v1/context_features"
 
-#: Seconds, for faults that end by nothing else. Small, since it is waited for.
+#: Request timeout in seconds, for faults that nothing else ends. Short, because tests wait for it.
 TIMEOUT = 0.5
 STARTUP_TIMEOUT = 0.25
 
-#: The backends whose look-ups of names are made in threads of the client's.
+#: The backends that look up names in threads of the client.
 IN_THREADS = ("thread", "gevent")
 
 
 class Moment(StrEnum):
-    """When a fault is there."""
+    """When a fault is active."""
 
     START = "at start"
     POLLING = "while polling"
@@ -50,18 +50,18 @@ class Case:
     """One line of the table.
 
     Attributes:
-        name: what happens, in words.
-        told: what the status has to say meanwhile, a regular expression; nothing for what does
-            no harm.
-        fails: whether updates fail; None: now and then.
-        delivers: whether what is written meanwhile arrives meanwhile.
-        hangs: whether requests end only by their deadline.
-        is_final: whether the client cannot recover by itself; then `end` makes another one.
-        writable: whether operators reach the service meanwhile.
-        tls: whether clients talk TLS.
-        startup_timeout: what bounds a start that raises.
-        at_start: what it is like at the start, if it differs.
-        impossible: the moments at which it cannot be, and why.
+        name: description of the fault.
+        told: regular expression for what the status must report during the fault; empty for faults
+            that do no harm.
+        fails: whether updates fail; None means sometimes.
+        delivers: whether changes that are written during the fault arrive during the fault.
+        hangs: whether only the deadline ends requests.
+        is_final: whether the client cannot recover by itself; `end` makes another one then.
+        writable: whether operators can reach the service during the fault.
+        tls: whether clients use TLS.
+        startup_timeout: timeout of a start that raises.
+        at_start: the case to use instead at the start, if it differs.
+        impossible: the moments at which the fault is impossible, with reasons.
     """
 
     name: str
@@ -77,29 +77,29 @@ class Case:
     impossible: Mapping[Moment, str] = field(default_factory=dict[Moment, str])
 
     def prepare(self, scene: Scene) -> None:
-        """Set the stage, before there are rules and clients."""
+        """Prepare the scene, before there are rules and clients."""
 
     async def begin(self, scene: Scene) -> None:
-        """Let it happen from now on."""
+        """Start the fault."""
         raise NotImplementedError
 
     async def end(self, scene: Scene) -> None:
-        """Let it be over."""
+        """End the fault."""
         raise NotImplementedError
 
     async def clean_up(self, scene: Scene) -> None:
-        """Close what the application has besides clients."""
+        """Close resources of the application other than clients."""
 
     def is_under_way(self, scene: Scene, mark: int) -> bool:
-        """Whether a client is in it by now; *mark* is where `ended` was when it began."""
+        """Whether a client has met the fault. *mark* is the length of `ended` when the fault began."""
         return len(scene.ended) > mark
 
     def why_not(self, moment: Moment, backend: str) -> str | None:
-        """Why it cannot be at that moment on that backend; None if it can."""
+        """Say why the fault is impossible at this moment on this backend; None if it is possible."""
         return self.impossible.get(moment)
 
     def holds_thread(self, backend: Harness) -> bool:
-        """Whether it holds a thread that nothing can end before the fault does."""
+        """Whether the fault blocks a thread until it ends."""
         return False
 
     def __str__(self) -> str:
@@ -108,12 +108,12 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class OnDemand(Case):
-    """What the proxy in front of the service does.
+    """A fault of the proxy in front of the service.
 
     Attributes:
-        fault: what.
-        path: the path of the requests that it is for; None: all.
-        share: the share of them.
+        fault: the fault.
+        path: path of the requests that it applies to; None means all.
+        share: share of these requests.
     """
 
     fault: f.Fault
@@ -131,19 +131,19 @@ class OnDemand(Case):
         return any(rule.hits for rule in rules) or super().is_under_way(scene, mark)
 
 
-# --- the machine, its name and its process --------------------------------------------------------
+# --- machine, host name and process ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoSuchName(Case):
-    """Look-ups find nothing."""
+    """Name look-ups find nothing."""
 
     def prepare(self, scene: Scene) -> None:
         scene.by_name()
 
     async def begin(self, scene: Scene) -> None:
         scene.names.address = None
-        scene.drop_connections()  # or nobody would look it up
+        scene.drop_connections()  # otherwise clients would not look up the name
 
     async def end(self, scene: Scene) -> None:
         scene.names.address = HERE
@@ -151,11 +151,11 @@ class NoSuchName(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class SlowNames(Case):
-    """Look-ups do not come back."""
+    """Name look-ups do not return."""
 
     def prepare(self, scene: Scene) -> None:
         scene.by_name()
-        # What waits for a thread in a look-up, which nothing can end, waits so long.
+        # Closing waits this long for threads in look-ups, which cannot be interrupted.
         scene.stack.enter_context(mock.patch.object(core, "_CLOSE_TIMEOUT", TIMEOUT))
 
     async def begin(self, scene: Scene) -> None:
@@ -183,7 +183,7 @@ class SlowNames(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Silence(Case):
-    """The machine takes no packet, and says nothing."""
+    """The machine accepts no packets and does not answer."""
 
     def prepare(self, scene: Scene) -> None:
         scene.by_name()
@@ -203,7 +203,7 @@ class Silence(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere(Case):
-    """The service comes back on another machine of the same name."""
+    """The service moves to another machine with the same name."""
 
     def prepare(self, scene: Scene) -> None:
         scene.by_name()
@@ -215,12 +215,12 @@ class Elsewhere(Case):
         scene.proxy.pause()
 
     async def end(self, scene: Scene) -> None:
-        pass  # it stays there
+        pass  # the service stays there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspended(Case):
-    """The service's process is stopped, as by a machine that is out of memory."""
+    """The service's process is suspended, as on a machine without free memory."""
 
     async def begin(self, scene: Scene) -> None:
         process = scene.service.process
@@ -240,11 +240,11 @@ class Suspended(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class OwnService(Case):
-    """Has a service of its own, in a thread, so that it can be ended and started quickly.
+    """Base of cases with their own service in a thread, which stops and starts quickly.
 
     Attributes:
-        keeps: whether it keeps what it has when it is started again.
-        token: what requests have to carry, if anything.
+        keeps: whether the service keeps its data when it is started again.
+        token: token that requests need, if any.
     """
 
     keeps: bool = True
@@ -254,7 +254,7 @@ class OwnService(Case):
         self.install(scene, self.token)
 
     def install(self, scene: Scene, token: str | None, port: int = 0) -> None:
-        """Have the proxy stand in front of a service on the cell's database."""
+        """Start a service on the cell's database and put the proxy in front of it."""
         service = LiveService(
             FEATURES,
             in_process=True,
@@ -267,19 +267,19 @@ class OwnService(Case):
         scene.proxy.service_url = service.direct_url
 
     def stop(self, scene: Scene) -> None:
-        """End it; connections are refused then."""
+        """Stop the service; connections are refused then."""
         scene.proxy.pause()
         scene.service.stop()
 
     def start(self, scene: Scene) -> None:
-        """Start it again."""
+        """Start the service again."""
         scene.service.start()
         scene.proxy.resume()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(OwnService):
-    """The service is away, and then there again."""
+    """The service is stopped and started again."""
 
     async def begin(self, scene: Scene) -> None:
         self.stop(scene)
@@ -290,7 +290,7 @@ class Restart(OwnService):
 
 @dataclass(frozen=True, kw_only=True)
 class StartsEmpty(OwnService):
-    """The service has lost all that it had."""
+    """The service loses all its data."""
 
     async def begin(self, scene: Scene) -> None:
         scene.reader.free = {*scene.reader.answers}
@@ -303,7 +303,7 @@ class StartsEmpty(OwnService):
 
 @dataclass(frozen=True, kw_only=True)
 class Restored(OwnService):
-    """The service goes on from a copy of its database that is older than what clients have."""
+    """The service continues with a copy of its database that is older than the clients' data."""
 
     async def begin(self, scene: Scene) -> None:
         database, copy = scene.folder / "heksher.sqlite", scene.folder / "copy"
@@ -329,12 +329,12 @@ class Restored(OwnService):
 
 
 class Token(httpx.Auth):
-    """Credentials as an application has them.
+    """Credentials of an application.
 
     Attributes:
-        token: the one that is sent.
-        newest: the one that is valid.
-        renews: whether it takes the newest by itself, when it is refused.
+        token: the token that is sent.
+        newest: the valid token.
+        renews: whether to switch to the valid token after a refusal.
     """
 
     def __init__(self, *, renews: bool) -> None:
@@ -352,7 +352,7 @@ class Token(httpx.Auth):
 
 @dataclass(frozen=True, kw_only=True)
 class Expired(OwnService):
-    """The service asks for another token than before."""
+    """The service requires a new token."""
 
     token: str | None = "first"
     renews: bool = False
@@ -380,7 +380,7 @@ class Expired(OwnService):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedByOwner(Case):
-    """The HTTP client that was handed in is closed by whom it belongs to."""
+    """The application closes the HTTP client that it has passed in."""
 
     def prepare(self, scene: Scene) -> None:
         del scene.options["http_client_args"]
@@ -388,7 +388,7 @@ class ClosedByOwner(Case):
 
     async def begin(self, scene: Scene) -> None:
         if scene.clients:
-            # Then comes a pause. httpcore forgets a connection that is made while it is closed.
+            # After a reload, the client pauses. httpcore forgets connections made while it is closed.
             await scene.client.reload()
         await self._close(scene)
 
@@ -426,13 +426,13 @@ class Disk(Case):
 
     @staticmethod
     def path(scene: Scene) -> Path:
-        """Where the snapshot is."""
+        """Path of the snapshot."""
         return scene.folder / "settings.snapshot"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullDisk(Disk):
-    """Nothing can be written to it."""
+    """The snapshot cannot be written."""
 
     async def begin(self, scene: Scene) -> None:
         path, sync = str(self.path(scene)), os.fsync
@@ -450,10 +450,10 @@ class FullDisk(Disk):
 
 @dataclass(frozen=True, kw_only=True)
 class Away(Disk):
-    """The service is away at the start, and there is the snapshot of an earlier run.
+    """The service is unreachable at the start, and there is a snapshot of an earlier run.
 
     Attributes:
-        damaged: whether something happened to the file.
+        damaged: whether the file is damaged.
     """
 
     damaged: bool = False
@@ -471,28 +471,28 @@ class Away(Disk):
         scene.proxy.faults.clear()
 
 
-# --- what operators and other applications do -----------------------------------------------------
+# --- actions of operators and other applications ---------------------------------------------------
 
-#: The places of what is read of `touched`: where a rule matches, and where none does.
+#: Indexes of the reads of `touched`: one with a matching rule, and one without.
 RULE, DEFAULT = 4, 5
 
 
 def let_go(scene: Scene) -> int:
-    """Expect nothing of the rule of `touched` any more, and do not change it; its number."""
+    """Stop changing the rule of `touched` and checking its values; return its id."""
     scene.reader.free.add(RULE)
     scene.reader.answers[RULE] = None
     return scene.rules.pop(5)
 
 
 def take_back(scene: Scene, number: int) -> None:
-    """Expect it again."""
+    """Continue to change and check this rule."""
     scene.rules[5] = number
     scene.reader.answers[RULE] = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deleted(Case):
-    """A setting is deleted, and declared anew by the client."""
+    """A setting is deleted, and the client declares it again."""
 
     async def begin(self, scene: Scene) -> None:
         let_go(scene)
@@ -504,7 +504,7 @@ class Deleted(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class DeletedAgain(Case):
-    """A setting is deleted again, after the client declared it anew: somebody means it."""
+    """A setting is deleted again after the client has declared it again: this is on purpose."""
 
     async def begin(self, scene: Scene) -> None:
         let_go(scene)
@@ -513,7 +513,7 @@ class DeletedAgain(Case):
         scene.service.delete_setting("touched")
 
     async def end(self, scene: Scene) -> None:
-        # As the log says: the application is started again.
+        # Follow the hint in the log: restart the application.
         await scene.client.close()
         await scene.start(scene.add_client(startup="raise"))
         take_back(scene, scene.service.add_rule("touched", scene.value(5), user="jim"))
@@ -521,7 +521,7 @@ class DeletedAgain(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Renamed(Case):
-    """A setting gets another name."""
+    """A setting is renamed."""
 
     async def begin(self, scene: Scene) -> None:
         scene.service.rename("touched", "renamed", "1.1")
@@ -532,7 +532,7 @@ class Renamed(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Retyped(Case):
-    """A newer application gives a setting another type, and its rules and default value with it."""
+    """A newer application changes the type of a setting, with its rules and default value."""
 
     async def begin(self, scene: Scene) -> None:
         scene.let_go = number = let_go(scene)
@@ -548,7 +548,7 @@ class Retyped(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Reconfigured(Case):
-    """A newer application lets rules of a setting depend on a feature that it did not know before."""
+    """A newer application makes a setting configurable by a further feature."""
 
     async def begin(self, scene: Scene) -> None:
         scene.service.add_feature("theme")
@@ -557,7 +557,7 @@ class Reconfigured(Case):
         scene.service.add_rule("touched", 7, theme="dark", user="jim")
 
     async def end(self, scene: Scene) -> None:
-        pass  # the client is of no use to that rule, and goes without it
+        pass  # the client does not know the feature, and continues without this rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -573,10 +573,10 @@ class FeatureAdded(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureRemoved(Case):
-    """A context feature is removed that no setting uses."""
+    """An unused context feature is removed."""
 
     def prepare(self, scene: Scene) -> None:
-        scene.features = [*FEATURES, "theme"]  # the last, or others would change places with it
+        scene.features = [*FEATURES, "theme"]  # the last one, so that the others keep their order
         scene.service.features = scene.features
 
     async def begin(self, scene: Scene) -> None:
@@ -588,7 +588,7 @@ class FeatureRemoved(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Reordered(Case):
-    """Context features change places, and with them which rule wins."""
+    """The order of context features changes, and with it the winning rule."""
 
     async def begin(self, scene: Scene) -> None:
         scene.reader.free.add(0)
@@ -603,7 +603,7 @@ class Reordered(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class Newer(Case):
-    """Another application declares newer versions of a setting, each with another default value."""
+    """Another application declares newer versions of a setting with new default values."""
 
     async def begin(self, scene: Scene) -> None:
         scene.reader.may[DEFAULT] = {6}

@@ -1,7 +1,7 @@
-"""The stage of the fault matrix: a service in numbered states, clients, and who reads all the time.
+"""The environment of the fault matrix: a service in numbered states, clients, and a constant reader.
 
-In state n the rule for case k has the value 10 * n + k, so that each value tells which rule gave it
-and when that was written. State 0 is what an application has without the service.
+In state n, rule k has the value 10 * n + k, so that each value shows its rule and when it was written.
+State 0 is what an application has without the service.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from heksher.testing.service import LiveService
 
 INTERVAL = 0.05
 FEATURES = ["environment", "user"]
-#: The name of the service's machine, where a case is about names.
+#: Host name of the service, for cases about names.
 HOST = "settings.test"
-#: Where the service is, where it moves to, and where a machine is that takes no packet.
+#: Addresses of the service, of the machine that it moves to, and of one that accepts no packets.
 HERE, ELSEWHERE, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
@@ -41,8 +41,8 @@ class Read:
     """A call of `get`.
 
     Attributes:
-        call: makes it.
-        rule: the number of the rule that has to answer; 0 for the default value of nobody's rule.
+        call: makes the call.
+        rule: number of the rule that must answer; 0 for the default value.
     """
 
     call: Callable[[], Any]
@@ -51,16 +51,16 @@ class Read:
 
 @dataclass
 class Reader:
-    """Calls `get` in all contexts, over and over, beside the body of a test.
+    """Call `get` in all contexts continuously, beside the body of a test.
 
     Attributes:
-        written: the newest state that is being written; nothing newer can be right.
-        answers: by the place of a read, the rule that answers once all is settled; None: whichever.
-        may: by the place of a read, the rules that may answer meanwhile.
-        free: the places of reads whose values may go back, to an older state or to none.
-        calls: how many were made.
-        wrong: what was not right, or was raised.
-        cpu, wall: nanoseconds of the longest call: of the thread's processor, and of the world.
+        written: the newest state that is being written; newer values are wrong.
+        answers: by index of the read, the rule that must answer in the end; None means any.
+        may: by index of the read, the rules that may answer until then.
+        free: indexes of reads whose values may go back, to an older state or to state 0.
+        calls: number of calls.
+        wrong: wrong values and exceptions.
+        cpu, wall: nanoseconds of the longest call, in CPU time and wall time.
     """
 
     reads: Sequence[Read]
@@ -83,7 +83,7 @@ class Reader:
         self._is_over = True
 
     def step(self) -> bool:
-        """Read all once; whether it is over."""
+        """Make all reads once; return whether the reader has been ended."""
         for place, read in enumerate(self.reads):
             began, cpu = time.perf_counter_ns(), time.thread_time_ns()
             try:
@@ -114,7 +114,7 @@ class Reader:
             self.wrong.append(what)
 
     def has_all(self, state: int) -> bool:
-        """Whether *state* is in force."""
+        """Whether all reads return values of *state*."""
         return all(
             rule is None or told_by(self.reads[place].call()) == (state, rule)
             for place, rule in self.answers.items()
@@ -122,7 +122,7 @@ class Reader:
 
 
 def told_by(value: Any) -> tuple[int, int]:
-    """The state that a value is of, and the rule that gave it."""
+    """Return the state and the rule of a value."""
     if isinstance(value, tuple):
         numbers: set[int] = {*value} or {0}
         if len(numbers) != 1:
@@ -133,12 +133,12 @@ def told_by(value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Ended:
-    """An update that ended.
+    """An update that has ended.
 
     Attributes:
-        start: which of the starts of all clients it followed.
-        error: what went wrong, if anything did.
-        is_newest: whether the newest state was in force then.
+        start: number of starts of all clients before it.
+        error: the error, if it failed.
+        is_newest: whether the newest state had arrived then.
     """
 
     start: int
@@ -147,14 +147,14 @@ class Ended:
 
 
 class Names:
-    """What becomes of a look-up of `HOST`: an address, an error, or nothing until it is over.
+    """The result of looking up `HOST`: an address, an error, or no answer for some time.
 
     Attributes:
-        address: the address; None: there is no such name.
-        asked: how often it was looked up.
-        waiting: how many look-ups had to wait.
+        address: the address; None means that the name does not exist.
+        asked: number of look-ups.
+        waiting: number of look-ups that had to wait.
         hangs: whether look-ups wait.
-        over: lets those go on that wait.
+        over: event that lets waiting look-ups continue.
     """
 
     def __init__(self) -> None:
@@ -166,11 +166,11 @@ class Names:
         self._look_up = socket.getaddrinfo
 
     def getaddrinfo(self, host: Any, *args: Any, **options: Any) -> Any:
-        """In the place of the function of that name in `socket`."""
+        """Replace `socket.getaddrinfo`."""
         if (host.decode() if isinstance(host, bytes) else host) != HOST:
             return self._look_up(host, *args, **options)
         flags = options.get("flags", args[4] if len(args) > 4 else 0)
-        if flags & socket.AI_NUMERICHOST:  # trio asks this before, and nobody is asked elsewhere
+        if flags & socket.AI_NUMERICHOST:  # trio tries this first; it never leaves the machine
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         self.asked += 1
         if self.hangs:
@@ -185,21 +185,21 @@ class Scene:
     """One cell of the matrix.
 
     Attributes:
-        backend: what it runs on.
-        service: the service, for the operators' side of it. A fault may put another one there.
-        proxy: what is in front of it.
-        url: where clients look for it.
-        options: what clients are made with.
-        ended: the updates that ended.
+        backend: the backend of the clients.
+        service: the service, for actions of operators. A fault may replace it.
+        proxy: the proxy in front of the service.
+        url: URL of the service for clients.
+        options: arguments for clients.
+        ended: the updates that have ended.
         client: the newest client.
-        names: what look-ups of `HOST` find.
+        names: the results of looking up `HOST`.
         features: the context features that clients list.
-        rules: the rules of the service that change with each state, by number.
-        let_go: a rule that does so no more.
+        rules: ids of the service's rules that change with each state, by number.
+        let_go: id of a rule that does not change any more.
         has_newer_default: whether another application declares newer default values.
-        folder: for files.
-        stack: what ends with the cell.
-        meanwhile: what ends with the fault.
+        folder: folder for files.
+        stack: closed at the end of the cell.
+        meanwhile: closed at the end of the fault.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Scene:
         self.longest_start = self.longest_close = 0.0
         self.ttl = ttl = Setting("ttl", int, FEATURES, 0)
         self.sizes = sizes = Setting("sizes", Sequence[int], FEATURES, [])
-        #: The one that operators and other applications touch.
+        #: The setting that operators and other applications change.
         self.touched = touched = Setting("touched", int, FEATURES, 0)
         self.reader = Reader(
             [
@@ -248,21 +248,21 @@ class Scene:
 
     @property
     def port(self) -> int:
-        """The port that clients find it at."""
+        """Port of the service for clients."""
         return int(self.url.rpartition(":")[2])
 
     def by_name(self) -> None:
-        """Have clients look for the service by the name of its machine."""
+        """Let clients reach the service by its host name."""
         self.url = f"http://{HOST}:{self.port}"
         self.stack.enter_context(mock.patch("socket.getaddrinfo", self.names.getaddrinfo))
 
     def drop_connections(self) -> None:
-        """End all connections of clients; others are taken at once."""
+        """End all connections of clients; new ones are accepted."""
         self.proxy.pause()
         self.proxy.resume()
 
     def create_rules(self) -> None:
-        """Give a service its settings and rules, in the next state."""
+        """Create settings and rules on the service, in the next state."""
         self.reader.written += 1
         give = self.service.add_rule
         self.rules = {
@@ -282,17 +282,17 @@ class Scene:
             self.service.set_value("touched", self.value(6))
 
     def value(self, rule: int) -> Any:
-        """The value of a rule in the newest state."""
+        """Return the value of a rule in the newest state."""
         value = 10 * self.reader.written + rule
         return (value,) * 3 if rule == 4 else value
 
     @property
     def is_newest(self) -> bool:
-        """Whether the newest state is in force."""
+        """Whether the newest state has arrived."""
         return self.reader.has_all(self.reader.written)
 
     async def newest(self) -> None:
-        """Return once the newest state is in force."""
+        """Wait until the newest state has arrived."""
         await self.backend.until(
             lambda: self.is_newest,
             f"state {self.reader.written} arrives; status: {self.told}",
@@ -302,11 +302,11 @@ class Scene:
 
     @property
     def client(self) -> AnyClient:
-        """The newest."""
+        """The newest client."""
         return self.clients[-1]
 
     def add_client(self, **options: Any) -> AnyClient:
-        """Make a client; from now on it is the newest."""
+        """Make a client, which becomes the newest one."""
         client = self.backend.client(
             self.url, INTERVAL, self.features, **{**self.options, **options}
         )
@@ -337,7 +337,7 @@ class Scene:
 
     @property
     def told(self) -> str:
-        """All that the newest client's status tells."""
+        """Everything that the status of the newest client reports."""
         status = self.client.status
         details = [
             f"{name} {declared.state}: {declared.refusal or ', '.join(declared.differences)}"
@@ -348,40 +348,40 @@ class Scene:
         )
 
     async def tells(self, pattern: str) -> None:
-        """Return once the status names what *pattern* does."""
+        """Wait until the status matches *pattern*."""
         await self.backend.until(
             lambda: re.search(pattern, self.told), f"{pattern!r} in the status: {self.told}"
         )
 
     def count(self, mark: int = 0, *, failures: bool) -> int:
-        """How many updates failed, or succeeded, behind that mark in `ended`."""
+        """Count the updates after *mark* in `ended` that failed or succeeded."""
         return sum((ended.error is not None) == failures for ended in self.ended[mark:])
 
-    # --- around it --------------------------------------------------------------------------------
+    # --- reader and leftovers ---------------------------------------------------------------------
 
     def read_on(self) -> None:
-        """Have everything read beside the body from now on."""
+        """Start the reader beside the body of the test."""
         self._reading = self.backend.beside(lambda: self.backend.until(self.reader.step, "reading"))
 
     async def reading_ended(self) -> None:
-        """Return once the reader has ended, which it was told to."""
+        """Wait until the reader has ended, after it was told to."""
         reading = self._reading
         assert reading is not None
         await self.backend.until(lambda: reading.ended, "the reader ends")
         assert reading.error is None, reading.error
 
     def leftovers(self) -> ClientLeftovers:
-        """What there is now, to be compared with what there is later."""
+        """Record what exists now, to compare with later."""
         return ClientLeftovers(
             lambda local, remote: self.service.port in (local, remote) or local == self.port
         )
 
 
 class ClientLeftovers(Leftovers):
-    """Leftovers, open files included, without the sockets of the service and what is in front of it.
+    """Leftovers including open files, without the sockets of the service and its proxy.
 
     Args:
-        is_theirs: says whether the socket between two ports, here and there, is the service's.
+        is_theirs: whether the socket with this local and remote port belongs to them.
     """
 
     def __init__(self, is_theirs: Callable[[int, int], bool]) -> None:
@@ -402,13 +402,13 @@ class ClientLeftovers(Leftovers):
                 if target.startswith("socket:"):
                     census["sockets"] += not self._is_theirs(*_ports(number))
             except OSError:
-                continue  # it was closed meanwhile, as is the one that lists them
+                continue  # closed in the meantime, like the one that lists them
             census["files"] += _is_file(target)
         return census
 
 
 def _is_file(target: str) -> bool:
-    """Whether it is a file, other than the database of a service in this process."""
+    """Whether *target* is a file, but not the database of a service in this process."""
     return (
         target.startswith("/")
         and not target.startswith(("/dev/", "/proc/"))
@@ -417,21 +417,21 @@ def _is_file(target: str) -> bool:
 
 
 def _ports(number: int) -> tuple[int, int]:
-    """The ports of a socket, here and at the other end; 0 for one that it does not have."""
+    """Return the local and the remote port of a socket; 0 for a missing one."""
     with socket.socket(fileno=os.dup(number)) as copied:
         if copied.family == socket.AF_UNIX:
             return 0, 0
         try:
             remote: int = copied.getpeername()[1]
-        except OSError:  # it is not connected, or not any more
+        except OSError:  # not connected, or not any more
             remote = 0
         return copied.getsockname()[1], remote
 
 
 @contextmanager
 def silent_machine(port: int) -> Generator[None]:
-    """Have a machine at `SILENT` that takes no packet at that port."""
-    # A queue for one connection, which is full: further ones are not answered.
+    """Simulate a machine at `SILENT` that accepts no packets at this port."""
+    # The queue for connections is full, so further ones get no answer.
     sockets = [socket.socket() for _ in range(4)]
     listener, *callers = sockets
     try:
@@ -447,7 +447,7 @@ def silent_machine(port: int) -> Generator[None]:
 
 
 def transitions(ended: Sequence[Ended]) -> Counter[str]:
-    """How often updates began to fail, and to succeed again, as the log has to tell it."""
+    """Count how often updates began to fail, and to succeed again; the log must show the same."""
     counted: Counter[str] = Counter()
     failing: dict[int, bool] = {}
     for each in ended:
@@ -459,7 +459,7 @@ def transitions(ended: Sequence[Ended]) -> Counter[str]:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the library logged for an application's owner to read."""
+    """Return what the library logged for the owner of the application."""
     return [
         record.getMessage()
         for record in caplog.records

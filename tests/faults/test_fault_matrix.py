@@ -1,8 +1,8 @@
-"""Promise three, whole: every fault of the table, on every backend, at every moment.
+"""Promise three in full: every fault of the table, on every backend, at every moment.
 
-``pytest tests/faults/test_fault_matrix.py`` runs each fault on each backend at one moment, so that
-each moment has its turn; ``--all-moments`` runs all cells, and ``--save-faults`` keeps what came of them,
-for docs/reliability.md.
+``pytest tests/faults/test_fault_matrix.py`` runs each fault on each backend at one moment, alternating
+between the moments. ``--all-moments`` runs all cells, and ``--save-faults`` saves the results for
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from heksher.status import ClientState
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import LiveService
 
-#: A call that takes longer than that on the processor waits for somebody, or loops.
-LONGEST_GET = 50_000_000  # nanoseconds
+#: Maximum CPU time of a call of `get`, in nanoseconds. A call that takes longer waits actively or loops.
+LONGEST_GET = 50_000_000
 
-#: Made once: making one takes longer than many a cell.
+#: Made once, because that takes longer than many cells.
 TRUSTING_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 UPDATES = {True: "fail", False: "go on", None: "fail now and then"}
 
-#: How many updates may end without the newest state, once a fault is over: one that was under way,
-#: and one more. Each begins within an interval.
+#: Maximum number of updates that may end without the newest state after a fault: the current one, and
+#: one more. Each begins within an interval.
 LATE = 2
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The cells that are asked for."""
+    """Generate the requested cells."""
     if "moment" not in metafunc.fixturenames:
         return
     cells: list[Any] = []
@@ -58,7 +58,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def shared_service() -> Iterator[LiveService]:
-    """A service in a process of its own, so that what it does takes nothing from the clients."""
+    """A service in a child process, so that it takes no time from the clients."""
     with LiveService(FEATURES, proxy=False) as service:
         yield service
 
@@ -71,7 +71,7 @@ def _proxy_of_all(shared_service: LiveService) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def shared_proxy(shared_service: LiveService, _proxy_of_all: FaultProxy) -> FaultProxy:
-    """What is in front of it, as if it were new."""
+    """The proxy in front of the service, reset."""
     proxy = _proxy_of_all
     proxy.service_url = shared_service.direct_url
     proxy.faults.clear()
@@ -81,7 +81,7 @@ def shared_proxy(shared_service: LiveService, _proxy_of_all: FaultProxy) -> Faul
 
 @pytest.fixture(scope="module")
 def keep_result(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Keeps what came of a cell, the last that is told of it, if results are to be kept."""
+    """Save the last result of each cell, if results are to be saved."""
     results: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def keep(result: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def test_a_fault_costs_freshness_and_nothing_else(
     if why_not is not None:
         keep_result({**result, "impossible": why_not})
         pytest.skip(why_not)
-    keep_result({**result, "failed": True})  # as long as it has not been seen to be right
+    keep_result({**result, "failed": True})  # until it has passed
     caplog.set_level(logging.INFO, "heksher")
     shared_service.empty(FEATURES)
     with ExitStack() as stack:
@@ -145,7 +145,7 @@ def test_a_fault_costs_freshness_and_nothing_else(
 
 
 def options(case: Case, proxy: FaultProxy) -> dict[str, Any]:
-    """What clients are told, so that they find out soon, and nothing of the machine they run on."""
+    """Arguments for clients that detect problems quickly and ignore the machine's configuration."""
     trusting = TRUSTING_NOBODY if proxy.certificates is None else proxy.certificates.trusting()
     arguments: dict[str, Any] = {"trust_env": False, "verify": trusting}
     bounds = {
@@ -157,7 +157,7 @@ def options(case: Case, proxy: FaultProxy) -> dict[str, Any]:
 
 
 def check_log(scene: Scene, lines: list[str]) -> None:
-    """The log has a line for each transition, and nothing time and again."""
+    """Check that the log has one line for each transition and no repetitions."""
     counted = transitions(scene.ended)
     for what in ("fail", "succeed again"):
         told = [line for line in lines if re.match(rf"updates from \S+ {what},", line)]
@@ -168,10 +168,10 @@ def check_log(scene: Scene, lines: list[str]) -> None:
 
 
 class Cell:
-    """A fault at a moment, and what holds whatever it is.
+    """A fault at a moment, and the assertions for all of them.
 
     Attributes:
-        catch_up: seconds from the end of the fault until the newest state was in force.
+        catch_up: seconds from the end of the fault until the newest state had arrived.
     """
 
     def __init__(self, case: Case, scene: Scene) -> None:
@@ -179,7 +179,7 @@ class Cell:
         self.scene = scene
         self.catch_up: float | None = None
         self._holds_thread = case.holds_thread(scene.backend)
-        # What a request with a small bound takes on a machine that is busy is nobody's fault.
+        # On a busy machine, a request with a short timeout may fail without a fault.
         self._tries = 3 if case.hangs else 1
 
     async def play(self, moment: Moment) -> None:
@@ -280,7 +280,7 @@ class Cell:
         await call()
 
     async def _begin(self) -> None:
-        """Let the fault begin, and write what can be written."""
+        """Start the fault, and write if possible."""
         case, scene = self.case, self.scene
         await case.begin(scene)
         self._began = len(scene.ended)
@@ -288,7 +288,7 @@ class Cell:
             scene.write()
 
     async def _meet(self) -> None:
-        """Wait until the client has met the fault, and see what it tells."""
+        """Wait until the client has met the fault, and check what it reports."""
         case, scene = self.case, self.scene
         calls = scene.reader.calls
         if self._holds_thread:
@@ -304,11 +304,11 @@ class Cell:
             await scene.newest()
         if case.fails is False:
             assert not scene.client.status.failures
-        # Whoever reads was not held up by it.
+        # The reader was not blocked.
         await scene.backend.until(lambda: scene.reader.calls > calls, "reading goes on")
 
     async def _end(self) -> None:
-        """Let the fault end, and see that the client catches up."""
+        """End the fault, and check that the client catches up."""
         case, scene = self.case, self.scene
         await case.end(scene)
         scene.write()
