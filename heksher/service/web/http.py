@@ -115,8 +115,8 @@ class Tagged(Response, Generic[_Body_co]):
 Reply: TypeAlias = ResponseBody | Located[ResponseBody] | Tagged[ResponseBody] | None
 Handler: TypeAlias = Callable[[Call], Reply]
 
-# Runs in the event loop, so it must not block and has no body. None means that the regular handler
-# has to answer.
+# Runs in the event loop, so it must not block. It does not see the body of the request. None means that
+# the regular handler has to answer.
 NowaitHandler: TypeAlias = Callable[[Request], Tagged[ResponseBody] | None]
 
 
@@ -147,7 +147,7 @@ class Resource:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.handlers))})
         nowait = self._nowait.get(request.method)
         if nowait is not None:
-            response = _response_of(nowait, request)
+            response = _answer_or_refuse(nowait, request)
             if response is not None:
                 await response(scope, receive, send)
                 return
@@ -202,17 +202,20 @@ def _by_status(kind: Any) -> dict[int, type[ResponseBody] | None]:
 
 async def _answer_in_thread(handler: Handler, call: Call, on_timeout: Handler | None) -> Response:
     def answer(call: Call) -> Response:
-        return _response(handler(call))
+        return _as_response(handler(call))
 
     with anyio.move_on_after(_REQUEST_TIMEOUT):
         # On a timeout, the thread continues and its result is discarded.
-        return await anyio.to_thread.run_sync(_response_of, answer, call, abandon_on_cancel=True)
-    return _unavailable() if on_timeout is None else _response(on_timeout(call))
+        return await anyio.to_thread.run_sync(
+            _answer_or_refuse, answer, call, abandon_on_cancel=True
+        )
+    return _unavailable() if on_timeout is None else _as_response(on_timeout(call))
 
 
-def _response_of(
+def _answer_or_refuse(
     answer: Callable[[_Request], _Response], request: _Request
 ) -> _Response | Response:
+    """Call *answer*, again after conflicts of transactions; turn exceptions into responses."""
     for _ in range(_MAX_ATTEMPTS):
         try:
             return answer(request)
@@ -225,7 +228,7 @@ def _response_of(
     return _unavailable()
 
 
-def _response(reply: Reply) -> Response:
+def _as_response(reply: Reply) -> Response:
     if reply is None:
         return Response(status_code=204)
     if isinstance(reply, Tagged):

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from heksher.service.web.http import responses
 from heksher.service.web.openapi import document
 
+# The package with the files of Swagger UI and Redoc, and their names there.
 _PACKAGE = "fastapi_offline"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
 
