@@ -371,7 +371,6 @@ class ClientModel:
         loop: what the update loop does: it does not run, waits for time to pass, or is in a request.
         held: the update that is in that request.
         is_urgent: whether another update has to follow that one.
-        is_bound: whether it was awaited, so that it belongs to the event loop that runs.
         start: the pending call that starts it, or runs it.
         waiting: the pending reloads that the next update serves.
         served: those that the update under way serves.
@@ -401,7 +400,6 @@ class ClientModel:
     loop: Literal["none", "waiting", "held"] = "none"
     held: HeldUpdate | None = None
     is_urgent: bool = False
-    is_bound: bool = False
     start: Call | None = None
     waiting: list[Call] = field(default_factory=list[Call])
     served: list[Call] = field(default_factory=list[Call])
@@ -453,7 +451,6 @@ class Model:
     # --- calls of the application
 
     def start(self, client: ClientModel, call: Call, hold: Hold = None) -> None:
-        client.is_bound = True
         if client.state == "closed":
             call.expected = {ClientClosedError}
         elif client.state == "starting":
@@ -472,7 +469,6 @@ class Model:
             self._update(client, hold)
 
     def reload(self, client: ClientModel, call: Call, hold: Hold = None) -> None:
-        client.is_bound = True
         if client.state == "closed":
             call.expected = {ClientClosedError}
         elif not client.is_alive:
@@ -513,7 +509,6 @@ class Model:
         call.expected = {Cancelled}
 
     def ask(self, client: ClientModel, call: Call) -> None:
-        client.is_bound = True
         if client.state == "closed":
             call.expected = {ClientClosedError}
             return
