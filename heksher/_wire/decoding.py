@@ -8,9 +8,9 @@ The bounds protect the application in three ways:
   how long every other thread of the process stops. Large bodies are therefore split by one cheap pass
   into `Undecoded` parts (a rule, a setting), and the parts are decoded in calls of their own. A part that
   is itself too large is refused.
-- A decoded object needs far more memory than its text: two megabytes of ``0,0,0,...`` become a million
-  parts of about 100 bytes each. Real parts have a least length, so a body with more parts than fit into it
-  is refused before any of them is decoded.
+- An object needs far more memory than its text: 2 MB of ``0,0,0,...`` become 56 MB of undecoded parts, and
+  more once they are decoded. Real parts have a least length, so a body with more parts than would fit if
+  they were real is refused before any of them is decoded.
 - Nesting is bounded, see `_flatten`.
 
 A part that cannot be read costs only itself: it is left out and reported, and the others are used.

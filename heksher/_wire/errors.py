@@ -64,10 +64,5 @@ def _epoch_seconds(date: str) -> float | None:
     """Return an HTTP date, in any of its three formats, as seconds since the epoch."""
     try:
         return float(timegm(parsedate_to_datetime(date).utctimetuple()))
-    except (
-        ValueError,
-        TypeError,
-        IndexError,
-        OverflowError,
-    ):  # it raises all of these for nonsense
+    except (ValueError, TypeError, IndexError, OverflowError):  # all of them occur
         return None

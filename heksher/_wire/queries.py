@@ -172,9 +172,9 @@ def query(
 ) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
     """Ask for the rules of settings.
 
-    An ETag belongs to one target, and stands for the answer alone: the service sends the same tag
-    although versions, types or the order of context features changed, since a query's answer has none of
-    them. So the caller drops its tags if it would read the same answer differently.
+    An ETag belongs to one target and covers only what the answer contains, which is rules and default
+    values. Types, versions and the order of context features may change without a new tag. So the
+    caller drops its tags whenever it would read the same answer differently.
 
     Args:
         names: the settings' current names. The service answers only if it knows all of them.
