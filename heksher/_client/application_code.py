@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from heksher._text import named
-from heksher.status import without_frames
 
 T = TypeVar("T")
 
 
 class ApplicationCodeError(Exception):
-    """The application's code raised; the cause is what it raised, without frames."""
+    """The application's code raised; the cause is what it raised."""
 
 
 def call_application(what: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -37,4 +36,4 @@ def call_application(what: str, function: Callable[..., T], *arguments: Any) -> 
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ApplicationCodeError(f"{what} raised {named(error)}") from without_frames(error)
+        raise ApplicationCodeError(f"{what} raised {named(error)}") from error

@@ -156,9 +156,8 @@ class Core(Parts):
         run = self._begin_start(self._enter(), Call.START)
         if run is None:
             return
-        former: _registry.MainClient | None = None
+        former = self._become_main(run)
         try:
-            former = _registry.set_main(self)
             await run.task.start()
             await self._finish_start(run)
         except BaseException:
@@ -175,10 +174,9 @@ class Core(Parts):
         """
         run = self._begin_start(self._enter(), Call.RUN)
         assert run is not None  # a client that runs refuses this call
-        former: _registry.MainClient | None = None
+        former = self._become_main(run)
         failure: Exception | None = None
         try:
-            former = _registry.set_main(self)
             async with cast(ScopedTask, run.task).in_caller():
                 try:
                     await self._finish_start(run)
@@ -202,12 +200,22 @@ class Core(Parts):
             if self.lifecycle.state is State.RUNNING:
                 return None
             self._check_hand_over(former)
-            self._run = self._create_run(backend)
             self.lifecycle.apply(Event.START)
+            self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
+            self._run = self._create_run(backend)
             self.history.begin_start()
             self.settings.begin_start()
             self.publisher.begin_start()
             return self._run
+
+    def _become_main(self, run: Run) -> _registry.MainClient | None:
+        """Become the main client; return the one before. If that is refused, nothing was started."""
+        try:
+            return _registry.set_main(self)
+        except BaseException:
+            if self._fail_start(run):
+                self._finish_undoing(run)
+            raise
 
     def _create_run(self, backend: Backend) -> Run:
         clock = self.home.clock
@@ -237,21 +245,22 @@ class Core(Parts):
     async def _finish_start(self, run: Run) -> None:
         """Wait for the first update, decide what its result means, and publish what it brought."""
         is_ready = await self._wait_until_ready(run)
+        error = self._start_error(is_ready)
+        # A client that cannot be made is no outage: waiting does not help.
+        raises = self.options.startup == "raise" or isinstance(error, InvalidArgumentError)
         with self.lock:
-            if self.lifecycle.is_closed:
-                raise ClientClosedError("the client was closed while it started")
             if self._run is not run:
                 raise ClientNotStartedError(
                     "the process was forked while the client started: start it again in this one"
                 )
-            error = self._start_error(is_ready)
-            # A client that cannot be made is no outage: waiting does not help.
-            raises = self.options.startup == "raise" or isinstance(error, InvalidArgumentError)
+            if error is None or not raises:
+                self.lifecycle.apply(Event.START_DONE)
+            if self.lifecycle.is_closed:
+                raise ClientClosedError("the client was closed while it started")
             if error is not None and raises:
                 raise _to_raise(error)
             if not is_ready:
                 self.history.last_error = error
-            self.lifecycle.apply(Event.START_DONE)
             self.publisher.publish_all()
             # What the first update brought is published only now.
             has_succeeded = self.history.has_succeeded
@@ -281,7 +290,8 @@ class Core(Parts):
                 f"{self.options.http.base_url} did not answer all that a start needs within "
                 f"startup_timeout={self.options.startup_timeout:g} seconds"
             )
-        error = self.history.last_error if self.history.failures else None
+        with self.lock:
+            error = self.history.last_error if self.history.failures else None
         refusals = self.settings.refusals()
         if not refusals or isinstance(error, ServiceUnreachableError):
             return error
@@ -295,16 +305,25 @@ class Core(Parts):
             return
         try:
             _registry.replace_main(self, former)
-            if isinstance(former, Core) and not former.lifecycle.is_going_on:
+            if isinstance(former, Core) and former is not self and not former.lifecycle.is_going_on:
                 # It was closed while this one started. Closing sets the state first and steps down then.
                 _registry.step_down(former)
         finally:
             try:
-                await self._wind_up(run)
+                await self._wait_for_loop(run)
             finally:
-                with self.lock:
-                    if self._run is run:  # else the process was forked, and this is the child
-                        self.lifecycle.apply(Event.START_UNDONE)
+                try:
+                    # Also if the loop has not ended: the next start opens connections of its own.
+                    await self.connection.aclose()
+                finally:
+                    self._finish_undoing(run)
+
+    def _finish_undoing(self, run: Run) -> None:
+        with self.lock:
+            if self._run is run:  # else the process was forked, and this is the child
+                self.lifecycle.apply(Event.START_UNDONE)
+                if not self.lifecycle.is_closed:
+                    self._run = None
 
     def _fail_start(self, run: Run) -> bool:
         """Stop a start that failed; False in a forked child, where `resume_in_child` has done that."""
@@ -322,8 +341,9 @@ class Core(Parts):
             # Its event loop is another one, or has ended. Only what is thread-safe can be done.
             if self._run is not None:
                 self._run.task.cancel()
-        else:
-            await self._wind_up(self._run)
+        elif self._run is None or await self._wait_for_loop(self._run):
+            await self.connection.aclose()
+        # Else the loop closes the connections when it ends.
 
     def _stop(self, event: Event) -> None:
         """End the latest run by *event*, and wake everybody who waits for it.
@@ -341,27 +361,22 @@ class Core(Parts):
         if is_closed:
             _registry.step_down(self)
 
-    async def _wind_up(self, run: Run | None) -> None:
-        """Wait until the loop of a stopped run has ended, and close the connections."""
-        try:
-            if run is not None:
-                await self._wait_for_loop(run)
-        finally:
-            await self.connection.aclose()
-
-    async def _wait_for_loop(self, run: Run) -> None:
+    async def _wait_for_loop(self, run: Run) -> bool:
+        """End the loop of a stopped run, wherever it is; return whether it has ended."""
         is_in_loop = self._is_in_loop(run)
         saving = run.saving
         if saving is not None and not is_in_loop:
             await saving.wait(_SAVE_TIMEOUT)
         run.task.cancel()
         self.connection.abort()
-        if not await run.task.wait(_CLOSE_TIMEOUT) and not is_in_loop:
+        has_ended = await run.task.wait(_CLOSE_TIMEOUT)
+        if not has_ended and not is_in_loop:
             _logger.warning(
                 "the update loop has not ended within %g seconds and is left alone; "
                 "it ends by itself once the call that it is in returns",
                 _CLOSE_TIMEOUT,
             )
+        return has_ended
 
     def _is_in_loop(self, run: Run) -> bool:
         """Whether the caller is the update loop's own thread: a hook, or a validator."""

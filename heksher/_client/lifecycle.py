@@ -9,11 +9,11 @@ its life is answered here and nowhere else; the client's lock guards the `Lifecy
     NEW              STARTING    -           -                -             NEW        -
     STARTING         -           RUNNING     FAILING          -             NEW        -
     FAILING          -           -           FAILING          NEW           NEW        -
-    RUNNING          -           -           CLOSED           -             INHERITED  -
+    RUNNING          -           -           FAILING          -             INHERITED  -
     INHERITED        RESTARTING  -           -                -             INHERITED  RUNNING
     RESTARTING       -           RUNNING     RESTART_FAILING  -             INHERITED  -
     RESTART_FAILING  -           -           RESTART_FAILING  INHERITED     INHERITED  -
-    CLOSED           -           -           CLOSED           CLOSED        CLOSED     -
+    CLOSED           CLOSED      CLOSED      CLOSED           CLOSED        CLOSED     -
 
 CLOSE leads from every state to CLOSED, which is final.
 
@@ -78,15 +78,14 @@ class Call(Enum):
 
 #: The state that an event leads to, by the state that it meets. What is missing cannot happen.
 TRANSITIONS: Final[Mapping[Event, Mapping[State, State]]] = {
-    Event.START: {NEW: STARTING, INHERITED: RESTARTING},
-    Event.START_DONE: {STARTING: RUNNING, RESTARTING: RUNNING},
+    # CLOSED stays: closing can come at any moment, even from a signal handler in the thread that starts.
+    Event.START: {NEW: STARTING, INHERITED: RESTARTING, CLOSED: CLOSED},
+    Event.START_DONE: {STARTING: RUNNING, RESTARTING: RUNNING, CLOSED: CLOSED},
     Event.START_FAILED: {
-        STARTING: FAILING,
-        RESTARTING: RESTART_FAILING,
-        RUNNING: CLOSED,
-        **{state: state for state in (FAILING, RESTART_FAILING, CLOSED)},
+        **dict.fromkeys((STARTING, FAILING, RUNNING), FAILING),
+        **dict.fromkeys((RESTARTING, RESTART_FAILING), RESTART_FAILING),
+        CLOSED: CLOSED,
     },
-    # In CLOSED, the client was closed while the failed start was being undone.
     Event.START_UNDONE: {FAILING: NEW, RESTART_FAILING: INHERITED, CLOSED: CLOSED},
     Event.CLOSE: dict.fromkeys(State, CLOSED),
     # The thread or task that was starting the client does not exist in the child.

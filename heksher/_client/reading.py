@@ -20,7 +20,7 @@ from heksher._rules.tracking import Tracking
 from heksher._text import error_text
 from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
-from heksher.status import CoercedRule, RejectedRule
+from heksher.status import CoercedRule, RejectedRule, without_frames
 
 T = TypeVar("T")
 
@@ -147,6 +147,7 @@ class SectionReader(Generic[T]):
         self, data: RuleData | None, reason: str, error: BaseException | None = None
     ) -> None:
         """Report that a rule, or with None the default value, cannot be used."""
+        error = error and without_frames(error)
         name = self.setting.name
         if data is None:
             self._rejected.append(RejectedRule(name, None, f"default value: {reason}", error))

@@ -112,8 +112,9 @@ class Run:
         Called with the client's lock held.
         """
         self.ready.set()
-        if self._ticket is not None:
-            self._ticket.event.set()
+        ticket = self._ticket  # read once: the loop withdraws it without the lock
+        if ticket is not None:
+            ticket.event.set()
         error = ClientClosedError("the client was closed before the reload was done")
         self._end_reload(error)
         self._current_reload, self._next_reload = self._next_reload, None
@@ -223,6 +224,7 @@ class Run:
             self._end_reload(error)
 
     async def _exchange(self, exchange: Exchange[T]) -> T:
+        self._check_goes_on()
         answer = await self._parts.connection.exchange(exchange, self._backend)
         self._check_goes_on()
         return answer
@@ -236,6 +238,8 @@ class Run:
                 await ticket.event.wait()
             self._check_goes_on()
             yield
+            # What is published in part only counts for nothing: not for the snapshot either.
+            self._check_goes_on()
         finally:
             self._ticket = None
             queue.withdraw(ticket)
@@ -250,13 +254,18 @@ class Run:
         Then what the update brought is published, and the application told of it, when the start is done.
         """
         options, history = self._parts.options, self._parts.history
-        url, now, date = options.http.base_url, self._clock.now(), time.time()
+        url, now, date, chance = (
+            options.http.base_url,
+            self._clock.now(),
+            time.time(),
+            options.random(),
+        )
         with self._parts.lock:
             recovered = history.failures if error is None else 0
             if error is None:
-                history.note_success(now, date, options.random())
+                history.note_success(now, date, chance)
             else:
-                history.note_failure(error, now, date, options.random())
+                history.note_failure(error, now, date, chance)
             is_starting = self._parts.lifecycle.is_starting
         if error is not None and history.failures == 1:
             has_defaults = self._parts.publisher.last_read is DataSource.DEFAULTS

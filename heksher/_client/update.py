@@ -235,8 +235,7 @@ class Updater:
         fetched = await self._query(names, filters, etags)
         if fetched is None or not fetched.answered.issuperset(names):
             # A setting was deleted or renamed on the service.
-            deleted = self._settings.reconcile(await self._exchange(catalogue()))
-            self._publisher.forget(deleted)
+            self._publisher.forget(self._settings.reconcile(await self._exchange(catalogue())))
             failure = await self._declare_pending(features)
             names = self._settings.known_names()
             fetched = await self._query(names, filters, {}, may_be_unknown=False)

@@ -60,7 +60,10 @@ class Event(Protocol):
     """A flag to wait for."""
 
     def set(self) -> None:
-        """Set the flag. Callable in any thread or task, even after the event loop has ended."""
+        """Set the flag. Callable in any thread or task, even after the event loop has ended.
+
+        It must not run those that wait before it returns: the caller may hold a lock that they need.
+        """
         ...
 
     def clear(self) -> None:
@@ -84,7 +87,7 @@ class Clock(Protocol):
         ...
 
     async def wait(self, event: Event, timeout: float | None) -> None:
-        """Return once *event* is set, or after *timeout* seconds; returning early does no harm."""
+        """Return once *event* is set, or after *timeout* seconds, and leave *event* as it is; returning early does no harm."""
         ...
 
 

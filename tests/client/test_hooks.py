@@ -166,6 +166,8 @@ def test_an_error_in_a_hook_is_logged_and_harmless(
         scene.run(body)
     assert caplog.text.count("on_update_ok raised an error; updates go on") == 2
     assert caplog.text.count("on_update_error raised an error; updates go on") == 1
+    if hook is not suspending:
+        assert f"in {hook.__name__}" in caplog.text, "the traceback leads to the hook"
 
 
 def test_hooks_can_be_overridden(scene: Scene) -> None:

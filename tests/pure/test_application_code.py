@@ -24,9 +24,7 @@ def test_whatever_it_raises_is_one_error_that_says_what_raised(kind: type[BaseEx
         ApplicationCodeError, match=f"^validator f raised {kind.__name__}: no$"
     ) as caught:
         call_application("validator f", function, "no")
-    cause = caught.value.__cause__
-    assert isinstance(cause, kind)
-    assert cause.__traceback__ is None, "frames hold all that they worked on"
+    assert isinstance(caught.value.__cause__, kind)
 
 
 def test_ctrl_c_passes() -> None:

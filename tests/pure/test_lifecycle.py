@@ -83,7 +83,8 @@ def test_requests_and_configuration_are_taken_in_every_other_state(state: State)
 @pytest.mark.parametrize("call", [Call.START, Call.RUN])
 def test_a_start_is_refused_where_it_would_lead_nowhere(call: Call) -> None:
     # Except for set_as_main() on a running client, which does nothing.
-    nowhere = {state for state in State if state not in TRANSITIONS[Event.START]}
+    leads = TRANSITIONS[Event.START]
+    nowhere = {state for state in State if leads.get(state, state) is state}
     assert set(REFUSALS[call]) == nowhere - ({State.RUNNING} if call is Call.START else set())
 
 
@@ -108,5 +109,7 @@ def test_what_was_published_stays_published_until_the_client_is_closed(state: St
     if not in_state(state).is_published:
         return
     for event, targets in TRANSITIONS.items():
+        if event is Event.START_FAILED:
+            continue  # of a caller that failed after its start was done: the client is as before it
         if state in targets and targets[state] is not State.CLOSED:
             assert in_state(targets[state]).is_published, event
