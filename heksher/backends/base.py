@@ -87,7 +87,10 @@ class Clock(Protocol):
         ...
 
     async def wait(self, event: Event, timeout: float | None) -> None:
-        """Return once *event* is set, or after *timeout* seconds, and leave *event* as it is; returning early does no harm."""
+        """Return once *event* is set, or after *timeout* seconds. Leave *event* as it is.
+
+        Returning early does no harm.
+        """
         ...
 
 

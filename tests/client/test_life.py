@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import trio
-from support.harness import AnyClient, Background, Harness
+from support.harness import AnyClient, AsyncioHarness, Background, Harness, TrioHarness
 from support.leftovers import Leftovers
 from support.scenes import FEATURES, INTERVAL, Scene
 from support.scripted import ScriptedTransport, unreachable
@@ -377,6 +377,48 @@ def test_what_cannot_be_added_to_a_client_is_refused(scene: Scene) -> None:
             client.add_settings([ttl])
         async with scene.client():
             assert "cache_ttl" in scene.service.settings, "it still waits for the main client"
+
+    scene.run(body)
+
+
+def test_a_start_that_the_registry_refuses_ends_nothing_else(scene: Scene) -> None:
+    async def body() -> None:
+        client = scene.client()
+        client.add_settings([mine := ttl_setting()])
+        theirs = Setting("cache_ttl", int, ["user"], 1)
+        await client.ping()
+        with pytest.raises(DuplicateSettingError):
+            await client.set_as_main()
+        assert client.status.state is ClientState.NEW
+        assert [transport.closed for transport in scene.service.transports] == [False]
+        assert (mine.get(environment="dev", user="jim"), theirs.get(user="jim")) == (60, 1)
+        await client.close()
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness])  # run() alone tells its caller
+def test_a_caller_that_fails_right_after_its_start_leaves_all_as_before(
+    harness: type[Harness],
+) -> None:
+    scene = Scene(harness())
+    ttl = ttl_setting()
+
+    class Status:
+        def started(self) -> None:
+            raise ValueError("the caller cannot go on")
+
+    async def body() -> None:
+        async with scene.client() as main:
+            client = scene.client()
+            assert isinstance(client.client, AsyncHeksherClient)
+            with pytest.raises(ValueError, match="cannot go on"):
+                await client.client.run(task_status=Status())
+            assert client.status.state is ClientState.NEW
+            scene.service.add_rule("cache_ttl", 5, user="jim")
+            await main.reload()
+            assert ttl.get(environment="dev", user="jim") == 5, "the former client serves it again"
+            await client.close()
 
     scene.run(body)
 
