@@ -1,6 +1,6 @@
 """`Setting`: what an application declares once and reads everywhere.
 
-Knows the registry that new settings enter, and nothing of clients, the wire or backends.
+A public door over types, rules and the registry. Knows no client, no message of the protocol, no backend.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ T = TypeVar("T")
 ElementT = TypeVar("ElementT")
 EnumT = TypeVar("EnumT", bound=Enum)
 PrimitiveT = TypeVar("PrimitiveT", bool, int, float, str)
-# The options of a Literal.
+# Options of a Literal.
 TextT = TypeVar("TextT", bound=str)
 NumberT = TypeVar("NumberT", bound=int)
 
 
 @dataclass(frozen=True, slots=True)
 class QueriedRule:
-    """A rule as validators and ``on_coerce`` see it.
+    """A rule as validators and ``on_coerce`` see it: without its value, which they get beside it.
 
     Attributes:
         rule_id: the service's number for it.
@@ -62,43 +62,46 @@ OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Sett
 class Setting(Generic[T]):
     """A named value that depends on context.
 
-    Creating a setting registers it: the main client declares it to the service and keeps its rules
-    up to date, whether it is there already or comes later. Until then, and for ever without a
-    client, `get` returns the default value. A setting that nobody holds any more is forgotten.
+    Creating a setting registers it. The main client declares it to the service and keeps its rules up to
+    date, whether that client exists already or is created later. Until then, and forever without a
+    client, `get` returns the default value. A setting that the application no longer references is
+    forgotten.
 
     ``get(user="jim")`` returns the value in that context, from memory. It takes the configurable
-    features as keyword arguments; a feature that is left out has the value that the client's
-    ``set_defaults`` gives it. It raises `TypeError` for any other keyword and, once a
-    client has started, `MissingFeatureError` for a feature without a value.
+    features as keyword arguments. A feature that is left out has the value that was given to the
+    client's ``set_defaults``. `get` raises `TypeError` for any other keyword and, once a client has
+    started, `MissingFeatureError` for a feature without a value.
 
     Args:
         name: ASCII letters, digits, underscores and dots.
         type: ``int``, ``float``, ``str``, ``bool``, an Enum or IntFlag class, ``Literal[...]``,
-            ``Sequence[T]`` or ``Mapping[str, T]`` of these, ``list[T]``, ``dict[str, T]`` and
-            ``tuple[T, ...]`` as other spellings, or a `SettingType`. Values are immutable: sequences
-            are tuples, and mappings cannot be changed.
-        configurable_features: names of the context features that rules of this setting may use;
-            their order means nothing.
-        default_value: the value where no rule matches and the service has told no other default.
-        metadata: anything that JSON can say, under keys of ASCII letters, digits, underscores and
-            hyphens; the service only keeps it.
-        alias: the name under which the service may know the setting so far. It becomes an alias, and
-            the setting takes its rules over.
-        version: ``major.minor``; every change of a declaration takes a higher one.
-        on_coerce: called when a value of the service is of a newer type and does not fit as a whole:
-            ``on_coerce(value, raw, coercions, rule, setting)``, with what is left of the value, the
-            value in JSON's types, a text for each part that was left out, and the rule (None for the
-            service's default value). It returns the value to use, or raises `TypeError` to refuse it,
-            which costs that one rule. Without it the value that is left is used; with None none is.
+            ``Sequence[T]`` or ``Mapping[str, T]`` of these, or a `SettingType`. ``list[T]``,
+            ``tuple[T, ...]`` and ``dict[str, T]`` are other spellings. Values are immutable: sequences
+            are tuples, and mappings are read-only.
+        configurable_features: names of the context features that rules of this setting may use, in any
+            order.
+        default_value: the value where no rule matches, unless the service has another default.
+        metadata: JSON values under keys of ASCII letters, digits, underscores and hyphens. The
+            service stores it and does not use it.
+        alias: a name that the service may already know the setting by. It becomes an alias, and the
+            setting takes over its rules.
+        version: ``major.minor``. Each change of a declaration needs a higher one.
+        on_coerce: called as ``on_coerce(value, raw, coercions, rule, setting)`` if a value from the
+            service belongs to a newer type and fits in part only. The arguments are the part that
+            fits, the whole value in JSON's types, one text for each part that was left out, and the
+            rule (None for the service's default value). It returns the value to use, or raises
+            `TypeError` to refuse the value, which drops that one rule. If it is left out, the part that
+            fits is used. If it is None, every such value is refused.
         configurable_feature: another spelling of `configurable_features`.
 
     Raises:
-        TypeError: `configurable_features` or `default_value` is not given.
-        InvalidSettingError: a part of the declaration is one that the service would refuse, or the
-            setting and another one would be the same to it, by an alias.
-        UnsupportedTypeError: there is no type of the service for `type`.
-        InvalidDefaultError: `default_value` is no value of `type`.
-        DuplicateSettingError: another module declares a setting of this name differently.
+        TypeError: `configurable_features` or `default_value` is missing.
+        InvalidSettingError: the service would refuse a part of the declaration, or would take this
+            setting and another one for the same, because of an alias.
+        UnsupportedTypeError: the service has no such type.
+        InvalidDefaultError: `default_value` is not a value of `type`.
+        DuplicateSettingError: another module declares a setting of this name differently, or the
+            main client serves a differing one.
     """
 
     __slots__ = (
@@ -114,8 +117,13 @@ class Setting(Generic[T]):
         "version",
     )
 
-    # A slot and no method: the callable is the setting's own, so that a call does no more than it
-    # must, and a kept one stays valid.
+    # A slot and not a method. Each setting has a function of its own, which its rules are compiled into
+    # (`SettingState.get`), so that a call pays neither for a bound method nor for finding the rules. In
+    # the instance's ``__dict__`` the function would hide what the class says:
+    # ``mock.patch.object(Setting, "get")`` would have no effect, nor would a ``get`` that a subclass
+    # defines. A slot is a descriptor of the class, and both of these take its place. The constructor
+    # fills it through that descriptor (`_set_get`): with a subclass that has its own ``get``, a plain
+    # ``self.get = ...`` would end up in the instance's ``__dict__`` and hide it.
     get: Callable[..., T]
 
     name: str
@@ -127,9 +135,9 @@ class Setting(Generic[T]):
     type: SettingType[T]
     _state: SettingState[T]
 
-    # For the checkers alone: they would let any default value widen T, so each kind of type has an
-    # overload that ties the two together, or takes T from the type. Values come out as sequences and
-    # mappings that cannot be changed, whichever way their type was spelled.
+    # The overloads are for type checkers, which would let any default value widen T. Each kind of type
+    # has one that ties the two together, or takes T from the type alone. Values are immutable sequences
+    # and mappings, however their type was written.
     @overload
     def __init__(
         self: Setting[EnumT],
@@ -247,17 +255,19 @@ class Setting(Generic[T]):
         on_coerce: OnCoerce[Any] | None = accept,
         configurable_feature: Iterable[str] | Missing = MISSING,
     ) -> None:
-        _check_name("a setting's name", name)
+        _check_name("invalid name of a setting", name)
         self.name = name
         if alias is not None:
-            _check_name(f"the alias of setting {name!r}", alias)
+            _check_name(f"setting {name!r}: invalid alias", alias)
             if alias == name:
-                raise InvalidSettingError(f"setting {name!r}: the alias is the name itself")
+                raise InvalidSettingError(
+                    f"setting {name!r}: the alias is the name itself: leave the alias out"
+                )
         self.alias = alias
         if not isinstance(version, str) or not _names.is_version(version):
             raise InvalidSettingError(
-                f"setting {name!r}: the version is {version!r}; "
-                f"{_names.VERSION_RULE}, like '1.0', is wanted"
+                f"setting {name!r}: invalid version {version!r}: "
+                f"expected {_names.VERSION_RULE}, such as '1.0'"
             )
         self.version = version
         self.metadata = _checked_metadata(name, metadata)
@@ -266,7 +276,7 @@ class Setting(Generic[T]):
             raise TypeError(f"setting {name!r}: default_value is missing")
         if on_coerce is not None and not callable(on_coerce):
             raise InvalidSettingError(
-                f"setting {name!r}: on_coerce is {on_coerce!r}; a function or None is wanted"
+                f"setting {name!r}: invalid on_coerce {on_coerce!r}: expected a function or None"
             )
         try:
             self.type = cast("SettingType[T]", setting_type(type))
@@ -289,45 +299,47 @@ class Setting(Generic[T]):
 
     @property
     def default_value(self) -> T:
-        """The value where no rule matches and the service has told no other default.
+        """The value where no rule matches, unless the service has another default.
 
-        It was declared and published, so that nothing would come of changing it. In tests, give the
-        setting a value by a stub client.
+        It cannot be changed, since it was declared. To change the value in a test, use a stub client.
         """
         return self._default_value
 
     def add_validator(self, validator: Validator[T]) -> Validator[T]:
-        """Have *validator* called with each value that the service gives, to return the one to use.
+        """Call *validator* with each value from the service, and use the value that it returns.
 
-        Validators are called in the order in which they were added, each with what the one before
-        returned, as ``validator(value, rule, setting)``; the rule is None for the service's default
-        value. The default value of the declaration is not handed in. A validator that raises, whatever
-        it raises, costs that one rule: it is dropped, logged and listed in the client's ``status``. What
-        it returns is handed to every caller of `get`, so that it should be immutable.
+        It is called as ``validator(value, rule, setting)``; the rule is None for the service's default
+        value. Validators are called in the order in which they were added, each with the value that the
+        one before returned. They do not see the default value of the declaration. If a validator raises
+        anything, that one rule is dropped, logged and listed in the client's ``status``. Return
+        immutable values: `get` returns the same object to every caller.
 
-        One that is added while a client runs counts from the next update. An update calls validators
-        and ``on_coerce`` where it runs, or, if the answer is large, in a thread beside.
+        A validator that is added while a client runs takes effect with the next update. An update calls
+        validators and ``on_coerce`` where it runs or, if the answer is large, in another thread.
+
+        Args:
+            validator: the function.
 
         Returns:
             *validator*, so that this can be used as a decorator.
 
         Raises:
-            InvalidArgumentError: *validator* cannot be called.
+            InvalidArgumentError: *validator* is not callable.
         """
         if not callable(validator):
             raise InvalidArgumentError(
-                f"setting {self.name!r}: the validator {validator!r} cannot be called; "
-                "a function of value, rule and setting is wanted"
+                f"setting {self.name!r}: invalid validator {validator!r}: "
+                "expected a function of value, rule and setting"
             )
         self._state.validators = (*self._state.validators, validator)
         return validator
 
     def __copy__(self) -> Self:
-        """Return the setting itself: clients know it, and would not know a copy."""
+        """Return the setting itself. No client would update a copy."""
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return the setting itself: clients know it, and would not know a copy."""
+        """Return the setting itself. No client would update a copy."""
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -337,30 +349,29 @@ class Setting(Generic[T]):
             TypeError: always.
         """
         raise TypeError(
-            f"setting {self.name!r} cannot be pickled: it is of this process, as is the client that "
-            "serves it; define it in a module that the other process imports, too"
+            f"setting {self.name!r} cannot be pickled, because the client that updates it belongs to "
+            "this process: define the setting in a module that the other process imports too"
         )
 
     def __repr__(self) -> str:
         return f"<Setting {self.name!r}: {self.type.wire_name} by {', '.join(self.configurable_features)}>"
 
 
-# Through the slot itself: a subclass may define a get of its own, which plain assignment would hide.
 _set_get: Callable[[Setting[Any], Callable[..., Any]], None] = Setting.__dict__["get"].__set__
 
 
 def state_of(setting: Setting[T]) -> SettingState[T]:
-    """Return what *setting* answers from. For clients and stubs, which change it."""
+    """Return the state that *setting* answers from. For clients and stubs, which change it."""
     return setting._state  # pyright: ignore[reportPrivateUsage]
 
 
-# In JSON: an even number of backslashes before it, or none.
+# A null character in JSON text. After an odd number of backslashes, "u0000" would be plain text.
 _NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str) or not _names.is_setting_name(name):
-        raise InvalidSettingError(f"{what} is {name!r}; it takes {_names.SETTING_NAME_RULE}")
+        raise InvalidSettingError(f"{what} {name!r}: expected {_names.SETTING_NAME_RULE}")
 
 
 def _one_spelling(
@@ -373,53 +384,62 @@ def _one_spelling(
     if isinstance(plural, Missing):
         return singular
     raise TypeError(
-        f"setting {name!r}: configurable_features and configurable_feature are two spellings of one "
-        "parameter; give one of them"
+        f"setting {name!r}: configurable_features and configurable_feature are the same parameter: "
+        "give one of them"
     )
 
 
 def _checked_metadata(name: str, metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidSettingError(
-            f"setting {name!r}: the metadata is {metadata!r}; a mapping with string keys is wanted"
+            f"setting {name!r}: invalid metadata {metadata!r}: expected a mapping with string keys"
         )
     checked = dict(metadata or {})
     for key in checked:
         if not isinstance(key, str) or not _names.is_metadata_key(key):
             raise InvalidSettingError(
-                f"setting {name!r}: the metadata key {key!r} is none; "
-                f"a string of {_names.METADATA_KEY_RULE} is wanted"
+                f"setting {name!r}: invalid metadata key {key!r}: "
+                f"expected {_names.METADATA_KEY_RULE}"
             )
     try:
         encoded = msgspec.json.encode(checked)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidSettingError(f"setting {name!r}: the metadata is no JSON: {error}") from None
-    if _holds_no_number(msgspec.to_builtins(checked)):
         raise InvalidSettingError(
-            f"setting {name!r}: the metadata holds an infinity or NaN, which JSON has not"
+            f"setting {name!r}: the metadata has no JSON form: {error}"
+        ) from None
+    if _has_nonfinite_number(msgspec.to_builtins(checked)):
+        raise InvalidSettingError(
+            f"setting {name!r}: the metadata has an infinity or NaN: expected numbers that JSON has"
         )
     if _NULL_CHARACTER.search(encoded):
         raise InvalidSettingError(
-            f"setting {name!r}: the metadata holds a null character, which the service cannot keep"
+            f"setting {name!r}: the metadata has a null character, which the service cannot store"
         )
-    # A copy in depth, in JSON's own types: what the application changes later was not declared.
+    # A deep copy, in JSON's own types: later changes of the original are not declared.
     copy: dict[str, Any] = msgspec.json.decode(encoded)
     return copy
 
 
-def _holds_no_number(value: object) -> bool:
-    """Whether there is an infinity or NaN in *value*, which is of JSON's types."""
+def _has_nonfinite_number(value: object) -> bool:
+    """Whether *value*, of JSON's types, has an infinity or NaN in it."""
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
         value = list(cast("dict[str, object]", value).values())
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_no_number, cast("Iterable[object]", value)))
+        return any(map(_has_nonfinite_number, cast("Iterable[object]", value)))
     return False
 
 
 def _caller(setting: Setting[Any]) -> tuple[str, str]:
-    """Return module and place of the code that is making *setting*, past subclasses and typing."""
+    """Return the module, and file and line, of the code that creates *setting*.
+
+    A fixed number of frames does not lead there. `Setting[int](...)` is called by the module `typing`,
+    and a subclass may have an ``__init__`` of its own, at any depth. So the walk skips this module,
+    `typing`, and every ``__init__`` whose ``self`` is this very setting. The last condition matters:
+    the ``__init__`` of another setting, or of the application's own class that creates settings, is
+    the place to report.
+    """
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None and (
         frame.f_globals.get("__name__") in (__name__, "typing")

@@ -1,11 +1,11 @@
-"""What a client says about itself and about the service: `ClientStatus` and `SettingData`. Pure data."""
+"""What a client reports about itself and about the service. Pure data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from heksher._text import error_text, named
 
@@ -21,57 +21,55 @@ __all__ = [
     "SettingData",
 ]
 
-ErrorT = TypeVar("ErrorT", bound=BaseException)
-
 
 class ClientState(StrEnum):
-    """Where a client is in its life."""
+    """The state of a client."""
 
     NEW = "new"  # not started, or its start failed
-    STARTING = "starting"  # until the first rules are in force, or the start is given up
-    RUNNING = "running"  # also while the service is away
-    INHERITED = "inherited"  # in a forked child: nobody refreshes until it is started there
-    CLOSED = "closed"  # for good
+    STARTING = "starting"  # until the first rules are published, or the start fails
+    RUNNING = "running"  # also while the service is unreachable
+    INHERITED = "inherited"  # in a forked child: no updates until it is started there
+    CLOSED = "closed"  # final
 
 
 class DataSource(StrEnum):
-    """Where the rules that are in force came from."""
+    """Where the rules that settings answer from came from."""
 
-    DEFAULTS = "defaults"  # from nowhere: there are the default values of the application alone
-    SNAPSHOT = "snapshot"  # the file, until the service has answered
-    SERVICE = "service"  # the service, also when it is away by now
+    DEFAULTS = "defaults"  # there are none, only the default values of the application
+    SNAPSHOT = "snapshot"  # the snapshot file, until the service has answered
+    SERVICE = "service"  # the service, even if it is unreachable now
 
 
 class DeclarationState(StrEnum):
-    """What became of a setting's declaration. The first six are the service's own words.
+    """The result of a setting's declaration. The first six are the service's own words.
 
-    `CREATED` to `OUTDATED` mean that the service has the setting, as it is declared here or newer;
-    `MISMATCH`, `REJECTED` and `REFUSED` that the declaration has to be mended.
+    `CREATED` to `OUTDATED` mean that the service has the setting as it is declared here, or a newer
+    version. `MISMATCH`, `REJECTED` and `REFUSED` mean that the declaration has to be changed.
     """
 
     CREATED = "created"
-    UPTODATE = "uptodate"  # also where nothing had to be declared
+    UPTODATE = "uptodate"  # also if nothing had to be declared
     UPGRADED = "upgraded"
     OUTDATED = "outdated"
     MISMATCH = "mismatch"
     REJECTED = "rejected"
-    REFUSED = "refused"  # for a reason that has no word of its own, such as an unknown feature
-    FAILED = "failed"  # the service failed; the declaration is tried again
-    RENAMED = "renamed"  # somebody renamed it on the service, so that it is not declared from here
-    DELETED = "deleted"  # somebody deleted it, also after it had been declared anew
+    REFUSED = "refused"  # for another reason, such as an unknown feature
+    FAILED = "failed"  # the service failed; the declaration will be tried again
+    RENAMED = "renamed"  # it was renamed on the service, and so is not declared from here
+    DELETED = "deleted"  # it was deleted on the service, possibly again after it was declared anew
     PENDING = "pending"  # not declared yet
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredSetting:
-    """How a setting's declaration stands with the service.
+    """The result of one setting's declaration, with details.
 
     Attributes:
-        state: what became of it.
-        service_version: the version that the service has or had, if it told.
-        differences: one text for each attribute that differs: its value here and there, and how
-            grave the difference is. Also one for an alias that the service does not know.
-        refusal: why the declaration was not accepted, with the mend; None if it was.
+        state: the result.
+        service_version: the version that the service has or had, if known.
+        differences: one text for each attribute that differs, with its value here and on the service
+            and the level of the difference. Also one if the service does not know the alias.
+        refusal: why the declaration was not accepted, and what to do; None if it was accepted.
     """
 
     state: DeclarationState
@@ -82,13 +80,13 @@ class DeclaredSetting:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRule:
-    """A rule of the service that is not used here; the setting's other rules are.
+    """A rule of the service that is not used here. The setting's other rules are used.
 
     Attributes:
         setting: the setting's name here.
-        rule_id: the service's number for the rule; None if it is not the rule but the setting's
-            default value there, or all that the service says of the setting.
-        reason: why.
+        rule_id: the service's number for the rule; None if the setting's default value or its whole
+            section of the answer is not used, or the rule's number cannot be read.
+        reason: why it is not used.
         error: what a validator or ``on_coerce`` raised, without traceback, or None.
     """
 
@@ -104,11 +102,11 @@ class RejectedRule:
 
 @dataclass(frozen=True, slots=True)
 class CoercedRule:
-    """A rule of the service whose value is used in part, since its type there is newer.
+    """A rule of the service whose value is used in part, because the service has a newer type.
 
     Attributes:
         setting: the setting's name here.
-        rule_id: the service's number for the rule; None for the setting's default value there.
+        rule_id: the service's number for the rule; None for the setting's default value.
         coercions: one text for each part that was left out, with its path: ``element 3: ...``.
     """
 
@@ -124,14 +122,14 @@ class CoercedRule:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStatus:
-    """How the file stands that a client was given by ``snapshot=``.
+    """The state of a client's snapshot file (``snapshot=``).
 
     Attributes:
         path: the file.
-        is_loaded: whether this client has read it at its start.
-        written: when what stands there was written, by whichever process, in seconds since the epoch
-            as `time.time` has them; None if that is not known.
-        refused: why it was not used at the start, or None. A file that is not there is not refused.
+        is_loaded: whether this client read it at its start.
+        written: when its content was written, by this or another process, in seconds since the epoch;
+            None if unknown.
+        refused: why it was not used at the start, or None. A missing file is not refused.
         error: why it cannot be written, or None.
     """
 
@@ -144,25 +142,25 @@ class SnapshotStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """How a client is doing, as ``client.status`` tells it. It is one moment's, and does not change.
+    """How a client is doing, at the moment when ``client.status`` was read. It does not change later.
 
-    Reading it asks the service nothing. Moments are seconds since the epoch, as `time.time` has them.
+    Reading it makes no request. Dates are in seconds since the epoch, as `time.time` returns them.
 
     Attributes:
         state: new, starting, running, inherited or closed.
-        staleness: seconds since the newest successful update began to be in force, or None if there
-            was none yet. The age of a snapshot is none: see `snapshot`.
+        staleness: seconds since the rules of the newest successful update took effect; None before the
+            first. A snapshot does not count, see `snapshot`.
         failures: updates that failed in a row; 0 after a success.
-        last_error: what the newest failure was, also after a success; None if there was none.
-        declarations: how the declaration of each setting stands, by its name here.
+        last_error: the error of the newest failed update, even after a success; None if none failed.
+        declarations: the result of each setting's declaration, by its name here.
         rejected_rules: the rules of the newest update that are not used here.
         coerced_rules: the rules of the newest update that are used in part.
-        source: where the rules in force came from: service, snapshot or defaults.
-        last_success: when the newest update succeeded, or None.
-        last_failure: when the newest update failed, or None.
-        polls: how many updates were tried.
-        bytes_received: how many bytes the service has answered, decompressed.
-        snapshot: how the file of ``snapshot=`` stands; None: there is none.
+        source: where the rules came from: service, snapshot or defaults.
+        last_success: the date of the newest successful update, or None.
+        last_failure: the date of the newest failed update, or None.
+        polls: the number of updates that were tried.
+        bytes_received: the size of all answers of the service in bytes, decompressed.
+        snapshot: the state of the snapshot file; None if there is none.
     """
 
     state: ClientState
@@ -181,12 +179,12 @@ class ClientStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether rules are in force, of the service or of a snapshot; it stays so during outages."""
+        """Whether settings answer from rules of the service or a snapshot, also during outages."""
         return self.source is not DataSource.DEFAULTS
 
     @property
     def settings(self) -> dict[DeclarationState, tuple[str, ...]]:
-        """The names of settings by the outcome of their declaration; outcomes of none are left out."""
+        """The names of settings by the result of their declaration, without results that none has."""
         names: dict[DeclarationState, list[str]] = {}
         for name, declared in sorted(self.declarations.items()):
             names.setdefault(declared.state, []).append(name)
@@ -194,7 +192,7 @@ class ClientStatus:
 
     @property
     def refusals(self) -> dict[str, str]:
-        """Why declarations were not accepted, and the mend, by the setting's name."""
+        """Why declarations were not accepted, and what to do, by the setting's name."""
         return {
             name: declared.refusal
             for name, declared in sorted(self.declarations.items())
@@ -203,7 +201,7 @@ class ClientStatus:
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """The names of settings that are still to be declared, or to be declared again."""
+        """The names of settings whose declaration is yet to be made, or to be tried again."""
         waiting = (DeclarationState.PENDING, DeclarationState.FAILED)
         return tuple(
             name
@@ -212,8 +210,7 @@ class ClientStatus:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it in JSON's types. Errors are texts there, and settings stand by outcome."""
-        snapshot = self.snapshot
+        """Return the status in JSON's types. Errors become texts, and `settings` is included."""
         return {
             "state": str(self.state),
             "source": str(self.source),
@@ -245,33 +242,25 @@ class ClientStatus:
                 }
                 for rule in self.coerced_rules
             ],
-            "snapshot": None
-            if snapshot is None
-            else {
-                "path": snapshot.path,
-                "is_loaded": snapshot.is_loaded,
-                "written": snapshot.written,
-                "refused": snapshot.refused,
-                "error": snapshot.error,
-            },
+            "snapshot": None if self.snapshot is None else asdict(self.snapshot),
         }
 
     def __str__(self) -> str:
         age = "never updated" if self.staleness is None else f"updated {self.staleness:.1f} s ago"
         parts = [str(self.state), age]
         if self.state is ClientState.INHERITED:
-            parts.append("nobody refreshes in this process until the client is started in it")
+            parts.append("no updates in this process until the client is started in it")
         if self.source is DataSource.SNAPSHOT:
             parts.append("rules of the snapshot")
         if self.failures:
             error = "" if self.last_error is None else error_text(self.last_error)
-            parts.append(f"{self.failures} failures in a row: {error}")
+            parts.append(f"{_counted(self.failures, 'failure')} in a row: {error}")
         if self.refusals:
             parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
         if deleted := self.settings.get(DeclarationState.DELETED):
             parts.append(f"deleted on the service: {', '.join(deleted)}")
-        if count := len(self.rejected_rules):
-            parts.append(f"{count} rule{'s' if count > 1 else ''} not used")
+        if self.rejected_rules:
+            parts.append(f"{_counted(len(self.rejected_rules), 'rule')} not used")
         if (snapshot := self.snapshot) is not None:
             if snapshot.refused is not None and self.source is not DataSource.SERVICE:
                 parts.append(f"snapshot not used: {snapshot.refused}")
@@ -282,16 +271,16 @@ class ClientStatus:
 
 @dataclass(frozen=True, slots=True)
 class SettingData:
-    """A setting as the service has it: what ``client.get_settings()`` returns, by name.
+    """A setting as the service stores it. ``client.get_settings()`` returns these by name.
 
     Attributes:
         name: the current name.
         type: the type in the service's spelling.
-        default_value: as JSON says it.
+        default_value: the JSON value.
         version: ``major.minor``.
         configurable_features: in the service's order.
-        metadata: as JSON says it.
-        aliases: other names that lead to the setting.
+        metadata: the JSON object.
+        aliases: other names of the setting.
     """
 
     name: str
@@ -303,14 +292,5 @@ class SettingData:
     aliases: list[str] = field(default_factory=list[str])
 
 
-def without_frames(error: ErrorT) -> ErrorT:
-    """Return *error* as it can be kept: the frames that it went through hold all that they worked on.
-
-    So do those of its causes, and of what else was being handled, which is nothing of its own.
-    """
-    each: BaseException | None = error
-    while each is not None and (each.__traceback__ or each.__context__):
-        # Past what a class may have of its own: it may be frozen.
-        object.__setattr__(each, "__context__", None)
-        each = each.with_traceback(None).__cause__
-    return error
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from heksher._client.errors import without_frames
 from heksher._text import named
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from heksher._client.errors import without_frames
 from heksher._client.lifecycle import Lifecycle
 from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
@@ -22,7 +23,7 @@ from heksher._rules.tracking import Tracking
 from heksher._wire import Undecoded, decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
 from heksher.setting import Setting, Validator, state_of
-from heksher.status import CoercedRule, DataSource, RejectedRule, without_frames
+from heksher.status import CoercedRule, DataSource, RejectedRule
 
 
 @dataclass(eq=False, slots=True)

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from heksher._client import forking
 from heksher._client.application_code import ApplicationCodeError, call_application
+from heksher._client.errors import without_frames
 from heksher._client.modification_lock import Ticket
 from heksher._client.parts import Parts
 from heksher._client.update import Updater
@@ -23,7 +24,7 @@ from heksher._wire import Exchange
 from heksher.backends import _callers
 from heksher.backends.base import Backend, Clock, Event
 from heksher.exceptions import ClientClosedError, HeksherError
-from heksher.status import DataSource, without_frames
+from heksher.status import DataSource
 
 _logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
-"""What a call of ``get`` still has to do: all that can be decided before is decided here.
+"""What a call of ``get`` has to do: everything that can be decided before the call is decided here.
 
-Pure data, made when rules are published; it is executed by generated code (`codegen`), or as it is
-where names cannot be those of parameters. `RuleTable.resolve` is the definition that it is held
-against.
+Pure data, made each time rules are published. `codegen` writes a plan as Python code. A plan can also
+be carried out as it is (`Search.find`), for features whose names cannot be parameters. Both are tested
+against the definition, `RuleTable.resolve`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from heksher._rules.table import RuleTable
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """One dict to be asked.
+    """One dict to look into.
 
     Attributes:
-        key: the features whose values are the key: one alone, or several as a tuple.
-        values: what the rules say, by key.
+        key: the features whose values are the key: the value of one feature, or a tuple of several.
+        values: the rules' values, by key.
     """
 
     key: tuple[str, ...]
@@ -33,11 +33,11 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What finds the value in a context: the first look-up that knows its key, else the default.
+    """How to find the value in a context: the first look-up that has the key, or else the default.
 
     Attributes:
-        look_ups: in the order in which they are asked.
-        default: the value where none knows.
+        look_ups: in the order in which they are tried.
+        default: the value if none has the key.
     """
 
     look_ups: tuple[LookUp, ...]
@@ -55,14 +55,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a call has to do.
+    """Everything that a call has to do.
 
     Attributes:
         features: the setting's features.
         sources: the default of each feature that has one: a string or a context variable.
         search: for every context.
-        folded: for the calls that leave every feature out that has a constant default; None if there
-            is no such feature, or nothing to be gained.
+        folded: a shorter search for calls that leave out every feature with a constant default; None
+            if there is no such feature.
         started: whether a feature without a value is an error.
     """
 
@@ -88,7 +88,7 @@ def decide(
         name: source for name in features if (source := defaults.source_of(name)) is not None
     }
     if not started:
-        # Nothing is in force so far: the default it is, whatever is given.
+        # No rules are published yet, so the default is the answer in every context.
         return Plan(tuple(features), {}, Search((), table.default), None, started=False)
     constants = {name: each for name, each in sources.items() if isinstance(each, str)}
     ranked = _ranked(table)
@@ -101,7 +101,7 @@ def decide(
 
 
 def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
-    """Return the rules by the set of features they ask for, the sets that win first."""
+    """Return the rules by the set of features in their conditions, the sets that win first."""
     rank = {name: place for place, name in enumerate(table.features)}
     rules = grouped(table.features, table.rules)
     return sorted(
@@ -112,15 +112,15 @@ def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
 
 
 def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
-    """Return what the rules of one set say, by key, where the features of *constants* are fixed.
+    """Return the values of one group by key, where the features in *constants* have these values.
 
-    Rules for other values vanish, and these conditions disappear from the keys.
+    Rules for other values are dropped, and these features are taken out of the keys.
     """
     names = _key(group.features, {})
     fixed = [place for place, name in enumerate(names) if name in constants]
     if not fixed:
         return group.values
-    # One alone where there is one, several as a tuple: as keys are.
+    # As keys are: the value itself if it is the only one, or else a tuple.
     fixed_part = itemgetter(*fixed)
     wanted = fixed_part([constants.get(name) for name in names])
     if len(fixed) == len(names):
@@ -132,28 +132,28 @@ def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, An
 
 
 def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the features that a look-up asks for."""
+    """Return the features in the key of a look-up, the latest first."""
     return tuple(name for name in reversed(names) if name not in constants)
 
 
 def _search(
     ranked: Sequence[RuleGroup[Any]],
-    values_of_sets: Sequence[dict[Any, Any]],
+    values_of_groups: Sequence[dict[Any, Any]],
     default: Any,
     constants: Mapping[str, str],
 ) -> Search:
-    """Return the search where the features of *constants* are fixed, and so in no key."""
+    """Return the search where the features in *constants* are fixed, and so in no key."""
     look_ups: list[LookUp] = []
-    for group, values in zip(ranked, values_of_sets, strict=True):
+    for group, values in zip(ranked, values_of_groups, strict=True):
         if not values:
             continue
         key = _key(group.features, constants)
         if not key:
-            # It matches always, so that what comes after it never does.
+            # This rule matches in every context, so nothing after it is ever reached.
             (default,) = values.values()
             break
         if look_ups and look_ups[-1].key == key:
-            # Two sets that differ by features that are gone; the one before wins.
+            # The two groups differ only in features that are fixed. The one before wins.
             look_ups[-1] = LookUp(key, values | look_ups[-1].values)
         else:
             look_ups.append(LookUp(key, values))

@@ -1,6 +1,6 @@
-"""Which contexts a client tracks, so that other rules need not be fetched.
+"""Which contexts a client tracks: rules for others need not be fetched.
 
-Pure, and immutable: a change makes a new object, which is then published by one assignment.
+Pure. Knows neither the client that tracks nor how a query says it.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from typing import Final
 
 from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
 
-#: ``track_contexts(user=TRACK_ALL)`` tracks every value of the feature. No rule can ask for this value.
+#: ``track_contexts(user=TRACK_ALL)`` tracks every value of the feature. No condition can have this value.
 TRACK_ALL: Final = "*"
 
 
 class Tracking:
-    """Which contexts the application will ask for, so that other rules need not be fetched.
+    """The contexts that the application will ask for. Never changed, only replaced.
 
-    Nothing tracked at all means everything. As soon as one feature is tracked, rules with a
+    Without any tracked feature, everything is tracked. As soon as one feature is tracked, rules with a
     condition on another feature, or on a value that is not tracked, are left out.
     """
 
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, frozenset[str] | None] | None = None) -> None:
-        # None as the values of a feature: all of them.
+        # None instead of values stands for all values.
         self._values = dict(values or {})
 
     def adding(self, contexts: Mapping[str, str | Iterable[str]]) -> Tracking:
-        """Return what is tracked once *contexts* are tracked as well.
+        """Return a copy that tracks *contexts* as well.
 
         Args:
-            contexts: by feature: one value, several, or `TRACK_ALL`.
+            contexts: for each feature one value, several values, or `TRACK_ALL`.
 
         Raises:
-            ContradictingArgumentError: all and single values of a feature are asked for.
-            InvalidArgumentError: a value is no string.
+            ContradictingArgumentError: of one feature all values and single values are to be tracked.
+            InvalidArgumentError: a value is not a string.
         """
         values = dict(self._values)
         for feature, given in contexts.items():
@@ -44,8 +44,8 @@ class Tracking:
                 present = values[feature]
                 if (present is None) != (wanted is None):
                     raise ContradictingArgumentError(
-                        f"the context feature {feature!r} is tracked with "
-                        f"{'all values' if present is None else 'single values'} already; "
+                        f"the context feature {feature!r} is already tracked with "
+                        f"{'all values' if present is None else 'single values'}: "
                         "track either TRACK_ALL or single values, not both"
                     )
                 if present is not None and wanted is not None:
@@ -54,17 +54,13 @@ class Tracking:
         return Tracking(values)
 
     def values_of(self, feature: str) -> frozenset[str] | None:
-        """Return the values of *feature* that are tracked; None: all of them."""
+        """Return the tracked values of *feature*; None stands for all values."""
         return self._values.get(feature, frozenset()) if self._values else None
 
     def covers(self, feature: str, value: str) -> bool:
         """Whether contexts in which *feature* has *value* are tracked."""
         values = self.values_of(feature)
         return values is None or value in values
-
-    def admits(self, conditions: Iterable[tuple[str, str]]) -> bool:
-        """Whether a rule with these conditions can match a tracked context."""
-        return all(self.covers(feature, value) for feature, value in conditions)
 
     def includes(self, other: Tracking) -> bool:
         """Whether every context that *other* tracks is tracked."""
@@ -77,7 +73,7 @@ class Tracking:
         return True
 
     def as_lists(self) -> dict[str, list[str] | None]:
-        """Return the values by feature, None for all of them; nothing, if everything is tracked."""
+        """Return the tracked values by feature, None for all; empty if everything is tracked."""
         return {
             feature: None if values is None else sorted(values)
             for feature, values in sorted(self._values.items())
@@ -89,13 +85,13 @@ def _tracked_values(feature: str, given: str | Iterable[str]) -> frozenset[str] 
         return None if given == TRACK_ALL else frozenset((given,))
     if not isinstance(given, Iterable):
         raise InvalidArgumentError(
-            f"track_contexts({feature}={given!r}): a string, several strings or TRACK_ALL is wanted"
+            f"invalid track_contexts({feature}={given!r}): expected a string, several strings or TRACK_ALL"
         )
     values = list(given)
     for value in values:
         if not isinstance(value, str):
             raise InvalidArgumentError(
-                f"track_contexts({feature}=...): the value {value!r} is no string"
+                f"invalid value {value!r} in track_contexts({feature}=...): expected a string"
             )
     if TRACK_ALL in values:
         return None

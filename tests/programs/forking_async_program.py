@@ -25,7 +25,7 @@ def child(client: AsyncHeksherClient, loop: Any) -> None:
     status = client.status
     say(f"child: get answers {ttl.get(user='jim')}")
     say(f"child: {status.state}, {status.source}, {json.dumps(status.as_dict())[:22]}...")
-    say(f"child: {'nobody refreshes in this process' in str(status)}")
+    say(f"child: {'no updates in this process' in str(status)}")
     sys.stdin.readline()
     signal.set_wakeup_fd(-1)  # it belongs to the parent's loop, and trio would warn of it
     say(f"child: get still answers {ttl.get(user='jim')}")

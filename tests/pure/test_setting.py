@@ -106,15 +106,15 @@ NAME_RULE = "letters, digits, underscores and dots"
         pytest.param({"alias": 5}, ["alias", "5", NAME_RULE], id="number as the alias"),
         pytest.param({"alias": "cache_ttl"}, ["alias is the name"], id="alias is the name"),
         pytest.param(
-            {"version": "1"}, ["version", "'1'", "like '1.0'"], id="version of one number"
+            {"version": "1"}, ["version", "'1'", "such as '1.0'"], id="version of one number"
         ),
         pytest.param(
-            {"version": "1.0.0"}, ["'1.0.0'", "like '1.0'"], id="version of three numbers"
+            {"version": "1.0.0"}, ["'1.0.0'", "such as '1.0'"], id="version of three numbers"
         ),
         pytest.param(
-            {"version": 1.0}, ["version", "1.0", "like '1.0'"], id="number as the version"
+            {"version": 1.0}, ["version", "1.0", "such as '1.0'"], id="number as the version"
         ),
-        pytest.param({"version": None}, ["version", "None", "like '1.0'"], id="no version"),
+        pytest.param({"version": None}, ["version", "None", "such as '1.0'"], id="no version"),
         pytest.param({"version": "1.0\n"}, [r"'1.0\n'"], id="line feed in the version"),
         pytest.param(
             {"configurable_features": "user"}, ["'user'", "['user']"], id="features are one string"
@@ -411,7 +411,7 @@ def test_a_setting_cannot_be_pickled_and_the_error_says_what_to_do() -> None:
 def test_metadata_holds_numbers_that_json_has(number: float) -> None:
     metadata: dict[str, Any]
     for metadata in ({"a": number}, {"a": [{"b": (1.0, number)}]}):
-        with pytest.raises(InvalidSettingError, match="'ttl': the metadata holds an infinity or"):
+        with pytest.raises(InvalidSettingError, match="'ttl': the metadata has an infinity or"):
             Setting("ttl", int, ["user"], 60, metadata)
 
 
@@ -430,7 +430,7 @@ def test_features_and_default_value_have_to_be_given_and_features_once() -> None
         kind("ttl", int, default_value=60)
     with pytest.raises(TypeError, match="'ttl': default_value is missing"):
         kind("ttl", int, ["user"])
-    with pytest.raises(TypeError, match="two spellings of one parameter"):
+    with pytest.raises(TypeError, match="are the same parameter"):
         kind("ttl", int, ["user"], 60, configurable_feature=["user"])
 
 
@@ -446,10 +446,12 @@ def test_a_type_that_no_setting_can_have_is_refused_with_the_settings_name(type_
 
 def test_hooks_of_a_setting_are_functions() -> None:
     kind: Any = Setting
-    with pytest.raises(InvalidSettingError, match="on_coerce is 5; a function or None is wanted"):
+    with pytest.raises(
+        InvalidSettingError, match="invalid on_coerce 5: expected a function or None"
+    ):
         kind("ttl", int, ["user"], 60, on_coerce=5)
     not_callable: Any = "check"
-    with pytest.raises(InvalidArgumentError, match="the validator 'check' cannot be called"):
+    with pytest.raises(InvalidArgumentError, match="invalid validator 'check'"):
         ttl_setting().add_validator(not_callable)
 
 

@@ -64,13 +64,13 @@ class Unspeakable(Exception):
                 source=DataSource.SNAPSHOT,
                 snapshot=SnapshotStatus("/rules", refused="it is damaged", error="disk full"),
             ),
-            "inherited, updated 1.0 s ago, nobody refreshes in this process until the client is started "
+            "inherited, updated 1.0 s ago, no updates in this process until the client is started "
             "in it, rules of the snapshot, snapshot not used: it is damaged, "
             "snapshot not written: disk full",
         ),
         (
             ClientStatus(ClientState.RUNNING, None, 1, Unspeakable()),
-            "running, never updated, 1 failures in a row: an error that cannot be shown",
+            "running, never updated, 1 failure in a row: an error that cannot be shown",
         ),
     ],
     ids=["new", "well", "failing", "closed", "refused", "snapshot", "unspeakable"],

@@ -292,7 +292,7 @@ def test_defaults_count_for_rules_given_before_and_after(ttl: Setting[int]) -> N
 def test_a_second_default_for_a_feature_is_refused(ttl: Setting[int]) -> None:
     with SyncStubHeksherClient() as client:
         client.set_defaults(user="jim")
-        with pytest.raises(ValueError, match="'user' has the default 'jim' already"):
+        with pytest.raises(ValueError, match="'user' already has the default 'jim'"):
             client.set_defaults(theme="dark", user="eve")
         client[ttl].rules = 5
         with pytest.raises(MissingFeatureError, match="'theme'"):

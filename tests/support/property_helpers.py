@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from heksher._rules.table import TableRule
+from heksher._rules.tracking import Tracking
 
 T = TypeVar("T")
 
@@ -22,6 +23,11 @@ VALUES: tuple[str, ...] = ("a", "b", "c")
 conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES)).map(
     lambda by_feature: tuple(by_feature.items())
 )
+
+
+def admits(tracking: Tracking, conditions: Iterable[tuple[str, str]]) -> bool:
+    """Whether a rule with these conditions can match a tracked context."""
+    return all(tracking.covers(feature, value) for feature, value in conditions)
 
 
 def rule_lists(
