@@ -62,7 +62,7 @@ class UnknownFeatures(Exception):
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(names)
-        self.names = sorted(names)
+        self.names: list[str] = sorted(names)
 
 
 class WrongFirstVersion(Exception):

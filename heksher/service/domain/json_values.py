@@ -44,7 +44,7 @@ class InvalidJson(Exception):
     def __init__(self, what: str, path: str | None = None) -> None:
         super().__init__(what)
         self.what = what
-        self.path = path or ""
+        self.path: str = path or ""
 
 
 def read(body: bytes, *, unique_keys: bool = False) -> Json:

@@ -17,7 +17,7 @@ from heksher.service.storage import tables as t
 # Maximum number of table names in a message.
 _MAX_NAMES_SHOWN = 5
 
-logger = logging.getLogger("heksher.service")
+logger: logging.Logger = logging.getLogger("heksher.service")
 
 
 def prepare(connection: sa.Connection, *, in_memory: bool, migrate: bool) -> None:

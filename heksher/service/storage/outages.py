@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 
-logger = logging.getLogger("heksher.service")
+logger: logging.Logger = logging.getLogger("heksher.service")
 
 
 class Outage:

@@ -35,7 +35,7 @@ REVISION = "83f0f272313f"
 # Revision after the last of this service's own migrations, in heksher_version.
 OWN_REVISION = "0001"
 
-metadata = MetaData(
+metadata: MetaData = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
         "fk": "%(table_name)s_%(column_0_name)s_fkey",
@@ -52,8 +52,8 @@ class MetadataValue(TypeDecorator[Any]):
     into 1.
     """
 
-    impl = Text
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
@@ -101,7 +101,7 @@ def _on_feature() -> Column[str]:
     return Column("context_feature", String, ForeignKey("context_features.name"), nullable=False)
 
 
-settings = Table(
+settings: Table = Table(
     "settings",
     metadata,
     Column("name", String, primary_key=True),
@@ -110,7 +110,7 @@ settings = Table(
     Column("version", String, nullable=True),
 )
 
-context_features = Table(
+context_features: Table = Table(
     "context_features",
     metadata,
     Column("name", String, primary_key=True),
@@ -118,7 +118,7 @@ context_features = Table(
     UniqueConstraint("index"),
 )
 
-configurable = Table(
+configurable: Table = Table(
     "configurable",
     metadata,
     _of_setting(),
@@ -126,7 +126,7 @@ configurable = Table(
     UniqueConstraint("setting", "context_feature"),
 )
 
-rules = Table(
+rules: Table = Table(
     "rules",
     metadata,
     Column("id", Integer, primary_key=True),
@@ -136,7 +136,7 @@ rules = Table(
     sqlite_autoincrement=True,
 )
 
-conditions = Table(
+conditions: Table = Table(
     "conditions",
     metadata,
     _of_rule(),
@@ -145,7 +145,7 @@ conditions = Table(
     UniqueConstraint("rule", "context_feature"),
 )
 
-setting_metadata = Table(
+setting_metadata: Table = Table(
     "setting_metadata",
     metadata,
     _of_setting(),
@@ -154,7 +154,7 @@ setting_metadata = Table(
     UniqueConstraint("setting", "key"),
 )
 
-rule_metadata = Table(
+rule_metadata: Table = Table(
     "rule_metadata",
     metadata,
     _of_rule(),
@@ -163,14 +163,14 @@ rule_metadata = Table(
     UniqueConstraint("rule", "key"),
 )
 
-setting_aliases = Table(
+setting_aliases: Table = Table(
     "setting_aliases",
     metadata,
     _of_setting(),
     Column("alias", String, primary_key=True),
 )
 
-alembic_version = Table(
+alembic_version: Table = Table(
     "alembic_version",
     metadata,
     Column("version_num", String(32), nullable=False),
@@ -179,4 +179,4 @@ alembic_version = Table(
 
 _own = MetaData()
 
-heksher_version = Table("heksher_version", _own, Column("version_num", String(32)))
+heksher_version: Table = Table("heksher_version", _own, Column("version_num", String(32)))

@@ -136,7 +136,7 @@ class Resource:
         nowait: Mapping[str, NowaitHandler] | None = None,
         on_timeout: Handler | None = None,
     ) -> None:
-        self.handlers = dict(handlers)
+        self.handlers: dict[str, Handler] = dict(handlers)
         self._nowait = dict(nowait or {})
         self._on_timeout = on_timeout
 

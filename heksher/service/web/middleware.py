@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heksher.service.domain.messages import Refused
 from heksher.service.web.http import json_response
 
-access = logging.getLogger("heksher.service.access")
+access: logging.Logger = logging.getLogger("heksher.service.access")
 
 # How long the rest of a body that is too long is read and discarded, in seconds. A client that sends
 # its whole body before it reads would otherwise lose the response when the connection is closed.
