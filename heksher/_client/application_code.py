@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from heksher._client.errors import without_frames
 from heksher._text import named
 
 T = TypeVar("T")

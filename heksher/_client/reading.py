@@ -14,13 +14,14 @@ from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from heksher._client.application_code import ApplicationCodeError, call_application
+from heksher._client.errors import without_frames
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import error_text
 from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
-from heksher.status import CoercedRule, RejectedRule, without_frames
+from heksher.status import CoercedRule, RejectedRule
 
 T = TypeVar("T")
 
