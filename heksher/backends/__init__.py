@@ -1,6 +1,6 @@
 """The contract between the core and its backends, and the functions that choose a backend.
 
-Holds no code of its own; a backend's module is imported when the backend is chosen.
+Only re-exports names. A backend's module is imported when the backend is chosen.
 """
 
 from __future__ import annotations
@@ -35,3 +35,6 @@ __all__ = [
 # The public place of these names, for tracebacks, `repr` and documentation.
 for _name in __all__:
     globals()[_name].__module__ = __name__
+
+# Users find them here, so this is what help() says, too.
+choose_async.__module__ = choose_blocking.__module__ = __name__
