@@ -1243,6 +1243,7 @@ KNOWN_PATHS: list[list[Operation]] = [
     ],
     # A start that fails, times out, or is closed, at its first and at its last request.
     [SetOutage(0, True), Start(0), SetOutage(0, False), Start(0), Reload(0)],
+    [SetOutage(0, True), Start(0), SetOutage(0, False), Start(0, hold="query"), PassTime(0)],
     [Start(0, hold="context_features"), PassTime(0), Start(0), ChangeRules(0), Reload(0)],
     [Start(0, hold="query"), Start(0), Start(0, "run"), PassTime(0), Release(0), Reload(0)],
     [Start(0, hold="context_features"), Close(0), Release(0), Start(0)],
@@ -1268,6 +1269,14 @@ KNOWN_PATHS: list[list[Operation]] = [
     [*(CancelAfter(0, "set_as_main", steps) for steps in range(0, 30, 3)), Start(0), Reload(0)],
     [Start(0), *(CancelAfter(0, "reload", steps) for steps in range(0, 12, 3)), Reload(0)],
     [Start(0), CancelAfter(0, "close", 0), Start(1), CancelAfter(1, "close", 2)],
+    [
+        operation
+        for steps in range(20)
+        for operation in (
+            *(CancelAfter(0, "set_as_main", steps), SetOutage(0, True), Start(0)),
+            *(Close(0), Replace(0)),
+        )
+    ],
     # A second main client, which starts, fails to start, is cancelled or closed.
     [
         *(Start(0), SetDefaults(1, "user"), Start(1, hold="query"), ChangeRules(0), Reload(0)),
