@@ -50,6 +50,7 @@ from heksher.exceptions import (
     HeksherError,
     InvalidArgumentError,
     InvalidResponseError,
+    MissingFeatureError,
     ServiceUnreachableError,
     UnexpectedStatusError,
 )
@@ -498,6 +499,23 @@ def test_a_timeout_of_the_applications_own_is_not_taken_for_the_clients(backend:
         ready = kind_of_client(backend, httpx)(transport=httpx.MockTransport(refuse))
         client = make_client(backend, "http://heksher", http_client=ready)
         with pytest.raises(ServiceUnreachableError, match="got no answer: no token within"):
+            await client.ping()
+        await client.close()
+        await close_http(ready)
+
+    backend.run(body)
+
+
+def test_an_error_of_this_library_passes_through_a_request(backend: Harness) -> None:
+    """An application's transport or auth flow may ask a setting for a value."""
+
+    def refuse(_request: Any) -> Any:
+        raise MissingFeatureError("token", "user")
+
+    async def body() -> None:
+        ready = kind_of_client(backend, httpx)(transport=httpx.MockTransport(refuse))
+        client = make_client(backend, "http://heksher", http_client=ready)
+        with pytest.raises(MissingFeatureError):
             await client.ping()
         await client.close()
         await close_http(ready)
