@@ -1,4 +1,4 @@
-"""What benchmarks share: how they measure, what they measure with, and the table of ratios.
+"""Code that benchmarks share: loops that measure, scenarios, and the table of ratios.
 
 Knows no single benchmark.
 """

@@ -1,6 +1,6 @@
-"""A service whose answers stand ready in memory, so that updates are measured without a network.
+"""A service whose answers are ready in memory, so that updates can be measured without a network.
 
-Knows nothing of heksher, so that other libraries are asked the same.
+Knows nothing of heksher, so that other libraries can be measured with it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import httpx
 
 #: The service's context features.
 FEATURES = ["environment", "user", "theme"]
-#: Those of each setting.
+#: The configurable features of each setting.
 CONFIGURABLE = ["environment", "user"]
 
 
 def rule(number: int, *, mixed: bool) -> dict[str, Any]:
-    """Return a rule for a user; *mixed*: every other one is for an environment as well."""
+    """Return a rule for a user; if *mixed*, every other rule also has a condition on the environment."""
     conditions = [["user", f"user{(number + 1) // 2 if mixed else number}"]]
     if mixed and number % 2:
         conditions.insert(0, ["environment", "prod" if number % 4 == 3 else "dev"])
@@ -26,16 +26,16 @@ def rule(number: int, *, mixed: bool) -> dict[str, Any]:
 
 
 class Answers:
-    """A service in memory: settings with rules for users, which it says are declared already.
+    """A service in memory whose settings have rules for users. It says that all of them are declared.
 
     Args:
-        settings: how many.
-        rules: how many each of them has.
-        mixed: whether there are rules for users, and as many for an environment and a user.
+        settings: the number of settings.
+        rules: the number of rules of each setting.
+        mixed: whether half of the rules also have a condition on the environment.
     """
 
     def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
-        # Short, so that one URL asks for a thousand of them, and one answer tells of all.
+        # Short names, so that a thousand of them fit into one URL.
         self.names = [f"s{number}" for number in range(settings)]
         self.sections: dict[str, Any] = {
             name: {
@@ -47,19 +47,19 @@ class Answers:
         self.changes = 0
         self.body = b""
         self.change()
-        # Neither side is to pay for the garbage collector's walks through what the benchmark holds.
+        # Otherwise the garbage collector's walks through the benchmark's own objects would be measured.
         gc.collect()
         gc.freeze()
 
     def change(self, *, everything: bool = True) -> None:
-        """Give all settings another default value, or the first one alone."""
+        """Change the default value of all settings, or only of the first one."""
         self.changes += 1
         for name in self.names if everything else self.names[:1]:
             self.sections[name]["default_value"] = self.changes
         self.body = json.dumps({"settings": self.sections}).encode()
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer what a client asks."""
+        """Answer a request."""
         if request.url.path.endswith("/context_features"):
             return httpx.Response(200, json={"context_features": FEATURES})
         if request.url.path.endswith("/declare"):
@@ -79,5 +79,5 @@ class Answers:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What makes a client reach this service."""
+        """The client arguments that make a client reach this service."""
         return {"http_client_args": {"transport": httpx.MockTransport(self.answer)}}

@@ -1,12 +1,14 @@
-"""Times of a few nanoseconds, by loops that are compiled for the purpose.
+"""Measure statements that take a few nanoseconds, with loops that are compiled for each of them.
 
-A call through ``function(*args, **kwargs)`` costs as much as what is measured here. So each subject
-is a statement, which stands ten times in the body of a loop that is compiled with it. All subjects of
-a comparison run in turn, many times, in an order that is reversed from round to round. What the bare
-loop takes is subtracted. What counts is the median of the ratios of the rounds, and not the ratio of two
-medians: a machine whose speed changes meanwhile disturbs all subjects of a round alike.
+A call through ``function(*args, **kwargs)`` costs as much as what is measured here. So each subject is a
+statement, and a loop is compiled whose body contains the statement ten times. All subjects of a
+comparison run in turn, in many rounds, and each round reverses the order. The time of an empty loop is
+subtracted.
 
-Knows nothing of heksher: it runs beside other libraries as well.
+The result is the median of the ratios of all rounds, not the ratio of two medians. When the machine's
+speed changes, all subjects of a round are affected equally, and their ratio stays the same.
+
+Knows nothing of heksher, so that other libraries can be measured with it.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: How often a statement stands in the loop's body.
+#: How often a loop's body contains its statement.
 REPEATED = 10
 
-#: A loop: how many times to go round; the seconds that this took.
+#: A loop takes the number of its iterations, and returns the seconds that they took.
 Loop = Callable[[int], float]
 
 
 def loop_of(statement: str, names: Mapping[str, Any]) -> Loop:
-    """Compile a loop of *statement*, in which *names* are globals."""
+    """Compile a loop of *statement* with *names* as globals."""
     return _compiled("_ in range(times)", "; ".join([statement] * REPEATED), names)
 
 
@@ -48,13 +50,13 @@ def nanoseconds(
     """Measure *statements* in turn.
 
     Args:
-        statements: Python, by subject.
-        names: what the statements speak of.
+        statements: the statement of each subject.
+        names: the globals of the statements.
         rounds: how often each loop is run.
-        times: how often each loop goes round; a subject is executed ten times as often.
+        times: the iterations of each loop; a statement is executed ten times in each.
 
     Returns:
-        Nanoseconds for one execution of each subject, round by round.
+        For each subject, the nanoseconds of one execution in each round.
     """
     loops = {name: loop_of(each, names) for name, each in statements.items()}
     seconds = _seconds(loops, loop_of("pass", {}), rounds, times)
@@ -64,16 +66,16 @@ def nanoseconds(
 
 
 def median_ratio(some: Sequence[float], others: Sequence[float]) -> float:
-    """Return the median of the ratios, round by round."""
+    """Return the median of the ratios of all rounds."""
     return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def nanoseconds_over(
     keys: Sequence[str], statements: Mapping[str, str], names: Mapping[str, Any], *, rounds: int
 ) -> dict[str, list[float]]:
-    """Like `nanoseconds`, for statements that speak of ``key``: each of *keys* in turn.
+    """Measure statements that use ``key``, with each of *keys* in turn; otherwise like `nanoseconds`.
 
-    The loop executes its statement once a round, as each execution is with another key.
+    The loop's body contains its statement only once, since each execution has another key.
     """
     scope = {**names, "keys·": keys}
     loops = {name: _compiled("key in keys·", each, scope) for name, each in statements.items()}
@@ -84,10 +86,10 @@ def nanoseconds_over(
 def _seconds(
     loops: Mapping[str, Loop], bare: Loop, rounds: int, times: int
 ) -> dict[str, list[float]]:
-    """Seconds that each of *loops* takes, round by round, without what *bare* takes as a rule."""
+    """Return the seconds of each loop in each round, less the median time of the *bare* loop."""
     order = [*loops.values(), bare]
     seconds: dict[Loop, list[float]] = {loop: [] for loop in order}
-    for loop in order:  # the interpreter adapts code to what it meets
+    for loop in order:  # once before, since the interpreter specializes code when it runs
         loop(times)
     for _ in range(rounds):
         for loop in order:

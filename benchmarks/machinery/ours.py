@@ -1,6 +1,6 @@
-"""Makes settings of this library from shapes.
+"""Make settings of this library from shapes.
 
-Rules are published as a client publishes them after an update, so that no service is needed.
+Rules are published as a client publishes them after an update, so no service is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from machinery.shapes import FEATURES, Shape
 
 
 def setting_of(shape: Shape) -> Setting[Any]:
-    """Return a setting that answers from the rules of *shape*."""
+    """Return a setting that has the rules of *shape*."""
     kind: type[Any] = int if isinstance(shape.default, int) else str
     setting: Setting[Any] = Setting(shape.name, kind, shape.features, shape.default)
     publish(setting, table_of(shape), shape)
@@ -34,19 +34,23 @@ def table_of(shape: Shape, order: tuple[str, ...] = FEATURES) -> RuleTable[Any]:
     """Return the rule table of *shape*.
 
     Args:
-        shape: the rules.
-        order: the service's features.
+        shape: the rules and the setting's default value.
+        order: the service's features, in its order.
     """
     rules = tuple(
         TableRule(value, tuple(conditions.items()), number)
         for number, (conditions, value) in enumerate(shape.rules, 1)
     )
-    # Clients hand rules over by group, as they read them.
+    # Clients pass rules by group, as they decode them.
     return RuleTable(shape.default, grouped(order, rules), order)
 
 
 def checked(shape: Shape) -> dict[str, Any]:
-    """Return ``ours`` and ``floor`` of *shape* for statements, once both are seen to answer alike."""
+    """Return ``ours`` and ``floor`` of *shape* as names for statements.
+
+    Raises:
+        AssertionError: one of them returns a wrong value.
+    """
     names: Mapping[str, Any] = {"ours": setting_of(shape), "floor": shape.floor}
     for call in ("ours.get", "floor"):
         value = eval(f"{call}({shape.arguments})", dict(names))  # noqa: S307 - our own code

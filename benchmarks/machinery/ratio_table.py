@@ -1,7 +1,7 @@
-"""A plugin of pytest: collects ratios from the benchmarks, and ends the run with one table of them.
+"""A pytest plugin that collects ratios from the benchmarks and prints them as one table at the end.
 
-Times are of the machine and shown for orientation. What counts are ratios of two things measured in
-turn in one process. A missed target fails the run only if ``--check-targets`` is given.
+Times depend on the machine and are shown for orientation. Targets are for ratios of two times that were
+measured in turn in one process. A missed target fails the run only with ``--check-targets``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from machinery.interleaved import median_ratio
 
-#: The modules, in the order in which they run.
+#: The modules of benchmarks, in the order in which they run.
 MODULES = (
     "look_up",
     "scaling",
@@ -39,12 +39,12 @@ class Row:
 
     Attributes:
         shape: what was measured.
-        ours: how much, with its unit.
-        floor: how much what it is compared with takes.
-        ratio: the median of the rounds' ratios; None where nothing is divided.
-        target: in words; empty if there is none.
-        met: whether it is met; None if there is none.
-        by_attribute: the ratio to a floor that is reached as the attribute of an object, as ours is.
+        ours: the result, with its unit.
+        floor: the result of the floor, with its unit.
+        ratio: the median of the ratios of all rounds; None where nothing is divided.
+        target: the target in words; empty without a target.
+        met: whether the target is met; None without a target.
+        by_attribute: the ratio to a floor that is called as an attribute of an object, as ours is.
     """
 
     shape: str
@@ -56,7 +56,7 @@ class Row:
     by_attribute: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """What stands in the table, as in `HEAD`."""
+        """Return the cells of the line, in the order of `HEAD`."""
         return (
             self.shape,
             self.ours,
@@ -69,11 +69,11 @@ class Row:
 
 
 class Ratios:
-    """What the benchmarks of one run add their rows to.
+    """The table of one run, to which benchmarks add rows.
 
     Attributes:
-        rows: in the order in which they were measured.
-        quick: whether everything is to be small and short, to see that it works.
+        rows: the rows, in the order in which they were measured.
+        quick: whether benchmarks use few rounds and small data, only to check that they run.
     """
 
     def __init__(self, *, quick: bool) -> None:
@@ -82,7 +82,7 @@ class Ratios:
 
     @property
     def rounds(self) -> int:
-        """How often each side of a comparison is measured."""
+        """The number of rounds of a comparison."""
         return 3 if self.quick else 101
 
     def add(
@@ -96,9 +96,10 @@ class Ratios:
         at_least: float | None = None,
         by_attribute: Sequence[float] | None = None,
     ) -> None:
-        """Add the ratio of two things, and whether it is within its target.
+        """Add the ratio of two series, and whether it meets its target.
 
-        All are given round by round, in *unit*. The medians are shown, and the median of the ratios.
+        Each series has one number for each round, in *unit*. The row shows both medians, and the median
+        of the ratios.
         """
         ratio = median_ratio(ours, floor)
         target, met = "", None
@@ -119,7 +120,7 @@ class Ratios:
         )
 
     def lines(self) -> list[str]:
-        """The table, as Markdown has it."""
+        """Return the lines of the table in Markdown."""
         cells = [HEAD, *(row.cells() for row in self.rows)]
         widths = [max(len(line[place]) for line in cells) for place in range(len(HEAD))]
         texts = [
@@ -144,21 +145,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--quick",
         action="store_true",
-        help="few rounds and small tables: to see that everything runs, not to learn anything",
+        help="few rounds and little data: only check that every benchmark runs",
     )
     group.addoption(
-        "--postgresql", metavar="URL", help="an empty database, for the service's benchmarks"
+        "--postgresql", metavar="URL", help="also measure the service on this empty database"
     )
-    group.addoption("--save", type=Path, metavar="FILE", help="write the table as JSON, too")
+    group.addoption("--save", type=Path, metavar="FILE", help="also write the table as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with an empty table."""
+    """Start with an empty table."""
     config.stash[_RATIOS] = Ratios(quick=bool(config.getoption("--quick")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ask the first question first."""
+    """Sort the benchmarks by `MODULES`."""
     items.sort(key=lambda item: MODULES.index(item.path.stem))
 
 
@@ -169,7 +170,7 @@ def ratios(request: pytest.FixtureRequest) -> Ratios:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail the run for a missed target, if that was asked for."""
+    """Fail the run for a missed target if ``--check-targets`` is given."""
     rows = session.config.stash[_RATIOS].rows
     missed = any(row.met is False for row in rows)
     if missed and exitstatus == 0 and session.config.getoption("--check-targets"):
@@ -180,7 +181,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """End with the table."""
+    """Print the table, and save it if ``--save`` is given."""
     ratios = config.stash[_RATIOS]
     if not ratios.rows:
         return

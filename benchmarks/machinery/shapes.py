@@ -1,9 +1,9 @@
-"""The scenarios: settings, their rules, a call, and the function that one would write by hand.
+"""The scenarios: settings with rules, a call of each, and the same call as a function written by hand.
 
-That function is the *floor*: it has the rules in dicts of its own, in just the form that the call
-needs, and cannot be updated. Each benchmark says how much more than its floor something takes.
+That function is the *floor*. It has its rules in dicts, in the form that suits the call best, and cannot
+be updated. Each benchmark says how many times as long as its floor something takes.
 
-Knows nothing of heksher, so that other libraries are asked the same.
+Knows nothing of heksher, so that other libraries can be measured with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 #: The context features in the service's order: a rule on a later one wins.
 FEATURES = ("environment", "user", "theme")
 
-#: What stands for "not in this dict" in the floors.
+#: In the floors: not in this dict.
 NOTHING = object()
 
 theme: ContextVar[str] = ContextVar("theme", default="bright")
@@ -29,16 +29,16 @@ class Shape:
     """One setting and one call of it.
 
     Attributes:
-        title: what the table calls it.
+        title: its name in the table.
         name: the setting's name.
         features: the setting's features.
-        default: the setting's default value, which is of its type.
-        rules: conditions and value of each rule.
-        arguments: of the call, as they are written.
-        value: what the call returns.
-        floor: the function by hand. It takes the same arguments.
-        at_most: how many times as long as the floor a call may take; None for no target.
-        defaults: of features that the call leaves out.
+        default: the setting's default value; its type is the setting's type.
+        rules: the conditions and the value of each rule.
+        arguments: the arguments of the call, as Python source.
+        value: the value that the call returns.
+        floor: the function written by hand; it takes the same arguments.
+        at_most: the highest ratio to the floor that meets the target; None without a target.
+        defaults: the client's defaults for features that the call omits.
     """
 
     title: str
@@ -127,7 +127,7 @@ _COLOR_RULES: Rules = (
     ({"environment": "prod", "theme": "blue"}, "navy"),
 )
 
-#: The README's two settings. The environment is a constant, the theme a context variable.
+#: The README's two settings. The environment has a constant default, the theme a context variable.
 INTRODUCTION = (
     Shape(
         "cache_ttl.get(user=...), a rule matches",
@@ -167,7 +167,7 @@ INTRODUCTION = (
     ),
 )
 
-#: Ten rules each, and no default that could be folded in.
+#: Ten rules each, and no constant default that could be folded.
 BY_NUMBER_OF_FEATURES = (
     Shape(
         "one feature, 10 rules",
@@ -213,7 +213,7 @@ BY_NUMBER_OF_FEATURES = (
 
 
 def of_size(rules: int) -> Shape:
-    """One feature and as many rules."""
+    """Return a shape with one feature and *rules* rules."""
     table = {f"user{number}": number for number in range(rules)}
 
     def floor(*, user: str | None = None) -> int:

@@ -1,1 +1,1 @@
-"""The benchmarks that `pytest benchmarks/` runs: one file for each question."""
+"""The benchmarks that `pytest benchmarks/` runs. Each file answers one question."""

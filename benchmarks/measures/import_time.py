@@ -1,10 +1,10 @@
-"""What does ``import heksher`` cost a program that starts?
+"""How long does ``import heksher`` take?
 
-Fresh interpreters import heksher, and msgspec alone, in turn, and say how long the import took: the
-interpreter's own start is not counted. msgspec is what heksher cannot do without; httpx and anyio are
-imported when a client is made. All is compiled already, and in the operating system's cache.
+New interpreters import heksher, or only msgspec, in turn, and print how long the import took; the start
+of the interpreter does not count. msgspec is the floor because heksher cannot work without it. httpx and
+anyio are imported when a client is made. All modules are compiled, and in the operating system's cache.
 
-Conclude: that is what a command line that never makes a client pays for having settings.
+Conclusion: this is what settings cost a command that never makes a client.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def measure_the_import(ratios: Ratios, tmp_path: Path) -> None:
     for number in range(1 + (2 if ratios.quick else 25)):
         for module, milliseconds in times.items():
             taken = import_in_a_fresh_interpreter(module, tmp_path)
-            if number:  # the first one reads and compiles
+            if number:  # the first one compiles the modules
                 milliseconds.append(taken)
     title = "import heksher (floor: import msgspec)"
     ratios.add(title, times["heksher"], times["msgspec"], unit="ms", at_most=1.6)
 
 
 def import_in_a_fresh_interpreter(module: str, compiled: Path) -> float:
-    """Milliseconds that the import of *module* takes, with the folder *compiled* for its code."""
+    """Return the milliseconds that importing *module* takes; *compiled* is the folder for bytecode."""
     code = (
         f"from time import perf_counter; began = perf_counter(); import {module}; "
         "print(1e3 * (perf_counter() - began))"

@@ -1,14 +1,17 @@
-"""What does one ``get()`` cost, beside a function written by hand?
+"""What does one ``get()`` cost, compared with a function written by hand?
 
-Each shape is a setting with rules, called as ``setting.get(user='jim')``, as applications call it.
-Beside it runs the shape's floor, called as a plain name, ``floor(user='jim')``. The last column of the
-table divides by the same function reached as the attribute of an object, ``held.get(user='jim')``:
-what is left of the ratio then is what the generated code does more than the one by hand, and not the
-price of a dot. Names that are no identifiers, such as ``class``, cannot be parameters of a generated
-function; what such a setting costs is shown without a target.
+Each shape is a setting with rules. It is called as applications call it, ``setting.get(user='jim')``, in
+turn with the shape's floor, which is called by a plain name, ``floor(user='jim')``. The last column of
+the table divides by the same function called as an attribute of an object, ``held.get(user='jim')``.
+That ratio leaves out the cost of the attribute access, and shows only what the generated code does in
+addition.
 
-Conclude: a ratio near 1 means that there is nothing to gain by keeping a value instead of asking for
-it. Absolute times are below a tenth of a microsecond on most machines, and mean little elsewhere.
+Keywords such as ``class`` cannot be parameters of a generated function. A setting with such a feature is
+measured without a target.
+
+Conclusion: with a ratio near 1, an application gains nothing by storing a value instead of calling
+``get()``. Absolute times are below a tenth of a microsecond on most machines, and cannot be compared
+between machines.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from heksher import Setting
 
 @dataclass(slots=True)
 class Held:
-    """Something with a function for an attribute, in a slot, where a setting has its own."""
+    """An object with a function in a slot, as a setting has its ``get``."""
 
     get: Callable[..., Any]
 

@@ -1,12 +1,12 @@
-"""Does a call leave anything behind?
+"""Does a call keep any memory?
 
-Each shape is called ten thousand times. tracemalloc says how many bytes are held afterwards that were
-not before, and ``sys.getallocatedblocks`` how many blocks, whether or not tracemalloc knows of them.
-What the same loop keeps without a call is subtracted. The function by hand runs beside it. The same is
-asked of updates that the service answers by "unchanged" (304), over an HTTP client whose transport is in
-memory.
+Each shape is called ten thousand times. tracemalloc says how many bytes are allocated then that were not
+before, and ``sys.getallocatedblocks`` how many blocks, also those that tracemalloc does not see. What
+the same loop keeps without a call is subtracted. The function written by hand is measured in the same
+way, and so are updates that the service answers with "unchanged" (304), over an HTTP client whose
+transport is in memory.
 
-Conclude: nothing is kept, however often `get()` is called and the service asked, and so nothing grows.
+Conclusion: neither calls of `get()` nor unchanged answers keep anything, so memory does not grow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure_what_is_kept(shape: Shape, ratios: Ratios) -> None:
     bare = kept.pop(0)
     figures = [(size - bare[0], blocks - bare[1]) for size, blocks in kept]
     ours, floor = (f"{size} B, {blocks} blocks" for size, blocks in figures)
-    # The interpreter may keep a thing or two for itself; a byte for each call would be thousands.
+    # The interpreter may keep a few objects of its own. One byte for each call would be thousands.
     met = all(each < CALLS / 100 for each in figures[0])
     title = f"kept by {CALLS:,} calls: {shape.title}"
     ratios.rows.append(Row(title, ours, floor, None, "none", met))
@@ -65,7 +65,7 @@ def measure_what_unchanged_answers_keep(ratios: Ratios) -> None:
     ) as client:
         tracemalloc.start()
         try:
-            for _ in range(4):  # the first times, things are put aside to be used again
+            for _ in range(4):  # the first rounds fill caches
                 before = held()
                 for _ in range(updates):
                     client.reload()
@@ -74,24 +74,24 @@ def measure_what_unchanged_answers_keep(ratios: Ratios) -> None:
             tracemalloc.stop()
     assert setting.get(environment="dev", user="user7") == 7
     title = f"kept by {updates} unchanged answers"
-    # One block for each would be hundreds.
+    # One block for each answer would be hundreds.
     met = None if ratios.quick else blocks < updates / 10
     ratios.rows.append(Row(title, f"{size} B, {blocks} blocks", "", None, "none per answer", met))
 
 
 def held() -> tuple[int, int]:
-    """Return how many bytes and blocks are held."""
-    gc.collect()  # what HTTP clients throw away is left to it
+    """Return how many bytes and blocks are allocated."""
+    gc.collect()  # HTTP clients drop objects that refer to each other
     return tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
 
 
 def bytes_kept(loop: Loop) -> int:
-    """Bytes that are held after *loop* and were not before."""
+    """Return how many bytes are allocated after *loop* that were not before."""
     gc.collect()
     kept = 0
     tracemalloc.start()
     try:
-        for _ in range(2):  # the first time, the interpreter puts things aside to use them again
+        for _ in range(2):  # the first round fills the interpreter's free lists
             before = tracemalloc.get_traced_memory()[0]
             loop(CALLS // REPEATED)
             kept = tracemalloc.get_traced_memory()[0] - before
@@ -101,7 +101,7 @@ def bytes_kept(loop: Loop) -> int:
 
 
 def blocks_kept(loop: Loop) -> int:
-    """Blocks of memory that are allocated after *loop* and were not before."""
+    """Return how many blocks of memory are allocated after *loop* that were not before."""
     gc.collect()
     kept = 0
     gc.disable()

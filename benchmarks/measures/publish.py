@@ -1,12 +1,13 @@
-"""What does it cost to bring new rules into force?
+"""What does it cost to publish new rules?
 
-An update leaves the rules in dicts (what that costs, `refresh.py` measures). A publish folds the constant
-defaults in, writes the source of `get`, compiles it unless a setting of the same shape was published
-before, and puts it in place. It happens once for each setting whose rules changed, in the background,
-and never within a call. Measured by pytest-benchmark, whose options all work; the floor is a dict that
-is filled by hand with the rules that are left after folding.
+An update puts the rules into dicts; `refresh.py` measures this part. A publish folds the constant
+defaults, writes the source of `get`, compiles it unless a setting of the same shape was published
+before, and installs it. This happens once for each setting whose rules changed, in the background, and
+never during a call. pytest-benchmark measures it, and all its options work. The floor fills a dict with
+the rules that remain after folding.
 
-Conclude: multiply the microseconds per rule by the rules that change at once in your application.
+Conclusion: multiply the microseconds per rule by the number of rules that change at once in your
+application.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def measure_a_publish(rules: int, ratios: Ratios, benchmark: BenchmarkFixture) -
 
 
 def to_fold(rules: int) -> Shape:
-    """As many rules for users, half of them in an environment that is the default."""
+    """Return a shape with *rules* rules for users, half of which require the default environment."""
     shape = of_size(rules)
     return replace(
         shape,
@@ -57,7 +58,7 @@ def to_fold(rules: int) -> Shape:
 
 
 def seconds_by_hand(shape: Shape) -> float:
-    """Fill a dict with the rules of *shape*."""
+    """Return the seconds that it takes to fill a dict with the rules of *shape*."""
     began = time.perf_counter()
     by_user: dict[str, int] = {}
     for conditions, value in shape.rules:

@@ -1,15 +1,15 @@
-"""What does an update cost, and who notices it?
+"""What does an update cost, and how long do other tasks and threads wait for it?
 
-A client reloads answers that stand ready in memory, so that no network is measured: the HTTP client's
-transport is one that answers by itself. Everything else is as in an application: decoding, filtering,
-deciding what a call has to do, compiling, publishing. The floor of a large update is
-``json.loads`` of the same body. While it runs, something else wants to run each millisecond: a task of
-the same event loop, or a thread. Its longest gap is compared with the one beside a thread that does
-nothing but run Python.
+A client reloads answers that are ready in memory, so that no network is measured: the HTTP client's
+transport returns them. Everything else is as in an application: decoding, filtering, planning calls,
+compiling, publishing. The floor of a large update is ``json.loads`` of the same body.
 
-Conclude: an update costs about what parsing its JSON by the standard library does; where one setting of
-many changed, only that one is read; and others wait beside it some milliseconds longer than beside any
-busy thread.
+During the update, a task of the same event loop, or a thread, wants to run every millisecond. Its
+longest gap is compared with its longest gap next to a thread that only runs Python code.
+
+Conclusion: an update costs about as much as parsing its JSON with the standard library. If one of many
+settings changed, only that one is decoded. Others wait for it a few milliseconds longer than for any busy
+thread.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from machinery.ratio_table import Ratios, Row
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
 
-#: Seconds for which the heartbeat is watched beside a busy thread.
+#: Seconds for which the heartbeat is watched next to a busy thread.
 WATCHED = 0.3
-#: Milliseconds that an update may hold up others longer than a busy thread does.
+#: Milliseconds that others may wait longer for an update than for a busy thread.
 MOST_MILLISECONDS = 25.0
+#: Bytes that each rule may keep.
 MOST_BYTES = 200.0
 
 
@@ -58,7 +59,7 @@ def declared(answers: Answers) -> list[Setting[int]]:
 
 @contextmanager
 def client_of(answers: Answers, **options: Any) -> Generator[ThreadHeksherClient]:
-    """Start a client of threads that updates when it is told to."""
+    """Start a thread client that only updates on `reload()`."""
     settings = declared(answers)
     options = {"startup": "raise", **answers.options, **options}
     client = ThreadHeksherClient("http://memory", 1e6, FEATURES, **options)
@@ -69,7 +70,7 @@ def client_of(answers: Answers, **options: Any) -> Generator[ThreadHeksherClient
 
 
 def milliseconds(action: Callable[[], object]) -> float:
-    """Milliseconds that *action* takes."""
+    """Return the milliseconds that *action* takes."""
     began = time.perf_counter()
     action()
     return 1e3 * (time.perf_counter() - began)
@@ -110,8 +111,8 @@ def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:
     rules = 1_000 if ratios.quick else 100_000
     answers = Answers(1, rules)
 
-    def away(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("nobody there", request=request)
+    def unreachable(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("unreachable", request=request)
 
     def start(**options: Any) -> float:
         testing.reset()  # so that the client serves no other settings
@@ -125,7 +126,7 @@ def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:
         client.close()
         return took
 
-    without = {"http_client_args": {"transport": httpx.MockTransport(away)}}
+    without = {"http_client_args": {"transport": httpx.MockTransport(unreachable)}}
     start()
     ours: list[float] = []
     floor: list[float] = []
@@ -163,7 +164,7 @@ def measure_what_a_rule_keeps(rules: int, mixed: bool, ratios: Ratios) -> None:
     ratios.rows.append(Row(title, f"{kept:.0f} B", "", None, target, met))
 
 
-# --- others that want to run ----------------------------------------------------------------------
+# --- other tasks and threads ----------------------------------------------------------------------
 
 
 class Heartbeat:
@@ -179,14 +180,14 @@ class Heartbeat:
         self._last = now
 
     def since(self) -> float:
-        """Return the longest gap in milliseconds, and begin anew."""
+        """Return the longest gap in milliseconds, and reset it."""
         longest, self.longest = self.longest, 0.0
         return 1e3 * longest
 
 
 @contextmanager
 def busy_thread() -> Generator[None]:
-    """Have a thread run Python without a pause."""
+    """Run Python code in a thread, without a pause."""
     stop = threading.Event()
 
     def run() -> None:
@@ -203,7 +204,7 @@ def busy_thread() -> Generator[None]:
 
 
 async def gaps_of_a_loop(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
-    """Watch a task that beats beside updates of its own event loop, and beside a busy thread."""
+    """Return the longest gaps of a task during updates in its event loop, and next to a busy thread."""
     heart = Heartbeat()
     settings = declared(answers)
     client = AsyncHeksherClient("http://memory", 1e6, FEATURES, **answers.options)
@@ -239,7 +240,7 @@ async def gaps_of_a_loop(answers: Answers, updates: int) -> tuple[list[float], l
 
 
 def gaps_of_a_thread(answers: Answers, updates: int) -> tuple[list[float], list[float]]:
-    """Watch a thread that beats beside updates, and beside a busy thread."""
+    """Return the longest gaps of a thread during updates, and next to a busy thread."""
     heart = Heartbeat()
     stop = threading.Event()
 

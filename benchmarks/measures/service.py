@@ -1,18 +1,19 @@
-"""What does the embedded service take to answer a query?
+"""How many queries can the embedded service answer?
 
-``heksher serve`` on a file of SQLite, and a Starlette application that has the same bytes in memory and
-sends them, or 304 for the same tag: both in processes of their own, run by the same server with the same
-options. wrk (``apt install wrk``) asks them in turn over eight connections, a second each. What they
-take of the processor stands beside it, as other programs disturb that least. Without wrk nothing is
-measured, and the run says so. ``--postgresql URL`` names an empty database: then queries on PostgreSQL
-are measured, too, where each asks the database for its revision.
+``heksher serve`` on an SQLite file is compared with a Starlette application that has the same bytes in
+memory and sends them, or 304 if the request has the same ETag. Both run in processes of their own, on
+the same server with the same options. wrk (``apt install wrk``) loads them in turn over eight
+connections, for a second each. The table also shows the processor time per request, which other programs
+disturb least. Without wrk nothing is measured, and the run says so. With ``--postgresql URL``, the URL
+of an empty database, queries on PostgreSQL are measured as well; there, each query reads the revision
+from the database.
 
 - Queries that match 121 rules of eleven settings: answers with a body, and with 304.
-- From 100 rules to 100,000: the same query when nothing changed, and the first one after a change; the
-  floor is a hundred rules. One connection, as what is asked for is time.
+- From 100 rules to 100,000: the same query while nothing changes, and the first query after a change. The
+  floor is 100 rules. These measure latency, so they use one connection.
 
-Conclude: how much of what a web application of this kind can do goes into knowing that nothing changed;
-and that a fleet of clients whose tag is current costs the same however many rules there are.
+Conclusion: the ratios show what it costs to find out that nothing changed. A fleet of clients with a
+current ETag costs the same for any number of rules.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from heksher.service.web.server import listen, serve
 FEATURES = ["environment", "user", "theme"]
 SETTINGS = [f"setting_{number}" for number in range(11)]
 CONNECTIONS = 8
+#: The lowest ratios that meet the targets, for answers with a body and with 304.
 LEAST_200 = 0.5
 LEAST_304 = 0.7
 
@@ -69,12 +71,12 @@ def _needs_wrk() -> None:
 
 
 class Measured:
-    """What a second of load showed.
+    """The results of one second of load.
 
     Attributes:
-        per_second: requests that were answered.
-        median, slow: milliseconds of the median request, and of the slowest hundredth.
-        processor: microseconds of the server's processor for a request.
+        per_second: answered requests per second.
+        median, slow: the median and the 99th percentile of the latencies, in milliseconds.
+        processor: the server's processor time per request, in microseconds.
     """
 
     def __init__(self, report: str, processor_seconds: float) -> None:
@@ -96,13 +98,13 @@ def _milliseconds(which: str, report: str) -> float:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: its process and where it is."""
+    """A running server."""
 
     process: int
     url: str
 
     def processor_seconds(self) -> float:
-        """What it took of the processor so far. Zero where there is no way to know."""
+        """Return its processor time so far, in seconds; zero where the system does not say."""
         try:
             fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -111,7 +113,7 @@ class Server:
 
 
 def load(server: Server, path: str, tag: str | None, *, connections: int = CONNECTIONS) -> Measured:
-    """Ask for *path* during a second."""
+    """Request *path* as often as possible for one second."""
     assert _WRK is not None
     command = [_WRK, "--threads", "1", "--connections", str(connections), "--duration", "1s"]
     if tag is not None:
@@ -123,7 +125,7 @@ def load(server: Server, path: str, tag: str | None, *, connections: int = CONNE
 
 
 class Connection:
-    """A connection to a server that just started."""
+    """A connection to a server."""
 
     def __init__(self, server: Server) -> None:
         place = urlsplit(server.url)
@@ -131,7 +133,7 @@ class Connection:
         self._http = http.client.HTTPConnection(place.hostname, place.port)
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[bytes, str]:
-        """Body and tag of the answer, which must be a good one."""
+        """Make a request, and return the body and the ETag of the answer; fail unless it is a success."""
         self._http.request(method, path, body)
         answer = self._http.getresponse()
         content = answer.read()
@@ -139,13 +141,13 @@ class Connection:
         return content, answer.headers.get("ETag", "")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._http.close()
 
 
 @contextmanager
 def started(*command: str) -> Generator[Server]:
-    """Run a server of Python's. It finds what is found here, whatever the interpreter's options."""
+    """Run a Python program that serves. It has this process's import path, whatever the environment."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
@@ -160,7 +162,7 @@ def started(*command: str) -> Generator[Server]:
 
 
 def service(database: str) -> tuple[str, ...]:
-    """The command that serves *database*."""
+    """Return the arguments of Python that serve *database*."""
     return ("-m", "heksher", "serve", "--port", "0", "--database", database)
 
 
@@ -168,7 +170,7 @@ def service(database: str) -> tuple[str, ...]:
 
 
 def main(body_file: str, tag: str) -> int:
-    """Serve what is in a file, or 304 to who has it."""
+    """Serve the content of a file, or 304 to requests that have its ETag."""
     body = Path(body_file).read_bytes()
     headers = {"ETag": tag}
 
@@ -185,7 +187,7 @@ def main(body_file: str, tag: str) -> int:
 
 
 def fill(database: str) -> None:
-    """Eleven settings, each with eleven rules that pass, and as many that do not."""
+    """Add eleven settings, each with eleven rules that pass the query's filter and eleven that do not."""
     with closing(open_storage(database, FEATURES)) as storage, storage.writing() as writer:
         for name in SETTINGS:
             record = SettingRecord(name, "int", "0", "1.0", tuple(FEATURES), {}, ())
@@ -198,7 +200,7 @@ def fill(database: str) -> None:
 
 
 def compare(database: str, shown: str, ratios: Ratios, targets: Sequence[float | None]) -> None:
-    """Ask a service on *database*, and the floor that answers the same."""
+    """Measure a service on *database*, and the floor with the same answer."""
     fill(database)
     with tempfile.TemporaryDirectory() as folder, started(*service(database)) as ours:
         with closing(Connection(ours)) as connection:
@@ -231,7 +233,7 @@ def _in_turn(
     found: dict[Server, list[Measured]] = {ours: [], floor: []}
     order = [ours, floor]
     for server in order:
-        load(server, QUERY, tag)  # the interpreter adapts code to what it meets
+        load(server, QUERY, tag)  # once before, since the interpreter specializes code when it runs
     for _ in range(1 if ratios.quick else 11):
         for server in order:
             found[server].append(load(server, QUERY, tag))
@@ -254,7 +256,7 @@ def measure_queries_on_postgresql(ratios: Ratios, pytestconfig: pytest.Config) -
 
 
 def fill_with(path: Path, rules: int) -> None:
-    """One setting with that many rules, one for each user."""
+    """Add one setting with *rules* rules, each for another user."""
     open_storage(str(path), FEATURES).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO settings VALUES ('s', 'int', '0', '1.0')")

@@ -1,18 +1,18 @@
-"""How long does a client take from its making to rules in force?
+"""How long does it take from making a client until its rules are published?
 
-A client starts and closes; on asyncio, on trio and in threads. The service is the embedded one, in a
-process of its own, reached over the loopback interface. The floor are requests made by httpx alone, one
-after another over one connection, by the kind of HTTP client that one would take there:
+A client starts and closes, on asyncio, on trio and in threads. The embedded service runs in a process of
+its own and is reached over the loopback interface. The floor is the time of the same requests by httpx
+alone, one after another over one connection, with the HTTP client that suits the backend:
 ``httpx.AsyncClient`` in an event loop, ``httpx.Client`` in threads.
 
-- The README's two settings, and 1,500, which the service has already: the floor repeats what the start
-  asks.
-- 300 settings that are new to the service: the floor declares as many that are new as well.
-- Half as many new ones, and a service in memory: what each of them takes, then and now.
+- The README's two settings, and 1,500 settings that the service already has. The floor repeats the
+  requests of the start.
+- 300 settings that are new to the service. The floor declares as many other new settings.
+- 300 new settings with a service in memory, compared with 150: the time for each of them.
 
-Conclude: a ratio of 1 would be the network's and the service's price alone. What is above it is the
-reading and compiling of what came, which 1,500 settings at once make felt; new settings cost their
-declarations and little else, and twice as many take twice as long.
+Conclusion: a ratio of 1 would be the cost of network and service alone. The rest is decoding and
+compiling, which shows with 1,500 settings. New settings cost little more than their declarations, and
+twice as many take twice as long.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from heksher.testing.service import LiveService
 
 Backend: TypeAlias = Literal["asyncio", "trio", "threads"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio", "threads")
-#: A request: method, URL, and the body if it is a declaration.
+#: A request: its method, its URL, and its body if it is a declaration.
 Asked: TypeAlias = tuple[str, str, dict[str, Any] | None]
 
 
@@ -66,7 +66,7 @@ def measure_a_start(service: LiveService, ratios: Ratios) -> None:
         Setting("background_color", str, ["environment", "theme"], "white"),
     ]
     compare_known("start and close", service, ratios, rounds=15)
-    assert settings  # which are forgotten once nobody holds them
+    assert settings  # a client does not keep them alive
 
 
 def measure_a_start_with_known_settings(service: LiveService, ratios: Ratios) -> None:
@@ -77,7 +77,7 @@ def measure_a_start_with_known_settings(service: LiveService, ratios: Ratios) ->
 
 
 def compare_known(title: str, service: LiveService, ratios: Ratios, *, rounds: int) -> None:
-    """Compare starts on each backend with the requests that they consist of."""
+    """Compare starts on each backend with the same requests by httpx alone."""
     asked = asked_by_a_start(service)
     for backend in BACKENDS:
         compare(
@@ -126,7 +126,7 @@ def measure_whether_new_settings_add_up(ratios: Ratios) -> None:
 
 
 class New:
-    """Starts with settings that the service does not have: others each time."""
+    """Starts with settings that the service does not have; each start has new ones."""
 
     def __init__(self, service: LiveService, backend: Backend, number: int) -> None:
         self._service = service
@@ -149,7 +149,7 @@ class New:
 
 
 class NewInMemory:
-    """Starts with settings that are new to a service in memory: what the client itself takes."""
+    """Starts with settings that are new to a service in memory, to measure only the client."""
 
     def __init__(self, number: int) -> None:
         self._answers = Answers(number, 0)
@@ -178,7 +178,7 @@ class NewInMemory:
 
 
 class Declared:
-    """Declares settings that the service does not have: others each time."""
+    """Declares settings that the service does not have; each call has new ones."""
 
     def __init__(self, service: LiveService, backend: Backend, number: int) -> None:
         self._service = service
@@ -199,7 +199,7 @@ def new_settings(names: Iterable[str]) -> list[Setting[int]]:
 
 
 def declaration(name: str) -> dict[str, Any]:
-    """What a client says of one of `new_settings`."""
+    """Return the declaration that a client makes for one of `new_settings`."""
     return {
         "name": name,
         "configurable_features": ["environment", "user"],
@@ -227,13 +227,13 @@ def compare(
 
     Args:
         ratios: the table.
-        title: what is measured.
-        ours: the one.
-        floor: the other.
-        prepare: what comes before *ours* and what before *floor*, and is not measured.
-        rounds: how often.
-        at_most: the target.
-        for_each: what the times are divided by.
+        title: the title of the row.
+        ours: the first action.
+        floor: the second action.
+        prepare: functions to call before *ours* and before *floor*; they are not measured.
+        rounds: how often both are measured.
+        at_most: the highest ratio that meets the target; None without a target.
+        for_each: the numbers by which the times of *ours* and *floor* are divided.
     """
     before = dict(zip((ours, floor), prepare, strict=False))
     shares = dict(zip((ours, floor), for_each, strict=True))
@@ -253,7 +253,7 @@ def compare(
 
 
 def start(backend: Backend, service: LiveService) -> dict[str, DeclarationState]:
-    """Start a client and close it; return what became of the declarations."""
+    """Start a client and close it; return the state of each declaration."""
     arguments = (service.url, 60, FEATURES)
     options: dict[str, Any] = {
         "http_client_args": CLIENT_ARGS,
@@ -274,7 +274,7 @@ def start(backend: Backend, service: LiveService) -> dict[str, DeclarationState]
 
 
 def ask(backend: Backend, asked: list[Asked]) -> None:
-    """Make these requests one after another, by httpx alone."""
+    """Make the requests one after another, with httpx alone."""
 
     async def ask_async() -> None:
         async with httpx.AsyncClient(**arguments) as client:
@@ -299,7 +299,7 @@ def run(backend: Backend, main: Callable[[], Any]) -> Any:
 
 
 def asked_by_a_start(service: LiveService) -> list[Asked]:
-    """Return what a start asks if the service has the settings, which it has afterwards."""
+    """Declare all settings, and return the requests of the next start."""
     start("threads", service)
     asked: list[Asked] = []
 

@@ -1,11 +1,11 @@
-"""Do threads that call ``get()`` get into each other's way?
+"""Do threads that call ``get()`` slow each other down?
 
-Eight threads call one setting as often as they can, and so does one thread; likewise the function by
-hand. What counts is the number of calls a second of all threads together, ours divided by the floor's:
-with eight threads this quotient must be what it is with one. Both lose alike by the interpreter's own
-lock, where there is one.
+Eight threads call one setting as often as they can, and then one thread; the same with the function
+written by hand. Each number is the calls per second of all threads together, ours divided by the
+floor's. This quotient must be the same with eight threads as with one. Where the interpreter has a
+global lock, it slows both down equally.
 
-Conclude: a ratio near 1 means that a look-up takes no lock and shares nothing that is written.
+Conclusion: with a ratio near 1, a call takes no lock and writes to nothing that threads share.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure_eight_threads(ratios: Ratios) -> None:
     quotients: dict[int, list[float]] = {1: [], THREADS: []}
     for _ in range(3 if ratios.quick else 15):
         for threads in quotients:
-            # All of the work is the same, however many do it.
+            # The total work does not depend on the number of threads.
             ours, floor = (
                 calls_a_second(loop, threads, times // threads) for loop in loops.values()
             )
@@ -45,7 +45,7 @@ def measure_eight_threads(ratios: Ratios) -> None:
 
 
 def calls_a_second(loop: Loop, threads: int, times: int) -> float:
-    """Run *loop* in as many *threads* at once; calls a second, of all together."""
+    """Run *loop* in several threads at once, and return the calls per second of all together."""
     ready = threading.Barrier(threads + 1)
 
     def run() -> None:

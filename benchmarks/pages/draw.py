@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/performance.md: how rules become a function, and what a look-up takes.
+"""Draw the pictures of docs/performance.md: how rules become a function, and what a look-up takes.
 
 ``tox -e draw`` runs it with the version of matplotlib that the pictures in docs/images/ were drawn with;
 another version may write them in other words. The first picture shows what `heksher._rules.codegen`
@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BY_RULES = ROOT / "benchmarks" / "results" / "by_rules.json"
 IMAGES = ROOT / "docs" / "images"
 
-# Told apart with any kind of colour vision, and in grey.
+# These can be distinguished with any kind of colour vision, and in grey.
 BLUE, RED, GREY, LIGHT = "#0072b2", "#c24e00", "#6a6a6a", "#dddddd"
 
-#: Points: how high a line of code is, and how wide a character.
+#: The height of a line of code and the width of a character, in points.
 LINE, CHARACTER = 15, 6.02
 
-#: Texts stay texts, which can be searched for. The salt keeps the bytes the same from run to run.
+#: Texts remain texts, so that they can be searched. The salt makes each run write the same bytes.
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "heksher",
@@ -48,7 +48,7 @@ STYLE = {
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw both pictures."""
     IMAGES.mkdir(exist_ok=True)
     with importlib.import_module("matplotlib").rc_context(STYLE):
         draw_compiling(IMAGES / "compiling.svg")
@@ -65,21 +65,20 @@ RULES = (
     TableRule(20, (("environment", "prod"), ("user", "joe")), 3),
     TableRule(300, (("environment", "prod"),), 4),
 )
-#: Arguments of calls, which leave the environment out, or give it.
+#: Arguments of calls that omit the environment, and of calls that pass it.
 LEFT_OUT = ("user='joe'", "user='eve'")
 GIVEN = ("environment='prod', user='joe'", "environment='prod', user='eve'")
 
 
 @dataclass(frozen=True)
 class Compiling:
-    """What the first picture shows.
+    """The content of the first picture.
 
     Attributes:
-        kept: the conditions of each rule that a folded look-up still asks about; None if the rule
-            vanishes.
-        objects: what stands in the function, by name.
-        source: the function.
-        left_out, given: calls, and what they return.
+        kept: the features of each rule that a folded look-up still uses; None if the rule vanishes.
+        objects: the objects that the function uses, each as "name = value".
+        source: the lines of the function.
+        left_out, given: calls with their results.
     """
 
     kept: list[tuple[str, ...] | None]
@@ -90,7 +89,7 @@ class Compiling:
 
 
 def compiling() -> Compiling:
-    """Let the library decide about the example."""
+    """Let the library plan the example."""
     table = table_of(*RULES)
     source = emit(decide(FEATURES, table, DEFAULTS, started=True), inline=True)
     cache_ttl = Setting("cache_ttl", int, FEATURES, 60)
@@ -111,18 +110,18 @@ def compiling() -> Compiling:
 
 
 def table_of(*rules: TableRule[int]) -> RuleTable[int]:
-    """Return the setting's table, were these its rules."""
+    """Return the table of a setting with these rules."""
     return RuleTable(60, rules, FEATURES)
 
 
 def kept(rule: TableRule[int]) -> tuple[str, ...] | None:
-    """Return the features that a look-up asks for once *rule*, alone, is folded; None if it vanishes."""
+    """Return the features that a look-up uses after folding only *rule*; None if the rule vanishes."""
     folded = decide(FEATURES, table_of(rule), DEFAULTS, started=True).folded
     return folded.look_ups[0].key if folded is not None and folded.look_ups else None
 
 
 def spelt(value: object) -> str:
-    """Return *value* as one would write it, the ``get`` of a dict included."""
+    """Return the source of *value*, which may be the ``get`` of a dict."""
     return (
         f"{value.__self__!r}.{value.__name__}"
         if isinstance(value, BuiltinMethodType)
@@ -131,9 +130,9 @@ def spelt(value: object) -> str:
 
 
 def draw_compiling(file: Path) -> None:
-    """Draw the rules, the same when folded, the dicts made of them, and the function that asks these.
+    """Draw the rules, the folded rules, the dicts made of them, and the function that uses the dicts.
 
-    Blue is what serves calls that leave the environment out, red what serves the others.
+    Blue is for calls that omit the environment, red for the other calls.
     """
     shown = compiling()
     width, height = 776, 224 + LINE * len(shown.source)
@@ -166,7 +165,7 @@ def draw_compiling(file: Path) -> None:
 
 
 def rule_table(axes: Any, x: float, y: float, kept: Sequence[Sequence[str] | None]) -> None:
-    """Write the rules, and strike out the conditions and rules that are not *kept*."""
+    """Write the rules, and strike through the conditions and rules that are not *kept*."""
     places = dict(zip((*FEATURES, "value"), (x, x + 78, x + 150), strict=True))
     for name, place in places.items():
         axes.text(place, y, name, color=GREY, size=9, ha="right" if name == "value" else "left")
@@ -187,18 +186,18 @@ def rule_table(axes: Any, x: float, y: float, kept: Sequence[Sequence[str] | Non
 
 
 def strike(axes: Any, begin: float, end: float, y: float) -> None:
-    """Draw a line through the text that stands at *y*."""
+    """Draw a line through the text at *y*."""
     axes.plot((begin - 2, end + 2), (y - 3, y - 3), color="black", linewidth=1.2)
 
 
 def code(axes: Any, x: float, y: float, lines: Sequence[str]) -> tuple[float, float]:
-    """Write *lines*; return at what heights the first blue one and the first red one stand."""
+    """Write *lines*; return the heights of the first blue line and of the first red line."""
     heights: dict[str, float] = {}
     for number, line in enumerate(lines):
         text = line.lstrip()
         color = BLUE if "folded·find·" in text else RED if "find·" in text else "black"
         height = y + LINE * number
-        # An SVG drops spaces at the beginning of a line.
+        # SVG drops spaces at the beginning of a line.
         mono(axes, x + CHARACTER * (len(line) - len(text)), height, text, color)
         heights.setdefault(color, height - 3)
     return heights[BLUE], heights[RED]
@@ -225,10 +224,10 @@ def arrow(axes: Any, corners: Sequence[tuple[float, float]], color: str) -> None
 
 
 def draw_by_rules(results: Mapping[str, Any], file: Path) -> None:
-    """Draw the nanoseconds of a look-up over the number of rules, one line for each series."""
+    """Draw the nanoseconds of a look-up by number of rules, with a line for each series."""
     figure = sheet(776, 372)
     axes = figure.add_axes((0.09, 0.13, 0.68, 0.7), xscale="log", yscale="log", ylim=(20, 20_000))
-    # Ours and the floor nearly touch, so that their names stand above and below.
+    # The lines of ours and the floor nearly touch, so their names are above and below them.
     looks = {"ours": (BLUE, "o", 12), "floor": (GREY, "s", -12)}
     for name, times in results["series"].items():
         color, marker, above = looks.get(name, (RED, "^", 0))
@@ -261,7 +260,7 @@ def draw_by_rules(results: Mapping[str, Any], file: Path) -> None:
 
 
 def sheet(width: float, height: float) -> Any:
-    """Return an empty figure of that many points; white, also where the page is dark."""
+    """Return an empty figure of that size in points. It is white, also on a dark page."""
     figure = importlib.import_module("matplotlib.figure").Figure
     return figure(figsize=(width / 72, height / 72), facecolor="white")
 

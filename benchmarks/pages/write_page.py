@@ -1,7 +1,7 @@
-"""Writes the tables of docs/performance.md from the results that were saved in results/.
+"""Write the tables of docs/performance.md from the saved results in benchmarks/results/.
 
-``pytest benchmarks/ --save benchmarks/results/3.13.json`` saves those of one Python. Then
-``python benchmarks/pages/write_page.py`` puts all of them on the page.
+``pytest benchmarks/ --save benchmarks/results/3.13.json`` saves the results of one Python. Then
+``python benchmarks/pages/write_page.py`` writes the results of all Pythons into the page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def with_tables(page: str) -> str:
-    """Return *page* with the tables of the saved results, each between its two comments."""
+    """Return *page* with the tables of the saved results; each goes between its two comments."""
     runs = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("[0-9]*.json"))]
     page = _between(page, "ratios", ratios(runs))
     run = json.loads((RESULTS / "peers.json").read_text())
@@ -33,7 +33,7 @@ def with_tables(page: str) -> str:
 
 
 def ratios(runs: list[dict[str, Any]]) -> list[str]:
-    """The table of ratios: one line for each shape, two columns for each Python."""
+    """Return the table of ratios: one line for each shape, two columns for each Python."""
     head = ["shape", "target"]
     for run in runs:
         head += [run["python"], "by attribute"]
@@ -43,7 +43,7 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
         line = [shape, first["target"]]
         for by_shape in rows:
             row = by_shape.get(shape)
-            if row is None:  # it was not measured there
+            if row is None:  # not measured with this Python
                 line += ["", ""]
                 continue
             figures = row["ours"] + (f" / {row['floor']}" if row["floor"] else "")
@@ -56,7 +56,7 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def peers(table: dict[str, Any]) -> list[str]:
-    """A table of peers: what each takes, beside what it was asked to do."""
+    """Return the table of a comparison: what each library takes, and what it had to do."""
     whats = list(dict.fromkeys(row[0] for row in table["rows"]))
     ours = {what: own for what, _, _, own, _, _, _ in table["rows"]}
     lines = [["library", *whats, "target", "what was asked of it"]]

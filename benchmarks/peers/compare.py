@@ -1,20 +1,22 @@
-"""How does heksher compare with libraries that do the same?
+"""How does heksher compare with other libraries for the same job?
 
-Each library gets an environment of its own and processes of its own, in which `runner.py` asks it
-for a scenario, and measures a floor beside it. So a name that two of them share, or one that cannot be
-installed, harms nothing. What is compared is how many times as long as that floor each of them takes.
+Each library has its own environment and its own processes. There, `runner.py` measures a scenario with
+the library, and the scenario's floor. Libraries may therefore share names, and one that cannot be
+installed does not affect the others. What is compared is how many times as long as the floor each
+library takes.
 
-- Look-ups: the introduction's settings; the floor is the function that one would write by hand. All
-  libraries are asked. Three processes each, one after another, as no two processes are equally fast.
-- Updates: 100,000 rules in one answer; the floor is ``json.loads`` of it. Against heksher-py 0.2.2.
-- Starts: 1,500 settings that the service has already; the floor is to ask for all of them by httpx
-  alone. Against heksher-py 0.2.2. On Linux only: the processor's time counts.
+- Look-ups: the settings of the README's introduction. The floor is a function written by hand. All
+  libraries are measured, each in three processes, since no two processes are equally fast.
+- Updates: 100,000 rules in one answer. The floor is ``json.loads`` of it. Only heksher-py 0.2.2 is
+  measured.
+- Starts: 1,500 settings that the service already has. The floor is the same requests by httpx alone. Only
+  heksher-py 0.2.2 is measured, and only on Linux, since processor time is measured.
 
-Run it by ``tox -e peers``; it needs a package index, once. ``--save FOLDER`` keeps the tables there, as
-JSON, and the times of look-ups by number of rules. ``--check-targets`` fails for a target that is missed,
-and for a library that could not be asked.
+``tox -e peers`` runs it; it needs a package index. ``--save FOLDER`` writes the tables there as JSON,
+and the times of look-ups by number of rules. ``--check-targets`` fails for a missed target, and for a
+library that could not be measured.
 
-Conclude: what you gain, or lose, by changing from one to the other.
+Conclusion: the tables show what you gain or lose by changing from one library to another.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ from typing import TypedDict
 
 from peers.libraries import BEFORE, OURS, SDKS, Peer
 
-#: Where `machinery` and `peers` are found.
+#: The folder of `machinery` and `peers`.
 BENCHMARKS = Path(__file__).resolve().parents[1]
-#: What the runner calls the time of one declaration.
+#: The runner's name for the time of one declaration.
 DECLARATION = "a declaration"
-#: In how many processes look-ups are measured.
+#: The number of processes in which look-ups are measured.
 PROCESSES = 3
 
 
@@ -52,7 +54,7 @@ class Times(TypedDict):
 
 
 class Answer(TypedDict):
-    """What the runner prints: times by what was measured."""
+    """The runner's output: times by title."""
 
     python: str
     times: dict[str, Times]
@@ -60,7 +62,7 @@ class Answer(TypedDict):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what was measured, of whom, and how we compare."""
+    """One line of a table: what was measured, the library, and how ours compares."""
 
     shape: str
     peer: str
@@ -70,7 +72,7 @@ class Row:
 
     @property
     def faster(self) -> float:
-        """How many times as fast we are."""
+        """How many times as fast ours is."""
         return self.theirs["ratio"] / self.ours["ratio"]
 
     @property
@@ -79,7 +81,7 @@ class Row:
         return self.faster >= self.at_least
 
     def cells(self) -> tuple[str, ...]:
-        """What stands in the table, as in `HEAD`."""
+        """Return the cells of the line, in the order of `HEAD`."""
         return (
             self.shape,
             self.peer,
@@ -93,12 +95,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What was measured of all that were asked.
+    """The comparisons of one scenario.
 
     Attributes:
         title: the scenario.
         rows: the comparisons.
-        asked: what each was asked to do, in fairness to it.
+        asked: what each library had to do, so that readers can judge whether it is fair.
     """
 
     title: str
@@ -114,9 +116,9 @@ HEAD = ("what", "library", "its time / floor", "our time / floor", "we are faste
 
 
 def main() -> None:
-    """Ask everyone, and print the tables."""
+    """Measure all libraries, and print the tables."""
     parser = argparse.ArgumentParser(description="Compare heksher with other libraries.")
-    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results, too")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="also write the results there")
     parser.add_argument("--check-targets", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="heksher-peers-") as folder:
@@ -140,25 +142,25 @@ def main() -> None:
             save(options.save / "by_rules.json", by_rules)
     is_met = all(row.is_met for table in tables for row in table.rows)
     if options.check_targets and (asking.left_out or not is_met):
-        sys.exit("peers: a target is missed, or a library could not be asked")
+        sys.exit("peers: a target is missed, or a library could not be measured")
 
 
 def save(file: Path, results: Mapping[str, object]) -> None:
-    """Keep *results* as JSON."""
+    """Write *results* as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- scenarios ------------------------------------------------------------------------------------
 
 
 class Asking:
-    """The environments, one for each library that can be installed.
+    """The environments of the libraries.
 
     Attributes:
-        left_out: those that could not be installed, or failed since.
-        python: the interpreter.
-        notes: what else is to be known.
+        left_out: the libraries that could not be installed, or failed.
+        python: the name and version of the interpreter.
+        notes: remarks for below the tables.
     """
 
     def __init__(self, folder: Path, peers: Iterable[Peer]) -> None:
@@ -172,7 +174,7 @@ class Asking:
             self._run(peer, "-m", "pip", "install", "--quiet", *peer.requirements)
 
     def ask(self, peer: Peer, scenario: str, *arguments: str) -> dict[str, Times] | None:
-        """What the runner says, or None if that cannot be found out."""
+        """Run a scenario with a library; return its times, or None if the library is left out."""
         if peer in self.left_out:
             return None
         printed = self._run(peer, "-m", "peers.runner", peer.subject, scenario, *arguments)
@@ -184,7 +186,7 @@ class Asking:
 
     @contextmanager
     def service(self) -> Generator[tuple[str, str]]:
-        """Run the service that this library embeds; yield its address and the number of its process."""
+        """Run the embedded service; yield its URL and its process id."""
         features = ("--features", "environment,user,theme")
         command = (self._interpreter(OURS), "-m", "heksher", "serve", "--port", "0", *features)
         with subprocess.Popen(  # noqa: S603
@@ -207,7 +209,7 @@ class Asking:
         return self._folder / peer.subject / ("Scripts" if os.name == "nt" else "bin") / "python"
 
     def _run(self, peer: Peer, *arguments: str | Path) -> str | None:
-        """Run the interpreter of *peer*, show it, and return what it prints."""
+        """Run the interpreter of *peer*, print the command, and return its output; None if it fails."""
         print("peers:", peer.title, *arguments, flush=True)
         done = subprocess.run(  # noqa: S603
             (self._interpreter(peer), *arguments),
@@ -220,7 +222,7 @@ class Asking:
         if done.returncode == 0:
             return done.stdout
         if peer is OURS:
-            sys.exit("peers: this library itself could not be asked")
+            sys.exit("peers: heksher itself failed")
         self.left_out.add(peer)
         why = "could not be installed" if "pip" in arguments else "failed"
         self.notes.append(f"{peer.title} is left out: it {why}.")
@@ -229,12 +231,12 @@ class Asking:
 
 
 def environment() -> dict[str, str]:
-    """The variables of other processes: they see neither these sources nor what is installed here."""
+    """Return an environment in which neither these sources nor the packages installed here are found."""
     return {name: each for name, each in os.environ.items() if name[:6] != "PYTHON"}
 
 
 def look_ups(asking: Asking) -> Table:
-    """Ask everyone for the introduction's settings."""
+    """Measure look-ups with all libraries."""
     everyone = (OURS, BEFORE, *SDKS)
     answers: dict[Peer, list[dict[str, Times]]] = {peer: [] for peer in everyone}
     for _ in range(PROCESSES):
@@ -253,12 +255,12 @@ def look_ups(asking: Asking) -> Table:
 
 
 def middle(answers: list[dict[str, Times]]) -> dict[str, Times]:
-    """The medians of what several processes say."""
+    """Return the medians of the answers of several processes."""
     return {shape: middle_of([times[shape] for times in answers]) for shape in answers[0]}
 
 
 def middle_of(times: list[Times]) -> Times:
-    """The medians of *times*."""
+    """Return the medians of *times*."""
     return {
         "subject": statistics.median(each["subject"] for each in times),
         "floor": statistics.median(each["floor"] for each in times),
@@ -267,9 +269,9 @@ def middle_of(times: list[Times]) -> Times:
 
 
 def look_ups_by_rules(asking: Asking) -> dict[str, object] | None:
-    """Nanoseconds of a look-up by number of rules: what a plot of them needs.
+    """Return the nanoseconds of a look-up by number of rules, for a plot.
 
-    All are on the same floor: that of our process, times each side's ratio to its own.
+    All times are for the speed of our process: its floor times each library's ratio to its own floor.
     """
     ours, before = (asking.ask(peer, "look_ups_by_rules") for peer in (OURS, BEFORE))
     if ours is None or before is None:
@@ -287,7 +289,7 @@ def look_ups_by_rules(asking: Asking) -> dict[str, object] | None:
 
 
 def updates(asking: Asking) -> Table:
-    """Ask for large updates."""
+    """Measure large updates."""
     ours, before = (asking.ask(peer, "updates") for peer in (OURS, BEFORE))
     rows: list[Row] = []
     if ours is not None and before is not None:
@@ -296,7 +298,7 @@ def updates(asking: Asking) -> Table:
 
 
 def starts(asking: Asking) -> Table:
-    """Ask for starts, with settings that the service has already."""
+    """Measure starts with settings that the service already has."""
     with asking.service() as service:
         ours, before = (asking.ask(peer, "starts", *service) for peer in (OURS, BEFORE))
     rows: list[Row] = []
@@ -316,7 +318,7 @@ def starts(asking: Asking) -> Table:
 
 
 def compared_with_sdks(table: Table) -> str:
-    """How we compare with the fastest SDK, whichever that is for a call."""
+    """Return a sentence that compares ours with the fastest SDK for each call."""
     titles = [peer.title for peer in SDKS]
     times = min((row.faster for row in table.rows if row.peer in titles), default=0.0)
     return (
@@ -325,14 +327,14 @@ def compared_with_sdks(table: Table) -> str:
 
 
 def figures(times: Times) -> str:
-    """The ratio of *times*, and the two that it is of."""
+    """Return the ratio of *times*, and both times."""
     ratio = times["ratio"]
     both = f"{shown(times['subject'])} / {shown(times['floor'])}"
     return f"{ratio:.{1 if ratio > 10 else 2}f} ({both})"
 
 
 def shown(seconds: float) -> str:
-    """*seconds* with a unit that suits them."""
+    """Return *seconds* with a suitable unit."""
     for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

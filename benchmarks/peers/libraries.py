@@ -1,4 +1,4 @@
-"""The libraries that `compare.py` asks, and what each is asked to do, in fairness to it."""
+"""The libraries that `compare.py` measures, and what each of them has to do."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Peer:
-    """A library to ask.
+    """A library.
 
     Attributes:
         subject: the name of its module in `peers.subjects`.
-        title: what the tables call it.
-        requirements: for pip.
-        look_ups: what it was asked to do for them.
-        updates: the same.
-        starts: the same.
+        title: its name in the tables.
+        requirements: the arguments of ``pip install``.
+        look_ups: what it has to do for a look-up.
+        updates: what it has to do for an update; empty if updates are not measured.
+        starts: what it has to do for a start; empty if starts are not measured.
     """
 
     subject: str
@@ -46,9 +46,9 @@ BEFORE = Peer(
     starts="from the making of the client until rules are in force, with whichever of its clients is "
     "faster; it declares all settings at each start, and so it did here",
 )
-#: OpenFeature has a context for what is the same in all calls. The services behind the others have
-#: environments, each with rules of its own, and a client is of one of them. So these are not asked to
-#: find out about the environment in each call.
+#: OpenFeature has a context for everything that is the same in all calls. The services behind the other
+#: libraries have environments with separate rules, and a client belongs to one environment. So these
+#: libraries do not have to look at the environment in each call.
 SDKS = (
     Peer(
         "openfeature",

@@ -1,4 +1,4 @@
-"""Asks one library for one scenario, and its floor beside it; prints JSON.
+"""Measure one scenario with one library, and the scenario's floor; print the times as JSON.
 
 `compare.py` runs it in an environment in which that library is installed, by ``python -m peers.runner
 SUBJECT SCENARIO``. Both sides run in this process, in turn, so that their ratio can be compared with that
@@ -26,22 +26,23 @@ from machinery.shapes import INTRODUCTION, Shape, of_size
 
 from peers.subjects import USER, VALUE, LookUps, Updates
 
-#: How many rules a setting has, from step to step.
+#: The numbers of rules for which look-ups are measured.
 NUMBERS_OF_RULES = (10, 100, 1_000, 10_000, 100_000)
-#: Settings and rules of each, by title.
+#: The numbers of settings and of rules for each of them, by title.
 UPDATES = {
     "100,000 rules of one setting": (1, 100_000),
     "1,000 settings with 100 rules each": (1_000, 100),
 }
-#: How many settings a start finds.
+#: The number of settings of a start.
 SETTINGS = 1_500
-#: How often look-ups are measured, and how many seconds they are to last at least.
+#: The number of rounds in which look-ups are measured.
 ROUNDS = 301
+#: The seconds that the look-ups of one round take at least.
 LASTS = 0.0002
 
 
 class Times(TypedDict):
-    """The medians of what subject and floor take, and the median of the rounds' ratios."""
+    """The median seconds of subject and floor, and the median of the ratios of all rounds."""
 
     subject: float
     floor: float
@@ -49,7 +50,7 @@ class Times(TypedDict):
 
 
 def times_of(subject: Sequence[float], floor: Sequence[float]) -> Times:
-    """Return the times of two things that were measured in turn."""
+    """Return the times of a subject and a floor that were measured in turn."""
     return {
         "subject": statistics.median(subject),
         "floor": statistics.median(floor),
@@ -58,7 +59,7 @@ def times_of(subject: Sequence[float], floor: Sequence[float]) -> Times:
 
 
 def seconds(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that *action* takes."""
+    """Return the seconds that *action* takes."""
     began = clock()
     action()
     return clock() - began
@@ -68,12 +69,12 @@ def seconds(action: Callable[[], object], clock: Callable[[], float] = time.perf
 
 
 def look_ups(subject: Any) -> dict[str, Times]:
-    """The introduction's settings; the floor is the function by hand."""
+    """Measure the settings of the introduction; the floor is the function written by hand."""
     return asked(subject, INTRODUCTION)
 
 
 def look_ups_by_rules(subject: Any) -> dict[str, Times]:
-    """One feature, and more and more rules; the floor is the function by hand."""
+    """Measure one feature with increasing numbers of rules; the floor is the function written by hand."""
     times: dict[str, Times] = {}
     for number in NUMBERS_OF_RULES:
         shape = of_size(number)
@@ -82,7 +83,7 @@ def look_ups_by_rules(subject: Any) -> dict[str, Times]:
 
 
 def asked(subject: Any, shapes: Sequence[Shape]) -> dict[str, Times]:
-    """Measure the calls of *shapes*, once they are seen to answer as the functions by hand do."""
+    """Measure the calls of *shapes*, after a check that they return the same as the floors."""
     ready: LookUps = subject.look_ups(shapes)
     for shape in (*shapes, *others_like(shapes)):
         value = eval(ready.statement(shape), dict(ready.names))  # noqa: S307 - our own code
@@ -98,10 +99,10 @@ def asked(subject: Any, shapes: Sequence[Shape]) -> dict[str, Times]:
 
 
 def in_turn(*loops: Loop) -> list[list[float]]:
-    """Measure *loops* in turn, and return the seconds of one execution of each, round by round.
+    """Measure *loops* in turn, and return the seconds of one execution of each in each round.
 
-    All are made to last equally long, a part of a millisecond: a busy machine interrupts what lasts
-    longer in each round, and so would make the slower side seem slower still.
+    All loops run equally long, for a fraction of a millisecond. Otherwise a busy machine would interrupt
+    the slower side in more of its rounds, and make it look slower still.
     """
     turns = dict.fromkeys(loops, 1)
     for loop in loops:
@@ -119,7 +120,7 @@ def in_turn(*loops: Loop) -> list[list[float]]:
 
 
 def others_like(shapes: Sequence[Shape]) -> list[Shape]:
-    """The calls of *shapes* that give a user, with other users."""
+    """Return the calls of *shapes* that pass a user, with other users."""
     users = [f"user{number}" for number in range(7)]
     return [
         replace(shape, arguments=f"user={user!r}", value=shape.floor(user=user))
@@ -133,10 +134,10 @@ def others_like(shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def updates(subject: Any) -> dict[str, Times]:
-    """All settings changed; the floor is ``json.loads`` of the same body.
+    """Measure updates in which all settings change; the floor is ``json.loads`` of the same body.
 
-    An update waits for nothing here, as its answer stands ready. So it takes as long as it has the
-    processor, in all threads; that is what is counted, as others on the machine do not disturb it.
+    The answer is ready, so an update waits for nothing here, and takes as long as its processor time in
+    all threads. Processor time is measured because other programs on the machine disturb it least.
     """
     answers_of: Any = importlib.import_module("machinery.answers").Answers
     times: dict[str, Times] = {}
@@ -148,7 +149,8 @@ def updates(subject: Any) -> dict[str, Times]:
         with subject.updates(answers) as ready:
             for _ in range(7):
                 answers.change()
-                # As a yardstick, it is not to pay for walks through what the subject keeps.
+                # Otherwise the floor would include walks of the garbage collector through the subject's
+                # objects.
                 gc.disable()
                 floor.append(seconds(parse, time.process_time))
                 gc.enable()
@@ -159,12 +161,12 @@ def updates(subject: Any) -> dict[str, Times]:
 
 
 def parsed(answers: Any) -> object:
-    """Parse the body of *answers* as the standard library does."""
+    """Parse the body of *answers* with the standard library."""
     return json.loads(answers.body)
 
 
 def check(ready: Updates, default: int) -> None:
-    """See that all settings have their rules, and the new default."""
+    """Check that all settings have their rules and the new default value."""
     for setting in ready.settings:
         if (setting.get(user="user1"), setting.get(user="nobody")) != (1, default):
             raise AssertionError(f"{setting.name} is not up to date")
@@ -174,15 +176,15 @@ def check(ready: Updates, default: int) -> None:
 
 
 def starts(subject: Any, url: str, service: str) -> dict[str, Times]:
-    """All settings are known to the service; the floor is to ask for them, by httpx alone.
+    """Measure starts with settings that the service has; the floor is the same requests by httpx alone.
 
-    A client and its service wait for each other, and for nothing else. So a start takes as long as both
-    have the processor; that is what is counted, as others on the machine do not disturb it.
+    Client and service wait only for each other, so a start takes as long as the processor time of both.
+    Processor time is measured because other programs on the machine disturb it least.
 
     Args:
-        subject: the library.
-        url: of the service.
-        service: the number of its process.
+        subject: the module of the library in `peers.subjects`.
+        url: the URL of the service.
+        service: the process id of the service.
     """
     httpx: Any = importlib.import_module("httpx")
     names = [f"setting{number:04}" for number in range(SETTINGS)]
@@ -219,13 +221,13 @@ def starts(subject: Any, url: str, service: str) -> dict[str, Times]:
 
 
 def processor_time_of(process: str) -> float:
-    """Seconds for which *process* has had the processor, to a hundredth."""
+    """Return the processor time of *process* in seconds, in steps of a hundredth."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def on_average(measure: Callable[[], float]) -> float:
-    """The mean of what *measure* says, of as many times as take a second."""
+    """Call *measure* for at least a second in all, and return the mean of its results."""
     taken: list[float] = []
     while sum(taken) < 1:
         taken.append(measure())
@@ -255,7 +257,7 @@ SCENARIOS: dict[str, Callable[..., dict[str, Times]]] = {
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Measure the scenario that the command line names."""
     name, scenario, *arguments = sys.argv[1:]
     subject = importlib.import_module(f"peers.subjects.{name}")
     times = SCENARIOS[scenario](subject, *arguments)

@@ -1,12 +1,14 @@
-"""What `runner.py` asks of each library: a module for each, which imports nothing of the others.
+"""How `runner.py` uses each library: one module for each. No module imports another one.
 
-A library is installed only in an environment of its own; so each module imports its library by name
-when it is asked, and what it does with it is not type-checked. It has some of these functions:
+A library is installed only in its own environment. So each module imports its library by name inside a
+function, and type checkers do not check how it is used. A module has some of these functions:
 
-- ``look_ups(shapes)``: the settings, as the library's documents say, and how they are asked.
-- ``updates(answers)``: a context with a client that has the rules of *answers*.
-- ``starts(url, names, clock)``: by kind of client, a function that defines the settings called *names*,
-  starts a client of the service at *url*, waits until it is ready, and returns what that took by *clock*.
+- ``look_ups(shapes)`` makes the settings as the library's documentation recommends, and returns them
+  with the statements that call them.
+- ``updates(answers)`` is a context manager with a client that has the rules of *answers*.
+- ``starts(url, names, clock)`` returns a function for each kind of client. The function defines the
+  settings called *names*, starts a client of the service at *url*, waits until it is ready, and returns
+  how long that took by *clock*.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ from typing import Any, NamedTuple
 
 from machinery.shapes import Shape
 
-#: The introduction's constant default.
+#: The constant default of the introduction.
 ENVIRONMENT = "dev"
-#: What the first of the settings that a start waits for is for this user.
+#: After a start, the first setting has this value for this user.
 USER, VALUE = "jim", 5
 
 
 class LookUps(NamedTuple):
-    """How settings are asked.
+    """How settings are looked up.
 
     Attributes:
-        names: what the statements speak of.
-        statement: Python for the call of a shape.
+        names: the globals of the statements.
+        statement: returns the Python statement that makes the call of a shape.
     """
 
     names: Mapping[str, Any]
@@ -39,8 +41,8 @@ class Updates(NamedTuple):
     """A client whose rules are up to date.
 
     Attributes:
-        settings: the ones it serves.
-        reload: fetches their rules, and returns once they are in force.
+        settings: the settings of the client.
+        reload: fetches their rules, and returns once they are published.
     """
 
     settings: Sequence[Any]
@@ -48,25 +50,25 @@ class Updates(NamedTuple):
 
 
 def by_name(shapes: Iterable[Shape]) -> Mapping[str, Shape]:
-    """Return one shape for each setting: several ask the same one in different ways."""
+    """Return one shape for each setting; several shapes may call the same setting."""
     return {shape.name: shape for shape in shapes}
 
 
 def arguments_of(shape: Shape) -> dict[str, str]:
-    """Return what the call gives."""
+    """Return the arguments of the call."""
     arguments: dict[str, str] = eval(f"dict({shape.arguments})")  # noqa: S307 - our own code
     return arguments
 
 
 def statement_of(shape: Shape) -> str:
-    """Return the call, where the setting goes by its name."""
+    """Return the call of a variable that has the setting's name."""
     return f"{shape.name}.get({shape.arguments})"
 
 
 def rules_of(shape: Shape) -> Iterator[tuple[str, str, Any]]:
-    """Yield feature, wanted and value of each rule in the one environment that the calls are about.
+    """Yield the feature, the condition's value and the rule's value of each rule for `ENVIRONMENT`.
 
-    Services whose clients have a key for each environment, with rules of its own, know no others there.
+    With services that have a key and separate rules for each environment, a client has no other rules.
     """
     for conditions, value in shape.rules:
         wanted = dict(conditions)
@@ -76,7 +78,7 @@ def rules_of(shape: Shape) -> Iterator[tuple[str, str, Any]]:
 
 
 def current_of(shapes: Iterable[Shape]) -> dict[str, str]:
-    """Return what the features' context variables say now."""
+    """Return the current values of the context variables of the features."""
     return {
         name: value.get()
         for shape in shapes
@@ -86,14 +88,14 @@ def current_of(shapes: Iterable[Shape]) -> dict[str, str]:
 
 
 def kept(value: Any) -> ContextVar[Any]:
-    """Return a context variable that holds *value*, as one holds what belongs to a request."""
+    """Return a context variable with *value*, as an application keeps data of a request."""
     variable: ContextVar[Any] = ContextVar("variable")
     variable.set(value)
     return variable
 
 
 def check(setting: Any) -> None:
-    """See that *setting* has its rules."""
+    """Check that *setting* has its rules."""
     value = setting.get(user=USER)
     if value != VALUE:
         raise AssertionError(f"after the start {setting.name} is {value!r}, not {VALUE!r}")

@@ -1,4 +1,4 @@
-"""ConfigCat, off line, with a configuration that lies in its cache."""
+"""ConfigCat, offline, with a configuration in its cache."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from machinery.shapes import Shape
 
 from peers.subjects import LookUps, arguments_of, by_name, current_of, kept, rules_of
 
-#: The comparison "is one of" of a configuration. It takes less time than "equals".
+#: The comparison "is one of" in a configuration. It is faster than "equals".
 IS_ONE_OF = 0
-#: A key of the right form; it is sent nowhere.
+#: A key of the right form; it is never sent.
 KEY = f"{'x' * 22}/{'x' * 22}"
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """One client; user objects are made in the call.
+    """Use one client, and make the user object in each call.
 
-    Where the call gives nothing, the user object was made before, as for a request, and is kept in a
-    context variable.
+    For a call without arguments, the user object is made before, as for a request, and kept in a context
+    variable.
     """
     configcat: Any = importlib.import_module("configcatclient")
     cache: Any = importlib.import_module("configcatclient.interfaces").ConfigCache
@@ -61,7 +61,7 @@ def look_ups(shapes: Sequence[Shape]) -> LookUps:
 
 
 def setting_of(shape: Shape) -> dict[str, Any]:
-    """Return the setting of *shape* as configurations of version 6 have it."""
+    """Return the setting of *shape* in the format of version 6."""
     kind, letter = (2, "i") if isinstance(shape.default, int) else (1, "s")
     return {
         "t": kind,

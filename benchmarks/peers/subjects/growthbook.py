@@ -12,9 +12,9 @@ from peers.subjects import LookUps, arguments_of, by_name, current_of, kept, rul
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """One instance, which is told its attributes in the call.
+    """Use one instance, and set its attributes in each call.
 
-    Where the call gives nothing, the instance was made before, as for a request, and is kept in a context
+    For a call without arguments, the instance is made before, as for a request, and kept in a context
     variable.
     """
     growthbook: Any = importlib.import_module("growthbook").GrowthBook

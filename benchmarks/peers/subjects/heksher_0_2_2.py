@@ -1,4 +1,4 @@
-"""The library before this one."""
+"""heksher-py 0.2.2, the predecessor of this library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peers.subjects import ENVIRONMENT, LookUps, Updates, by_name, check, statem
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """A client that was not started is given the rules by hand."""
+    """Give the rules to the settings of a client that is not started."""
     heksher: Any = importlib.import_module("heksher")
     queried_rule: Any = importlib.import_module("heksher.setting").QueriedRule
     client = tracking(heksher.ThreadHeksherClient("http://localhost", 60, FEATURES))
@@ -36,7 +36,7 @@ def look_ups(shapes: Sequence[Shape]) -> LookUps:
 
 @contextmanager
 def updates(answers: Answers) -> Generator[Updates]:
-    """A client of threads."""
+    """Use a thread client."""
     heksher: Any = importlib.import_module("heksher")
     settings = declared(answers.names)
     client = heksher.ThreadHeksherClient("http://memory", 1e6, FEATURES, **answers.options)
@@ -48,7 +48,7 @@ def updates(answers: Answers) -> Generator[Updates]:
 def starts(
     url: str, names: Sequence[str], clock: Callable[[], float]
 ) -> Mapping[str, Callable[[], float]]:
-    """A client of threads, and one on asyncio."""
+    """Use a thread client, and one on asyncio."""
     heksher: Any = importlib.import_module("heksher")
 
     async def start() -> float:
@@ -78,7 +78,7 @@ def starts(
 
 def declared(names: Sequence[str]) -> list[Any]:
     """Return settings as an application declares them before its first client starts."""
-    # Otherwise those of the client before would be taken over, and count as declared.
+    # Otherwise the settings of the previous client would be taken over, and count as declared.
     main: Any = importlib.import_module("heksher.main_client")
     main.Main = importlib.import_module("heksher.heksher_client").TemporaryClient()
     setting: Any = importlib.import_module("heksher").Setting
@@ -86,7 +86,7 @@ def declared(names: Sequence[str]) -> list[Any]:
 
 
 def tracking(client: Any) -> Any:
-    """Have *client* track everything that is asked for; otherwise each call would log."""
+    """Let *client* track all features; otherwise each call would log."""
     everything: str = importlib.import_module("heksher").TRACK_ALL
     client.track_contexts(environment=everything, user=everything, theme=everything)
     return client

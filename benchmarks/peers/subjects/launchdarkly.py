@@ -1,4 +1,4 @@
-"""LaunchDarkly's SDK for servers, with the data source that its documents have for work off line."""
+"""LaunchDarkly's SDK for servers, with the data source that its documentation has for offline use."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from peers.subjects import LookUps, arguments_of, by_name, current_of, kept, rul
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """One client; contexts, whose key is the user, are made in the call.
+    """Use one client, and make the context, whose key is the user, in each call.
 
-    Where the call gives nothing, the context was made before, as for a request, and is kept in a context
+    For a call without arguments, the context is made before, as for a request, and kept in a context
     variable.
     """
     ldclient: Any = importlib.import_module("ldclient")

@@ -1,4 +1,4 @@
-"""OpenFeature's in-memory provider, whose targeting is the function by hand."""
+"""OpenFeature with its in-memory provider, whose targeting is the function written by hand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from peers.subjects import ENVIRONMENT, LookUps, arguments_of, by_name, current_
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """One client; a context in the call where the call gives something.
+    """Use one client, and make a context in each call that has arguments.
 
-    A constant default is an attribute of the API's own context, a context variable one of the
-    transaction's context, and an argument one of the call's context.
+    A constant default is an attribute of the API's context, a context variable is one of the transaction's
+    context, and an argument is one of the call's context.
     """
     api: Any = importlib.import_module("openfeature.api")
     context: Any = importlib.import_module("openfeature.evaluation_context").EvaluationContext
@@ -42,7 +42,7 @@ def look_ups(shapes: Sequence[Shape]) -> LookUps:
 
 
 def evaluator_of(shape: Shape) -> Any:
-    """Return what the provider calls for the setting of *shape*."""
+    """Return the function that the provider calls for the setting of *shape*."""
     evaluation: Any = importlib.import_module("openfeature.flag_evaluation")
     feature = shape.features[-1]  # the one whose value is not constant
 

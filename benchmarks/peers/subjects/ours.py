@@ -1,4 +1,4 @@
-"""The library that these benchmarks belong to."""
+"""heksher itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peers.subjects import ENVIRONMENT, LookUps, Updates, by_name, check, statem
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """Rules are published as after an update."""
+    """Publish the rules as an update does."""
     setting_of: Callable[[Shape], Any] = importlib.import_module("machinery.ours").setting_of
     settings = {name: setting_of(shape) for name, shape in by_name(shapes).items()}
     return LookUps(settings, statement_of)
@@ -22,7 +22,7 @@ def look_ups(shapes: Sequence[Shape]) -> LookUps:
 
 @contextmanager
 def updates(answers: Answers) -> Generator[Updates]:
-    """A client of threads."""
+    """Use a thread client."""
     heksher: Any = importlib.import_module("heksher")
     settings = declared(answers.names)
     client = heksher.ThreadHeksherClient(
@@ -36,7 +36,7 @@ def updates(answers: Answers) -> Generator[Updates]:
 def starts(
     url: str, names: Sequence[str], clock: Callable[[], float]
 ) -> Mapping[str, Callable[[], float]]:
-    """A client of threads, and one on each event loop."""
+    """Use a thread client, and one on each event loop."""
     heksher: Any = importlib.import_module("heksher")
     asyncio: Any = importlib.import_module("asyncio")
     trio: Any = importlib.import_module("trio")

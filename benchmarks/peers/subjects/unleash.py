@@ -1,4 +1,4 @@
-"""Unleash, started from a bootstrap, off line."""
+"""Unleash, started from a bootstrap, offline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from peers.subjects import LookUps, arguments_of, by_name, current_of, kept, rul
 
 
 def look_ups(shapes: Sequence[Shape]) -> LookUps:
-    """One client; contexts are made in the call.
+    """Use one client, and make the context in each call.
 
-    Each rule is a strategy with one variant, whose payload is the value, as a text. Where the call gives
-    nothing, the context was made before, as for a request, and is kept in a context variable.
+    Each rule is a strategy with one variant, whose payload is the value as text. For a call without
+    arguments, the context is made before, as for a request, and kept in a context variable.
     """
     unleash: Any = importlib.import_module("UnleashClient").UnleashClient
     file_cache: Any = importlib.import_module("UnleashClient.cache").FileCache
@@ -58,7 +58,7 @@ def feature_of(shape: Shape) -> dict[str, Any]:
 
 
 def strategy(constraints: list[list[str]], value: Any) -> dict[str, Any]:
-    """Return a strategy that gives *value* to those who meet *constraints*."""
+    """Return a strategy that gives *value* to contexts that meet *constraints*."""
     kind = "number" if isinstance(value, int) else "string"
     return {
         "name": "flexibleRollout",
