@@ -82,7 +82,7 @@ def test_service() -> None:
 
 
 def _options_of_serve(text: str) -> Iterator[list[str]]:
-    """What stands behind ``heksher serve`` in commands, of a shell's or of systemd's."""
+    """Yield the options of each ``heksher serve`` in the commands of a shell or of systemd."""
     for command in re.findall(r"heksher serve\b([^`\n]*)", text):
         yield shlex.split(command)
 
