@@ -1,7 +1,7 @@
 """Settings that depend on context, answered from memory.
 
-Light on purpose: modules that only define settings load neither an HTTP client nor an event loop.
-The clients come in when they are first named.
+The import is light: modules that only define settings load neither an HTTP client nor an event loop.
+Clients are imported when their names are first used.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,17 +1,17 @@
-"""Which texts the protocol takes as names, condition values and versions.
+"""Which texts are names, condition values and versions in the protocol.
 
-Pure: text in, yes or no out. Whoever asks words the error.
+Pure: text in, yes or no out. The caller writes the error message.
 """
 
 import re
 
-# Regular expressions for the whole of a text, in what JSON Schema and Python have in common.
+# Regular expressions for whole texts, in the syntax that JSON Schema and Python share.
 SETTING_NAME = "[a-zA-Z0-9_.]+"
 WORD = "[a-zA-Z0-9_]+"
 METADATA_KEY = "[a-zA-Z0-9_-]+"
 VERSION = "[0-9]+[.][0-9]+"
 
-# \Z and not $: "$" lets one line feed at the end pass.
+# \Z, because $ also matches before a line feed at the end.
 _SETTING_NAME = re.compile(rf"{SETTING_NAME}\Z", re.ASCII)
 _WORD = re.compile(rf"{WORD}\Z", re.ASCII)
 _METADATA_KEY = re.compile(rf"{METADATA_KEY}\Z", re.ASCII)
@@ -24,22 +24,22 @@ VERSION_RULE = "a string of two decimal numbers with a dot between them"
 
 
 def is_setting_name(text: str) -> bool:
-    """Whether *text* can name a setting, or be an alias of one."""
+    """Whether *text* can be the name or an alias of a setting."""
     return _SETTING_NAME.match(text) is not None
 
 
 def is_feature_name(text: str) -> bool:
-    """Whether *text* can name a context feature."""
+    """Whether *text* can be the name of a context feature."""
     return _WORD.match(text) is not None
 
 
 def is_condition_value(text: str) -> bool:
-    """Whether a rule's condition can ask for the value *text*."""
+    """Whether *text* can be the value in a rule's condition."""
     return _WORD.match(text) is not None
 
 
 def is_metadata_key(text: str) -> bool:
-    """Whether *text* can be a key of a setting's or a rule's metadata."""
+    """Whether *text* can be a key in the metadata of a setting or a rule."""
     return _METADATA_KEY.match(text) is not None
 
 

@@ -1,12 +1,13 @@
-"""Every error of this library: one root, and a class that says whose fault it was.
+"""Every error of this library: one root, and a class that says who is at fault.
 
-Attributes carry the data, the message carries the mend. Pure; knows neither httpx nor a backend.
-Errors of HTTP are also ``httpx.HTTPError``: those subclasses are made in ``backends/_http/``, the
-one place that imports httpx.
+The attributes carry the data; the message says what is wrong, what was expected and what to do. Errors of
+HTTP are also ``httpx.HTTPError``: these subclasses are made in ``backends/_http``, the only place that
+imports httpx. Knows nothing else of this package.
 """
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,38 +40,34 @@ class HeksherError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are pickled on their way out of worker processes. Exception would call __init__ with
-        # the finished message.
-        return _restored, (type(self), self.args), self.__dict__
+        # the finished message instead of its arguments.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
-def _restored(kind: type[HeksherError], args: tuple[Any, ...]) -> HeksherError:
-    return kind.__new__(kind, *args)
-
-
-# --- the application's: an argument, a declaration or a call that cannot work ---------------------
+# --- the application's fault: an argument, a declaration or a call that cannot work ---------------
 
 
 class InvalidArgumentError(HeksherError, ValueError):
-    """An argument of a client is unusable; the message says what was given and what is allowed."""
+    """An argument is invalid."""
 
 
 class ContradictingArgumentError(InvalidArgumentError, RuntimeError):
-    """An argument contradicts what a client was told before, or the main client that runs."""
+    """An argument contradicts an earlier one of the same client, or the main client that is running."""
 
 
 class InvalidSettingError(InvalidArgumentError):
-    """A setting is declared in a way that no service would take.
+    """The service would refuse the declaration of a setting.
 
-    Raised where the setting is made; the message names the setting, what is wrong and what is wanted.
+    Raised where the setting is created.
     """
 
 
 class InvalidDefaultError(InvalidSettingError, TypeError):
-    """A setting's default value is no value of the setting's type."""
+    """The default value of a setting is not a value of the setting's type."""
 
 
 class UnsupportedTypeError(InvalidSettingError, TypeError, RuntimeError):
-    """No setting can have this type; the message says which to use instead."""
+    """A setting cannot have this type. The message says which to use instead."""
 
 
 class DuplicateSettingError(InvalidSettingError):
@@ -86,11 +83,11 @@ class DuplicateSettingError(InvalidSettingError):
 
 
 class UnknownFeatureError(HeksherError, TypeError, ValueError):
-    """``get()`` was given features that are not among the setting's configurable features.
+    """``get()`` was called with features that are not configurable features of the setting.
 
     Attributes:
         setting: the setting's name.
-        unknown: the names that were given and are not configurable.
+        unknown: the names of these features.
         features: the configurable features.
     """
 
@@ -101,8 +98,8 @@ class UnknownFeatureError(HeksherError, TypeError, ValueError):
             f"get() takes {', '.join(f'{name}=' for name in features)}"
         )
         self.setting = setting
-        self.unknown: tuple[str, ...] = tuple(unknown)
-        self.features: tuple[str, ...] = tuple(features)
+        self.unknown = tuple(unknown)
+        self.features = tuple(features)
 
 
 class MissingFeatureError(HeksherError, RuntimeError):
@@ -124,44 +121,44 @@ class MissingFeatureError(HeksherError, RuntimeError):
 
 
 class BackendError(HeksherError, RuntimeError):
-    """The backend that was chosen cannot run here; the message says which can."""
+    """The chosen backend cannot run here. The message says which can."""
 
 
 class WrongEventLoopError(BackendError):
-    """A client that lives in one event loop was used from another one."""
+    """A client that belongs to one event loop was used from another one."""
 
 
 class ClientNotStartedError(HeksherError, RuntimeError):
-    """`reload` was called before the client was started: by ``set_as_main()`` or a with-statement."""
+    """The call needs a client that was started, by ``set_as_main()`` or a ``with`` statement."""
 
 
 class ClientClosedError(HeksherError, RuntimeError):
-    """The client was closed, which is final. Settings keep their values; make a new client."""
+    """The client was closed, which is final. Settings keep their values; create a new client."""
 
 
 class NoMatchError(HeksherError):
-    """Raised by nothing: every setting has a default value. For ``except`` clauses that name it."""
+    """Never raised, since every setting has a default value. For ``except`` clauses that name it."""
 
 
-# --- the service's: it is away, slow, or answers something else than the protocol says ------------
+# --- the service's fault: it is unreachable, slow, or does not follow the protocol ----------------
 
 
 class ServiceError(HeksherError):
-    """The service, or the way to it, is at fault. The settings' last rules stay in force.
+    """The service, or the network on the way to it, failed. Settings keep their last rules.
 
-    Where HTTP failed, the error is also the fitting one of the HTTP client's library, such as
+    If HTTP failed, the error is also the matching one of the HTTP client's library, such as
     ``httpx.ConnectError``.
     """
 
 
 class ServiceUnreachableError(ServiceError):
-    """No answer came: refused, reset, timed out, not resolved, cut short, too large."""
+    """No complete answer arrived: refused, reset, timed out, not resolved, cut short or too large."""
 
 
 class UnexpectedStatusError(ServiceError):
-    """The service answered with a status that means no success for the request.
+    """The service answered with a status that does not mean success.
 
-    What a client raises is also an ``httpx.HTTPStatusError``, with ``request`` and ``response``.
+    If a client raises it, it is also an ``httpx.HTTPStatusError``, with ``request`` and ``response``.
 
     Attributes:
         status: the HTTP status.
@@ -175,19 +172,19 @@ class UnexpectedStatusError(ServiceError):
 
 
 class InvalidResponseError(ServiceError):
-    """The body of an answer is not what the protocol says."""
+    """The body of an answer does not follow the protocol."""
 
 
 class DeclarationRejected(ServiceError):
     """The service refused declarations. Raised by a start with ``startup="raise"``.
 
     Attributes:
-        rejections: by name of the setting, why it was refused and what mends it.
+        rejections: why each declaration was refused and what to do, by the setting's name.
     """
 
     def __init__(self, rejections: dict[str, str]) -> None:
         super().__init__("\n".join(f"setting {name!r}: {why}" for name, why in rejections.items()))
-        self.rejections: dict[str, str] = dict(rejections)
+        self.rejections = dict(rejections)
 
 
 class StartupTimeoutError(ServiceError, TimeoutError):

@@ -1,8 +1,8 @@
-"""Stub clients, for the unit tests of applications: settings answer by rules that a test gives them.
+"""Stub clients, for unit tests of applications: settings answer from rules that a test assigns.
 
-Here stands how such rules come into force, one above the other, and how they are taken back. Which
-rule wins is decided in `rules.py`, as for rules from a service. No I/O, no task, no thread; loads
-``unittest.mock``, so that nothing that an application runs imports it.
+This module layers such rules over one another and takes them back. Which rule wins is decided in
+`heksher._rules`, as for rules from a service. No I/O, no task, no thread. It imports ``unittest.mock``, so
+nothing that an application runs may import it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock, NonCallableMock
 
@@ -24,10 +23,16 @@ from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting, state_of
 
-__all__ = ["AsyncStubHeksherClient", "Rule", "SyncStubHeksherClient"]
+__all__ = [
+    "AsyncStubHeksherClient",
+    "SyncStubHeksherClient",
+    "Rule",
+    "StubbedSetting",
+    "SavedRules",
+]
 
 T = TypeVar("T")
-# So that a rule with a list fits a setting of sequences. Nobody changes a rule.
+# Covariant, so that a rule with a list fits a setting of sequences. Rules are not changed.
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -38,8 +43,8 @@ class Rule(Generic[T_co]):
     ``Rule({"user": "jim"}, 30)`` answers 30 to ``get(user="jim")``.
 
     Attributes:
-        match_conditions: the value that is wanted, by context feature. None wants nothing of the
-            feature, as if it were not there.
+        match_conditions: the value that each context feature must have. None sets no condition on the
+            feature, as if it were not listed.
         value: the value of the setting where the rule wins.
     """
 
@@ -47,20 +52,21 @@ class Rule(Generic[T_co]):
     value: T_co
 
 
-# --- what is in force -----------------------------------------------------------------------------
+# --- layers of rules ------------------------------------------------------------------------------
 
-# All of it is guarded by the registry's lock: what is in force and who serves go together.
+# Guarded by the registry's lock, because the rules of a setting and the client that serves it are
+# changed together.
 
 
-class _Stint:
-    """A stub from its construction to its end, then the next: a stub that was closed can go on.
+class _Session:
+    """One use of a stub, from its construction or its last end to its next end: stubs can be reused.
 
-    It stands for the stub where a main client is wanted. A stub serves what a test gives it rules
-    for, and nothing by itself.
+    It is the main client in the registry's sense. It serves no settings by itself, only those that a
+    test assigns rules to.
 
     Attributes:
-        state: of the stub whose it is.
-        ended: whether its rules and its place are given up, for good.
+        state: the state of its stub.
+        ended: whether its rules were taken back and its place given up, which is final.
         former: the main client before it, which gets the place back.
     """
 
@@ -69,58 +75,58 @@ class _Stint:
         self.ended = False
         self.former: _registry.MainClient | None = None
         with _registry.lock:
-            _stints.add(self)
+            _sessions.add(self)
 
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
-        """Nothing to do; the client before it stops refreshing them, which is all that is wanted."""
+        """Do nothing. The client before it has stopped updating them, which is enough."""
 
     def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
-        """Nothing to do: the rules of a stub last until it ends, whoever is the main client."""
+        """Do nothing. The rules of a stub last until it ends, whichever the main client is."""
 
-    def leave_line(self) -> None:
-        """See that stubs that would give the place back to this one give it to the one before."""
-        for other in _stints:
+    def unlink(self) -> None:
+        """Have stubs that would give the place back to this one give it to the client before it."""
+        for other in _sessions:
             if other.former is self:
                 other.former = self.former
 
 
 @dataclass(eq=False, slots=True)
 class _Layer:
-    """Rules that a setting was given once.
+    """Rules that were assigned to a setting at once.
 
     Attributes:
-        below: what was in force before.
-        stint: of the stub that gave them.
+        below: the layer before.
+        session: the session of the stub that assigned them.
         rules: the rules.
-        is_patch: whether they came by `patch`, to end independently of what is assigned beneath.
-        is_taken_back: whether they were taken back, alone.
+        is_patch: whether they were assigned by `patch`, and end independently of the layers below.
+        is_taken_back: whether they were taken back one by one, not with the whole session.
     """
 
     below: _Layer | None
-    stint: _Stint
+    session: _Session
     rules: tuple[TableRule[Any], ...]
     is_patch: bool
     is_taken_back: bool = False
 
     @property
     def is_over(self) -> bool:
-        return self.is_taken_back or self.stint.ended
+        return self.is_taken_back or self.session.ended
 
 
 @dataclass(eq=False, slots=True)
 class _Stack:
-    """What is in force for one setting, and what was before all stubs.
+    """The layers of one setting.
 
     Attributes:
         base: what was published before the first rules of a stub.
-        top: the layer in force. Those below it may be over already.
+        top: the layer that the setting answers from. Layers below it may be over already.
     """
 
     base: Published[Any]
     top: _Layer | None = None
 
 
-_stints: weakref.WeakSet[_Stint] = weakref.WeakSet()
+_sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
 _stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
 
 
@@ -130,7 +136,7 @@ def _top_of(setting: Setting[Any]) -> _Layer | None:
 
 
 def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
-    """Put *layer*, or what is left of it and those below it, in force. Called with the lock held."""
+    """Publish *layer*, or the next one below it that is not over. Called with the lock held."""
     while layer is not None and layer.is_over:
         layer = layer.below
     stack = _stacks.get(setting)
@@ -141,17 +147,17 @@ def _put_on_top(setting: Setting[Any], layer: _Layer | None) -> None:
             _registry.resume(setting)
         return
     if stack is None:
-        _registry.suspend(setting)  # first, so that nobody else publishes any more
+        _registry.suspend(setting)  # first, so that no client publishes from here on
         stack = _stacks[setting] = _Stack(state_of(setting).published)
     stack.top = layer
-    stub = layer.stint.state
+    stub = layer.session.state
     table = RuleTable(stack.base.table.default, layer.rules, stub.order_for(setting))
     state = state_of(setting)
     state.publish(state.prepare(table, stub.defaults))
 
 
 def _take_back(setting: Setting[Any], layer: _Layer) -> None:
-    """End *layer* with what its stub assigned on top of it; patches and other stubs stay in force."""
+    """End *layer* and what its stub assigned on top of it, but no patches and no other stub's layers."""
     with _registry.lock:
         top = each = _top_of(setting)
         above: list[_Layer] = []
@@ -160,16 +166,16 @@ def _take_back(setting: Setting[Any], layer: _Layer) -> None:
             each = each.below
         layer.is_taken_back = True
         if each is None:
-            return  # something else was put in its place, and stays there
+            return  # it has been replaced by another layer, which stays
         for other in reversed(above):
-            if other.is_patch or other.stint is not layer.stint:
+            if other.is_patch or other.session is not layer.session:
                 break
             other.is_taken_back = True
         _put_on_top(setting, top)
 
 
 class _StubState:
-    """What a stub knows and does, without its face.
+    """What both kinds of stubs have in common behind their public methods.
 
     Args:
         order: context features; the latest ranks highest.
@@ -178,64 +184,64 @@ class _StubState:
     def __init__(self, order: tuple[str, ...]) -> None:
         self._order = order
         self.defaults: Defaults = Defaults()
-        self.stint: _Stint = _Stint(self)
+        self.session: _Session = _Session(self)
 
     def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
         """Return the context features in the order that ranks the rules of *setting*."""
         return tuple(dict.fromkeys((*self._order, *setting.configurable_features)))
 
     def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
-        """Add defaults, also to the rules in force."""
+        """Add defaults, also to rules that were assigned before."""
         with _registry.lock:
             self.defaults = self.defaults.adding(sources)
             for setting, stack in list(_stacks.items()):
                 _put_on_top(setting, stack.top)
 
-    def give(
+    def assign(
         self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
     ) -> _Layer:
-        """Put these rules on top."""
+        """Put a layer with these rules on top."""
         with _registry.lock:
-            layer = _Layer(_top_of(setting), self.stint, rules, is_patch)
+            layer = _Layer(_top_of(setting), self.session, rules, is_patch)
             _put_on_top(setting, layer)
             return layer
 
     def take_place(self) -> None:
         """Become the main client, until `end`."""
         with _registry.lock:
-            former = _registry.set_main(self.stint)
-            if former is not self.stint:
-                self.stint.leave_line()
-                self.stint.former = former
+            former = _registry.set_main(self.session)
+            if former is not self.session:
+                self.session.unlink()
+                self.session.former = former
 
     def end(self) -> None:
-        """Take all rules back, and give the main client's place to who had it before."""
+        """Take all rules back, and give the main client's place back."""
         with _registry.lock:
-            stint, self.stint = self.stint, _Stint(self)
-            stint.ended = True
+            session, self.session = self.session, _Session(self)
+            session.ended = True
             for setting, stack in list(_stacks.items()):
                 _put_on_top(setting, stack.top)
-            stint.leave_line()
-            _registry.replace_main(stint, stint.former)
-            _registry.step_down(stint)
+            session.unlink()
+            _registry.replace_main(session, session.former)
+            _registry.step_down(session)
 
 
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
     with _registry.lock:
-        for stint in list(_stints):
-            if not stint.ended:
-                stint.state.end()
+        for session in list(_sessions):
+            if not session.ended:
+                session.state.end()
 
 
-# --- what a test gives ----------------------------------------------------------------------------
+# --- checking what a test assigns -----------------------------------------------------------------
 
 
 def _rules_from(setting: Setting[Any], given: object) -> tuple[TableRule[Any], ...]:
-    """Return the rules that *given* stands for, checked.
+    """Return the rules for what a test assigned: rules, or one value.
 
     Raises:
-        InvalidArgumentError: they cannot be this setting's rules.
+        InvalidArgumentError: these cannot be rules of this setting.
     """
     if not _is_rules(setting, given):
         return (TableRule(_as_answered(setting, given), ()),)
@@ -247,8 +253,8 @@ def _rules_from(setting: Setting[Any], given: object) -> tuple[TableRule[Any], .
         conditions = _conditions_of(setting, cast(Rule[object], rule))
         if frozenset(conditions) in seen:
             raise InvalidArgumentError(
-                f"setting {setting.name!r}: two rules have the same conditions, "
-                f"{dict(conditions)!r}; the service keeps one of them, so leave one out"
+                f"setting {setting.name!r}: two rules have the same conditions "
+                f"{dict(conditions)!r}: leave one out, since only one can win"
             )
         seen.add(frozenset(conditions))
         value = _as_answered(setting, cast(Rule[object], rule).value)
@@ -257,8 +263,8 @@ def _rules_from(setting: Setting[Any], given: object) -> tuple[TableRule[Any], .
 
 
 def _is_rules(setting: Setting[Any], given: object) -> bool:
-    """Whether *given* is a collection of rules, and no value. Its first element decides."""
-    # A mock claims to be a collection, and to be empty.
+    """Whether *given* is a collection of rules and not a value. Its first element decides."""
+    # A mock looks like an empty collection.
     if isinstance(given, (str, bytes, Mapping, NonCallableMock)) or not isinstance(
         given, Collection
     ):
@@ -275,30 +281,30 @@ def _is_rules(setting: Setting[Any], given: object) -> bool:
 
 def _mixed(setting: Setting[Any], element: object) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"setting {setting.name!r}: {element!r} stands among rules; "
-        "either rules alone are wanted, or one value"
+        f"setting {setting.name!r}: {element!r} is among rules: "
+        "expected either nothing but rules, or one value"
     )
 
 
 def _conditions_of(setting: Setting[Any], rule: Rule[object]) -> tuple[tuple[str, str], ...]:
     if not isinstance(rule.match_conditions, Mapping):
         raise InvalidArgumentError(
-            f"setting {setting.name!r}: the conditions of a rule are {rule.match_conditions!r}; "
-            "a mapping of context features to values is wanted"
+            f"setting {setting.name!r}: invalid conditions {rule.match_conditions!r} of a rule: "
+            "expected a mapping of context features to values"
         )
     conditions: list[tuple[str, str]] = []
     for feature, value in rule.match_conditions.items():
         if feature not in setting.configurable_features:
             raise InvalidArgumentError(
-                f"setting {setting.name!r}: a rule has a condition on {feature!r}, which is no "
-                f"configurable feature of the setting; {', '.join(setting.configurable_features)} are"
+                f"setting {setting.name!r}: invalid condition on {feature!r}: expected one of "
+                f"the setting's features, {', '.join(setting.configurable_features)}"
             )
         if value is None:
             continue
         if not isinstance(value, str):
             raise InvalidArgumentError(
-                f"setting {setting.name!r}: a rule wants {feature}={value!r}; "
-                "a string is wanted, or None for a rule that does not care"
+                f"setting {setting.name!r}: invalid condition {feature}={value!r}: "
+                "expected a string, or None for no condition on the feature"
             )
         conditions.append((feature, value))
     return tuple(conditions)
@@ -313,8 +319,8 @@ def _can_encode(setting: Setting[Any], value: object) -> bool:
 
 
 def _as_answered(setting: Setting[Any], value: object) -> object:
-    """Return *value* as the setting would have it from the service; what it cannot have, as it is."""
-    if isinstance(value, NonCallableMock):  # may pass for anything by its spec
+    """Return *value* as it would be from the service, or unchanged if the setting's type has no such."""
+    if isinstance(value, NonCallableMock):  # with a spec it may pass for a value of any type
         return value
     try:
         return setting.type.decode(setting.type.encode(value), [])
@@ -322,21 +328,21 @@ def _as_answered(setting: Setting[Any], value: object) -> object:
         return value
 
 
-# --- what a test holds ----------------------------------------------------------------------------
+# --- what tests use -------------------------------------------------------------------------------
 
 
 class SavedRules(Generic[T]):
-    """What was in force for a setting when ``client[setting].rules`` was read. To be assigned back."""
+    """What ``client[setting].rules`` returns: the rules at that moment, to be assigned back later."""
 
-    __slots__ = ("layer", "setting", "stint")
+    __slots__ = ("layer", "session", "setting")
 
-    def __init__(self, setting: Setting[T], layer: _Layer | None, stint: _Stint) -> None:
+    def __init__(self, setting: Setting[T], layer: _Layer | None, session: _Session) -> None:
         self.setting: Setting[T] = setting
         self.layer: _Layer | None = layer
-        self.stint: _Stint = stint
+        self.session: _Session = session
 
     def __repr__(self) -> str:
-        return f"<what was in force for setting {self.setting.name!r}>"
+        return f"<saved rules of setting {self.setting.name!r}>"
 
 
 class StubbedSetting(Generic[T]):
@@ -347,40 +353,39 @@ class StubbedSetting(Generic[T]):
     def __init__(self, setting: Setting[T], state: _StubState) -> None:
         self._setting = setting
         self._state = state
-        # The first layer of each series of assignments. Who means to undo one reads before.
+        # The first layer of each series of assignments. Tools that undo an assignment read before it.
         self._begun: list[_Layer] = []
         self._was_read = True
 
     @property
     def rules(self) -> SavedRules[T]:
-        """The rules that the setting answers by.
+        """The rules that the setting answers from.
 
-        Assign a value, which holds in every context, or a collection of `Rule`:
+        Assign one value for every context, or a collection of `Rule`:
 
             client[cache_ttl].rules = 5
             client[cache_ttl].rules = [Rule({"user": "jim"}, 30), Rule({}, 60)]
 
-        What is read can be assigned back, which restores what was in force when it was read, and
-        does nothing once the stub was left. `unittest.mock.patch.object` and pytest's
-        ``monkeypatch.setattr`` work on it.
+        Reading returns the present rules. Assign them back to restore them; once the stub is closed,
+        that does nothing. `unittest.mock.patch.object` and pytest's ``monkeypatch.setattr`` work too.
 
-        A new assignment takes the place of what was in force; where no rule matches, the setting
-        has the default value that it had before. An empty collection is the value if the setting's
-        type has such one, else it means that there are no rules.
+        A new assignment replaces the one before. Where no rule matches, the setting has the default
+        value that it had before. An empty collection is a value if the setting's type has such a value;
+        otherwise it stands for no rules.
 
-        Values become what they would be had they come from the service: immutable, of the setting's
-        type. What the setting's type cannot hold, such as a mock or None, is answered as it is. The
-        setting's validators are not asked.
+        Values become what they would be if they came from the service: immutable, of the setting's
+        type. A value that the type cannot have, such as a mock or None, is returned unchanged.
+        Validators are not called.
 
         Raises:
-            InvalidArgumentError: a rule has a condition on a feature that is not configurable for
-                this setting, or on a value that is no string; two rules have the same conditions;
-                rules stand beside something else; or saved rules are another setting's. Nothing has
-                changed then.
+            InvalidArgumentError: a rule has a condition on a feature that the setting does not have, or
+                on a value that is not a string; two rules have the same conditions; there is something
+                else among the rules; or saved rules belong to another setting. Nothing has changed
+                then.
         """
         with _registry.lock:
             self._was_read = True
-            return SavedRules(self._setting, _top_of(self._setting), self._state.stint)
+            return SavedRules(self._setting, _top_of(self._setting), self._state.session)
 
     @rules.setter
     def rules(self, given: T | Collection[Rule[T]] | SavedRules[T]) -> None:
@@ -389,113 +394,100 @@ class StubbedSetting(Generic[T]):
             return
         rules = _rules_from(self._setting, given)
         with _registry.lock:
-            layer = self._state.give(self._setting, rules, is_patch=False)
+            layer = self._state.assign(self._setting, rules, is_patch=False)
             if self._was_read:
                 self._begun.append(layer)
             self._was_read = False
 
     @rules.deleter
     def rules(self) -> None:
-        # How unittest.mock takes back what it assigned to an attribute that a class computes.
+        # Called by unittest.mock to undo an assignment to a property.
         if not self._begun:
-            raise AttributeError("no rules were assigned here that could be taken back")
+            raise AttributeError("there is no assignment of rules to undo")
         _take_back(self._setting, self._begun.pop())
 
     def _restore(self, saved: SavedRules[T]) -> None:
         if saved.setting is not self._setting:
             raise InvalidArgumentError(
-                f"setting {self._setting.name!r}: the saved rules are those of setting "
-                f"{saved.setting.name!r}"
+                f"setting {self._setting.name!r}: the saved rules belong to setting "
+                f"{saved.setting.name!r}: assign them to that one"
             )
         with _registry.lock:
-            if not saved.stint.ended:
+            if not saved.session.ended:
                 _put_on_top(self._setting, saved.layer)
 
     def __repr__(self) -> str:
         return f"<stubbed {self._setting!r}>"
 
 
-class _Patch(AbstractContextManager["_Patch"]):
-    """Rules that are in force until it is left. See `_Stub.patch`."""
-
-    def __init__(self, setting: Setting[Any], layer: _Layer) -> None:
-        self._setting = setting
-        self._layer = layer
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _take_back(self._setting, self._layer)
-
-
 class _Stub:
-    """All that stubs have in common: all but how they are entered and left."""
+    """The public methods that both kinds of stubs have. Each adds how it is entered and closed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
         self._state = _StubState(_names_in(features))
 
     def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
-        """Give context features values for the calls of ``get()`` that leave them out.
+        """Set values of context features for calls of ``get()`` that leave them out.
 
-        They count for the settings that the stub was given rules for, before or after.
+        They apply to the settings that the stub assigns rules to, before or after this call.
 
         Args:
-            **features: a string, or a context variable, whose value counts at the moment of the call.
+            **features: a string, or a context variable, which is read at each call.
 
         Raises:
-            InvalidArgumentError: a feature has a default already, or the value is neither. (It is a
-                ``ValueError``.)
+            InvalidArgumentError: a feature already has a default, or the value is of another type. (It
+                is a ``ValueError``.)
         """
         self._state.set_defaults(features)
 
     def track_contexts(self, /, *args: Any, **contexts: Any) -> None:
-        """Do nothing: a stub fetches nothing, so that nothing is left out."""
+        """Do nothing: a stub fetches no rules."""
 
     def add_settings(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: a setting is stubbed by giving it rules."""
+        """Do nothing: assign rules to stub a setting."""
 
     def patch(
         self, setting: Setting[T], value: T | Collection[Rule[T]]
     ) -> AbstractContextManager[Any]:
-        """Give a setting rules, from this call on until the returned context manager is left.
+        """Assign rules to a setting, from this call until the returned context manager exits.
 
-        Deprecated, use ``client[setting].rules``, which takes the same and can be assigned to by
-        every tool for patching. Existing tests may go on using it; no warning is emitted.
+        Deprecated, use ``client[setting].rules``, which accepts the same and works with all tools for
+        patching. Existing tests can keep it; no warning is emitted.
 
             with client.patch(cache_ttl, [Rule({"user": "jim"}, 30), Rule({}, 60)]):
                 assert cache_ttl.get(user="jim") == 30
 
-        Leaving it restores what was in force before, whatever was assigned meanwhile. Where patches
-        overlap, the newest one that was not left yet counts.
+        On exit the setting answers as before, even if rules were assigned inside. If patches overlap,
+        the newest one that has not exited applies.
 
         Args:
             setting: the setting.
             value: a value for every context, or a collection of `Rule`, as for `StubbedSetting.rules`.
 
         Returns:
-            the context manager. It need not be entered; leaving it twice is harmless.
+            the context manager. It need not be entered; exiting it twice is harmless.
 
         Raises:
             InvalidArgumentError: as for `StubbedSetting.rules`.
         """
         rules = _rules_from(_checked(setting), value)
-        return _Patch(setting, self._state.give(setting, rules, is_patch=True))
+        layer = self._state.assign(setting, rules, is_patch=True)
+        patch = ExitStack()
+        patch.callback(_take_back, setting, layer)
+        return patch
 
     def __getitem__(self, setting: Setting[T]) -> StubbedSetting[T]:
         """Return *setting* as this stub sees it, to assign to its ``rules``.
 
         Raises:
-            InvalidArgumentError: it is no setting.
+            InvalidArgumentError: it is not a setting.
         """
         return StubbedSetting(_checked(setting), self._state)
 
 
 def _names_in(features: object) -> tuple[str, ...]:
-    """Return the features that the stub was made with, if they are a list of names."""
+    """Return the context features that the stub was created with, if they are a list of names."""
     if not isinstance(features, Sequence) or isinstance(features, str):
         return ()
     names = cast(Sequence[object], features)
@@ -504,16 +496,16 @@ def _names_in(features: object) -> tuple[str, ...]:
 
 def _checked(setting: Setting[T]) -> Setting[T]:
     if not isinstance(setting, Setting):
-        raise InvalidArgumentError(f"{setting!r} is no heksher.Setting")
+        raise InvalidArgumentError(f"invalid setting {setting!r}: expected a heksher.Setting")
     return setting
 
 
 class SyncStubHeksherClient(_Stub):
-    """A stand-in for `ThreadHeksherClient` in unit tests. There is no service, and no thread.
+    """A stub for `ThreadHeksherClient` in unit tests, without a service and without a thread.
 
-    Inside its ``with`` block it is the main client, and settings that it was given rules for answer
-    by them. Leaving the block, or ``close()``, restores every such setting to the state before its
-    first rules and gives the main client's place back. Stubs can be nested.
+    Inside its ``with`` block it is the main client, and settings answer from the rules that it assigns
+    to them. At the end of the block, or by ``close()``, all these settings answer as before the first
+    assignment, and the main client before is the main client again. Stubs can be nested.
 
         with SyncStubHeksherClient() as client:
             client.set_defaults(user="jim")
@@ -521,21 +513,21 @@ class SyncStubHeksherClient(_Stub):
             assert cache_ttl.get() == 30
             assert cache_ttl.get(user="eve") == 60
 
-    From its first rules on a setting is strict, as with a started client: a feature that has neither
-    an argument nor a default raises `MissingFeatureError`. Settings without rules of the stub go on
-    as before. While a setting has a stub's rules, no other client refreshes it.
+    From its first rules on, a setting is strict, as with a started client: a feature that has neither
+    an argument nor a default raises `MissingFeatureError`. Other settings are not affected. While a
+    setting has a stub's rules, no client updates it.
 
-    Rules may be given before the block is entered, and after it was left, when ``close()`` takes
-    them back again. All methods may be called in any thread.
+    Rules can be assigned before the block and after it as well; then ``close()`` takes them back. All
+    methods can be called in any thread.
 
     Args:
-        *args: as for `ThreadHeksherClient`. Of these only the context features, the third, are used:
-            they rank the rules, in this order, as the service's order would. A setting's features
-            that are not among them follow in the setting's own order.
-        **kwargs: likewise; ``context_features`` is used. Anything else is taken and ignored.
+        *args: as for `ThreadHeksherClient`. Only the third is used, the context features: they rank
+            the rules in this order, as the service's order would. Features of a setting that are not
+            among them follow in the setting's own order.
+        **kwargs: likewise; only ``context_features`` is used, everything else is ignored.
 
     Attributes:
-        reload, ping, close: mocks, to make assertions on, or to give a ``side_effect``.
+        reload, ping, close: mocks, for assertions, or to set a ``side_effect``.
     """
 
     reload: MagicMock
@@ -556,22 +548,17 @@ class SyncStubHeksherClient(_Stub):
         self.set_as_main()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         try:
             self.close()
         finally:
-            self._state.end()  # the test may have given close() another effect
+            self._state.end()  # the test may have given close() another side_effect
 
 
 class AsyncStubHeksherClient(_Stub):
-    """A stand-in for `AsyncHeksherClient` in unit tests, on asyncio and trio. There is no service.
+    """A stub for `AsyncHeksherClient` in unit tests, on asyncio and trio, without a service.
 
-    Works as `SyncStubHeksherClient` does, in an ``async with`` block:
+    It works like `SyncStubHeksherClient`, in an ``async with`` block:
 
         async with AsyncStubHeksherClient() as client:
             client[cache_ttl].rules = 5
@@ -579,11 +566,11 @@ class AsyncStubHeksherClient(_Stub):
             client.reload.assert_awaited_once()
 
     Args:
-        *args: as for `AsyncHeksherClient`; the context features are used, anything else is ignored.
+        *args: as for `AsyncHeksherClient`; only the context features are used.
         **kwargs: likewise.
 
     Attributes:
-        reload, ping, aclose: mocks to be awaited and to make assertions on.
+        reload, ping, aclose: mocks to be awaited, for assertions.
     """
 
     reload: AsyncMock
@@ -603,7 +590,7 @@ class AsyncStubHeksherClient(_Stub):
     async def close(self) -> None:
         """Await ``aclose()``. Deprecated, use that."""
         warnings.warn(
-            "AsyncStubHeksherClient.close() is deprecated; await aclose()",
+            "AsyncStubHeksherClient.close() is deprecated: await aclose() instead",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -613,13 +600,8 @@ class AsyncStubHeksherClient(_Stub):
         await self.set_as_main()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         try:
             await self.aclose()
         finally:
-            self._state.end()  # the test may have given aclose() another effect
+            self._state.end()  # the test may have given aclose() another side_effect

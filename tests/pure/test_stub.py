@@ -217,8 +217,8 @@ def test_a_value_that_is_a_string_is_no_collection() -> None:
         ([Rule({"plan": None}, 1)], ["'plan'"]),
         ([Rule({"user": 5}, 1)], ["user=5", "a string"]),  # type: ignore[dict-item]
         ([Rule([("user", "jim")], 1)], ["a mapping"]),  # type: ignore[arg-type]
-        ([Rule({}, 1), 2], ["2 stands among rules"]),
-        ([2, Rule({}, 1)], ["2 stands among rules"]),
+        ([Rule({}, 1), 2], ["2 is among rules"]),
+        ([2, Rule({}, 1)], ["2 is among rules"]),
         ([Rule({}, 1), Rule({}, 2)], ["same conditions"]),
         (
             [
@@ -248,9 +248,9 @@ def test_rules_that_cannot_be_are_refused_and_change_nothing(
 def test_only_settings_can_be_stubbed() -> None:
     client = SyncStubHeksherClient()
     nothing: Any = "cache_ttl"
-    with pytest.raises(InvalidArgumentError, match=r"'cache_ttl' is no heksher\.Setting"):
+    with pytest.raises(InvalidArgumentError, match=r"'cache_ttl': expected a heksher\.Setting"):
         client[nothing]
-    with pytest.raises(InvalidArgumentError, match=r"'cache_ttl' is no heksher\.Setting"):
+    with pytest.raises(InvalidArgumentError, match=r"'cache_ttl': expected a heksher\.Setting"):
         client.patch(nothing, 5)
 
 

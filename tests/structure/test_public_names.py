@@ -45,7 +45,9 @@ PUBLIC = {
     """,
     "heksher.clients.async_client": "AsyncHeksherClient AsyncModificationLock",
     "heksher.clients.thread_client": "ThreadHeksherClient ThreadModificationLock",
-    "heksher.clients.stub": "AsyncStubHeksherClient Rule SyncStubHeksherClient",
+    "heksher.clients.stub": """
+        AsyncStubHeksherClient Rule SavedRules StubbedSetting SyncStubHeksherClient
+    """,
     "heksher.service": "CannotStartError create_app",
     "heksher.testing": "reset",
     "heksher.testing.service": "DEADLINE LiveService",
