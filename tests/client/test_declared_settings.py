@@ -483,8 +483,8 @@ def test_only_what_is_new_is_logged_when_one_of_several_unusable_rules_changes(
             assert len(client.status.rejected_rules) == 2
 
     scene.run(body)
-    assert caplog.text.count("'soon' is no int") == 1
-    assert caplog.text.count("'later' is no int") == 1
+    assert caplog.text.count("'soon' is not an int") == 1
+    assert caplog.text.count("'later' is not an int") == 1
     assert ttl.get(user="jim") == 60
 
 

@@ -463,7 +463,7 @@ def test_a_rule_that_cannot_be_used_is_dropped_alone_and_logged_once(
     assert len(dropped) == 3
     assert '{"value": 13}' in dropped[0]
     assert "rule 2" in dropped[1]
-    assert "'soon' is no int" in dropped[1]
+    assert "'soon' is not an int" in dropped[1]
     assert "rule 3" in dropped[2]
     assert "'theme'" in dropped[2]
 

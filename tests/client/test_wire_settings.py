@@ -188,7 +188,7 @@ def test_an_outdated_application_uses_what_fits_of_the_newer_type(
             assert older.get(user="jim") == Older.READ
             assert older.get(user="joe") == Older.READ
             assert older.get(user="nobody") == Older.WRITE  # the service's default, coerced
-            assert ttl.get(user="jim") == 60  # 1.5 is no int, nor is the default 0.5
+            assert ttl.get(user="jim") == 60  # 1.5 is not an int, and neither is the default 0.5
             assert ttl.get(user="joe") == 2
             assert [rule.rule_id for _, _, rule in seen if rule is not None] == [newest]
             assert {(each.setting, each.rule_id) for each in client.status.rejected_rules} == {
