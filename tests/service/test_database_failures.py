@@ -117,7 +117,7 @@ def test_a_database_that_stands_still(
 ) -> None:
     """A server that keeps its connections but does not answer."""
     begun, ended = list[Any](), list[Any]()
-    answer = getattr(http, "_response_of")  # noqa: B009
+    answer = getattr(http, "_answer_or_refuse")  # noqa: B009
 
     def counted(*arguments: Any) -> Any:
         begun.append(arguments)
@@ -126,7 +126,7 @@ def test_a_database_that_stands_still(
         finally:
             ended.append(arguments)
 
-    monkeypatch.setattr(http, "_response_of", counted)
+    monkeypatch.setattr(http, "_answer_or_refuse", counted)
     with _served(on_postgresql) as client:
         _declare(client, "a")
         with monkeypatch.context() as impatient, postgres_server.standing_still():
