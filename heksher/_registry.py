@@ -69,9 +69,9 @@ _settings: dict[str, list[weakref.ref[RegisteredSetting]]] = {}
 _origins: weakref.WeakKeyDictionary[RegisteredSetting, Origin] = weakref.WeakKeyDictionary()
 # The name of the setting that has an alias, by alias.
 _aliases: dict[str, str] = {}
-# Names of settings that are gone are removed once there are this many names, at least _FEWEST.
-_FEWEST = 64
-_prune_at = _FEWEST
+# Number of names at which those without a living setting are removed; at least _MIN_NAMES.
+_MIN_NAMES = 64
+_prune_at = _MIN_NAMES
 # The clients that were given a setting as their own, whichever the main client is.
 _owners: weakref.WeakKeyDictionary[RegisteredSetting, weakref.WeakSet[MainClient]] = (
     weakref.WeakKeyDictionary()
@@ -298,7 +298,7 @@ def reset() -> None:
             former.detach(None)
         _settings.clear()
         _aliases.clear()
-        _prune_at = _FEWEST
+        _prune_at = _MIN_NAMES
 
 
 def _alive(name: str) -> list[RegisteredSetting]:
@@ -314,4 +314,4 @@ def _prune() -> None:
             del _settings[name]
         for alias in [alias for alias, name in _aliases.items() if name not in _settings]:
             del _aliases[alias]
-        _prune_at = max(_FEWEST, 2 * len(_settings))
+        _prune_at = max(_MIN_NAMES, 2 * len(_settings))

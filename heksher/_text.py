@@ -1,7 +1,7 @@
 """How text and values that strangers wrote are shown in messages and logs.
 
-A stranger is whoever answers for the service, and any object whose ``repr`` or ``str`` may be broken.
-Whatever they wrote, the result is bounded and harmless. Pure; knows nothing else of this package.
+Strangers are a service, which may be hostile, and objects whose ``repr`` or ``str`` may be broken. The
+result is bounded and harmless in any case. Pure; knows nothing else of this package.
 """
 
 from __future__ import annotations

@@ -136,8 +136,8 @@ class _CompiledGetter:
     On the free-threaded CPython 3.14 this second function needs one more trick. Functions made at
     the top level of a module, which is what the compiler takes it for, have deferred reference
     counts: threads do not count the references on their stacks, and the garbage collector finds out
-    whether there are any. It misses calls that are under way, and clears the globals of a function
-    that was replaced meanwhile, so that the call fails with a NameError. Functions nested in another
+    whether there are any. It misses calls that are under way. If their function has been replaced, it
+    clears the function's globals, and the call fails with a NameError. Functions nested in another
     function are counted as usual, so the code is marked as nested, by ``CO_NESTED``.
     ``tests/pure/test_publish_threads.py`` fails there without it.
     """
