@@ -17,7 +17,6 @@ from heksher._wire import (
     DeclarationAnswer,
     Difference,
     Exchange,
-    Outcome,
     settings,
 )
 from heksher.setting import Setting
@@ -144,14 +143,14 @@ def _is_same(here: Any, there: Any) -> bool:
 
 
 _REFUSALS = {
-    Outcome.MISMATCH: "differs from the same version on the service",
-    Outcome.REJECTED: "was rejected",
-    Outcome.REFUSED: "was refused",
+    DeclarationState.MISMATCH: "differs from the same version on the service",
+    DeclarationState.REJECTED: "was rejected",
+    DeclarationState.REFUSED: "was refused",
 }
 _HINTS = {
-    Outcome.MISMATCH: "declare what the service has, or raise the version to declare the change",
-    Outcome.REJECTED: "raise the major version",
-    Outcome.REFUSED: "correct the declaration or the service, then start again",
+    DeclarationState.MISMATCH: "declare what the service has, or raise the version to declare the change",
+    DeclarationState.REJECTED: "raise the major version",
+    DeclarationState.REFUSED: "correct the declaration or the service, then start again",
 }
 
 
@@ -166,21 +165,24 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     service_version = answer.service_version and one_line(answer.service_version)
     refusal = None
     if not answer.accepted:
-        hint = _HINTS[answer.outcome]
+        hint = _HINTS[answer.state]
         if any(difference.level == "mismatch" for difference in answer.differences):
             hint = (
                 "change or remove the rules that are named, then raise the version; "
                 "until then the service refuses every version"
             )
         refusal = (
-            f"the declaration of version {declaration.version} {_REFUSALS[answer.outcome]}"
+            f"the declaration of version {declaration.version} {_REFUSALS[answer.state]}"
             f"{f' (the service has version {service_version})' if service_version else ''}: "
             f"{'; '.join(differences) or answer.text}. Hint: {hint}."
         )
-    if answer.outcome in (Outcome.CREATED, Outcome.UPTODATE, Outcome.MISMATCH):
+    if answer.state in (
+        DeclarationState.CREATED,
+        DeclarationState.UPTODATE,
+        DeclarationState.MISMATCH,
+    ):
         service_version = declaration.version
-    state = DeclarationState(answer.outcome.value)
-    return DeclaredSetting(state, service_version, differences, refusal)
+    return DeclaredSetting(answer.state, service_version, differences, refusal)
 
 
 def describe_failure(declaration: Declaration, error: Exception) -> DeclaredSetting:

@@ -9,7 +9,7 @@ Other packages import from here; the modules of this package import one another 
 
 from __future__ import annotations
 
-from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, Outcome, declare
+from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, declare
 from heksher._wire.decoding import Undecoded
 from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import context_features, health, settings
@@ -41,7 +41,6 @@ __all__ = [
     "Declaration",
     "DeclarationAnswer",
     "Difference",
-    "Outcome",
     "declare",
     "encode_context_filters",
     "split_names",

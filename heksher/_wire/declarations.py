@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,7 +12,11 @@ from heksher._text import excerpt
 from heksher._wire.decoding import check_size, decode
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
+from heksher.status import DeclarationState
 
+# The protocol's outcomes. A `DeclarationState` equals its word.
+_ACCEPTED = frozenset(("created", "uptodate", "upgraded", "outdated"))
+_OUTCOMES = _ACCEPTED | {"mismatch", "rejected"}
 # Keep at most this many differences of an answer; a setting has five attributes.
 _MAX_DIFFERENCES = 100
 
@@ -41,21 +44,6 @@ class Declaration:
     version: str = "1.0"
 
 
-class Outcome(StrEnum):
-    """What the service did with a declaration.
-
-    `REFUSED` stands for a refusal without an outcome; the others are the service's own words.
-    """
-
-    CREATED = "created"
-    UPTODATE = "uptodate"
-    UPGRADED = "upgraded"
-    OUTDATED = "outdated"
-    MISMATCH = "mismatch"
-    REJECTED = "rejected"
-    REFUSED = "refused"
-
-
 class Difference(msgspec.Struct, frozen=True):
     """One attribute in which a declaration differs from the setting that the service has.
 
@@ -77,13 +65,13 @@ class DeclarationAnswer:
     """The service's answer to a declaration.
 
     Attributes:
-        outcome: what the service did.
+        state: the outcome; `REFUSED` for a refusal without one.
         differences: between the declaration and the setting that the service has, or had before.
         service_version: the version that the service has, or had before, if the answer has it.
         text: the status and the service's own words, for a refusal without an outcome.
     """
 
-    outcome: Outcome
+    state: DeclarationState
     differences: tuple[Difference, ...] = ()
     service_version: str | None = None
     text: str = ""
@@ -91,7 +79,7 @@ class DeclarationAnswer:
     @property
     def accepted(self) -> bool:
         """Whether the service has the setting as it was declared, or a newer version of it."""
-        return self.outcome not in (Outcome.MISMATCH, Outcome.REJECTED, Outcome.REFUSED)
+        return self.state in _ACCEPTED
 
 
 class _Declared(msgspec.Struct):
@@ -117,7 +105,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
 
     def read(response: Response) -> DeclarationAnswer:
         refusal = DeclarationAnswer(
-            Outcome.REFUSED, text=f"HTTP {response.status}: {excerpt(response.body, 1000)}"
+            DeclarationState.REFUSED, text=f"HTTP {response.status}: {excerpt(response.body, 1000)}"
         )
         if response.status not in (200, 409):
             return refusal
@@ -125,14 +113,10 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         answer = decode(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:
             return refusal  # the alias belongs to another setting
-        try:
-            outcome = Outcome(answer.outcome or "")
-        except ValueError:
-            raise InvalidResponseError(
-                f"{what} has the unknown outcome {answer.outcome!r:.200}"
-            ) from None
+        if answer.outcome not in _OUTCOMES:
+            raise InvalidResponseError(f"{what} has the unknown outcome {answer.outcome!r:.200}")
         return DeclarationAnswer(
-            outcome,
+            DeclarationState(answer.outcome),
             tuple(answer.differences[:_MAX_DIFFERENCES]),
             answer.latest_version or answer.previous_version,
         )

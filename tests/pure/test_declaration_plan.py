@@ -16,7 +16,7 @@ from heksher._client.declarations import (
     describe_failure,
     plan_declaration,
 )
-from heksher._wire import Declaration, DeclarationAnswer, Difference, Outcome
+from heksher._wire import Declaration, DeclarationAnswer, Difference
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
 TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")
@@ -159,7 +159,7 @@ def test_a_value_that_is_nested_too_deeply_to_compare_is_a_difference() -> None:
     ) == DeclarationPlan((TTL,), "ttl")
     different = (Difference("minor", "default_value", deep),)
     (text,) = describe_answer(
-        TTL, DeclarationAnswer(Outcome.OUTDATED, different, "1.1")
+        TTL, DeclarationAnswer(DeclarationState.OUTDATED, different, "1.1")
     ).differences
     assert text.startswith("default_value is 60 here and [[[")
     assert len(text) < 1000
@@ -200,14 +200,14 @@ def test_values_are_equal_as_json_and_not_loosely(here: Any, there: Any, is_equa
 
 def refusal(declaration: Declaration, answer: DeclarationAnswer) -> str:
     declared = describe_answer(declaration, answer)
-    assert declared.state.value == answer.outcome.value
+    assert declared.state is answer.state
     assert declared.refusal is not None
     return declared.refusal
 
 
 def test_a_mismatch_names_each_attribute_here_and_there_and_a_hint() -> None:
     answer = DeclarationAnswer(
-        Outcome.MISMATCH,
+        DeclarationState.MISMATCH,
         (
             Difference("minor", "default_value", 61),
             Difference("minor", "metadata", {}),
@@ -231,7 +231,7 @@ def test_a_mismatch_names_each_attribute_here_and_there_and_a_hint() -> None:
 
 def test_a_rejection_has_the_services_version_and_words() -> None:
     answer = DeclarationAnswer(
-        Outcome.REJECTED,
+        DeclarationState.REJECTED,
         (Difference("mismatch", message="setting type incompatible with values for rules: [7]"),),
         "1.4",
     )
@@ -248,34 +248,36 @@ def test_a_rejection_has_the_services_version_and_words() -> None:
 
 def test_a_refusal_keeps_the_services_words() -> None:
     words = "HTTP 404: {'user'} are not acceptable context features"
-    text = refusal(TTL, DeclarationAnswer(Outcome.REFUSED, text=words))
+    text = refusal(TTL, DeclarationAnswer(DeclarationState.REFUSED, text=words))
     for part in ("version 1.0", "refused", words, "Hint: correct the declaration"):
         assert part in text
 
 
 def test_an_unknown_attribute_is_described_too() -> None:
-    answer = DeclarationAnswer(Outcome.MISMATCH, (Difference("minor", "colour", "red"),))
+    answer = DeclarationAnswer(DeclarationState.MISMATCH, (Difference("minor", "colour", "red"),))
     assert "colour is None here and 'red' on the service" in refusal(TTL, answer)
 
 
 @pytest.mark.parametrize(
-    "outcome", [Outcome.CREATED, Outcome.UPTODATE, Outcome.UPGRADED, Outcome.OUTDATED]
+    "state",
+    [
+        DeclarationState.CREATED,
+        DeclarationState.UPTODATE,
+        DeclarationState.UPGRADED,
+        DeclarationState.OUTDATED,
+    ],
 )
 def test_an_accepted_declaration_is_described_with_version_and_differences(
-    outcome: Outcome,
+    state: DeclarationState,
 ) -> None:
-    answer = DeclarationAnswer(outcome, (Difference("major", "type", "float"),), "2.0")
-    is_ours = outcome in (Outcome.CREATED, Outcome.UPTODATE)
+    answer = DeclarationAnswer(state, (Difference("major", "type", "float"),), "2.0")
+    is_ours = state in (DeclarationState.CREATED, DeclarationState.UPTODATE)
     assert describe_answer(TTL, answer) == DeclaredSetting(
-        DeclarationState(outcome.value),
+        state,
         "1.0" if is_ours else "2.0",
         ("type is 'int' here and 'float' on the service (major)",),
         None,
     )
-
-
-def test_every_outcome_has_a_state_of_its_name() -> None:
-    assert {outcome.value for outcome in Outcome} <= {state.value for state in DeclarationState}
 
 
 def test_a_failure_says_that_the_declaration_is_retried() -> None:
@@ -287,12 +289,14 @@ def test_a_failure_says_that_the_declaration_is_retried() -> None:
 
 
 def test_a_step_that_is_too_small_asks_for_the_major_version() -> None:
-    answer = DeclarationAnswer(Outcome.REJECTED, (Difference("major", "type", "str"),), "1.4")
+    answer = DeclarationAnswer(
+        DeclarationState.REJECTED, (Difference("major", "type", "str"),), "1.4"
+    )
     assert "raise the major version" in refusal(replace(TTL, version="1.5"), answer)
 
 
 def test_a_long_value_of_the_service_is_cut() -> None:
     answer = DeclarationAnswer(
-        Outcome.MISMATCH, (Difference("minor", "default_value", "x" * 100_000),)
+        DeclarationState.MISMATCH, (Difference("minor", "default_value", "x" * 100_000),)
     )
     assert len(refusal(TTL, answer)) < 1_500

@@ -17,7 +17,6 @@ from heksher._wire import (
     Difference,
     Exchange,
     NotModified,
-    Outcome,
     Request,
     Response,
     UnknownNames,
@@ -35,7 +34,7 @@ from heksher._wire import (
 from heksher._wire.errors import retry_after
 from heksher._wire.queries import MAX_QUERY_LENGTH, QueryAnswer
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.status import SettingData
+from heksher.status import DeclarationState, SettingData
 
 TTL = Declaration("cache_ttl", "int", ("user", "theme"), 60)
 
@@ -170,19 +169,37 @@ def test_settings_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "outcome", "version", "accepted"),
+    ("status", "body", "state", "version", "accepted"),
     [
-        (200, {"outcome": "created"}, Outcome.CREATED, None, True),
-        (200, {"outcome": "uptodate"}, Outcome.UPTODATE, None, True),
-        (200, {"outcome": "upgraded", "previous_version": "1.0"}, Outcome.UPGRADED, "1.0", True),
-        (200, {"outcome": "outdated", "latest_version": "2.0"}, Outcome.OUTDATED, "2.0", True),
-        (409, {"outcome": "mismatch"}, Outcome.MISMATCH, None, False),
-        (409, {"outcome": "rejected", "previous_version": "1.0"}, Outcome.REJECTED, "1.0", False),
+        (200, {"outcome": "created"}, DeclarationState.CREATED, None, True),
+        (200, {"outcome": "uptodate"}, DeclarationState.UPTODATE, None, True),
+        (
+            200,
+            {"outcome": "upgraded", "previous_version": "1.0"},
+            DeclarationState.UPGRADED,
+            "1.0",
+            True,
+        ),
+        (
+            200,
+            {"outcome": "outdated", "latest_version": "2.0"},
+            DeclarationState.OUTDATED,
+            "2.0",
+            True,
+        ),
+        (409, {"outcome": "mismatch"}, DeclarationState.MISMATCH, None, False),
+        (
+            409,
+            {"outcome": "rejected", "previous_version": "1.0"},
+            DeclarationState.REJECTED,
+            "1.0",
+            False,
+        ),
     ],
-    ids=lambda each: str(each) if isinstance(each, Outcome) else "",
+    ids=lambda each: str(each) if isinstance(each, DeclarationState) else "",
 )
 def test_each_outcome_of_a_declaration_is_read(
-    status: int, body: dict[str, Any], outcome: Outcome, version: str | None, accepted: bool
+    status: int, body: dict[str, Any], state: DeclarationState, version: str | None, accepted: bool
 ) -> None:
     body["differences"] = [
         {"level": "minor", "message": "removal of configurable features ['user']"},
@@ -190,7 +207,7 @@ def test_each_outcome_of_a_declaration_is_read(
         {"level": "minor", "attribute": "default_value", "latest_value": None},
     ]
     read = declare(TTL).read(answer(body, status))
-    assert read.outcome is outcome
+    assert read.state is state
     assert read.service_version == version
     assert read.accepted is accepted
     assert read.differences == (
@@ -215,7 +232,7 @@ def test_each_outcome_of_a_declaration_is_read(
 )
 def test_a_refusal_without_an_outcome_keeps_the_services_words(status: int, body: bytes) -> None:
     read = declare(TTL).read(Response(status, {}, body))
-    assert read.outcome is Outcome.REFUSED
+    assert read.state is DeclarationState.REFUSED
     assert not read.accepted
     assert str(status) in read.text
     assert body.decode("utf-8", "replace") in read.text
@@ -288,6 +305,8 @@ STRANGE: list[tuple[Exchange[Any], list[bytes]]] = [
             b"{}",
             b'{"outcome": null}',
             b'{"outcome": "splendid"}',
+            b'{"outcome": "refused"}',
+            b'{"outcome": "pending"}',
             b'{"outcome": 5}',
             b'{"outcome": "created", "differences": [{}]}',
             b'{"outcome": "created", "differences": {}}',

@@ -24,14 +24,13 @@ from heksher._wire import (
     DeclarationAnswer,
     Exchange,
     NotModified,
-    Outcome,
     Request,
     Response,
     UnknownNames,
 )
 from heksher._wire.queries import QueryAnswer
 from heksher.exceptions import UnexpectedStatusError
-from heksher.status import SettingData
+from heksher.status import DeclarationState, SettingData
 
 T = TypeVar("T")
 
@@ -185,14 +184,14 @@ def test_answers_to_declarations() -> None:
         if step.answer["status"] in (200, 409) and "outcome" in recorded:
             check_outcome(step, read, recorded)
         else:
-            assert read.outcome is Outcome.REFUSED, step.where
+            assert read.state is DeclarationState.REFUSED, step.where
             assert step.response.body.decode() in read.text, step.where
         refused = step.answer["status"] != 200
         assert read.accepted is not refused, step.where
 
 
 def check_outcome(step: Step, read: DeclarationAnswer, recorded: dict[str, Any]) -> None:
-    assert read.outcome.value == recorded["outcome"], step.where
+    assert read.state.value == recorded["outcome"], step.where
     versions = {recorded[key] for key in ("latest_version", "previous_version") if key in recorded}
     assert {read.service_version} == (versions or {None}), step.where
     differences = recorded.get("differences", [])
@@ -404,18 +403,18 @@ def test_the_number_of_responses_that_were_read() -> None:
 def test_the_number_of_declarations_by_outcome() -> None:
     exchange = _wire.declare(Declaration("a", "int", ("user",), 1))
     outcomes = Counter(
-        exchange.read(step.response).outcome
+        exchange.read(step.response).state
         for step in of_kind("declaration")
         if step.answer["status"] in exchange.request.expected
     )
     assert outcomes == {
-        Outcome.CREATED: 926,
-        Outcome.UPTODATE: 176,
-        Outcome.UPGRADED: 245,
-        Outcome.OUTDATED: 202,
-        Outcome.MISMATCH: 80,
-        Outcome.REJECTED: 147,
-        Outcome.REFUSED: 771,
+        DeclarationState.CREATED: 926,
+        DeclarationState.UPTODATE: 176,
+        DeclarationState.UPGRADED: 245,
+        DeclarationState.OUTDATED: 202,
+        DeclarationState.MISMATCH: 80,
+        DeclarationState.REJECTED: 147,
+        DeclarationState.REFUSED: 771,
     }
 
 
