@@ -98,8 +98,8 @@ class UnknownFeatureError(HeksherError, TypeError, ValueError):
             f"get() takes {', '.join(f'{name}=' for name in features)}"
         )
         self.setting = setting
-        self.unknown = tuple(unknown)
-        self.features = tuple(features)
+        self.unknown: tuple[str, ...] = tuple(unknown)
+        self.features: tuple[str, ...] = tuple(features)
 
 
 class MissingFeatureError(HeksherError, RuntimeError):
@@ -184,7 +184,7 @@ class DeclarationRejected(ServiceError):
 
     def __init__(self, rejections: dict[str, str]) -> None:
         super().__init__("\n".join(f"setting {name!r}: {why}" for name, why in rejections.items()))
-        self.rejections = dict(rejections)
+        self.rejections: dict[str, str] = dict(rejections)
 
 
 class StartupTimeoutError(ServiceError, TimeoutError):
