@@ -334,15 +334,15 @@ def _as_answered(setting: Setting[Any], value: object) -> object:
 class SavedRules(Generic[T]):
     """What ``client[setting].rules`` returns: the rules at that moment, to be assigned back later."""
 
-    __slots__ = ("_layer", "_session", "_setting")
+    __slots__ = ("layer", "session", "setting")
 
     def __init__(self, setting: Setting[T], layer: _Layer | None, session: _Session) -> None:
-        self._setting: Setting[T] = setting
-        self._layer: _Layer | None = layer
-        self._session: _Session = session
+        self.setting: Setting[T] = setting
+        self.layer: _Layer | None = layer
+        self.session: _Session = session
 
     def __repr__(self) -> str:
-        return f"<saved rules of setting {self._setting.name!r}>"
+        return f"<saved rules of setting {self.setting.name!r}>"
 
 
 class StubbedSetting(Generic[T]):
@@ -407,14 +407,14 @@ class StubbedSetting(Generic[T]):
         _take_back(self._setting, self._begun.pop())
 
     def _restore(self, saved: SavedRules[T]) -> None:
-        if saved._setting is not self._setting:
+        if saved.setting is not self._setting:
             raise InvalidArgumentError(
                 f"setting {self._setting.name!r}: the saved rules belong to setting "
-                f"{saved._setting.name!r}: assign them to that one"
+                f"{saved.setting.name!r}: assign them to that one"
             )
         with _registry.lock:
-            if not saved._session.ended:
-                _put_on_top(self._setting, saved._layer)
+            if not saved.session.ended:
+                _put_on_top(self._setting, saved.layer)
 
     def __repr__(self) -> str:
         return f"<stubbed {self._setting!r}>"
