@@ -8,7 +8,6 @@ client, no lock and no request.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -72,6 +71,10 @@ class SectionReader(Generic[T]):
         self.setting = setting
         self._state = state_of(setting)
         self.validators = self._state.validators
+        self._named_validators = [
+            (f"validator {getattr(each, '__qualname__', type(each).__name__)}", each)
+            for each in self.validators
+        ]
         self._tracking = tracking
         # A new tuple even if it is given one: the caller recognises the table by this object.
         self._features = (*features,)
@@ -159,22 +162,26 @@ class SectionReader(Generic[T]):
 
     def _decode_all(self, rules: list[RuleData]) -> tuple[list[RuleData], list[T]]:
         """Return those of *rules* whose values can be used, and these values."""
-        if not self.validators:
+        decode, left_out = self.setting.type.decode, list[str]()
+        results: list[list[T]]
+        try:
             # Usually every value fits, and this is faster. If one does not, each is tried by itself.
-            decode, left_out = self.setting.type.decode, list[str]()
-            with suppress(ApplicationCodeError):
-                decoded = call_application(
-                    "its type", lambda: [decode(data.value, left_out) for data in rules]
-                )
-                if not left_out:
-                    return rules, decoded
-        usable: list[RuleData] = []
-        values: list[T] = []
-        for data in rules:
-            for value in self._decode(data.value, data):
-                usable.append(data)
-                values.append(value)
-        return usable, values
+            decoded = call_application(
+                "its type", lambda: [decode(data.value, left_out) for data in rules]
+            )
+        except ApplicationCodeError:
+            decoded = []
+        if left_out or not decoded:
+            results = [self._decode(data.value, data) for data in rules]
+        elif self.validators:
+            results = [
+                self._call_hooks(value, data.value, [], data)
+                for data, value in zip(rules, decoded, strict=True)
+            ]
+        else:
+            return rules, decoded
+        usable = [data for data, result in zip(rules, results, strict=True) if result]
+        return usable, [value for result in results for value in result]
 
     def _decode(self, raw: Any, data: RuleData | None) -> list[T]:
         """Return the value to use, as a list of one, or an empty list.
@@ -183,15 +190,29 @@ class SectionReader(Generic[T]):
             raw: the value, decoded from JSON.
             data: its rule, or None for the default value.
         """
-        setting, on_coerce, left_out = self.setting, self._state.on_coerce, list[str]()
+        left_out: list[str] = []
         try:
-            value = call_application("its type", setting.type.decode, raw, left_out)
+            value = call_application("its type", self.setting.type.decode, raw, left_out)
         except ApplicationCodeError as error:
             if isinstance(error.__cause__, ValueError):  # how a type says that a value is not of it
                 self._reject(data, error_text(error.__cause__))
             else:
                 self._reject(data, str(error), error.__cause__)
             return []
+        return self._call_hooks(value, raw, left_out, data)
+
+    def _call_hooks(
+        self, value: T, raw: Any, left_out: list[str], data: RuleData | None
+    ) -> list[T]:
+        """Return what ``on_coerce`` and the validators make of a value, as a list of one or none.
+
+        Args:
+            value: the value, without the parts that were left out.
+            raw: the whole value, decoded from JSON.
+            left_out: one text for each part that does not fit the type here.
+            data: its rule, or None for the default value.
+        """
+        setting, on_coerce = self.setting, self._state.on_coerce
         rule = None if data is None else QueriedRule(data.rule_id, data.context_features)
         try:
             if left_out:
@@ -203,9 +224,8 @@ class SectionReader(Generic[T]):
                 value = call_application(
                     "on_coerce", on_coerce, value, raw, tuple(left_out), rule, setting
                 )
-            for validator in self.validators:
-                name = getattr(validator, "__qualname__", type(validator).__name__)
-                value = call_application(f"validator {name}", validator, value, rule, setting)
+            for what, validator in self._named_validators:
+                value = call_application(what, validator, value, rule, setting)
         except ApplicationCodeError as error:
             self._reject(data, str(error), error.__cause__)
             return []
