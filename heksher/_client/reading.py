@@ -17,7 +17,7 @@ from heksher._client.errors import without_frames
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
-from heksher._text import error_text
+from heksher._text import error_text, shown
 from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
 from heksher.status import CoercedRule, RejectedRule
@@ -140,11 +140,11 @@ class SectionReader(Generic[T]):
         """Return why a rule with conditions on these features cannot be used, or None."""
         for feature in listed:
             if feature not in self._configurable:
-                return f"{feature!r:.200} is not a configurable feature of the setting here"
+                return f"{shown(feature)} is not a configurable feature of the setting here"
             if feature not in self._known:
-                return f"{feature!r:.200} is not among the service's context features"
+                return f"{shown(feature)} is not among the service's context features"
             if listed.count(feature) > 1:
-                return f"it has two conditions on {feature!r:.200}"
+                return f"it has two conditions on {shown(feature)}"
         return None
 
     def _reject(

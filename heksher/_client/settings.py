@@ -20,7 +20,7 @@ from heksher._client.lifecycle import Call, Lifecycle
 from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Defaults
 from heksher._rules.tracking import Tracking
-from heksher._text import one_line
+from heksher._text import one_line, shown
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -333,10 +333,8 @@ class ClientSettings:
                         DeclarationState.UPTODATE if is_back else DeclarationState.RENAMED,
                         one_line(stored.version),
                     )
-                    message = (
-                        "setting %r was renamed to %.200r on the service; its rules keep arriving"
-                    )
-                    news.append((logging.WARNING, message, (entry.name, stored.name)))
+                    message = "setting %r was renamed to %s on the service; its rules keep arriving"
+                    news.append((logging.WARNING, message, (entry.name, shown(stored.name))))
         for level, message, arguments in news:
             _logger.log(level, message, *arguments)
         return deleted

@@ -26,6 +26,7 @@ from heksher._client.publishing import Publication, Publisher
 from heksher._client.settings import ClientSettings, Entry
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import Tracking
+from heksher._text import shown
 from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 from heksher.status import DataSource, DeclarationState
@@ -173,10 +174,10 @@ class Updater:
         if decision.declared is not None:
             if decision.declared.state is DeclarationState.RENAMED:
                 _logger.warning(
-                    "setting %r is called %.200r on the service, at version %s; it is not declared from "
+                    "setting %r is called %s on the service, at version %s; it is not declared from "
                     "here, and its rules arrive under that name",
                     entry.name,
-                    decision.current_name,
+                    shown(decision.current_name),
                     decision.declared.service_version,
                 )
             self._settings.note_declared(entry, decision.declared)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from heksher._text import excerpt
+from heksher._text import excerpt, shown
 from heksher._wire.decoding import check_size, decode
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
@@ -114,7 +114,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         if answer.outcome is None and response.status == 409:
             return refusal  # the alias belongs to another setting
         if answer.outcome not in _OUTCOMES:
-            raise InvalidResponseError(f"{what} has the unknown outcome {answer.outcome!r:.200}")
+            raise InvalidResponseError(f"{what} has the unknown outcome {shown(answer.outcome)}")
         return DeclarationAnswer(
             DeclarationState(answer.outcome),
             tuple(answer.differences[:_MAX_DIFFERENCES]),

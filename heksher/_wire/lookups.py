@@ -7,6 +7,7 @@ from collections import Counter
 
 import msgspec
 
+from heksher._text import shown
 from heksher._wire.decoding import Undecoded, check_number, check_size, decode, decode_each
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
@@ -50,7 +51,7 @@ def context_features() -> Exchange[tuple[str, ...]]:
             )
         for feature, count in Counter(features).items():
             if count > 1:
-                raise InvalidResponseError(f"{what} has the name {feature!r:.200} {count} times")
+                raise InvalidResponseError(f"{what} has the name {shown(feature)} {count} times")
         return tuple(features)
 
     return Exchange(Request("GET", "api/v1/context_features"), read)

@@ -120,7 +120,7 @@ def test_no_name_of_the_applications_is_taken_that_is_no_plain_one() -> None:
             assert Setting("cache_ttl", int, [name], 60).get(**{name: "x"}) == 60
             testing.reset()
         else:
-            with pytest.raises(InvalidSettingError, match="no name of a context feature"):
+            with pytest.raises(InvalidSettingError, match="invalid context feature"):
                 Setting("cache_ttl", int, [name], 60)
 
 
