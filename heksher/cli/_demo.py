@@ -7,6 +7,7 @@ public names, plus `run_blocking` of the backends, so that the example is writte
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -44,6 +45,15 @@ from heksher.testing.service import LiveService
 for _module in ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic"):
     if find_spec(_module) is None:
         raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
+
+# Everything that the programs load later is loaded here, before the demo can be interrupted. If Ctrl-C
+# meets the exec() of a text, as in a module that defines a dataclass, CPython ends the process by
+# SIGINT at its exit, even though KeyboardInterrupt was caught (`run_eval_code_obj` in pythonrun.c; seen
+# on 3.11).
+_LOADED_LATER = (
+    *("trio", "anyio._backends._asyncio", "anyio._backends._trio", "httpcore"),
+    *("heksher.backends._anyio", "heksher.backends._thread", "heksher.backends._http"),
+)
 
 T = TypeVar("T")
 
@@ -83,6 +93,8 @@ def run() -> int:
         reconfigure(errors="replace")  # where the terminal has no ✓ or µ
     console = Console(highlight=False)
     try:
+        for module in _LOADED_LATER:
+            importlib.import_module(module)
         return _run(console)
     except KeyboardInterrupt:
         if not ended_by:
