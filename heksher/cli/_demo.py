@@ -127,19 +127,15 @@ def _run(console: Console) -> int:
             f"{INTERVAL:g} seconds.",
             soft_wrap=True,
         )
-        programs: list[tuple[str, Callable[[Report], Setting[int]]]] = [
+        programs: list[tuple[str, Callable[[Report], Setting[int] | None]]] = [
             ("asyncio", lambda report: run_async("asyncio", service, report)),
             ("trio", lambda report: run_async("trio", service, report)),
-            ("threads", lambda report: run_blocking(example(ThreadProgram(service), report))),
+            ("threads", lambda report: run_blocking(reported(ThreadProgram, service, report))),
         ]
         cache_ttl: Setting[int] | None = None
         for name, program in programs:
-            with Report(name, console) as report:
-                reports.append(report)
-                try:
-                    cache_ttl = program(report)
-                except Exception as error:
-                    report.fail(error)
+            reports.append(Report(name, console))
+            cache_ttl = program(reports[-1]) or cache_ttl
     lines = [line for report in reports for line in report.lines]
     failed = sum(not line.is_expected for line in lines)
     console.print(
@@ -154,13 +150,25 @@ def _run(console: Console) -> int:
     return 1 if failed else 0
 
 
-def run_async(loop: str, service: LiveService, report: Report) -> Setting[int]:
+def run_async(loop: str, service: LiveService, report: Report) -> Setting[int] | None:
     """Run the example in an event loop."""
+    return anyio.run(reported, AsyncProgram, service, report, backend=loop)
 
-    async def program() -> Setting[int]:
-        return await example(AsyncProgram(service), report)
 
-    return anyio.run(program, backend=loop)
+async def reported(
+    program: Callable[[LiveService], Program], service: LiveService, report: Report
+) -> Setting[int] | None:
+    """Run the example and show its report; return the first setting, or None after an error.
+
+    The report begins here, where the event loop runs and handles Ctrl-C. An event loop that is
+    interrupted while it is made complains on stderr.
+    """
+    with report:
+        try:
+            return await example(program(service), report)
+        except Exception as error:
+            report.fail(error)
+            return None
 
 
 # --- the example ----------------------------------------------------------------------------------
