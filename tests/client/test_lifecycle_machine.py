@@ -63,6 +63,9 @@ from heksher.exceptions import (
     StartupTimeoutError,
 )
 
+# It starts processes, and what it finds depends little on the Python: tox runs it on one only.
+pytestmark = pytest.mark.integration
+
 # Seconds by the manual clocks. Time passes by a whole interval, so that each start that is under way
 # then times out, and each poll or retry is due.
 INTERVAL = 60.0
