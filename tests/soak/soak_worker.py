@@ -108,6 +108,7 @@ class Books:
 
     def counted(self) -> dict[str, Any]:
         status = None if self.client is None else self.client.status
+        gc.collect()  # cycles that wait for the collector are not kept memory
         return {
             "reads": sum(reader.reads for reader in self.readers),
             "wrong": [wrong for reader in self.readers for wrong in reader.wrong][:10],
