@@ -440,7 +440,7 @@ class Core(Parts):
         try:
             run_blocking(run.task.start())
         except BaseException:
-            # The application may start it again; nobody may wait for a loop that does not exist.
+            # The application may start it again. Until then, no call waits for a loop that does not exist.
             self._run = None
             self.lifecycle.apply(Event.FORKED)
             raise

@@ -177,12 +177,12 @@ class Run:
         try:
             await self._updater.load()
         except ClientClosedError:
-            pass  # whoever waits is told so
+            pass  # the callers that wait were told when the run was stopped
         except Exception:
             _logger.exception("loading the snapshot failed by an unforeseen error")
 
     async def _save_snapshot(self) -> None:
-        """Write the snapshot, if there is news, also if the run was stopped by now. Raises nothing.
+        """Write the snapshot, if there is news, even if the run was stopped. Raises nothing.
 
         Only closing waits for the disk.
         """
@@ -213,7 +213,7 @@ class Run:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
         if not self.goes_on():
-            return  # the error says that the client was closed; whoever waits is told so
+            return  # the run was stopped, and the callers that wait were told then
         if self._updater.has_to_save:
             self.saving = self._backend.create_event()
         if error is not None:
