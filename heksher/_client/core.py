@@ -200,13 +200,16 @@ class Core(Parts):
             if self.lifecycle.state is State.RUNNING:
                 return None
             self._check_hand_over(former)
+            run = self._create_run(
+                backend
+            )  # first: a backend that raises leaves the state as it was
             self.lifecycle.apply(Event.START)
             self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
-            self._run = self._create_run(backend)
+            self._run = run
             self.history.begin_start()
             self.settings.begin_start()
             self.publisher.begin_start()
-            return self._run
+            return run
 
     def _become_main(self, run: Run) -> _registry.MainClient | None:
         """Become the main client; return the one before. If that is refused, nothing was started."""
