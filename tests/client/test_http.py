@@ -93,11 +93,13 @@ def test_the_bound_also_holds_on_a_connection_that_was_used_before(backend: Harn
         backend.run(body)
 
 
-def watching_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "heksher-deadline"]
-
-
 def test_one_thread_watches_all_requests_and_is_gone_after_the_last_one() -> None:
+    before = threading.enumerate()  # another test's may take a while to end
+
+    def watching_threads() -> list[threading.Thread]:
+        begun = [thread for thread in threading.enumerate() if thread not in before]
+        return [thread for thread in begun if thread.name == "heksher-deadline"]
+
     with MisbehavingServer(http(HEALTHY)) as server:
         server.answer_by("api/v1/settings", silence)
         client = ThreadHeksherClient(server.url, 60, FEATURES, request_timeout=1)
