@@ -15,7 +15,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
@@ -268,7 +268,8 @@ class Core(Parts):
             # What the first update brought is published only now.
             has_succeeded = self.history.has_succeeded
         if has_succeeded:
-            run.notify(None)
+            # This is the starter's task or thread, and no hook sees the context of that.
+            Context().run(run.notify, None)
         if not is_ready:
             _logger.error("%s; settings keep their values, and it goes on trying", error)
         _logger.info(

@@ -28,6 +28,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, Protocol
 
 from heksher import _registry
@@ -95,7 +96,7 @@ def _after_fork_in_child(is_stale: bool = False) -> None:
     _process = os.getpid()
     for client in _held:
         try:
-            client.resume_in_child(is_stale)
+            Context().run(client.resume_in_child, is_stale)
         except Exception:
             # An error would reach no caller, and keep the other clients from going on.
             _logger.exception("a client could not be started again after the fork")

@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any, TypeVar
 
 import anyio
@@ -88,7 +89,7 @@ class _LoopTask:
 
     async def start(self) -> None:
         self._ended = anyio.Event()
-        self._spawn(self._host)
+        Context().run(self._spawn, self._host)
 
     def cancel(self) -> None:
         self._stop.set()
@@ -106,7 +107,7 @@ class _LoopTask:
         self._ended = anyio.Event()
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._run_main)
+                Context().run(group.start_soon, self._run_main)
                 yield
                 group.cancel_scope.cancel()
         finally:
@@ -267,4 +268,5 @@ class TrioBackend(_LoopBackend):
     def _spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         import trio
 
-        trio.lowlevel.spawn_system_task(main, name="heksher-client")
+        # trio would give it the context that the program had when trio was started.
+        trio.lowlevel.spawn_system_task(main, name="heksher-client", context=Context())

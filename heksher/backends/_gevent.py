@@ -29,6 +29,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 import gevent
@@ -286,7 +287,7 @@ class _GreenletTask:
         _call_in(self._hub, self._spawn)
 
     def _spawn(self) -> None:
-        greenlet = self._greenlet = _spawn(lambda: run_blocking(self._main()))
+        greenlet = self._greenlet = Context().run(_spawn, lambda: run_blocking(self._main()))
         greenlet.name = "heksher-client"
 
         def set_ended(_: object) -> None:

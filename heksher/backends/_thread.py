@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
@@ -49,7 +50,8 @@ class ThreadTask:
 
     async def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        # From CPython 3.14 on, a thread may inherit the context of the one that starts it.
+        Context().run(self._thread.start)
 
     def cancel(self) -> None:
         """Do nothing: the core's flags and the transport's `abort` end a thread."""

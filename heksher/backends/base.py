@@ -136,7 +136,10 @@ class Task(Protocol):
     """One coroutine function that runs beside the caller."""
 
     async def start(self) -> None:
-        """Run it in the background. It outlives the caller, and lets no exception out."""
+        """Run it in the background, in a fresh `contextvars.Context`.
+
+        It outlives the caller, and lets no exception out.
+        """
         ...
 
     def cancel(self) -> None:
@@ -206,7 +209,10 @@ class ScopedTask(Task, Protocol):
     """A task that can also run in a task group of the caller's task."""
 
     def in_caller(self) -> AbstractAsyncContextManager[None]:
-        """Run it inside the ``async with`` block, at whose end it is cancelled."""
+        """Run it inside the ``async with`` block, at whose end it is cancelled.
+
+        It has a fresh `contextvars.Context` here as well.
+        """
         ...
 
 

@@ -235,7 +235,7 @@ class GeventHarness(ThreadHarness):
     def __init__(self) -> None:
         super().__init__()
         self._gevent = pytest.importorskip("gevent", reason="heksher[gevent] is not installed")
-        self._greenlets: list[Any] = []
+        self._greenlets: set[Any] = set()
 
     @property
     def backend(self) -> Backend:
@@ -247,7 +247,7 @@ class GeventHarness(ThreadHarness):
         try:
             return run_blocking(body())
         finally:
-            self._gevent.joinall(self._greenlets, PATIENCE)
+            self._gevent.joinall([*self._greenlets], PATIENCE)
 
     def client(self, url: str, interval: float, features: list[str], **options: Any) -> AnyClient:
         options.setdefault("backend", "gevent")
@@ -262,7 +262,9 @@ class GeventHarness(ThreadHarness):
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
         background = Background()
         observe = self._gevent.spawn(lambda: run_blocking(background.observe(function)))
-        self._greenlets.append(observe)
+        self._greenlets.add(observe)
+        # A greenlet that has ended keeps its context, and what the context variables hold there.
+        observe.rawlink(self._greenlets.discard)
         return background
 
 

@@ -32,8 +32,7 @@ class Scene:
             FEATURES,
             backend=self.library_backend(),
             clock=self.clock,
-            random=lambda: self.chance,
-            **options,
+            **{"random": lambda: self.chance, **options},
         )
 
     def library_backend(self) -> ScriptedBackend:

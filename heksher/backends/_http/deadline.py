@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context
 
 from heksher.backends._http.errors import RequestEnded
 from heksher.backends._http.slot import Slot
@@ -52,7 +53,8 @@ class DeadlineWatcher:
                 return  # the slot has been ended
             if not self._is_running:
                 thread = threading.Thread(target=self._run, name="heksher-deadline", daemon=True)
-                thread.start()
+                # The thread outlives the request, and must not keep the context of its caller.
+                Context().run(thread.start)
                 self._thread, self._is_running = thread, True
             self._slots[slot] = None
 
