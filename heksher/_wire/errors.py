@@ -20,7 +20,7 @@ _HINTS = {
 
 
 def unexpected_status(
-    request: Request, response: Response, now: float | None = None
+    request: Request, response: Response, now: float | None = None, *, base_url: str = ""
 ) -> UnexpectedStatusError:
     """Return the error for a response whose status is not in ``request.expected``.
 
@@ -28,13 +28,14 @@ def unexpected_status(
         request: the request that was sent.
         response: the response to it.
         now: see `retry_after`.
+        base_url: the service's address, to be shown: a program may use more than one service.
     """
     path = request.target.partition("?")[0]
     text = excerpt(response.body, 200)
     # By the time of a query other requests have succeeded, so address and credentials are right.
     hint = None if path == "api/v1/query" else _HINTS.get(response.status)
     return UnexpectedStatusError(
-        f"{request.method} {path} returned HTTP {response.status}"
+        f"{request.method} {base_url}{path} returned HTTP {response.status}"
         + (f": {text}" if text else "")
         + (f" ({hint})" if hint else ""),
         response.status,

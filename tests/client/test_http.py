@@ -34,7 +34,7 @@ from support.misbehaving import (
     trickle,
 )
 
-from heksher import ThreadHeksherClient
+from heksher import Setting, ThreadHeksherClient
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -245,6 +245,23 @@ def test_a_service_may_say_when_to_come_again_by_a_date_alone(backend: Harness) 
 
     head = b"HTTP/1.1 503 No\r\nretry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n"
     with MisbehavingServer(http(b"{}", head)) as server:
+        backend.run(body)
+
+
+def test_a_query_that_is_refused_gives_no_hint_on_address_or_credentials(backend: Harness) -> None:
+    # By then other requests have succeeded, so both are right.
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        client.add_settings([setting])
+        with pytest.raises(UnexpectedStatusError, match=r"HTTP 403: no$"):
+            await client.set_as_main()
+        await client.close()
+
+    setting = Setting("refused_query", int, FEATURES, 1)
+    with MisbehavingServer(http(b"no", b"HTTP/1.1 403 No\r\n")) as server:
+        server.answer_by("api/v1/context_features", http(b'{"context_features":["user"]}'))
+        server.answer_by("api/v1/settings", http(b'{"settings":[]}'))
+        server.answer_by("api/v1/settings/declare", http(b'{"outcome":"created"}'))
         backend.run(body)
 
 

@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import httpx
@@ -67,9 +66,8 @@ class TransportBase(ABC):
     def status_error(self, request: Request, response: Response) -> UnexpectedStatusError:
         """Return the error for a status that does not mean success."""
         library = self._library or httpx
-        # With the service's address in its text, since a program may use more than one service.
-        addressed = replace(request, target=self._options.base_url + request.target)
-        as_request = library.Request(request.method, addressed.target)
+        base_url = self._options.base_url
+        as_request = library.Request(request.method, base_url + request.target)
         as_response = library.Response(
             response.status,
             # As bytes, because text is encoded as ASCII, and some servers send more than that.
@@ -81,7 +79,7 @@ class TransportBase(ABC):
             content=response.body,
             request=as_request,
         )
-        error = unexpected_status(addressed, response, time.time())
+        error = unexpected_status(request, response, time.time(), base_url=base_url)
         return as_http_error(
             error, library.HTTPStatusError, request=as_request, response=as_response
         )
