@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 Answer = Callable[[socket.socket, threading.Event], None]
@@ -133,12 +132,7 @@ class MisbehavingServer:
         self._threads[0].start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

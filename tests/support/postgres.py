@@ -16,7 +16,6 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import psycopg
@@ -74,12 +73,7 @@ class PostgresServer:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         try:
             if self._process is not None:
                 self.stop(signal.SIGQUIT)  # the fastest way; its data is not needed any more
