@@ -73,6 +73,18 @@ class SettingType(ABC, Generic[T]):
         return f"<setting type {self.wire_name}>"
 
 
+class NamedType(SettingType[T]):
+    """A type whose name is spelled once: the base of all types here."""
+
+    __slots__ = ()
+
+    _wire_name: str
+
+    @property
+    def wire_name(self) -> str:
+        return self._wire_name
+
+
 #: ``Form[T]`` is what one writes for the type T: a class or one of typing's forms. ``TypeLike[T]`` is
 #: what a setting can be declared with.
 if TYPE_CHECKING:

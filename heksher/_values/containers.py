@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 from heksher._text import shown
 from heksher._values.base import (
     Form,
+    NamedType,
     SettingType,
     TypeLike,
     add_coercion,
@@ -31,17 +32,16 @@ ElementT = TypeVar("ElementT")
 
 # Levels of nesting that the service is known to accept in a type.
 _MAX_DEPTH = 200
-_TOO_DEEP = f"a type can have at most {_MAX_DEPTH} levels of nesting: use a flatter one"
 
 
-class _Container(SettingType[T], Generic[T, ElementT]):
+class _Container(NamedType[T], Generic[T, ElementT]):
     """Any number of values of one type, each with a key: its index or a string.
 
     What does not fit the inner type is left out when decoding. A container in a container costs one
     call in each direction, so that 200 levels stay within Python's limit on recursion.
     """
 
-    __slots__ = ("depth", "inner")
+    __slots__ = ("_wire_name", "depth", "inner")
 
     _keyword: ClassVar[str]
     _part: ClassVar[str]
@@ -55,11 +55,10 @@ class _Container(SettingType[T], Generic[T, ElementT]):
         self.inner: Final[SettingType[ElementT]] = _convert(inner)
         self.depth: Final[int] = 1 + _depth(self.inner)
         if self.depth > _MAX_DEPTH:
-            raise UnsupportedTypeError(_TOO_DEEP)
-
-    @property
-    def wire_name(self) -> str:
-        return f"{self._keyword}<{self.inner.wire_name}>"
+            raise UnsupportedTypeError(
+                f"a type can have at most {_MAX_DEPTH} levels of nesting: use a flatter one"
+            )
+        self._wire_name = f"{self._keyword}<{self.inner.wire_name}>"
 
     def encode(self, value: T) -> Any:
         encode = self.inner.encode
@@ -227,8 +226,6 @@ def _convert(type_: Any) -> SettingType[Any]:
     around: list[type[_Container[Any, Any]]] = []
     form = type_
     while (step := _open_container(form)) is not None:
-        if len(around) == _MAX_DEPTH:
-            raise UnsupportedTypeError(f"in {shown(type_)}: {_TOO_DEEP}")
         container, form = step
         around.append(container)
     try:

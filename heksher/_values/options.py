@@ -11,6 +11,7 @@ from heksher._text import one_line, shown
 from heksher._values.base import (
     LARGEST_INT,
     SMALLEST_INT,
+    NamedType,
     SettingType,
     add_coercion,
     has_lone_surrogate,
@@ -67,17 +68,14 @@ def _by_option(values: Iterable[tuple[_Option, V]]) -> dict[_OptionKey, V]:
     for option, value in values:
         found[type(option), option] = value
         # The service accepts 1 for 1.0 and the reverse, and JavaScript writes both as 1.
-        twin: _Option | None = None
-        if type(option) is int:
-            twin = float(option)
-        elif isinstance(option, float) and option.is_integer():
-            twin = int(option)
-        if twin == option and twin is not None:
-            twins[type(twin), twin] = value
+        if not isinstance(option, (bool, str)):
+            for twin in (int(option), float(option)):
+                if twin == option:
+                    twins[type(twin), twin] = value
     return {**twins, **found}
 
 
-class _OneOf(SettingType[T]):
+class _OneOf(NamedType[T]):
     """One of several options."""
 
     __slots__ = ("_values", "_wire_name")
@@ -85,11 +83,7 @@ class _OneOf(SettingType[T]):
     def __init__(self, values: Iterable[tuple[_Option, T]]) -> None:
         values = list(values)
         self._values: Final = _by_option(values)
-        self._wire_name: Final = _spell_options("Enum", [option for option, _ in values])
-
-    @property
-    def wire_name(self) -> str:
-        return self._wire_name
+        self._wire_name = _spell_options("Enum", [option for option, _ in values])
 
     def decode(self, raw: Any, coercions: list[str]) -> T:
         try:
@@ -197,7 +191,7 @@ class LiteralType(_OneOf[T]):
         return type(self), self._options
 
 
-class HeksherFlags(SettingType[FlagsT]):
+class HeksherFlags(NamedType[FlagsT]):
     """Any combination of the members of an IntFlag class, encoded as a list of names.
 
     All names are options, including those of combinations, of zero, and second names of a member. An
@@ -233,11 +227,7 @@ class HeksherFlags(SettingType[FlagsT]):
             _check_option(f"a member of {flags_class.__name__}", name)
         self.flags_class: Final = flags_class
         self._bits: Final = {name: int(member) for name, member in members.items()}
-        self._wire_name: Final = _spell_options("Flags", members)
-
-    @property
-    def wire_name(self) -> str:
-        return self._wire_name
+        self._wire_name = _spell_options("Flags", members)
 
     def encode(self, value: FlagsT) -> list[str]:
         class_name = self.flags_class.__name__

@@ -6,18 +6,23 @@ import math
 from typing import Any
 
 from heksher._text import shown
-from heksher._values.base import LARGEST_INT, SMALLEST_INT, SettingType, encode_text, wrong_type
+from heksher._values.base import (
+    LARGEST_INT,
+    SMALLEST_INT,
+    NamedType,
+    SettingType,
+    encode_text,
+    wrong_type,
+)
 from heksher.exceptions import InvalidDefaultError
 
 
-class IntType(SettingType[int]):
+class IntType(NamedType[int]):
     """64-bit integers. ``True`` is rejected; a float without a fraction is accepted."""
 
     __slots__ = ()
 
-    @property
-    def wire_name(self) -> str:
-        return "int"
+    _wire_name = "int"
 
     def encode(self, value: int) -> int:
         given: Any = value
@@ -40,14 +45,12 @@ class IntType(SettingType[int]):
         raise ValueError(f"{shown(raw)} is not an int")
 
 
-class FloatType(SettingType[float]):
+class FloatType(NamedType[float]):
     """Finite numbers. An int is converted; ``True`` is rejected."""
 
     __slots__ = ()
 
-    @property
-    def wire_name(self) -> str:
-        return "float"
+    _wire_name = "float"
 
     def encode(self, value: float) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -69,14 +72,12 @@ class FloatType(SettingType[float]):
         raise ValueError(f"{shown(raw)} is not a float")
 
 
-class StrType(SettingType[str]):
+class StrType(NamedType[str]):
     """Text."""
 
     __slots__ = ()
 
-    @property
-    def wire_name(self) -> str:
-        return "str"
+    _wire_name = "str"
 
     def encode(self, value: str) -> str:
         if not isinstance(value, str):
@@ -89,14 +90,12 @@ class StrType(SettingType[str]):
         raise ValueError(f"{shown(raw)} is not a str")
 
 
-class BoolType(SettingType[bool]):
+class BoolType(NamedType[bool]):
     """``True`` and ``False``. 0 and 1 are rejected."""
 
     __slots__ = ()
 
-    @property
-    def wire_name(self) -> str:
-        return "bool"
+    _wire_name = "bool"
 
     def encode(self, value: bool) -> bool:
         if not isinstance(value, bool):
