@@ -11,12 +11,6 @@ WORD = "[a-zA-Z0-9_]+"
 METADATA_KEY = "[a-zA-Z0-9_-]+"
 VERSION = "[0-9]+[.][0-9]+"
 
-# \Z, because $ also matches before a line feed at the end.
-_SETTING_NAME = re.compile(rf"{SETTING_NAME}\Z", re.ASCII)
-_WORD = re.compile(rf"{WORD}\Z", re.ASCII)
-_METADATA_KEY = re.compile(rf"{METADATA_KEY}\Z", re.ASCII)
-_VERSION = re.compile(rf"{VERSION}\Z", re.ASCII)
-
 SETTING_NAME_RULE = "ASCII letters, digits, underscores and dots"
 WORD_RULE = "ASCII letters, digits and underscores"
 METADATA_KEY_RULE = "ASCII letters, digits, underscores and hyphens"
@@ -25,24 +19,24 @@ VERSION_RULE = "a string of two decimal numbers with a dot between them"
 
 def is_setting_name(text: str) -> bool:
     """Whether *text* can be the name or an alias of a setting."""
-    return _SETTING_NAME.match(text) is not None
+    return re.fullmatch(SETTING_NAME, text) is not None
 
 
 def is_feature_name(text: str) -> bool:
     """Whether *text* can be the name of a context feature."""
-    return _WORD.match(text) is not None
+    return re.fullmatch(WORD, text) is not None
 
 
 def is_condition_value(text: str) -> bool:
     """Whether *text* can be the value in a rule's condition."""
-    return _WORD.match(text) is not None
+    return re.fullmatch(WORD, text) is not None
 
 
 def is_metadata_key(text: str) -> bool:
     """Whether *text* can be a key in the metadata of a setting or a rule."""
-    return _METADATA_KEY.match(text) is not None
+    return re.fullmatch(METADATA_KEY, text) is not None
 
 
 def is_version(text: str) -> bool:
     """Whether *text* can be a setting's version, such as ``1.10``."""
-    return _VERSION.match(text) is not None
+    return re.fullmatch(VERSION, text) is not None
