@@ -35,6 +35,3 @@ __all__ = [
 # The public place of these names, for tracebacks, `repr` and documentation.
 for _name in __all__:
     globals()[_name].__module__ = __name__
-
-# Users find them here, so this is what help() says, too.
-choose_async.__module__ = choose_blocking.__module__ = __name__

@@ -64,11 +64,9 @@ class Event(Protocol):
 
         It must not run those that wait before it returns: the caller may hold a lock that they need.
         """
-        ...
 
     def clear(self) -> None:
         """Clear the flag."""
-        ...
 
     def is_set(self) -> bool:
         """Whether the flag is set. Callable in any thread."""
@@ -76,7 +74,6 @@ class Event(Protocol):
 
     async def wait(self, timeout: float | None = None) -> None:
         """Return once the flag is set, or after *timeout* seconds of the backend's time."""
-        ...
 
 
 class Clock(Protocol):
@@ -91,7 +88,6 @@ class Clock(Protocol):
 
         Returning early does no harm.
         """
-        ...
 
 
 class Transport(Protocol):
@@ -117,7 +113,6 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """End the requests in progress and refuse new ones. Callable in any thread; does not block."""
-        ...
 
     def abandon(self) -> None:
         """In a forked child, drop all connections without sending anything, and take no lock.
@@ -125,11 +120,9 @@ class Transport(Protocol):
         The connections belong to the parent, and so do locks that other threads of the parent held. The
         transport is not used again. Called on transports of blocking backends only.
         """
-        ...
 
     async def aclose(self) -> None:
         """Close all connections. May be called more than once."""
-        ...
 
 
 class Task(Protocol):
@@ -140,11 +133,9 @@ class Task(Protocol):
 
         It outlives the caller, and lets no exception out.
         """
-        ...
 
     def cancel(self) -> None:
         """Ask it to end. Callable in any thread. Does nothing where nothing can be cancelled."""
-        ...
 
     async def wait(self, timeout: float | None) -> bool:
         """Wait until it has ended or *timeout* seconds are over; return whether it has ended.
