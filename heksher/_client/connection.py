@@ -36,7 +36,8 @@ class Connection:
         self._lock = lock
         self._lifecycle = lifecycle
         self._transport: Transport | None = None
-        self._is_inherited = False
+        # Whether the client was made in another process, of which this is a forked child.
+        self._is_in_child = False
         self.bytes_received = 0
 
     async def exchange(self, exchange: _wire.Exchange[T], backend: Backend) -> T:
@@ -48,18 +49,7 @@ class Connection:
             ServiceError: the service, or the way to it, failed.
         """
         transport = self._open(backend)
-        request = exchange.request
-        response = await transport.send(request)
-        received = len(response.body)
-        for _ in range(_MAX_REDIRECTS):
-            moved = _wire.redirected(self._http.base_url, request, response)
-            if moved is None:
-                break
-            request = moved
-            response = await transport.send(request)
-            received += len(response.body)
-        with self._lock:
-            self.bytes_received += received
+        response = await self._send(transport, exchange.request, _MAX_REDIRECTS)
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
         try:
@@ -69,11 +59,23 @@ class Connection:
         except InvalidResponseError as error:
             raise transport.invalid_response(exchange.request, error) from error.__cause__
 
+    async def _send(
+        self, transport: Transport, request: _wire.Request, redirects: int
+    ) -> _wire.Response:
+        """Send a request, and follow at most this many redirects."""
+        response = await transport.send(request)
+        with self._lock:
+            self.bytes_received += len(response.body)
+        moved = _wire.redirected(self._http.base_url, request, response)
+        if moved is None or redirects == 0:
+            return response
+        return await self._send(transport, moved, redirects - 1)
+
     def _open(self, backend: Backend) -> Transport:
         with self._lock:
-            # In the same breath: a transport that is made after closing would never be closed.
+            # With the lock held: a transport that is made after closing would never be closed.
             self._lifecycle.check(Call.REQUEST)
-            if self._is_inherited and (
+            if self._is_in_child and (
                 self._http.has_ready_client or self._http.has_ready_transport
             ):
                 # Its locks may be held by threads that do not exist in this process.
@@ -101,6 +103,6 @@ class Connection:
 
     def leave(self) -> Transport | None:
         """In a forked child: let the connections go, which are the parent's; return the transport."""
-        self._is_inherited = True
+        self._is_in_child = True
         transport, self._transport = self._transport, None
         return transport
