@@ -177,18 +177,13 @@ def _refuse_alias_conflicts(setting: RegisteredSetting) -> None:
 
 def _alias_conflicts(setting: RegisteredSetting) -> list[tuple[RegisteredSetting, str]]:
     """Return settings that share a name with *setting* through an alias, each with that name."""
-    conflicts: list[tuple[RegisteredSetting, str]] = []
-    if setting.alias is not None:
-        conflicts += [(other, setting.alias) for other in _alive(setting.alias)]
-        owners = _alive(_aliases.get(setting.alias, setting.name))
-        conflicts += [
-            (other, setting.alias)
-            for other in owners
-            if other.name != setting.name and other.alias == setting.alias
-        ]
-    owners = _alive(_aliases.get(setting.name, setting.name))
-    conflicts += [(other, setting.name) for other in owners if other.alias == setting.name]
-    return conflicts
+    return [
+        (other, name)
+        for name in (setting.name, setting.alias)
+        if name is not None
+        for other in (*_alive(name), *_alive(_aliases.get(name, name)))
+        if other.name != setting.name and name in (other.name, other.alias)
+    ]
 
 
 def move_to(setting: RegisteredSetting, client: MainClient) -> None:
