@@ -21,8 +21,9 @@ class Ticket:
     """A place in the queue.
 
     Attributes:
-        event: set once the lock is granted. The one who waits may also set it, to wake up for another
-        reason. granted: whether this ticket holds the lock. thread: the thread that asked.
+        event: set once the lock is granted. Others may set it too, so that the waiting one looks around.
+        granted: whether this ticket holds the lock.
+        thread: the thread that asked.
     """
 
     event: Event
@@ -34,8 +35,7 @@ class LockQueue:
     """Held by one ticket at a time, in the order of requests. For any task and thread."""
 
     def __init__(self) -> None:
-        #: Guards the queue itself. Reentrant, since the garbage collector may run anything while it is
-        #: held.
+        #: Guards the queue itself. Reentrant: the garbage collector may run anything while it is held.
         self.guard: threading.RLock = threading.RLock()
         self._holder: Ticket | None = None
         self._waiting: deque[Ticket] = deque()
@@ -158,7 +158,9 @@ class ThreadModificationLock(_Lock):
         Returns:
             whether it is held now.
         """
-        seconds = None if blocking and timeout < 0 else max(0.0, timeout) if blocking else 0.0
+        if not blocking:
+            timeout = 0
+        seconds = None if timeout < 0 else timeout
         return run_blocking(self._queue.acquire(self._create_event(), seconds))
 
     def __enter__(self) -> bool:

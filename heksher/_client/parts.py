@@ -1,6 +1,4 @@
-"""The parts of one client, put together. Belongs here: what they are. What they do stands in their
-modules.
-"""
+"""The parts of one client, put together. What they do is in their own modules."""
 
 from __future__ import annotations
 
@@ -29,8 +27,7 @@ class Parts:
 
     Attributes:
         lock: guards what more than one thread changes, in all parts. Reentrant, since the garbage
-        collector
-            may run anything while it is held.
+            collector may run anything while it is held.
         lifecycle: where the client is in its life.
         home: the event loop or the threads that it lives in.
         history: how its updates went.

@@ -323,9 +323,8 @@ class SnapshotFile:
         mine = os.fstat(descriptor)
         try:
             with open(descriptor, "wb") as file:
-                if hasattr(
-                    os, "fchmod"
-                ):  # the umask may have taken permissions from the owner as well
+                if hasattr(os, "fchmod"):  # not on Windows
+                    # The umask may have taken permissions from the owner as well.
                     os.fchmod(descriptor, _OWNER_ONLY)
                 if self._identity() != identity:
                     contents = self._merged(data, self._present(data.tracking))
