@@ -46,7 +46,7 @@ class History:
         interval: seconds between updates.
         due: the moment of the next poll.
         polls: updates that were begun, since the client was made.
-        updates: updates that ended, since the last start.
+        has_succeeded: whether an update has ended since the last start, and the newest one succeeded.
         failures: updates that failed in a row.
         retries: the failures that the next pause is counted by; a reload begins anew.
         last_error: the newest failure, also after a success.
@@ -58,7 +58,7 @@ class History:
     interval: float
     due: float = 0.0
     polls: int = 0
-    updates: int = 0
+    has_succeeded: bool = False
     failures: int = 0
     retries: int = 0
     last_error: Exception | None = None
@@ -68,7 +68,8 @@ class History:
 
     def begin_start(self) -> None:
         """Forget the failures of an earlier start."""
-        self.updates = self.failures = self.retries = 0
+        self.failures = self.retries = 0
+        self.has_succeeded = False
         self.last_error = None
 
     def begin_update(self, *, is_requested: bool) -> None:
@@ -81,13 +82,13 @@ class History:
         """Note a successful update, and when the next one is due."""
         delay = first_delay if self.succeeded is None else next_delay
         self.due = now + delay(self.interval, chance)
-        self.updates += 1
+        self.has_succeeded = True
         self.failures = self.retries = 0
         self.succeeded, self.last_success = now, date
 
     def note_failure(self, error: Exception, now: float, date: float, chance: float) -> None:
         """Note a failed update, and when it is tried again."""
-        self.updates += 1
+        self.has_succeeded = False
         self.failures += 1
         self.retries += 1
         self.last_error, self.last_failure = error, date
@@ -110,8 +111,3 @@ class History:
     def staleness(self, now: float) -> float | None:
         """Return the seconds since the newest success, or None if there was none."""
         return None if self.succeeded is None else max(0.0, now - self.succeeded)
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Whether an update has ended since the last start, and the newest one succeeded."""
-        return self.updates > 0 and self.failures == 0
