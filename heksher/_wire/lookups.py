@@ -71,9 +71,9 @@ def settings() -> Exchange[dict[str, SettingData]]:
     def read(response: Response) -> dict[str, SettingData]:
         parts = decode(response.body, _Settings, what).settings
         check_number(parts, len(response.body), what)
-        read, problems = decode_each(parts, SettingData, "the setting")
+        found, problems = decode_each(parts, SettingData, "the setting")
         for problem in problems:
             _logger.warning("%s: left out: %s", what, problem)
-        return {setting.name: setting for setting in read}
+        return {setting.name: setting for setting in found}
 
     return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)

@@ -52,12 +52,11 @@ class Body:
             raise RequestEnded(f"the answer is larger than {self._limit} bytes")
         headers = _headers(answer)
         body = b"".join(self._chunks)
-        coding = headers.get("content-encoding", "identity").strip().lower()
-        if is_decoded or coding == "identity":
-            pass
-        elif coding == "gzip":
+        coding = "identity" if is_decoded else headers.get("content-encoding", "identity")
+        coding = coding.strip().lower()
+        if coding == "gzip":
             body = self._decompress(body)
-        else:
+        elif coding != "identity":
             raise RequestEnded(f"the answer is encoded as {coding!r}, which was not asked for")
         if not 200 <= answer.status_code < 300:
             body = redact(body[:_MAX_REFUSAL_BYTES], answer.request)
