@@ -384,17 +384,13 @@ class SnapshotFile:
 
     def _create(self) -> int:
         """Create the second file, once no other process writes."""
-        tries = int(_PATIENCE / _NAP)
-        while True:
+        for _ in range(1 + int(_PATIENCE / _NAP)):
             try:
                 return os.open(self._new_path, _CREATING, _OWNER_ONLY)
             except FileExistsError:
-                if self._remove_abandoned():
-                    continue
-            tries -= 1
-            if tries <= 0:
-                raise _UnusableFile("another process is writing it")
-            time.sleep(_NAP)
+                if not self._remove_abandoned():
+                    time.sleep(_NAP)
+        raise _UnusableFile("another process is writing it")
 
     def _remove_abandoned(self) -> bool:
         """Remove a second file that was abandoned; return whether creating it can be retried at once."""

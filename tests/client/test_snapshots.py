@@ -728,6 +728,32 @@ def test_a_file_that_was_abandoned_half_written_is_removed(
     assert settings
 
 
+def test_a_half_written_file_that_always_comes_back_is_given_up(
+    scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [ttl_setting()]
+    monkeypatch.setattr(snapshot, "_PATIENCE", 0.02)
+    half = path.with_name(f"{path.name}.new")
+    unlink, tries = os.unlink, list[object]()
+
+    def unlink_in_vain(name: Any) -> None:
+        unlink(name)
+        tries.append(name)
+        assert len(tries) < 100
+        leave(half, 3600)
+
+    async def body() -> None:
+        leave(half, 3600)
+        monkeypatch.setattr(os, "unlink", unlink_in_vain)
+        async with scene.client(snapshot=path) as client:
+            pass
+        assert client.status.snapshot is not None
+        assert client.status.snapshot.error == "another process is writing it"
+
+    scene.run(body)
+    assert settings
+
+
 def test_only_closing_waits_for_a_disk_that_hangs_and_not_for_long(
     scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
