@@ -189,11 +189,8 @@ def _alias_conflicts(setting: RegisteredSetting) -> list[tuple[RegisteredSetting
 def move_to(setting: RegisteredSetting, client: MainClient) -> None:
     """Have *client* serve a setting as its own, whichever the main client is."""
     with lock:
-        others = [weakref.ref(other) for other in _alive(setting.name) if other is not setting]
-        if others:
-            _settings[setting.name] = others
-        else:
-            _settings.pop(setting.name, None)
+        others = [other for other in _alive(setting.name) if other is not setting]
+        _settings[setting.name] = [weakref.ref(other) for other in others]
         if _main is not None and _main is not client:
             _main.detach([setting])
         _owners.setdefault(setting, weakref.WeakSet()).add(client)
