@@ -27,7 +27,7 @@ def scalar_type(form: Any) -> SettingType[Any]:
         found = form
     elif typing.get_origin(form) is Literal:
         found = LiteralType[Any](typing.get_args(form))
-    elif _is_class(form):
+    elif isinstance(form, type):
         found = _class_type(form)
     if found is None:
         raise UnsupportedTypeError(
@@ -64,7 +64,7 @@ def _hint(form: Any) -> str:
         return "use the type itself, without quotation marks"
     if origin is typing.Annotated or type(form).__name__ in ("NewType", "TypeAliasType", "TypeVar"):
         return "use the type that it stands for"
-    if _is_class(origin):
+    if isinstance(origin, type):
         for kinds, hint in _HINTS:
             if issubclass(origin, kinds):
                 return hint
@@ -88,10 +88,6 @@ _HINTS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 )
 
 
-# For type checkers: isinstance() does not say what the types are of.
-def _is_class(form: Any) -> TypeGuard[type[Any]]:
-    return isinstance(form, type)
-
-
+# For type checkers: isinstance() does not say what the type is of.
 def _is_setting_type(form: Any) -> TypeGuard[SettingType[Any]]:
     return isinstance(form, SettingType)

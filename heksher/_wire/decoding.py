@@ -19,7 +19,7 @@ A part that cannot be read costs only itself: it is left out and reported, and t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -135,7 +135,7 @@ def check_number(parts: Sequence[Undecoded], size: int, what: str) -> None:
 
 
 def decode_each(
-    parts: Iterable[Undecoded], type_: type[S], what: str, limit: int = MAX_PROBLEMS
+    parts: Sequence[Undecoded], type_: type[S], what: str, limit: int = MAX_PROBLEMS
 ) -> tuple[list[S], list[str]]:
     """Decode each of *parts* by itself.
 
@@ -150,7 +150,6 @@ def decode_each(
     """
     decoded: list[S] = []
     problems: list[str] = []
-    more = 0
     for part in parts:
         try:
             check_size(part, what)
@@ -158,8 +157,6 @@ def decode_each(
         except InvalidResponseError as error:
             if len(problems) < limit:
                 problems.append(f"{error}: {excerpt(bytes(memoryview(part)[:200]), 200)}")
-            else:
-                more += 1
-    if more:
+    if more := len(parts) - len(decoded) - len(problems):
         problems.append(f"and {more} more that cannot be read")
     return decoded, problems
