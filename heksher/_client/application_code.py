@@ -1,9 +1,9 @@
 """The one way to call code of the application's: hooks, validators, ``on_coerce``.
 
-Whatever that code raises is contained, so that it costs what it belongs to (a rule, a notification) and
-never the update loop. Only `KeyboardInterrupt` passes: it belongs to the program, not to the code that
-it happened to meet. `SystemExit` does not pass: in a thread it would end the loop without a line in the
-log, and a cancelled future's `CancelledError` would do the same in an event loop.
+Whatever that code raises is contained. It costs one rule or one notification, and never the update loop.
+Only `KeyboardInterrupt` passes: it is meant for the program, not for the code that happened to run.
+`SystemExit` does not pass: in a thread it would end the loop without a line in the log. The
+`CancelledError` of a cancelled future would do the same in an event loop.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 
 class ApplicationCodeError(Exception):
-    """The application's code raised; the cause is what it raised."""
+    """The application's code raised an error, which is the cause of this one."""
 
 
 def call_application(what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Call *function*, which is the application's.
+    """Call *function* and contain what it raises.
 
     Args:
-        what: what it is, for the message.
-        function: the code.
-        *arguments: for it.
+        what: its name in the error message.
+        function: the application's function.
+        *arguments: its arguments.
 
     Raises:
-        ApplicationCodeError: it raised anything but `KeyboardInterrupt`.
+        ApplicationCodeError: *function* raised anything but `KeyboardInterrupt`.
     """
     try:
         return function(*arguments)

@@ -1,4 +1,4 @@
-"""What to declare to a service that has certain settings, and what its answers mean.
+"""What to declare, given the settings that the service has, and what its answers mean.
 
 Pure decisions; the updater sends the requests, notes the results and logs them.
 """

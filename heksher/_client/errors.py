@@ -8,11 +8,11 @@ ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 def without_frames(error: ErrorT) -> ErrorT:
-    """Return *error* without what it must not keep alive, so that it can be kept itself.
+    """Return *error* without tracebacks, so that keeping it keeps nothing else alive.
 
     A traceback holds the frames that the error went through, and these hold everything that they worked
-    on: settings, answers, the client. So do the tracebacks of its causes, and of the errors that were
-    being handled when it was raised (its context), which it does not need.
+    on: settings, answers, the client. The same goes for the tracebacks of its causes, and of its context,
+    the errors that were being handled when it was raised. The causes stay, the context goes.
     """
     each: BaseException | None = error
     while each is not None and (each.__traceback__ or each.__context__):

@@ -1,21 +1,21 @@
 """Clients in forked processes: those of threads go on there, with a loop and connections of their own.
 
-The problem: only the thread that forks exists in the child. A lock that another thread holds at that
-moment is held in the child for ever, by nobody, and what it guards may be half changed. A connection is
-open in both processes, and two of them would read each other's answers.
+The problem: only the forking thread exists in the child. A lock that another thread held at that moment
+is never released there, and the data that it guards may be half changed. A connection is open in both
+processes, and each would read the other's answers.
 
-What does not work: to look at a client's state in the child and repair it. Whether a lock is held by a
-thread that is missing cannot be told, and neither can what that thread was about to do.
+What does not work: inspecting a client's state in the child and repairing it. There is no way to tell
+whether the owner of a lock still exists, or what it was about to do.
 
 The solution: the forking thread takes all locks of the library first, in the order in which they are
 taken everywhere: the fork lock, the registry's, this module's, then each client's. So nothing is half
-done when the process is copied. Both sides release them. In the child each client first leaves its
-connections to the parent, without a word on them, then starts its loop anew.
+done when the process is copied. Both sides release them. In the child each client drops its connections
+without sending anything on them, since they are the parent's. Then it starts a new loop.
 
-uWSGI forks in C and calls none of Python's hooks, unless it runs with ``py-call-uwsgi-fork-hooks``. Its
-workers find locks as they happen to be, so they are made anew there (as the standard library does with
-its own), and all that Python's hooks would have done follows, from uWSGI's ``post_fork_hook``. Seen
-with uWSGI 2.0.28.
+uWSGI forks in C and calls none of Python's hooks, unless it runs with ``py-call-uwsgi-fork-hooks``. In its
+workers, a lock is in whatever state it was in, so each one is reset first (the standard library does the
+same with its own). Then uWSGI's ``post_fork_hook`` does everything that Python's hooks would have done.
+Seen with uWSGI 2.0.28.
 
 Knows clients only as a `Forkable`.
 """

@@ -48,7 +48,7 @@ class History:
         polls: updates that were begun, since the client was made.
         has_succeeded: whether an update has ended since the last start, and the newest one succeeded.
         failures: updates that failed in a row.
-        retries: the failures that the next pause is counted by; a reload begins anew.
+        retries: updates that failed in a row since the last `reload`; the next pause depends on it.
         last_error: the newest failure, also after a success.
         succeeded: the moment of the newest success.
         last_success: its date.

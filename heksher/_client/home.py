@@ -1,7 +1,7 @@
 """Where a client lives: its backend, the event loop it belongs to, and that loop's clock.
 
-Decided at construction where an event loop runs, else at the first await, and then never again. The core's
-lock guards it, except while a backend is chosen, which imports modules.
+All three are decided at construction if an event loop runs there, else at the first await. Only a forked
+child decides again. The core's lock guards them, except while a backend is chosen, which imports modules.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Home:
         return self.backend, self.backend.loop_key()
 
     def enter(self, backend: Backend, loop_key: object) -> float:
-        """See that this is the client's event loop; the first time, make it so.
+        """Check that this is the client's event loop. The first call decides which one it is.
 
         Returns:
-            the seconds by which the clock shows more than the clock before, in a forked child.
+            how many seconds the clock is ahead of the one before; 0 except in a forked child.
 
         Raises:
             WrongEventLoopError: the client lives in another one.
@@ -78,13 +78,13 @@ class Home:
             return offset
         if loop_key is not self._loop_key:
             raise WrongEventLoopError(
-                "the client lives in another event loop than the one that runs here: "
+                "the client belongs to another event loop than the running one: "
                 "make one client for each event loop"
             )
         return 0.0
 
     def is_elsewhere(self) -> bool:
-        """Whether the client's event loop is another one than that which runs here, or has ended."""
+        """Whether the client's event loop has ended, or is not the one that runs here."""
         if self.backend is None or self.clock is None:
             return False
         try:

@@ -21,7 +21,7 @@ class Ticket:
     """A place in the queue.
 
     Attributes:
-        event: set once the lock is granted. Others may set it too, so that the waiting one looks around.
+        event: set once the lock is granted; also to wake the waiter for another reason.
         granted: whether this ticket holds the lock.
         thread: the thread that asked.
     """

@@ -185,7 +185,7 @@ class SnapshotFile:
         return SnapshotData(contents.settings, contents.features, tracking)
 
     def save(self, data: SnapshotData) -> bool:
-        """Write what an update brought, unless the file has it already.
+        """Write the sections of an update, unless the file has them already.
 
         Returns:
             False if the file lacks sections that did not change with this update, so that the next
@@ -215,7 +215,7 @@ class SnapshotFile:
         return self._is_complete
 
     def needs_everything(self) -> bool:
-        """Whether the next update should ask for everything. To be called if an update brought nothing.
+        """Whether the next update should ask for everything. Call it after an update without news.
 
         After a failed write the next one is retried with backoff, counted in updates.
         """
