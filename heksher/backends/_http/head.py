@@ -82,32 +82,36 @@ def _bounded_read(stream: Any) -> Callable[..., Any]:
     read: Callable[..., Any] = stream.read.__func__
     alive: weakref.ref[Any] = weakref.ref(stream)
 
-    def limited(max_bytes: int) -> int:
-        left = _bytes_left.get()
-        if left is None:
-            return max_bytes
-        if left <= 0:
-            raise RequestEnded(f"the answer's head is larger than {_MAX_HEAD_BYTES} bytes")
-        return min(max_bytes, _MAX_HEAD_READ)
-
-    def counted(data: bytes) -> bytes:
-        left = _bytes_left.get()
-        if left is not None:
-            _bytes_left.set(left - len(data))
-        return data
-
     if inspect.iscoroutinefunction(read):
 
         async def read_async(max_bytes: int, timeout: float | None = None) -> bytes:
-            return counted(await read(alive(), limited(max_bytes), timeout))
+            return _counted(await read(alive(), _limited(max_bytes), timeout))
 
         return read_async
 
     def read_blocking(max_bytes: int, timeout: float | None = None) -> bytes:
         yield_to_greenlets()
-        return counted(read(alive(), limited(max_bytes), timeout))
+        return _counted(read(alive(), _limited(max_bytes), timeout))
 
     return read_blocking
+
+
+def _limited(max_bytes: int) -> int:
+    """Return how many of *max_bytes* may be read at once."""
+    left = _bytes_left.get()
+    if left is None:
+        return max_bytes
+    if left <= 0:
+        raise RequestEnded(f"the answer's head is larger than {_MAX_HEAD_BYTES} bytes")
+    return min(max_bytes, _MAX_HEAD_READ)
+
+
+def _counted(data: bytes) -> bytes:
+    """Count *data*, which was read, and return it."""
+    left = _bytes_left.get()
+    if left is not None:
+        _bytes_left.set(left - len(data))
+    return data
 
 
 def refuse_leftovers(answer: Any) -> None:
