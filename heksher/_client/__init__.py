@@ -2,4 +2,29 @@
 
 Ordinary coroutines and pure decisions against the protocols of `heksher.backends.base`. Imports no
 HTTP library and no event loop.
+
+Pure decisions:
+
+- `lifecycle`: states and transitions, and which call is refused in which state;
+- `history`: failures, and when the next update is due;
+- `options`: the client's arguments and their checks;
+- `declarations`: what to declare, and what the service's answers mean;
+- `reading`: from a section of an answer to a rule table.
+
+State, guarded by locks; `parts` puts these together:
+
+- `settings`: which settings the client has, and how their declarations went;
+- `publishing`: which rules they answer from;
+- `connection`: one request and its response;
+- `modification_lock`: holds updates back;
+- `snapshot`: the rules on disk;
+- `home`: the event loop or the threads that the client belongs to.
+
+What happens:
+
+- `core`: start, close, reload, and what a fork does;
+- `run`: the update loop, from one start to its end;
+- `update`: one update;
+- `forking`: locks and clients when the process forks;
+- `application_code`, `errors`: how code of the application is called, and how errors are kept.
 """
