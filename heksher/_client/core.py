@@ -475,7 +475,7 @@ class Core(Parts):
             raise _to_raise(reload.error)
 
     async def ping(self) -> None:
-        """Return if the service says that it is healthy."""
+        """Return if the service says that it is healthy, by status 200."""
         await self._request(_wire.health())
 
     async def get_settings(self) -> dict[str, SettingData]:

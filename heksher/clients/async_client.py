@@ -162,7 +162,7 @@ class AsyncHeksherClient(ClientBase):
         await self._core.reload()
 
     async def ping(self) -> None:
-        """Return if the service answers that it is healthy.
+        """Return if the service answers its health check with HTTP 200, whatever the body is.
 
         Raises:
             ServiceError: it does not. It is also an ``httpx.HTTPError``.

@@ -118,7 +118,7 @@ class ThreadHeksherClient(ClientBase):
         run_blocking(self._core.reload())
 
     def ping(self) -> None:
-        """Return if the service answers that it is healthy.
+        """Return if the service answers its health check with HTTP 200, whatever the body is.
 
         Raises:
             ServiceError: it does not. It is also an ``httpx.HTTPError``.

@@ -265,6 +265,21 @@ def test_a_query_that_is_refused_gives_no_hint_on_address_or_credentials(backend
         backend.run(body)
 
 
+@pytest.mark.parametrize("body", [HEALTHY, b"", b"OK", b"{", b"[]", b"\xff"])
+def test_a_service_is_healthy_if_the_status_says_so(backend: Harness, body: bytes) -> None:
+    async def body_of_test() -> None:
+        client = make_client(backend, server.url)
+        await client.ping()
+        for status in (202, 404, 500):
+            server.answer_by("api/health", http(body, b"HTTP/1.1 %d No\r\n" % status))
+            with pytest.raises(UnexpectedStatusError, match=f"api/health returned HTTP {status}"):
+                await client.ping()
+        await client.close()
+
+    with MisbehavingServer(http(body)) as server:
+        backend.run(body_of_test)
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
@@ -275,7 +290,7 @@ def test_a_query_that_is_refused_gives_no_hint_on_address_or_credentials(backend
             "503",
             id="503",
         ),
-        pytest.param(http(b"<html>"), InvalidResponseError, "health", id="no-json"),
+        pytest.param(http(b"<html>"), InvalidResponseError, "settings", id="no-json"),
         pytest.param(
             http(b"x", b"nonsense\r\n"), ServiceUnreachableError, "no answer", id="no-http"
         ),
@@ -302,7 +317,7 @@ def test_what_goes_wrong_is_named_and_can_be_caught_as_both_families(
     async def body() -> None:
         client = make_client(backend, server.url)
         with pytest.raises(error, match=text) as caught:
-            await client.ping()
+            await client.get_settings()
         assert isinstance(caught.value, httpx.HTTPError)
         if isinstance(caught.value, UnexpectedStatusError):
             assert caught.value.status == 503

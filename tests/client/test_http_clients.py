@@ -319,9 +319,14 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
 
 
 async def each_call_fails(
-    backend: Harness, url: str, expected: type[HeksherError], **options: Any
+    backend: Harness,
+    url: str,
+    expected: type[HeksherError],
+    *,
+    is_healthy: bool = False,
+    **options: Any,
 ) -> list[Any]:
-    """Return the errors of all calls that make requests."""
+    """Return the errors of all calls that make requests; if the service *is_healthy*, but for `ping`."""
     errors: list[Any] = []
 
     async def fails(call: Callable[[], Any]) -> None:
@@ -332,7 +337,10 @@ async def each_call_fails(
     leftovers = Leftovers()
     heksher.Setting(f"never_{next(_names)}", int, FEATURES, 1)
     client = make_client(backend, url, startup="raise", **options)
-    await fails(client.ping)
+    if is_healthy:
+        await client.ping()
+    else:
+        await fails(client.ping)
     await fails(client.get_settings)
     await fails(client.set_as_main)
     await client.close()
@@ -426,9 +434,9 @@ def test_what_is_no_json_is_an_error_of_the_service(backend: Harness, library: A
     async def body() -> None:
         make = kind_of_client(backend, library)
         for error in await each_call_fails(
-            backend, server.url, InvalidResponseError, http_client=make
+            backend, server.url, InvalidResponseError, is_healthy=True, http_client=make
         ):
-            # Code that catches httpx.HTTPError around ping() catches every fault of the service.
+            # Code that catches httpx.HTTPError around reload() catches every fault of the service.
             assert {httpx.DecodingError, library.DecodingError} <= {*type(error).__mro__}
             assert isinstance(error.request, library.Request)
             assert str(error).startswith(f"GET {server.url}/api/")
@@ -445,7 +453,7 @@ def test_an_error_can_be_copied_and_pickled(backend: Harness, library: Any, answ
     async def body() -> None:
         client = make_client(backend, server.url, http_client=kind_of_client(backend, library))
         with pytest.raises(HeksherError) as caught:
-            await client.ping()
+            await client.get_settings()
         await client.close()
         error: Any = caught.value
         error.add_note("seen in a worker")

@@ -131,7 +131,7 @@ def check_error(step: Step, error: object) -> None:
 
 def test_answers_to_the_health_check() -> None:
     for step in of_kind("health"):
-        assert _wire.health().read(step.response) == step.answer["json"]["version"], step.where
+        assert step.response.status in _wire.health().request.expected, step.where
 
 
 def test_lists_of_context_features() -> None:
