@@ -399,10 +399,11 @@ def test_the_service_may_live_below_a_path(backend: Harness) -> None:
     assert server.requests[0].startswith(b"GET /settings/service/api/health ")
 
 
-def test_http_client_args_that_httpx_does_not_take_are_named(backend: Harness) -> None:
+@pytest.mark.parametrize("name", ["haeders", 5])
+def test_http_client_args_that_httpx_does_not_take_are_named(backend: Harness, name: Any) -> None:
     async def body() -> None:
-        client = make_client(backend, "http://127.0.0.1:9", http_client_args={"haeders": {}})
-        with pytest.raises(InvalidArgumentError, match="haeders"):
+        client = make_client(backend, "http://127.0.0.1:9", http_client_args={name: {}})
+        with pytest.raises(InvalidArgumentError, match=f"http_client_args \\({name}\\)"):
             await client.ping()
         await client.close()
 

@@ -90,8 +90,8 @@ def _make_default(options: HttpOptions, default: type[Any]) -> Any:
         if "proxies" in arguments:
             reason += "; proxy= and mounts= have replaced proxies="
         raise InvalidArgumentError(
-            f"invalid http_client_args ({', '.join(arguments)}): httpx.{default.__name__} does not "
-            f"take them: {reason}"
+            f"invalid http_client_args ({', '.join(map(str, arguments))}): "
+            f"httpx.{default.__name__} does not take them: {reason}"
             if arguments
             else f"httpx.{default.__name__} cannot be made: {reason}; check the environment variables "
             "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
