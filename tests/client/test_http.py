@@ -557,6 +557,40 @@ def test_a_callable_that_makes_no_client_is_an_error_of_this_library(backend: Ha
     backend.run(body)
 
 
+@pytest.mark.parametrize("where", ["callable", "hook"])
+def test_an_exit_in_what_the_application_hands_in_ends_no_update_loop(
+    backend: Harness, where: str
+) -> None:
+    def exit_at_once(*_: object) -> Any:
+        raise SystemExit("enough")
+
+    async def exit_in_time(*_: object) -> None:
+        exit_at_once()
+
+    hook = exit_at_once if backend.is_blocking else exit_in_time
+    hooks = {"event_hooks": {"request": [hook]}}
+
+    async def body() -> None:
+        client = backend.client(
+            "http://127.0.0.1:9",
+            1e12,
+            FEATURES,
+            startup="continue",
+            http_client=exit_at_once if where == "callable" else None,
+            http_client_args=hooks if where == "hook" else None,
+        )
+        with pytest.raises(ServiceUnreachableError, match="SystemExit"):
+            await client.ping()
+        await client.set_as_main()
+        for _ in range(2):
+            with pytest.raises(ServiceUnreachableError, match="SystemExit"):
+                await client.reload()
+        assert client.status.state is ClientState.RUNNING
+        await client.close()
+
+    backend.run(body)
+
+
 def test_the_class_of_an_http_client_is_a_callable_that_makes_one(backend: Harness) -> None:
     kind = httpx.Client if backend.is_blocking else httpx.AsyncClient
 

@@ -101,7 +101,7 @@ def library_of(thing: object) -> Any:
     return None
 
 
-def request_error_class(error: Exception, library: Any) -> type[Exception]:
+def request_error_class(error: BaseException, library: Any) -> type[Exception]:
     """Return the most specific class of *library*'s request errors that describes *error*."""
     if isinstance(error, RequestTooSlow):
         return cast("type[Exception]", library.TimeoutException)

@@ -67,7 +67,7 @@ def _secrets_in_header(value: str) -> set[str]:
     return secrets
 
 
-def redacted_text(error: Exception) -> str:
+def redacted_text(error: BaseException) -> str:
     """Return the text of *error*, which may quote what the service sent, without secrets."""
     text = _text_of(error)
     try:
@@ -77,7 +77,7 @@ def redacted_text(error: Exception) -> str:
     return redact(text.encode("utf-8", "replace"), request).decode("utf-8", "replace")
 
 
-def safe_cause(error: Exception) -> Exception | None:
+def safe_cause(error: BaseException) -> BaseException | None:
     """Return *error* if it can be the ``__cause__`` of another error: if it shows no secret."""
     return None if shows_header(error) or redacted_text(error) != _text_of(error) else error
 

@@ -102,7 +102,8 @@ class TransportBase(ABC):
 
         Errors of this library pass: they are about an argument, and no answer to *request* would change
         that. Any other error means that there is no answer, whatever its class: an HTTP client that was
-        handed in has errors of its own.
+        handed in has errors of its own. `SystemExit` comes from the application's code in such a client,
+        and would end the update loop without a line in the log.
         """
         try:
             yield
@@ -110,10 +111,10 @@ class TransportBase(ABC):
             raise
         except RequestEnded as error:
             raise self._unreachable(request, error) from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._unreachable(request, error) from safe_cause(error)
 
-    def _unreachable(self, request: Request, error: Exception) -> ServiceUnreachableError:
+    def _unreachable(self, request: Request, error: BaseException) -> ServiceUnreachableError:
         library = self._library or library_of(error) or httpx
         url = self._options.base_url + request.target
         reason = one_line(redacted_text(error))
