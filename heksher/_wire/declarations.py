@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ _MAX_DIFFERENCES = 100
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A setting as an application declares it.
+    """A setting as an application declares it. The attributes are the fields of the request's body.
 
     Attributes:
         name: the setting's name.
@@ -91,16 +91,9 @@ class _Declared(msgspec.Struct):
 
 def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
     """Declare a setting."""
-    body: dict[str, Any] = {
-        "name": declaration.name,
-        "configurable_features": list(declaration.configurable_features),
-        "type": declaration.type,
-        "default_value": declaration.default_value,
-        "metadata": dict(declaration.metadata),
-        "version": declaration.version,
-    }
-    if declaration.alias is not None:
-        body["alias"] = declaration.alias
+    body = asdict(declaration)
+    if declaration.alias is None:
+        del body["alias"]
     what = f"the answer to the declaration of setting {declaration.name!r}"
 
     def read(response: Response) -> DeclarationAnswer:
