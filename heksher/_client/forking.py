@@ -82,10 +82,8 @@ def _before_fork() -> None:
 
 
 def _release_locks() -> None:
-    held = list(_held)
-    _held.clear()
-    for client in reversed(held):
-        for lock in reversed(client.locks):
+    while _held:
+        for lock in reversed(_held.pop().locks):
             lock.release()
     for lock in reversed(_own_locks):
         lock.release()

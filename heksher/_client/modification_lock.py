@@ -158,8 +158,7 @@ class ThreadModificationLock(_Lock):
         Returns:
             whether it is held now.
         """
-        if not blocking:
-            timeout = 0
+        timeout = timeout if blocking else 0
         seconds = None if timeout < 0 else timeout
         return run_blocking(self._queue.acquire(self._create_event(), seconds))
 

@@ -151,12 +151,9 @@ class SectionReader(Generic[T]):
         self, data: RuleData | None, reason: str, error: BaseException | None = None
     ) -> None:
         """Report that a rule, or with None the default value, cannot be used."""
+        rule_id, what = (None, "default value: ") if data is None else (data.rule_id, "")
         error = error and without_frames(error)
-        name = self.setting.name
-        if data is None:
-            self._rejected.append(RejectedRule(name, None, f"default value: {reason}", error))
-        else:
-            self._rejected.append(RejectedRule(name, data.rule_id, reason, error))
+        self._rejected.append(RejectedRule(self.setting.name, rule_id, what + reason, error))
 
     # --- their values -----------------------------------------------------------------------------
 
