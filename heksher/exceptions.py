@@ -21,6 +21,7 @@ __all__ = [
     "DuplicateSettingError",
     "UnknownFeatureError",
     "MissingFeatureError",
+    "FeatureTypeError",
     "BackendError",
     "WrongEventLoopError",
     "ClientNotStartedError",
@@ -118,6 +119,25 @@ class MissingFeatureError(HeksherError, RuntimeError):
         )
         self.setting = setting
         self.feature = feature
+
+
+class FeatureTypeError(HeksherError, TypeError):
+    """The value of a feature is neither a string nor None: the argument, or what a context variable holds.
+
+    Attributes:
+        setting: the setting's name.
+        feature: the feature's name.
+        type_name: the name of the value's type.
+    """
+
+    def __init__(self, setting: str, feature: str, type_name: str) -> None:
+        super().__init__(
+            f"setting {setting!r}: invalid value of type {type_name} for the context feature "
+            f"{feature!r}: expected a string, such as {feature}=str(...), or None for no value"
+        )
+        self.setting = setting
+        self.feature = feature
+        self.type_name = type_name
 
 
 class BackendError(HeksherError, RuntimeError):

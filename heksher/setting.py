@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
@@ -27,9 +27,10 @@ from heksher.exceptions import (
 )
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
 
-__all__ = ["OnCoerce", "QueriedRule", "Setting", "Validator"]
+__all__ = ["Get", "OnCoerce", "QueriedRule", "Setting", "Validator"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 ElementT = TypeVar("ElementT")
 EnumT = TypeVar("EnumT", bound=Enum)
 PrimitiveT = TypeVar("PrimitiveT", bool, int, float, str)
@@ -59,6 +60,14 @@ Validator: TypeAlias = "Callable[[T, QueriedRule | None, Setting[T]], T]"
 OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Setting[T]], T]"
 
 
+class Get(Protocol[T_co]):
+    """The type of a setting's `get`, for annotations of one that is kept: ``ttl: Get[int]``."""
+
+    def __call__(self, **contexts: str | None) -> T_co:
+        """Return the value in the context that the arguments and the client's defaults give."""
+        ...
+
+
 class Setting(Generic[T]):
     """A named value that depends on context.
 
@@ -68,9 +77,10 @@ class Setting(Generic[T]):
     forgotten.
 
     ``get(user="jim")`` returns the value in that context, from memory. It takes the configurable
-    features as keyword arguments. A feature that is left out has the value that was given to the
-    client's ``set_defaults``. `get` raises `TypeError` for any other keyword and, once a client has
-    started, `MissingFeatureError` for a feature without a value.
+    features as keyword arguments. Each is a string, or None for "no value here", which meets no
+    condition. A feature that is left out has the value that was given to the client's ``set_defaults``.
+    `get` raises `TypeError` for any other keyword, `FeatureTypeError`, which is one too, for a value of
+    another type and, once a client has started, `MissingFeatureError` for a feature without a value.
 
     Args:
         name: ASCII letters, digits, underscores and dots.
@@ -124,7 +134,7 @@ class Setting(Generic[T]):
     # defines. A slot is a descriptor of the class, and both of these take its place. The constructor
     # fills it through that descriptor (`_set_get`): with a subclass that has its own ``get``, a plain
     # ``self.get = ...`` would end up in the instance's ``__dict__`` and hide it.
-    get: Callable[..., T]
+    get: Get[T]
 
     name: str
     configurable_features: tuple[str, ...]
@@ -357,7 +367,7 @@ class Setting(Generic[T]):
         return f"<Setting {self.name!r}: {self.type.wire_name} by {', '.join(self.configurable_features)}>"
 
 
-_set_get: Callable[[Setting[Any], Callable[..., Any]], None] = Setting.__dict__["get"].__set__
+_set_get: Callable[[Setting[Any], Get[Any]], None] = Setting.__dict__["get"].__set__
 
 
 def state_of(setting: Setting[T]) -> SettingState[T]:

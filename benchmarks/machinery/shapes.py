@@ -8,6 +8,7 @@ Knows nothing of heksher, so that other libraries can be measured with it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ FEATURES = ("environment", "user", "theme")
 NOTHING = object()
 
 theme: ContextVar[str] = ContextVar("theme", default="bright")
+visitor: ContextVar[Any] = ContextVar("visitor", default=None)
+
+#: The highest ratios to a floor that meet the targets: a rule matches, no rule matches, values are None.
+HIT, MISS, NONE = (1.7, 1.75, 2.5) if sys.version_info < (3, 12) else (1.5, 1.5, 2.5)
 
 Rules = tuple[tuple[Mapping[str, str], Any], ...]
 
@@ -58,6 +63,16 @@ def _ttl_floor() -> Callable[..., int]:
 
     def get(*, user: str | None = None) -> int:
         return by_user.get(user, 60)  # type: ignore[arg-type]
+
+    return get
+
+
+def _variable_ttl_floor() -> Callable[..., int]:
+    by_user = {"jim": 5, **{f"user{number}": number for number in range(5)}}
+    variable = visitor
+
+    def get(*, user: str | None = None) -> int:
+        return by_user.get(variable.get() if user is None else user, 60)
 
     return get
 
@@ -138,7 +153,7 @@ INTRODUCTION = (
         "user='jim'",
         5,
         _ttl_floor(),
-        1.5,
+        HIT,
         _INTRODUCTION,
     ),
     Shape(
@@ -150,7 +165,7 @@ INTRODUCTION = (
         "user='eve'",
         60,
         _ttl_floor(),
-        1.5,
+        MISS,
         _INTRODUCTION,
     ),
     Shape(
@@ -162,7 +177,7 @@ INTRODUCTION = (
         "",
         "white",
         _color_floor(),
-        1.5,
+        MISS,
         _INTRODUCTION,
     ),
 )
@@ -178,7 +193,7 @@ BY_NUMBER_OF_FEATURES = (
         "user='user3'",
         3,
         _one_floor(),
-        1.7,
+        HIT,
     ),
     Shape(
         "two features, 10 rules",
@@ -192,7 +207,7 @@ BY_NUMBER_OF_FEATURES = (
         "environment='env3', user='eve'",
         13,
         _two_floor(),
-        1.7,
+        HIT,
     ),
     Shape(
         "three features, 10 rules",
@@ -207,7 +222,46 @@ BY_NUMBER_OF_FEATURES = (
         "environment='env2', user='eve', theme='theme1'",
         12,
         _three_floor(),
-        1.7,
+        HIT,
+    ),
+)
+
+#: Anonymous users: None is a value that meets no condition.
+NO_VALUE = (
+    Shape(
+        "cache_ttl.get(user=None)",
+        "cache_ttl",
+        ("environment", "user"),
+        60,
+        _TTL_RULES,
+        "user=None",
+        60,
+        _ttl_floor(),
+        NONE,
+        _INTRODUCTION,
+    ),
+    Shape(
+        "cache_ttl.get(), a context variable that holds None",
+        "cache_ttl",
+        ("environment", "user"),
+        60,
+        _TTL_RULES,
+        "",
+        60,
+        _variable_ttl_floor(),
+        NONE,
+        {"environment": "dev", "user": visitor},
+    ),
+    Shape(
+        "three features, 10 rules, all None",
+        BY_NUMBER_OF_FEATURES[-1].name,
+        FEATURES,
+        0,
+        BY_NUMBER_OF_FEATURES[-1].rules,
+        "environment=None, user=None, theme=None",
+        0,
+        _three_floor(),
+        NONE,
     ),
 )
 

@@ -24,7 +24,7 @@ import pytest
 from machinery.interleaved import nanoseconds
 from machinery.ours import checked, publish, table_of
 from machinery.ratio_table import Ratios
-from machinery.shapes import BY_NUMBER_OF_FEATURES, INTRODUCTION, Shape
+from machinery.shapes import BY_NUMBER_OF_FEATURES, INTRODUCTION, NO_VALUE, Shape
 
 from heksher import Setting
 
@@ -37,7 +37,7 @@ class Held:
 
 
 @pytest.mark.parametrize(
-    "shape", [*INTRODUCTION, *BY_NUMBER_OF_FEATURES], ids=lambda shape: shape.title
+    "shape", [*INTRODUCTION, *BY_NUMBER_OF_FEATURES, *NO_VALUE], ids=lambda shape: shape.title
 )
 def measure_a_call(shape: Shape, ratios: Ratios) -> None:
     names = {**checked(shape), "held": Held(shape.floor)}

@@ -135,7 +135,7 @@ def draw_compiling(file: Path) -> None:
     Blue is for calls that omit the environment, red for the other calls.
     """
     shown = compiling()
-    width, height = 776, 224 + LINE * len(shown.source)
+    width, height = 840, 224 + LINE * len(shown.source)
     figure = sheet(width, height)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")

@@ -15,7 +15,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
@@ -24,6 +24,7 @@ from heksher._client.lifecycle import Call, Event, State
 from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
+from heksher._rules.contexts import Default
 from heksher.backends import _callers
 from heksher.backends.base import Backend, ScopedTask, run_blocking
 from heksher.backends.base import Event as BackendEvent
@@ -69,7 +70,7 @@ class Core(Parts):
 
     # --- configuration, in any thread -------------------------------------------------------------
 
-    def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
+    def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Give context features values for the calls that leave them out."""
         self.settings.set_defaults(sources)
         self.publisher.renew(self.settings.alive())

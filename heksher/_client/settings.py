@@ -11,14 +11,13 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from heksher._client.declarations import Catalogue
 from heksher._client.lifecycle import Call, Lifecycle
 from heksher._registry import declared_alike, origin_of
-from heksher._rules.contexts import Defaults
+from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import one_line, shown
 from heksher.exceptions import DuplicateSettingError
@@ -193,7 +192,7 @@ class ClientSettings:
 
     # --- context ----------------------------------------------------------------------------------
 
-    def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
+    def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Give context features values for the calls that leave them out."""
         with self._lock:
             self._lifecycle.check(Call.CONFIGURE)

@@ -1,4 +1,4 @@
-"""Context features: their names, and their values in calls that leave them out.
+"""Context features: their names, their values in calls that leave them out, and the check of all values.
 
 Pure. Knows neither rules nor the client that sets the defaults.
 """
@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from heksher._names import WORD_RULE, is_feature_name
-from heksher.exceptions import ContradictingArgumentError, InvalidArgumentError
+from heksher.exceptions import (
+    ContradictingArgumentError,
+    FeatureTypeError,
+    InvalidArgumentError,
+    MissingFeatureError,
+)
 
 
 class Missing:
@@ -23,6 +28,53 @@ class Missing:
 #: Stands for an argument or a value that was not given, where None may be one.
 MISSING: Final = Missing()
 
+#: The default of a feature: a constant, or a context variable that is read at every call.
+Default: TypeAlias = str | ContextVar[str] | ContextVar[str | None]
+
+
+def current_value(source: Default | None) -> object:
+    """Return the value that a default has at this moment, or ``...`` if a context variable is unset."""
+    if not isinstance(source, ContextVar):
+        return source
+    try:
+        # Not get(...), which would hide the default that the variable itself may have.
+        return source.get()
+    except LookupError:
+        return ...
+
+
+def checked_value(setting: str, feature: str, value: object) -> str | None:
+    """Check a feature's value in a call of ``get()``, and return the string or None that rules see.
+
+    After this check nothing can fail: looking for a plain string or None in a dict of strings calls no
+    code of the application. So whether a call raises does not depend on the rules.
+
+    Args:
+        setting: the setting's name, for errors.
+        feature: the feature's name, for errors.
+        value: the argument, else the default, else ``...``.
+
+    Raises:
+        MissingFeatureError: there is no value.
+        FeatureTypeError: the value is neither a string nor None.
+    """
+    if value is ...:
+        raise MissingFeatureError(setting, feature)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise FeatureTypeError(setting, feature, type(value).__name__)
+    return plain_string(value)
+
+
+def plain_string(text: str) -> str:
+    """Return *text*, which is a string to ``isinstance``, as an object of the class `str` itself.
+
+    A member of a string enumeration becomes its value, whatever its own ``__str__`` shows. A proxy, such
+    as werkzeug's ``LocalProxy``, is of another class and becomes ``str(text)``.
+    """
+    return str.__str__(text if issubclass(type(text), str) else str(text))
+
 
 class Defaults:
     """The values of context features that a call of ``get()`` leaves out. Never changed, only replaced.
@@ -32,43 +84,35 @@ class Defaults:
 
     __slots__ = ("_sources",)
 
-    def __init__(self, sources: Mapping[str, str | ContextVar[str]] | None = None) -> None:
+    def __init__(self, sources: Mapping[str, Default] | None = None) -> None:
         self._sources = dict(sources or {})
 
-    def adding(self, sources: Mapping[str, str | ContextVar[str]]) -> Defaults:
+    def adding(self, sources: Mapping[str, Default]) -> Defaults:
         """Return a copy that has *sources* as well.
 
         Raises:
             ContradictingArgumentError: a feature already has a default.
             InvalidArgumentError: a source is neither a string nor a context variable.
         """
+        added: dict[str, Default] = {}
         for feature, source in sources.items():
             if feature in self._sources:
                 raise ContradictingArgumentError(
                     f"the context feature {feature!r} already has the default "
                     f"{self._sources[feature]!r}; it cannot get a second one, {source!r}"
                 )
-            if not isinstance(source, (str, ContextVar)):
+            # Not isinstance(), to which a proxy is a string: its value of this moment is no constant.
+            if not issubclass(type(source), (str, ContextVar)):
                 raise InvalidArgumentError(
-                    f"invalid default {source!r} of the context feature {feature!r}: "
-                    "expected a string or a contextvars.ContextVar"
+                    f"invalid default {source!r} of type {type(source).__name__} of the context "
+                    f"feature {feature!r}: expected a string or a contextvars.ContextVar"
                 )
-        return Defaults({**self._sources, **sources})
+            added[feature] = source if isinstance(source, ContextVar) else plain_string(source)
+        return Defaults({**self._sources, **added})
 
-    def source_of(self, feature: str) -> str | ContextVar[str] | None:
+    def source_of(self, feature: str) -> Default | None:
         """Return the constant or the context variable for *feature*, or None."""
         return self._sources.get(feature)
-
-    def value_of(self, feature: str) -> object:
-        """Return the current value of *feature*, or `MISSING`."""
-        source = self._sources.get(feature, MISSING)
-        if not isinstance(source, ContextVar):
-            return source
-        try:
-            # Not get(MISSING), which would hide the default that the variable itself may have.
-            return source.get()
-        except LookupError:
-            return MISSING
 
     def constants(self) -> dict[str, str]:
         """Return the constant defaults, by feature."""

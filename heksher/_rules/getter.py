@@ -15,10 +15,10 @@ from types import FunctionType
 from typing import Any, Final, Generic, TypeVar
 
 from heksher._rules import codegen
-from heksher._rules.contexts import MISSING, Defaults
+from heksher._rules.contexts import Defaults, checked_value, current_value
 from heksher._rules.plan import Plan, decide
 from heksher._rules.table import RuleTable
-from heksher.exceptions import MissingFeatureError, UnknownFeatureError
+from heksher.exceptions import UnknownFeatureError
 
 T = TypeVar("T")
 
@@ -121,8 +121,8 @@ class _CompiledGetter:
     new function for each publish would leave every kept `get` behind. So a publish assigns the
     ``__code__`` of the one function. That is one store of a pointer: calls that are under way go on
     with the code that their frame holds, and the next call runs the new one. The interpreter drops
-    what it had specialised for the old code. Signature and absent values are the function's own
-    (`codegen.Absent`), so the code need not bring them along. `codegen` puts the tables among the
+    what it had specialised for the old code. The signature and its defaults are the function's own, so
+    the code need not bring them along. `codegen` puts the tables among the
     constants of the code, where a call finds them without looking up a name.
 
     Two kinds of settings cannot have their tables there. The garbage collector does not look into
@@ -143,13 +143,12 @@ class _CompiledGetter:
     """
 
     def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
-        absent = {feature: codegen.Absent(name, feature) for feature in features}
-        self._absent = {codegen.absent_name(feature): each for feature, each in absent.items()}
-        self._globals: dict[str, Any] = {**codegen.COMMON, **self._absent, "owner·": owner}
+        self._checks = codegen.checks_of(name, features)
+        self._globals: dict[str, Any] = {**codegen.COMMON, **self._checks, "owner·": owner}
         self._forwarding = codegen.compile_source(codegen.emit_forwarding(features), {})
         function = FunctionType(self._forwarding, self._globals, "get")
-        function.__kwdefaults__ = absent
-        function.__annotations__ = dict.fromkeys(features, str)
+        function.__kwdefaults__ = dict.fromkeys(features, ...)
+        function.__annotations__ = dict.fromkeys(features, str | None)
         _describe(function, name, features)
         self.function = function
 
@@ -162,7 +161,7 @@ class _CompiledGetter:
         """
         inline = not (is_traced or FREE_THREADED)
         source = codegen.emit(plan, inline=inline)
-        code = codegen.compile_source(source, self._absent)
+        code = codegen.compile_source(source, self._checks)
         if inline:
             self.function.__code__ = code
             return
@@ -180,21 +179,22 @@ class _GenericGetter:
     def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
         known = frozenset(features)
         self._owner = owner
-        self._state: tuple[Plan, Defaults] | None = None
+        self._plan: Plan | None = None
 
-        def get(**contexts: str) -> Any:
-            assert self._state is not None
-            plan, defaults = self._state
+        def get(**contexts: str | None) -> Any:
+            plan = self._plan
+            assert plan is not None
             if not known.issuperset(contexts):
                 raise UnknownFeatureError(name, sorted(contexts.keys() - known), features)
-            context: dict[str, Any] = {}
+            context: dict[str, str | None] = {}
             for feature in features:
-                value = contexts[feature] if feature in contexts else defaults.value_of(feature)
-                if value is not MISSING:
-                    hash(value)  # what cannot be a key is refused, whichever rules there are
-                    context[feature] = value
-                elif plan.started:
-                    raise MissingFeatureError(name, feature)
+                value: object = contexts.get(feature, ...)
+                if value is ... and feature in plan.sources:
+                    value = current_value(plan.sources[feature])
+                # Most values need no check, and a call of it would double the time.
+                if type(value) is not str:
+                    value = checked_value(name, feature, value)
+                context[feature] = value
             return plan.search.find(context)
 
         _describe(get, name, features)
@@ -202,4 +202,4 @@ class _GenericGetter:
 
     def publish(self, plan: Plan, _is_traced: bool) -> None:
         """Answer as planned."""
-        self._state = plan, Defaults(plan.sources)
+        self._plan = plan

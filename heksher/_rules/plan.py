@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from heksher._rules.contexts import MISSING, Defaults
+from heksher._rules.contexts import MISSING, Default, Defaults
 from heksher._rules.groups import RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
@@ -43,10 +43,10 @@ class Search:
     look_ups: tuple[LookUp, ...]
     default: Any
 
-    def find(self, context: Mapping[str, object]) -> Any:
-        """Return the value in *context*, values by feature."""
+    def find(self, context: Mapping[str, str | None]) -> Any:
+        """Return the value in *context*, which has a value for each feature."""
         for look_up in self.look_ups:
-            at = tuple(context.get(name, MISSING) for name in look_up.key)
+            at = tuple(context[name] for name in look_up.key)
             value = look_up.values.get(at[0] if len(at) == 1 else at, MISSING)
             if value is not MISSING:
                 return value
@@ -59,18 +59,17 @@ class Plan:
 
     Attributes:
         features: the setting's features.
-        sources: the default of each feature that has one: a string or a context variable.
+        sources: the default of each feature that has one: a constant or a context variable. The
+            constant None stands for no value, where that is not an error.
         search: for every context.
         folded: a shorter search for calls that leave out every feature with a constant default; None
             if there is no such feature.
-        started: whether a feature without a value is an error.
     """
 
     features: tuple[str, ...]
-    sources: Mapping[str, str | ContextVar[str]]
+    sources: Mapping[str, Default | None]
     search: Search
     folded: Search | None
-    started: bool
 
 
 def decide(
@@ -82,22 +81,24 @@ def decide(
         features: the setting's features.
         table: its rules.
         defaults: the values of features that a call leaves out.
-        started: whether a feature without a value is an error.
+        started: whether a client that serves the setting was ever started. Until then a feature that
+            is left out has no value, and that is not an error.
     """
-    sources = {
-        name: source for name in features if (source := defaults.source_of(name)) is not None
-    }
-    if not started:
-        # No rules are published yet, so the default is the answer in every context.
-        return Plan(tuple(features), {}, Search((), table.default), None, started=False)
-    constants = {name: each for name, each in sources.items() if isinstance(each, str)}
+    sources: Mapping[str, Default | None]
+    if started:
+        sources = {
+            name: source for name in features if (source := defaults.source_of(name)) is not None
+        }
+    else:  # the client's defaults are not known yet
+        sources = dict.fromkeys(features)
+    constants = {name: each for name, each in sources.items() if not isinstance(each, ContextVar)}
     ranked = _ranked(table)
     search = _search(ranked, [group.values for group in ranked], table.default, {})
     if not constants:
-        return Plan(tuple(features), sources, search, None, started=True)
+        return Plan(tuple(features), sources, search, None)
     folded_values = [_folded(group, constants) for group in ranked]
     folded = _search(ranked, folded_values, table.default, constants)
-    return Plan(tuple(features), sources, search, folded, started=True)
+    return Plan(tuple(features), sources, search, folded)
 
 
 def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
@@ -111,7 +112,7 @@ def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
     )
 
 
-def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, Any]:
+def _folded(group: RuleGroup[Any], constants: Mapping[str, str | None]) -> dict[Any, Any]:
     """Return the values of one group by key, where the features in *constants* have these values.
 
     Rules for other values are dropped, and these features are taken out of the keys.
@@ -131,7 +132,7 @@ def _folded(group: RuleGroup[Any], constants: Mapping[str, str]) -> dict[Any, An
     }
 
 
-def _key(names: tuple[str, ...], constants: Mapping[str, str]) -> tuple[str, ...]:
+def _key(names: tuple[str, ...], constants: Mapping[str, str | None]) -> tuple[str, ...]:
     """Return the features in the key of a look-up, the latest first."""
     return tuple(name for name in reversed(names) if name not in constants)
 
@@ -140,7 +141,7 @@ def _search(
     ranked: Sequence[RuleGroup[Any]],
     values_of_groups: Sequence[dict[Any, Any]],
     default: Any,
-    constants: Mapping[str, str],
+    constants: Mapping[str, str | None],
 ) -> Search:
     """Return the search where the features in *constants* are fixed, and so in no key."""
     look_ups: list[LookUp] = []

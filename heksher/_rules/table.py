@@ -27,11 +27,9 @@ class TableRule(Generic[T]):
     conditions: tuple[tuple[str, str], ...]
     rule_id: int | None = None
 
-    def matches(self, context: Mapping[str, object]) -> bool:
-        """Whether *context*, values by feature, meets every condition."""
-        return all(
-            feature in context and context[feature] == value for feature, value in self.conditions
-        )
+    def matches(self, context: Mapping[str, str | None]) -> bool:
+        """Whether *context*, values by feature, meets every condition. None meets none."""
+        return all(context.get(feature) == value for feature, value in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class RuleTable(Generic[T]):
         )
         return tuple(places), -1 if rule.rule_id is None else rule.rule_id
 
-    def resolve(self, context: Mapping[str, object]) -> T:
+    def resolve(self, context: Mapping[str, str | None]) -> T:
         """Return the value in *context*, values by feature: the best matching rule's or the default."""
         matching = [rule for rule in self.rules if rule.matches(context)]
         if not matching:

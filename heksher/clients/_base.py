@@ -58,14 +58,14 @@ class ClientBase:
         """How the client is doing at this moment."""
         return self._core.status
 
-    def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
+    def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
         """Give context features values for the calls of ``get()`` that leave them out.
 
         It can be called at any time before the client is closed, and again for other features.
 
         Args:
             **features: a string, which is a constant, or a context variable, which is read at each
-                call of ``get()``.
+                call of ``get()``. It holds a string, or None for "no value here".
 
         Raises:
             ContradictingArgumentError: a feature has a default already.

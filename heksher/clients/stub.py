@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock, NonCallableMock
 
 from heksher import _registry
-from heksher._rules.contexts import Defaults
+from heksher._rules.contexts import Default, Defaults, plain_string
 from heksher._rules.getter import Published
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import InvalidArgumentError
@@ -190,7 +190,7 @@ class _StubState:
         """Return the context features in the order that ranks the rules of *setting*."""
         return tuple(dict.fromkeys((*self._order, *setting.configurable_features)))
 
-    def set_defaults(self, sources: Mapping[str, str | ContextVar[str]]) -> None:
+    def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Add defaults, also to rules that were assigned before."""
         with _registry.lock:
             self.defaults = self.defaults.adding(sources)
@@ -306,7 +306,7 @@ def _conditions_of(setting: Setting[Any], rule: Rule[object]) -> tuple[tuple[str
                 f"setting {setting.name!r}: invalid condition {feature}={value!r}: "
                 "expected a string, or None for no condition on the feature"
             )
-        conditions.append((feature, value))
+        conditions.append((feature, plain_string(value)))
     return tuple(conditions)
 
 
@@ -427,7 +427,7 @@ class _Stub:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
         self._state = _StubState(_names_in(features))
 
-    def set_defaults(self, /, **features: str | ContextVar[str]) -> None:
+    def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
         """Set values of context features for calls of ``get()`` that leave them out.
 
         They apply to the settings that the stub assigns rules to, before or after this call.

@@ -10,7 +10,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,7 +24,7 @@ from heksher._client import core, snapshot
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._wire import Response
-from heksher.exceptions import ServiceUnreachableError
+from heksher.exceptions import FeatureTypeError, ServiceUnreachableError
 from heksher.setting import QueriedRule
 from heksher.status import DataSource
 
@@ -96,6 +96,9 @@ def test_a_start_without_the_service_has_the_last_rules(scene: Scene, path: Path
         async with client:
             assert ttl.get(environment="dev", user="jim") == 10
             assert ttl.get(environment="dev", user="joe") == 20
+            assert ttl.get(environment=None, user=None) == 60
+            with pytest.raises(FeatureTypeError, match="'user'"):
+                ttl.get(environment="dev", user=cast(Any, 5))
             status = client.status
             assert status.source is DataSource.SNAPSHOT
             assert (status.staleness, status.last_success) == (None, None)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.harness import Harness
-from support.published import published
+from support.published import code_of, published
 from support.scenes import FEATURES, Scene
 
 import heksher
@@ -72,12 +72,12 @@ def test_nothing_is_read_decided_or_compiled(scene: Scene, monkeypatch: pytest.M
             note_calls(getter, "decide")
             note_calls(codegen, "compile_source")
             calls.clear()
-            before = [(published(each), each.get.__code__) for each in (setting, plain)]
+            before = [(published(each), code_of(each)) for each in (setting, plain)]
             for _ in range(3):
                 await client.reload()
             assert statuses == [200, 304, 304, 304]
             assert not calls
-            after = [(published(each), each.get.__code__) for each in (setting, plain)]
+            after = [(published(each), code_of(each)) for each in (setting, plain)]
             for old, new in zip(before, after, strict=True):
                 assert all(one is other for one, other in zip(old, new, strict=True))
             # A changed answer is noticed in all of these ways.

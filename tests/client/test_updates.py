@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from contextvars import ContextVar
+from enum import StrEnum
 from typing import Any, cast
 
 import pytest
@@ -12,10 +13,16 @@ from support.harness import Harness
 from support.published import published
 from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
+from werkzeug.local import LocalProxy
 
 from heksher import TRACK_ALL, Setting
 from heksher._wire import Response
-from heksher.exceptions import MissingFeatureError, ServiceUnreachableError, UnexpectedStatusError
+from heksher.exceptions import (
+    FeatureTypeError,
+    MissingFeatureError,
+    ServiceUnreachableError,
+    UnexpectedStatusError,
+)
 
 
 @pytest.fixture
@@ -25,6 +32,10 @@ def scene(backend: Harness) -> Scene:
 
 def ttl_setting() -> Setting[int]:
     return Setting("cache_ttl", int, ["environment", "user"], 60)
+
+
+class User(StrEnum):
+    JIM = "jim"
 
 
 # --- polling --------------------------------------------------------------------------------------
@@ -513,6 +524,57 @@ def test_a_feature_without_a_value_is_an_error_from_the_start_on(scene: Scene) -
         with pytest.raises(MissingFeatureError, match="'user'"):
             ttl.get()
         assert ttl.get(user="jim") == 10, "after closing, last rules and defaults go on"
+
+    scene.run(body)
+
+
+def test_whether_a_call_raises_does_not_change_when_an_operator_adds_or_deletes_a_rule(
+    scene: Scene,
+) -> None:
+    ttl = ttl_setting()
+    no_strings: list[Any] = [5, ["jim"], b"jim", LocalProxy(lambda: 5)]
+    strings: list[Any] = [LocalProxy(lambda: "jim"), User.JIM, "jim"]
+
+    def check(answer: int) -> None:
+        for value in no_strings:
+            with pytest.raises(FeatureTypeError, match=r"'cache_ttl'.*'user'"):
+                ttl.get(environment="dev", user=value)
+        assert [ttl.get(environment="dev", user=value) for value in strings] == [answer] * 3
+        assert ttl.get(environment=None, user=None) == 60
+
+    async def body() -> None:
+        check(60)
+        async with scene.client() as client:
+            check(60)
+            scene.service.add_rule("cache_ttl", 10, environment="dev")
+            await client.reload()
+            check(10)
+            scene.service.add_rule("cache_ttl", 20, user="jim")
+            await client.reload()
+            check(20)
+            scene.service.rules["cache_ttl"].clear()
+            await client.reload()
+            check(60)
+        check(60)
+
+    scene.run(body)
+
+
+def test_a_default_may_be_a_member_of_an_enumeration_or_a_variable_that_holds_none(
+    scene: Scene,
+) -> None:
+    ttl = Setting("cache_ttl", int, ["environment", "user", "theme"], 60)
+    scene.service.add_rule("cache_ttl", 10, environment="jim")
+    scene.service.add_rule("cache_ttl", 20, user="jim", environment="jim")
+    theme: ContextVar[str | None] = ContextVar("theme", default=None)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            client.set_defaults(environment=User.JIM, theme=theme)
+            assert ttl.get(user=User.JIM) == 20
+            assert ttl.get(user=None) == 10
+            with pytest.raises(FeatureTypeError, match="'environment'"):
+                ttl.get(user=None, environment=cast(Any, 5))
 
     scene.run(body)
 

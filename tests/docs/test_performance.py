@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from doc_examples import DOCS, PATIENCE, ROOT, blocks
-from support.published import publish
+from support.published import code_of, publish
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
@@ -102,7 +102,7 @@ def test_the_page_shows_the_source_that_is_generated_for_its_rules() -> None:
     cache_ttl = Setting("cache_ttl", int, features, 60)
     table = RuleTable(60, tuple(rules), features)
     publish(cache_ttl, table, Defaults({"environment": "dev"}))
-    shown = "".join(linecache.getlines(cache_ttl.get.__code__.co_filename))
+    shown = "".join(linecache.getlines(code_of(cache_ttl).co_filename))
     assert blocks(PAGE, "text")[0] == shown
     (folded,) = re.findall(r"one dict answers: `(.*?)`", PAGE.read_text())
     for user, value in json.loads(folded).items():

@@ -24,7 +24,7 @@ from support.property_helpers import modest
 
 from heksher import TRACK_ALL, Setting, _registry
 from heksher._rules.table import RuleTable, TableRule
-from heksher.exceptions import MissingFeatureError
+from heksher.exceptions import FeatureTypeError, MissingFeatureError
 from heksher.testing.service import LiveService
 
 pytestmark = pytest.mark.integration
@@ -130,7 +130,7 @@ values = st.sampled_from(VALUES)
 any_values = mostly(values, st.sampled_from(STRANGE))
 tracked_values = any_values | st.lists(any_values)
 arguments: st.SearchStrategy[Any] = mostly(
-    values, st.text(max_size=3) | st.sampled_from([5, None, "other"])
+    values, st.text(max_size=3) | st.sampled_from([None, None, "other", 5])
 )
 sources = st.builds(Source, constant=any_values) | st.builds(Source, own=st.none() | any_values)
 
@@ -275,9 +275,9 @@ class Expectation:
                 return False
         return True
 
-    def context(self, features: list[str], call: Call) -> dict[str, object]:
+    def context(self, features: list[str], call: Call) -> dict[str, Any]:
         """Return the value of each feature that has one."""
-        context: dict[str, object] = {}
+        context: dict[str, Any] = {}
         for feature in features:
             source = self.sources.get(feature)
             if feature in call.arguments:
@@ -292,7 +292,7 @@ class Expectation:
                 context[feature] = source.own
         return context
 
-    def answer(self, number: int, context: dict[str, object]) -> int:
+    def answer(self, number: int, context: dict[str, str | None]) -> int:
         return self._published[number].resolve(context)
 
 
@@ -484,11 +484,14 @@ class Performance:
         features = self.story.plots[call.setting].features
         context = self.expected.context(features, call)
         missing = set(features) - context.keys()
-        if missing:
-            with pytest.raises(MissingFeatureError) as caught:
+        refused = {feature for feature, value in context.items() if isinstance(value, int)}
+        if missing or refused:
+            with pytest.raises((MissingFeatureError, FeatureTypeError)) as caught:
                 inside.run(setting.get, **call.arguments)
-            assert caught.value.setting == setting.name
-            assert caught.value.feature in missing
+            error = caught.value
+            assert isinstance(error, (MissingFeatureError, FeatureTypeError))  # for mypy
+            assert error.setting == setting.name
+            assert error.feature in (refused if isinstance(error, FeatureTypeError) else missing)
             return
         answer = inside.run(setting.get, **call.arguments)
         assert answer == self.expected.answer(call.setting, context), (call, context)

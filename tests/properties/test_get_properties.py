@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -12,44 +15,118 @@ from support.property_helpers import FEATURES, VALUES, by_masks, conditions, mod
 from support.published import publish
 
 from heksher import Setting, _registry
-from heksher._rules.contexts import Defaults
+from heksher._rules.contexts import Default, Defaults
 from heksher._rules.table import RuleTable, TableRule
-from heksher.exceptions import MissingFeatureError, UnknownFeatureError
+from heksher.exceptions import FeatureTypeError, MissingFeatureError, UnknownFeatureError
 
 LOCAL, SERVICE = -1, -2
 
-#: The default of a feature: none, a constant, or a context variable as (its own default, the value that it
-#: is set to), each of which may be None.
-KindOfDefault = None | str | tuple[str | None, str | None]
-kinds_of_default: st.SearchStrategy[KindOfDefault] = st.one_of(
-    st.none(),
-    st.sampled_from(VALUES),
-    st.tuples(st.none() | st.sampled_from(VALUES), st.none() | st.sampled_from(VALUES)),
+
+class Shade(StrEnum):
+    LIGHT = "a"
+    DARK = "b"
+
+
+class Text(str):
+    """A string of a subclass."""
+
+    __slots__ = ()
+
+
+#: "other" and "" are in no condition; the last three are no strings.
+values: st.SearchStrategy[Any] = st.sampled_from(
+    [*VALUES * 6, "other", "", *[None] * 4, *Shade, Text("c"), 5, ["a"], b"a"]
 )
 
 
-def variable(feature: str, own: str | None, value: str | None, inside: Context) -> ContextVar[str]:
-    made: ContextVar[str] = ContextVar(feature) if own is None else ContextVar(feature, default=own)
-    if value is not None:
-        inside.run(made.set, value)
-    return made
+class Unset(Enum):
+    """No default, or a context variable without a value."""
+
+    UNSET = "unset"
 
 
-def expected_context(
-    features: list[str], kinds: dict[str, KindOfDefault], arguments: dict[str, Any]
-) -> tuple[dict[str, object], set[str]]:
-    """Return the values of the features that have one, and the features that have none."""
-    context: dict[str, object] = {}
-    for feature in features:
-        kind = kinds[feature]
-        own, value = kind if isinstance(kind, tuple) else (None, kind)
-        if feature in arguments:
-            context[feature] = arguments[feature]
-        elif value is not None:
-            context[feature] = value
-        elif own is not None:
-            context[feature] = own
-    return context, set(features) - context.keys()
+UNSET = Unset.UNSET
+
+#: The default of a feature: none, a constant, or a context variable as (its own default, the value that it
+#: is set to).
+KindOfDefault = Unset | str | tuple[Any, Any]
+kinds_of_default: st.SearchStrategy[KindOfDefault] = st.one_of(
+    st.just(UNSET),
+    st.sampled_from([*VALUES, *Shade]),
+    st.tuples(st.just(UNSET) | values, st.just(UNSET) | values),
+)
+
+
+def sources_of(kinds: dict[str, KindOfDefault], inside: Context) -> dict[str, Default]:
+    """Return the defaults for a client, with context variables that are set *inside*."""
+    sources: dict[str, Default] = {}
+    for feature, kind in kinds.items():
+        if isinstance(kind, tuple):
+            own, value = kind
+            made: ContextVar[str]
+            made = ContextVar(feature) if own is UNSET else ContextVar(feature, default=own)
+            if value is not UNSET:
+                inside.run(made.set, value)
+            sources[feature] = made
+        elif kind is not UNSET:
+            sources[feature] = kind
+    return sources
+
+
+@dataclass
+class Expected:
+    """What the contract says of one call.
+
+    Attributes:
+        context: the values of the features that have one.
+        missing: the features that have none.
+        refused: the features whose value is neither a string nor None.
+    """
+
+    context: dict[str, str | None]
+    missing: set[str]
+    refused: set[str]
+
+    @classmethod
+    def of(
+        cls,
+        features: Iterable[str],
+        kinds: dict[str, KindOfDefault],
+        arguments: dict[str, Any],
+        started: bool,
+    ) -> Expected:
+        expected = cls({}, set(), set())
+        for feature in features:
+            kind = kinds[feature] if started else UNSET
+            own, value = kind if isinstance(kind, tuple) else (UNSET, kind)
+            for found in (arguments.get(feature, UNSET), value, own):
+                if found is not UNSET:
+                    break
+            if found is UNSET and not started:
+                found = None
+            if found is UNSET:
+                expected.missing.add(feature)
+            elif found is None or isinstance(found, str):
+                expected.context[feature] = found.value if isinstance(found, Shade) else found
+            else:
+                expected.refused.add(feature)
+        return expected
+
+    def check(
+        self, call: Callable[[], int], answer: Callable[[dict[str, str | None]], int]
+    ) -> None:
+        """Check the outcome of *call*; *answer* is the right one in a context."""
+        if self.missing or self.refused:
+            event(f"missing: {bool(self.missing)}, refused: {bool(self.refused)}")
+            with pytest.raises((MissingFeatureError, FeatureTypeError)) as caught:
+                call()
+            error = caught.value
+            assert isinstance(error, (MissingFeatureError, FeatureTypeError))  # for mypy
+            is_missing = isinstance(error, MissingFeatureError)
+            assert error.feature in (self.missing if is_missing else self.refused)
+        else:
+            event("answered")
+            assert call() == answer(self.context)
 
 
 @st.composite
@@ -58,7 +135,6 @@ def calls(draw: st.DrawFn) -> tuple[list[str], list[TableRule[int]], dict[str, K
     on_these = st.dictionaries(st.sampled_from(features), st.sampled_from(VALUES))
     rules = draw(rule_lists(on_these.map(lambda by_feature: tuple(by_feature.items()))))
     kinds = {feature: draw(kinds_of_default) for feature in features}
-    values = st.sampled_from([*VALUES, "other", "", 5, None])
     given_ones = st.just(set(features)) | st.sets(st.sampled_from(features))
     arguments = {feature: draw(values) for feature in draw(given_ones)}
     return features, rules, kinds, arguments
@@ -87,30 +163,20 @@ def test_get_answers_as_the_contract_says(
     if form == "forwarding":
         setting.add_validator(lambda value, rule, of: value)
     inside = Context()
-    sources = {
-        feature: variable(feature, *kind, inside) if isinstance(kind, tuple) else kind
-        for feature, kind in kinds.items()
-        if kind is not None
-    }
+    sources = sources_of(kinds, inside)
     if started:
         table = RuleTable(SERVICE, tuple(rules), tuple(order))
         # Another publish first, which must leave no trace.
         publish(setting, RuleTable(7))
         publish(setting, table, Defaults().adding(sources))
-
-    context, missing = expected_context(features, kinds, arguments)
-    if not started:
-        event("not started")
-        assert inside.run(setting.get, **arguments) == LOCAL
-    elif missing:
-        event("a feature is missing")
-        with pytest.raises(MissingFeatureError) as caught:
-            inside.run(setting.get, **arguments)
-        assert caught.value.feature in missing
     else:
-        event("answered")
-        answer = inside.run(setting.get, **arguments)
-        assert answer == by_masks(rules, order, context, SERVICE)
+        rules = []
+
+    expected = Expected.of(features, kinds, arguments, started)
+    expected.check(
+        lambda: inside.run(setting.get, **arguments),
+        lambda context: by_masks(rules, order, context, SERVICE if started else LOCAL),
+    )
 
 
 @modest
@@ -156,7 +222,7 @@ def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], b
 @given(
     st.lists(states(), min_size=2, max_size=5),
     st.lists(
-        st.dictionaries(st.sampled_from(FEATURES), st.sampled_from([*VALUES, "other"])),
+        st.dictionaries(st.sampled_from(FEATURES), values),
         min_size=1,
         max_size=5,
     ),
@@ -164,7 +230,7 @@ def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], b
 )
 def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     published: list[tuple[RuleTable[int], dict[str, KindOfDefault], bool]],
-    calls_made: list[dict[str, str]],
+    calls_made: list[dict[str, Any]],
     makes_values: bool,
 ) -> None:
     _registry.reset()
@@ -174,19 +240,8 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     get = setting.get  # stored once, as applications may do
     for table, kinds, started in published:
         inside = Context()
-        sources = {
-            feature: variable(feature, *kind, inside) if isinstance(kind, tuple) else kind
-            for feature, kind in kinds.items()
-            if kind is not None
-        }
+        sources = sources_of(kinds, inside)
         publish(setting, table, Defaults().adding(sources), started=started)
         for arguments in calls_made:
-            context, missing = expected_context(list(FEATURES), kinds, arguments)
-            if not started:
-                assert inside.run(get, **arguments) == table.default
-            elif missing:
-                with pytest.raises(MissingFeatureError):
-                    inside.run(get, **arguments)
-            else:
-                event("answered")
-                assert inside.run(get, **arguments) == table.resolve(context)
+            expected = Expected.of(FEATURES, kinds, arguments, started)
+            expected.check(lambda: inside.run(get, **arguments), table.resolve)  # noqa: B023

@@ -13,14 +13,14 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+from support.published import code_of
 
 from heksher import Setting
 from heksher._rules.codegen import (
     COMMON,
     MOST_SHAPES,
-    Absent,
-    absent_name,
     can_compile,
+    checks_of,
     compile_source,
     emit,
     emit_forwarding,
@@ -28,7 +28,7 @@ from heksher._rules.codegen import (
 from heksher._rules.contexts import Defaults
 from heksher._rules.plan import LookUp, Plan, Search, decide
 from heksher._rules.table import RuleTable, TableRule
-from heksher.exceptions import MissingFeatureError
+from heksher.exceptions import FeatureTypeError, MissingFeatureError
 from heksher.setting import state_of
 
 FEATURES = ("environment", "user", "theme")
@@ -116,17 +116,23 @@ def test_of_two_rules_with_the_same_conditions_the_newer_one_counts() -> None:
     assert plan.search.look_ups[0].values == {"jim": 2}
 
 
-def test_before_a_start_the_default_is_all_there_is() -> None:
-    plan = decide(FEATURES, table((1, {"user": "jim"})), Defaults({"user": "jim"}), started=False)
-    assert plan == Plan(FEATURES, {}, Search((), 0), None, started=False)
+def test_before_a_start_a_feature_that_is_left_out_has_no_value() -> None:
+    search = Search((LookUp(("user",), {"jim": 1}),), 0)
+    plan = decide(FEATURES, table((1, {"user": "jim"})), Defaults(), started=False)
+    assert plan == Plan(FEATURES, dict.fromkeys(FEATURES), search, Search((), 0))
 
 
 # --- emit -----------------------------------------------------------------------------------------
 
 
-def test_the_source_of_one_look_up_is_what_one_would_write_by_hand() -> None:
+def test_the_source_of_one_look_up_is_a_check_and_what_one_would_write_by_hand() -> None:
     source = emit(decide(("user",), table((1, {"user": "jim"})), Defaults(), True), inline=True)
-    assert source.text == "def get(*, user=...):\n    return find·1(user, default·)\n"
+    assert source.text == (
+        "def get(*, user=...):\n"
+        "    if type·(user) is not str· and user is not None:\n"
+        "        user = check·user(user)\n"
+        "    return find·1(user, default·)\n"
+    )
     assert source.objects.keys() == {"find·1", "default·"}
     assert source.objects["find·1"].__self__ == {"jim": 1}
     assert source.objects["default·"] == 0
@@ -143,12 +149,11 @@ def test_the_source_depends_on_the_shape_of_a_plan_alone() -> None:
     assert len(texts) == 1
 
 
-def test_a_feature_that_no_rule_asks_for_is_checked_all_the_same() -> None:
+def test_every_feature_is_checked_before_the_first_look_up() -> None:
     source = emit(plan_of(table((1, {"user": "jim"}))), inline=True)
-    assert [line.strip() for line in source.text.splitlines()[1:3]] == [
-        "environment in nowhere·",
-        "theme in nowhere·",
-    ]
+    lines = [line.strip() for line in source.text.splitlines()]
+    assert lines[2:-1:2] == [f"{name} = check·{name}({name})" for name in FEATURES]
+    assert lines[-1] == "return find·1(user, default·)"
 
 
 def test_the_text_is_the_same_whether_objects_become_constants_or_globals() -> None:
@@ -183,21 +188,20 @@ def test_only_plain_identifiers_reach_the_source(features: tuple[str, ...], can:
 
 
 def function_of(plan: Plan, *, inline: bool) -> FunctionType:
-    absent = {name: Absent("ttl", name) for name in plan.features}
+    checks = checks_of("ttl", plan.features)
     source = emit(plan, inline=inline)
-    named = {absent_name(name): each for name, each in absent.items()}
-    scope = {**COMMON, **named}
+    scope = {**COMMON, **checks}
     inner = FunctionType(
-        compile_source(source, named), scope if inline else {**scope, **source.objects}, "get"
+        compile_source(source, checks), scope if inline else {**scope, **source.objects}, "get"
     )
     function = inner
     if not inline:
         function = FunctionType(
-            compile_source(emit_forwarding(plan.features), named),
+            compile_source(emit_forwarding(plan.features), checks),
             {**scope, "current·": inner},
             "get",
         )
-    function.__kwdefaults__ = absent
+    function.__kwdefaults__ = dict.fromkeys(plan.features, ...)
     return function
 
 
@@ -225,7 +229,7 @@ def test_the_code_answers_as_planned(inline: bool) -> None:
     with pytest.raises(MissingFeatureError, match="'user'"):
         get(theme="x")
     for argument in ("user", "theme", "environment"):
-        with pytest.raises(TypeError, match="unhashable"):
+        with pytest.raises(FeatureTypeError, match=f"list.*'{argument}'"):
             get(**{"user": "jim", "theme": "x", argument: []})
 
 
@@ -243,12 +247,12 @@ def test_what_is_inlined_is_not_looked_for_among_globals() -> None:
         environment="dev",
         theme=ContextVar[str]("theme"),
     )
-    absent = {absent_name(name): Absent("ttl", name) for name in FEATURES}
-    inlined = compile_source(emit(plan, inline=True), absent)
+    checks = checks_of("ttl", FEATURES)
+    inlined = compile_source(emit(plan, inline=True), checks)
     assert inlined.co_names == ()
     assert not any(isinstance(each, str) and "·" in each for each in inlined.co_consts)
     named = emit(plan, inline=False)
-    assert named.objects.keys() <= set(compile_source(named, absent).co_names)
+    assert named.objects.keys() <= set(compile_source(named, checks).co_names)
 
 
 # --- in a setting ---------------------------------------------------------------------------------
@@ -265,8 +269,8 @@ def test_generated_source_shows_up_in_tracebacks() -> None:
     with pytest.raises(MissingFeatureError) as caught:
         ttl.get()
     shown = "".join(traceback.format_exception(caught.value))
-    assert "return find·1(user, default·)" in shown
-    filename = ttl.get.__code__.co_filename
+    assert "user = check·user(user)" in shown
+    filename = code_of(ttl).co_filename
     assert linecache.getline(filename, 1) == "def get(*, user=...):\n"
 
 
@@ -275,7 +279,7 @@ def test_of_sources_no_more_are_kept_than_there_is_room_for() -> None:
         name = f"feature{number}"
         rules = RuleTable(0, (TableRule(number, ((name, "x"),), 1),), (name,))
         plan = decide([name], rules, Defaults(), started=True)
-        code = compile_source(emit(plan, inline=True), {})
+        code = compile_source(emit(plan, inline=True), checks_of("ttl", [name]))
         return FunctionType(code, {}, "get")
 
     functions = [function_with(number) for number in range(MOST_SHAPES + 1)]
@@ -290,7 +294,9 @@ def test_signature_and_help_show_the_features() -> None:
     ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
     for _ in range(2):
         assert list(inspect.signature(ttl.get).parameters) == ["environment", "user"]
-        assert str(inspect.signature(ttl.get)) == "(*, environment: str = ..., user: str = ...)"
+        assert str(inspect.signature(ttl.get)) == (
+            "(*, environment: str | None = Ellipsis, user: str | None = Ellipsis)"
+        )
         assert "environment, user" in (inspect.getdoc(ttl.get) or "")
         publish(ttl, RuleTable(60, (TableRule(1, (("user", "jim"),), 1),), ("user",)))
 

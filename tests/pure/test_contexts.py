@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextvars import ContextVar, copy_context
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
 from support.property_helpers import admits
+from werkzeug.local import LocalProxy
 
 from heksher import ThreadHeksherClient
-from heksher._rules.contexts import MISSING, Defaults, checked_features
+from heksher._rules.contexts import Defaults, checked_features, current_value
 from heksher._rules.tracking import TRACK_ALL, Tracking
 from heksher._wire import encode_context_filters
 from heksher.clients.stub import SyncStubHeksherClient
@@ -21,46 +22,56 @@ from heksher.exceptions import InvalidArgumentError
 
 
 def test_a_feature_without_a_default_has_no_value() -> None:
-    assert Defaults().value_of("user") is MISSING
-    assert repr(MISSING) == "MISSING"
+    assert Defaults().source_of("user") is None
 
 
 @pytest.mark.parametrize("constant", ["dev", ""], ids=repr)
 def test_a_constant_is_the_value(constant: str) -> None:
     defaults = Defaults().adding({"environment": constant})
-    assert defaults.value_of("environment") == constant
+    assert defaults.source_of("environment") == constant
     assert defaults.constants() == {"environment": constant}
+    assert current_value(constant) == constant
 
 
 def test_a_context_variable_is_read_at_every_call() -> None:
-    theme: ContextVar[str] = ContextVar("theme")
+    theme: ContextVar[str | None] = ContextVar("theme")
     defaults = Defaults().adding({"theme": theme})
     assert defaults.constants() == {}
-    assert defaults.value_of("theme") is MISSING
+    assert defaults.source_of("theme") is theme
+    assert current_value(theme) is ...
 
     token = theme.set("dark")
-    assert defaults.value_of("theme") == "dark"
+    assert current_value(theme) == "dark"
 
     def elsewhere() -> object:
-        theme.set("light")
-        return defaults.value_of("theme")
+        theme.set(None)
+        return current_value(theme)
 
-    assert copy_context().run(elsewhere) == "light"
-    assert defaults.value_of("theme") == "dark"
+    assert copy_context().run(elsewhere) is None
+    assert current_value(theme) == "dark"
     theme.reset(token)
-    assert defaults.value_of("theme") is MISSING
+    assert current_value(theme) is ...
 
 
 def test_a_context_variables_own_default_counts_while_it_is_unset() -> None:
     theme = ContextVar("theme", default="plain")
-    defaults = Defaults().adding({"theme": theme})
-    assert defaults.value_of("theme") == "plain"
+    assert current_value(theme) == "plain"
 
     def elsewhere() -> object:
         theme.set("dark")
-        return defaults.value_of("theme")
+        return current_value(theme)
 
     assert copy_context().run(elsewhere) == "dark"
+
+
+def test_a_constant_of_a_subclass_becomes_the_string_that_it_is() -> None:
+    class Old(str, Enum):  # noqa: UP042 - its str() is not its value
+        DEV = "dev"
+
+    for given in (Theme.DARK, Old.DEV):
+        (constant,) = Defaults().adding({"theme": given}).constants().values()
+        assert type(constant) is str
+        assert constant == given.value
 
 
 def test_adding_leaves_the_defaults_before_as_they_were() -> None:
@@ -78,11 +89,16 @@ def test_a_second_default_for_a_feature_is_refused() -> None:
     assert defaults.constants() == {"environment": "dev"}
 
 
-@pytest.mark.parametrize("source", [None, 5, b"dev", ["dev"], str], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    # A proxy passes for a string, but its value may be another one at the next call.
+    [None, 5, b"dev", ["dev"], str, LocalProxy(lambda: "jim")],
+    ids=lambda source: type(source).__name__,
+)
 def test_a_default_that_is_neither_a_string_nor_a_variable_is_refused(source: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         Defaults().adding({"environment": source})
-    for part in ("'environment'", repr(source), "string", "ContextVar"):
+    for part in ("'environment'", repr(source), type(source).__name__, "string", "ContextVar"):
         assert part in str(caught.value)
 
 

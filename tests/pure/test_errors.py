@@ -16,6 +16,7 @@ from heksher.exceptions import (
     ContradictingArgumentError,
     DeclarationRejected,
     DuplicateSettingError,
+    FeatureTypeError,
     HeksherError,
     InvalidArgumentError,
     InvalidDefaultError,
@@ -42,6 +43,7 @@ ERRORS: list[tuple[HeksherError, list[type[BaseException]]]] = [
     (DuplicateSettingError("m", "cache_ttl"), [InvalidSettingError]),
     (UnknownFeatureError("cache_ttl", ["usr"], ["user", "theme"]), [TypeError, ValueError]),
     (MissingFeatureError("cache_ttl", "user"), [RuntimeError]),
+    (FeatureTypeError("cache_ttl", "user", "int"), [TypeError]),
     (BackendError("m"), [RuntimeError]),
     (WrongEventLoopError("m"), [BackendError]),
     (ClientNotStartedError("m"), [RuntimeError]),
@@ -109,6 +111,13 @@ def test_a_missing_feature_is_told_with_the_mend() -> None:
     error = MissingFeatureError("cache_ttl", "user")
     assert (error.setting, error.feature) == ("cache_ttl", "user")
     for part in ("'cache_ttl'", "'user'", "get(user=...)", "set_defaults(user=...)"):
+        assert part in str(error)
+
+
+def test_a_value_of_another_type_is_told_with_what_to_write() -> None:
+    error = FeatureTypeError("cache_ttl", "user", "int")
+    assert (error.setting, error.feature, error.type_name) == ("cache_ttl", "user", "int")
+    for part in ("'cache_ttl'", "'user'", "type int", "a string", "user=str(...)", "None"):
         assert part in str(error)
 
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import pytest
-from support.published import publish
+from support.published import code_of, publish
 
 from heksher import Setting
 from heksher._rules import getter
@@ -192,8 +192,8 @@ def test_on_a_free_threaded_interpreter_no_code_is_replaced(
     """The same holds while such an interpreter has its global lock enabled."""
     monkeypatch.setattr(getter, "FREE_THREADED", True)
     setting = Setting("ttl", int, FEATURES, 0)
-    code = setting.get.__code__
+    code = code_of(setting)
     for number in range(6):
         publish(setting, *state(number, number))
-        assert setting.get.__code__ is code
+        assert code_of(setting) is code
         assert setting.get(user="jim", theme="dark") == number

@@ -100,9 +100,8 @@ def test_a_rule_without_a_number_gives_way_to_one_that_has_one() -> None:
     assert rules.resolve(ALL) == "numbered"
 
 
-def test_values_that_are_no_strings_equal_no_condition() -> None:
-    rules = table(rule("five", user="5"), rule("none", user="None"))
-    assert rules.resolve({"user": 5}) == "default"
+def test_none_meets_no_condition() -> None:
+    rules = table(rule("none", user="None"), rule("empty", user=""))
     assert rules.resolve({"user": None}) == "default"
 
 

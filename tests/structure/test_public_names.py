@@ -23,7 +23,7 @@ PUBLIC = {
         AsyncHeksherClient ClientStatus HeksherEnum HeksherFlags HeksherMapping HeksherSequence Setting
         SettingType ThreadHeksherClient TRACK_ALL __version__
     """,
-    "heksher.setting": "OnCoerce QueriedRule Setting Validator",
+    "heksher.setting": "Get OnCoerce QueriedRule Setting Validator",
     "heksher.setting_type": """
         BoolType FloatType Form HeksherEnum HeksherFlags HeksherMapping HeksherSequence IntType LiteralType
         SettingType StrType TypeLike setting_type
@@ -34,10 +34,10 @@ PUBLIC = {
     """,
     "heksher.exceptions": """
         BackendError ClientClosedError ClientNotStartedError ContradictingArgumentError DeclarationRejected
-        DuplicateSettingError HeksherError InvalidArgumentError InvalidDefaultError InvalidResponseError
-        InvalidSettingError MissingFeatureError NoMatchError ServiceError ServiceUnreachableError
-        StartupTimeoutError UnexpectedStatusError UnknownFeatureError UnsupportedTypeError
-        WrongEventLoopError
+        DuplicateSettingError FeatureTypeError HeksherError InvalidArgumentError InvalidDefaultError
+        InvalidResponseError InvalidSettingError MissingFeatureError NoMatchError ServiceError
+        ServiceUnreachableError StartupTimeoutError UnexpectedStatusError UnknownFeatureError
+        UnsupportedTypeError WrongEventLoopError
     """,
     "heksher.backends": """
         AsyncBackend Backend Clock Event HttpOptions ScopedTask Task Transport choose_async choose_blocking

@@ -51,7 +51,7 @@ def rule_lists(
 def by_masks(
     rules: Sequence[TableRule[T]],
     features: Sequence[str],
-    context: Mapping[str, object],
+    context: Mapping[str, str | None],
     default: T,
 ) -> T:
     """Return the value of a context, found by trying all sets of features as bit masks, highest first.
@@ -59,7 +59,7 @@ def by_masks(
     The feature that is listed first is the lowest bit. Of several rules with the same conditions, the one
     with the highest id counts.
     """
-    table: dict[frozenset[tuple[str, object]], T] = {}
+    table: dict[frozenset[tuple[str, str | None]], T] = {}
     for rule in sorted(rules, key=lambda rule: rule.rule_id or 0):
         table[frozenset(rule.conditions)] = rule.value
     for mask in reversed(range(1 << len(features))):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from types import CodeType, FunctionType
+from typing import Any, TypeVar, cast
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
@@ -28,3 +29,8 @@ def publish(
 def published(setting: Setting[T]) -> Published[T]:
     """Return what *setting* answers from."""
     return state_of(setting).published
+
+
+def code_of(setting: Setting[Any]) -> CodeType:
+    """Return the code that `get` runs at this moment."""
+    return cast(FunctionType, setting.get).__code__

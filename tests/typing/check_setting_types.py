@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from enum import Enum, IntEnum, IntFlag, StrEnum
 from typing import Any, Literal, assert_type
 
-from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence, Setting, SettingType
+from heksher import (
+    AsyncHeksherClient,
+    HeksherEnum,
+    HeksherFlags,
+    HeksherMapping,
+    HeksherSequence,
+    Setting,
+    SettingType,
+    ThreadHeksherClient,
+)
+from heksher.setting import Get
 from heksher.setting_type import setting_type
 
 
@@ -156,6 +167,23 @@ assert_type(HeksherSequence(int), HeksherSequence[int])
 assert_type(HeksherSequence(HeksherEnum(Shade)), HeksherSequence[Shade])
 assert_type(HeksherFlags(Rights).decode([], []), Rights)
 
+# --- calls ----------------------------------------------------------------------------------------
+
+user_id: str | None = None
+cache_ttl.get(user=user_id)
+cache_ttl.get(user=None)
+cache_ttl.get(user=Theme.BLUE)
+kept_get: Get[int] = cache_ttl.get
+assert_type(kept_get(user=None), int)
+wider: Get[object] = cache_ttl.get
+
+
+def configure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
+    required: ContextVar[str] = ContextVar("required")
+    optional: ContextVar[str | None] = ContextVar("optional", default=None)
+    client.set_defaults(environment="dev", theme=required, user=optional)
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 Setting("x", int, ["user"], "a")  # type: ignore[type-var]
@@ -174,3 +202,13 @@ Setting("x", int, ["user"])  # type: ignore[call-overload]
 HeksherEnum(int)  # type: ignore[type-var]
 HeksherFlags(Shade)  # type: ignore[type-var]
 kept(user="a").append("b")  # type: ignore[attr-defined]
+cache_ttl.get(user=5)  # type: ignore[arg-type]
+kept_get(user=5)  # type: ignore[arg-type]
+cache_ttl.get("a")  # type: ignore[call-arg]
+narrower: Get[str] = cache_ttl.get  # type: ignore[assignment]
+
+
+def misconfigure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
+    number: ContextVar[int] = ContextVar("number")
+    client.set_defaults(user=number)  # type: ignore[arg-type]
+    client.set_defaults(user=None)  # type: ignore[arg-type]
