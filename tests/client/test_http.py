@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import sys
 import threading
 import time
 import traceback
@@ -405,6 +406,22 @@ def test_http_client_args_that_httpx_does_not_take_are_named(backend: Harness, n
         client = make_client(backend, "http://127.0.0.1:9", http_client_args={name: {}})
         with pytest.raises(InvalidArgumentError, match=f"http_client_args \\({name}\\)"):
             await client.ping()
+        await client.close()
+
+    backend.run(body)
+
+
+def test_a_package_that_httpx_needs_for_an_argument_is_named(
+    backend: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    proxy = "socks5://jim:tops3cret@127.0.0.1:9"
+
+    async def body() -> None:
+        client = make_client(backend, "http://127.0.0.1:9", http_client_args={"proxy": proxy})
+        with pytest.raises(InvalidArgumentError, match="'socksio' package is not installed") as it:
+            await client.ping()
+        assert "s3cret" not in str(it.value)
         await client.close()
 
     backend.run(body)

@@ -84,9 +84,10 @@ def _make_default(options: HttpOptions, default: type[Any]) -> Any:
         with fork_lock:
             client = default(**{"timeout": timeout, **arguments})
     except Exception as error:
-        # The text may show an argument's value, and that may be a password.
+        # A text may show an argument's value, and that may be a password. These two show names only.
         text = str(error)
-        reason = text if "unexpected keyword" in text else type(error).__name__
+        may_show = "unexpected keyword" in text or isinstance(error, ImportError)
+        reason = text if may_show else type(error).__name__
         if "proxies" in arguments:
             reason += "; proxy= and mounts= have replaced proxies="
         raise InvalidArgumentError(
