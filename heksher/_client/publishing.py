@@ -142,14 +142,12 @@ class Publisher:
 
         The client may be closed, and the publication withdrawn, while this runs. Then it returns soon.
         """
-        found = [
-            (entry, raw)
-            for entry in self._settings.entries()
-            if (raw := publication.sections.get(entry.current_name)) is not None
-        ]
         # Equal strings and numbers are kept once: many rules, also of other settings, name the same users.
         known: dict[Any, Any] = {}
-        for entry, raw in found:
+        for entry in self._settings.entries():
+            raw = publication.sections.get(entry.current_name)
+            if raw is None:
+                continue
             if publication.is_over:
                 return
             digest = _digest(raw)
