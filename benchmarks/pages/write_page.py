@@ -39,8 +39,10 @@ def ratios(runs: list[dict[str, Any]]) -> list[str]:
         head += [run["python"], "by attribute"]
     rows = [{row["shape"]: row for row in run["rows"]} for run in runs]
     lines = [head]
-    for shape, first in rows[0].items():
-        line = [shape, first["target"]]
+    for shape in rows[0]:
+        # Some targets depend on the Python.
+        targets = dict.fromkeys(by_shape[shape]["target"] for by_shape in rows if shape in by_shape)
+        line = [shape, ", ".join(targets)]
         for by_shape in rows:
             row = by_shape.get(shape)
             if row is None:  # not measured with this Python
