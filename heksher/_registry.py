@@ -118,13 +118,11 @@ def register(setting: RegisteredSetting, module: str, place: str) -> None:
         # The module was loaded again, or a cell of a notebook was run again.
         replaced = [other for other in same_name if not declared_alike(setting, other)]
         if _main is not None:
-            if replaced:
-                _main.detach(replaced)
+            _main.detach(replaced)
             try:
                 _main.attach([setting])
             except BaseException:
-                if replaced:
-                    _main.attach(replaced)
+                _main.attach(replaced)
                 raise
         for other in replaced:
             _logger.warning(

@@ -176,11 +176,8 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
             f"{f' (the service has version {service_version})' if service_version else ''}: "
             f"{'; '.join(differences) or answer.text}. Hint: {hint}."
         )
-    if answer.state in (
-        DeclarationState.CREATED,
-        DeclarationState.UPTODATE,
-        DeclarationState.MISMATCH,
-    ):
+    # These answers tell no version, since the service has the declared one.
+    if answer.state in ("created", "uptodate", "mismatch"):
         service_version = declaration.version
     return DeclaredSetting(answer.state, service_version, differences, refusal)
 
