@@ -7,7 +7,7 @@ Applications do not import this package.
 from __future__ import annotations
 
 from heksher import _registry
-from heksher.clients import stub
+from heksher.clients import _stub_layers
 
 __all__ = ["reset"]
 
@@ -30,4 +30,4 @@ def reset() -> None:
       in modules that are imported only once, do not call this between tests that start real clients.
     """
     _registry.reset()  # first, so that no client gets the settings that the stubs return
-    stub.end_all()
+    _stub_layers.end_all()

@@ -1,0 +1,197 @@
+"""Rules that stubs put over one another on settings, and the end of each.
+
+Which rule wins is decided in `heksher._rules`, as for rules from a service. Knows neither what a test may
+assign nor the public classes of stubs. No I/O, no task, no thread.
+
+Everything here is guarded by the registry's lock, because the rules of a setting and the client that
+serves it are changed together.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heksher import _registry
+from heksher._rules.contexts import Default, Defaults
+from heksher._rules.getter import Published
+from heksher._rules.table import RuleTable, TableRule
+from heksher.setting import Setting, state_of
+
+
+class Session:
+    """One use of a stub, from its construction or its last end to its next end: stubs can be reused.
+
+    It is the main client in the registry's sense. It serves no settings by itself, only those that a
+    test assigns rules to.
+
+    Attributes:
+        state: the state of its stub.
+        ended: whether its rules were taken back and its place given up, which is final.
+        former: the main client before it, which gets the place back.
+    """
+
+    def __init__(self, state: StubState) -> None:
+        self.state = state
+        self.ended = False
+        self.former: _registry.MainClient | None = None
+        with _registry.lock:
+            _sessions.add(self)
+
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
+        """Do nothing. The client before it has stopped updating them, which is enough."""
+
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
+        """Do nothing. The rules of a stub last until it ends, whichever the main client is."""
+
+    def unlink(self) -> None:
+        """Have stubs that would give the place back to this one give it to the client before it."""
+        for other in _sessions:
+            if other.former is self:
+                other.former = self.former
+
+
+@dataclass(eq=False, slots=True)
+class Layer:
+    """Rules that were assigned to a setting at once.
+
+    Attributes:
+        below: the layer before.
+        session: the session of the stub that assigned them.
+        rules: the rules.
+        is_patch: whether they were assigned by `patch`, and end independently of the layers below.
+        is_taken_back: whether they were taken back one by one, not with the whole session.
+    """
+
+    below: Layer | None
+    session: Session
+    rules: tuple[TableRule[Any], ...]
+    is_patch: bool
+    is_taken_back: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_taken_back or self.session.ended
+
+
+@dataclass(eq=False, slots=True)
+class _Stack:
+    """The layers of one setting.
+
+    Attributes:
+        base: what was published before the first rules of a stub.
+        top: the layer that the setting answers from. Layers below it may be over already.
+    """
+
+    base: Published[Any]
+    top: Layer | None = None
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
+
+
+def top_of(setting: Setting[Any]) -> Layer | None:
+    stack = _stacks.get(setting)
+    return stack.top if stack is not None else None
+
+
+def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
+    """Publish *layer*, or the next one below it that is not over. Called with the lock held."""
+    while layer is not None and layer.is_over:
+        layer = layer.below
+    stack = _stacks.get(setting)
+    if layer is None:
+        if stack is not None:
+            state_of(setting).publish(stack.base)
+            del _stacks[setting]
+            _registry.resume(setting)
+        return
+    if stack is None:
+        _registry.suspend(setting)  # first, so that no client publishes from here on
+        stack = _stacks[setting] = _Stack(state_of(setting).published)
+    stack.top = layer
+    stub = layer.session.state
+    table = RuleTable(stack.base.table.default, layer.rules, stub.order_for(setting))
+    state = state_of(setting)
+    state.publish(state.prepare(table, stub.defaults))
+
+
+def take_back(setting: Setting[Any], layer: Layer) -> None:
+    """End *layer* and what its stub assigned on top of it, but no patches and no other stub's layers."""
+    with _registry.lock:
+        top = each = top_of(setting)
+        above: list[Layer] = []
+        while each is not None and each is not layer:
+            above.append(each)
+            each = each.below
+        layer.is_taken_back = True
+        if each is None:
+            return  # it has been replaced by another layer, which stays
+        for other in reversed(above):
+            if other.is_patch or other.session is not layer.session:
+                break
+            other.is_taken_back = True
+        put_on_top(setting, top)
+
+
+class StubState:
+    """What both kinds of stubs have in common behind their public methods.
+
+    Args:
+        order: context features; the latest ranks highest.
+    """
+
+    def __init__(self, order: tuple[str, ...]) -> None:
+        self._order = order
+        self.defaults: Defaults = Defaults()
+        self.session: Session = Session(self)
+
+    def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
+        """Return the context features in the order that ranks the rules of *setting*."""
+        return tuple(dict.fromkeys((*self._order, *setting.configurable_features)))
+
+    def set_defaults(self, sources: Mapping[str, Default]) -> None:
+        """Add defaults, also to rules that were assigned before."""
+        with _registry.lock:
+            self.defaults = self.defaults.adding(sources)
+            for setting, stack in list(_stacks.items()):
+                put_on_top(setting, stack.top)
+
+    def assign(
+        self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
+    ) -> Layer:
+        """Put a layer with these rules on top."""
+        with _registry.lock:
+            layer = Layer(top_of(setting), self.session, rules, is_patch)
+            put_on_top(setting, layer)
+            return layer
+
+    def take_place(self) -> None:
+        """Become the main client, until `end`."""
+        with _registry.lock:
+            former = _registry.set_main(self.session)
+            if former is not self.session:
+                self.session.unlink()
+                self.session.former = former
+
+    def end(self) -> None:
+        """Take all rules back, and give the main client's place back."""
+        with _registry.lock:
+            session, self.session = self.session, Session(self)
+            session.ended = True
+            for setting, stack in list(_stacks.items()):
+                put_on_top(setting, stack.top)
+            session.unlink()
+            _registry.replace_main(session, session.former)
+            _registry.step_down(session)
+
+
+def end_all() -> None:
+    """End all stubs, as if each were closed. For `heksher.testing.reset`."""
+    with _registry.lock:
+        for session in list(_sessions):
+            if not session.ended:
+                session.state.end()
