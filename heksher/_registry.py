@@ -138,6 +138,12 @@ def register(setting: RegisteredSetting, module: str, place: str) -> None:
         _prune()
 
 
+def everything() -> list[Any]:
+    """Return all settings of the process, also those that a client has as its own or `reset` forgot."""
+    with lock:
+        return list(_origins)
+
+
 def origin_of(setting: RegisteredSetting) -> Origin:
     """Return where *setting* was declared."""
     return _origins[setting]
@@ -249,9 +255,10 @@ def set_main(client: MainClient) -> MainClient | None:
         except BaseException:
             client.detach(None)
             raise
+        # A strict stub gives up its settings when it is told, and whoever is the main client gets them.
+        _main = client
         if former is not None:
             former.detach(None)
-        _main = client
         _stepped_down.discard(client)
         return former
 
@@ -264,8 +271,8 @@ def replace_main(client: MainClient, former: MainClient | None) -> None:
     global _main
     with lock:
         if _main is client:
-            client.detach(None)
             _main = None
+            client.detach(None)
             if former is not None and former not in _stepped_down:
                 set_main(former)
 

@@ -24,8 +24,8 @@ from heksher.setting import Setting, state_of
 class Session:
     """One use of a stub, from its construction or its last end to its next end: stubs can be reused.
 
-    It is the main client in the registry's sense. It serves no settings by itself, only those that a
-    test assigns rules to.
+    It is the main client in the registry's sense. A setting without rules of any stub answers as before,
+    or, if the stub is strict, from the *floor* of its main client's session: a layer without rules.
 
     Attributes:
         state: the state of its stub.
@@ -37,14 +37,35 @@ class Session:
         self.state = state
         self.ended = False
         self.former: _registry.MainClient | None = None
+        self._floor = self._new_floor()
         with _registry.lock:
             _sessions.add(self)
 
+    def _new_floor(self) -> Layer:
+        return Layer(None, self, (), is_patch=False)
+
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
-        """Do nothing. The client before it has stopped updating them, which is enough."""
+        """Put the floor below these settings if the stub is strict, except where there are rules.
+
+        Otherwise do nothing. The client before it has stopped updating them, which is enough.
+        """
+        if self.ended or not self.state.is_strict:
+            return
+        if _registry.main() is not self:
+            settings = _registry.everything()  # it is about to become the main client
+        for setting in settings:
+            if setting not in _stacks:
+                put_on_top(setting, self._floor)
 
     def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
-        """Do nothing. The rules of a stub last until it ends, whichever the main client is."""
+        """Take the floor away when another client becomes the main one.
+
+        Otherwise do nothing. Rules last until the stub ends, whichever the main client is.
+        """
+        if settings is None and not self.ended and self.state.is_strict:
+            self._floor.is_taken_back = True
+            self._floor = self._new_floor()
+            renew_all()
 
     def unlink(self) -> None:
         """Have stubs that would give the place back to this one give it to the client before it."""
@@ -108,15 +129,24 @@ def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
             state_of(setting).publish(stack.base)
             del _stacks[setting]
             _registry.resume(setting)
+            if isinstance(main := _registry.main(), Session):
+                main.attach([setting])  # also one that the registry gives to no main client
         return
     if stack is None:
         _registry.suspend(setting)  # first, so that no client publishes from here on
         stack = _stacks[setting] = _Stack(state_of(setting).published)
     stack.top = layer
     stub = layer.session.state
-    table = RuleTable(stack.base.table.default, layer.rules, stub.order_for(setting))
+    default = setting.default_value if stub.is_strict else stack.base.table.default
+    table = RuleTable(default, layer.rules, stub.order_for(setting))
     state = state_of(setting)
     state.publish(state.prepare(table, stub.defaults))
+
+
+def renew_all() -> None:
+    """Publish what each setting has to answer from now. Called with the lock held."""
+    for setting, stack in list(_stacks.items()):
+        put_on_top(setting, stack.top)
 
 
 def take_back(setting: Setting[Any], layer: Layer) -> None:
@@ -142,23 +172,31 @@ class StubState:
 
     Args:
         order: context features; the latest ranks highest.
+        is_strict: whether all settings are to behave as with a started client while the stub is the main
+            client, with the default values of their declarations.
+
+    Attributes:
+        order: as given.
+        is_strict: as given.
+        defaults: the values of features that calls of ``get()`` leave out.
+        session: the present use of the stub.
     """
 
-    def __init__(self, order: tuple[str, ...]) -> None:
-        self._order = order
+    def __init__(self, order: tuple[str, ...], *, is_strict: bool) -> None:
+        self.order = order
+        self.is_strict = is_strict
         self.defaults: Defaults = Defaults()
         self.session: Session = Session(self)
 
     def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
         """Return the context features in the order that ranks the rules of *setting*."""
-        return tuple(dict.fromkeys((*self._order, *setting.configurable_features)))
+        return tuple(dict.fromkeys((*self.order, *setting.configurable_features)))
 
     def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Add defaults, also to rules that were assigned before."""
         with _registry.lock:
             self.defaults = self.defaults.adding(sources)
-            for setting, stack in list(_stacks.items()):
-                put_on_top(setting, stack.top)
+            renew_all()
 
     def assign(
         self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
@@ -182,8 +220,7 @@ class StubState:
         with _registry.lock:
             session, self.session = self.session, Session(self)
             session.ended = True
-            for setting, stack in list(_stacks.items()):
-                put_on_top(setting, stack.top)
+            renew_all()
             session.unlink()
             _registry.replace_main(session, session.former)
             _registry.step_down(session)

@@ -5,8 +5,9 @@ Pure. Knows neither the settings that have rules of a stub nor the stubs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Generic, TypeVar, cast
 from unittest.mock import NonCallableMock
 
@@ -58,6 +59,38 @@ def rules_from(setting: Setting[Any], given: object) -> tuple[TableRule[Any], ..
         value = _as_answered(setting, cast(Rule[object], rule).value)
         rules.append(TableRule(value, conditions))
     return tuple(rules)
+
+
+def refuse_unranked(
+    setting: Setting[Any], rules: Sequence[TableRule[Any]], order: Collection[str]
+) -> None:
+    """Refuse rules of which the service's order decides, where that order is not known.
+
+    Of two rules that match one context, the one with the latest feature that the other lacks wins. If
+    all conditions of one are also on features of the other, that is the other, in every order.
+
+    Args:
+        setting: the setting.
+        rules: its rules.
+        order: the context features whose rank is known.
+
+    Raises:
+        InvalidArgumentError: one context can match two rules, and either may win.
+    """
+    if set(setting.configurable_features) <= set(order):
+        return
+    for first, second in combinations([dict(rule.conditions) for rule in rules], 2):
+        if first.keys() <= second.keys() or second.keys() <= first.keys():
+            continue
+        unknown = (first.keys() ^ second.keys()) - set(order)
+        if unknown and all(first[each] == second[each] for each in first.keys() & second.keys()):
+            names = [repr(each) for each in setting.configurable_features if each in unknown]
+            raise InvalidArgumentError(
+                f"setting {setting.name!r}: the rank of {' and '.join(names)} is unknown, and it "
+                f"decides between the rules {first!r} and {second!r}: list the service's context "
+                "features, in its order, in pytest's option heksher_features, in "
+                "@pytest.mark.heksher_stub(features=[...]), or in the stub's context_features="
+            )
 
 
 def _is_rules(setting: Setting[Any], given: object) -> bool:

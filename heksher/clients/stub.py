@@ -13,8 +13,9 @@ from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock
 
 from heksher import _registry
+from heksher._rules.table import TableRule
 from heksher.clients._stub_layers import Layer, Session, StubState, put_on_top, take_back, top_of
-from heksher.clients._stub_rules import Rule, rules_from
+from heksher.clients._stub_rules import Rule, refuse_unranked, rules_from
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
 
@@ -70,8 +71,8 @@ class StubbedSetting(Generic[T]):
         that does nothing. `unittest.mock.patch.object` and pytest's ``monkeypatch.setattr`` work too.
 
         A new assignment replaces the one before. Where no rule matches, the setting has the default
-        value that it had before. An empty collection is a value if the setting's type has such a value;
-        otherwise it stands for no rules.
+        value that it had before or, with a strict stub, that of its declaration. An empty collection is
+        a value if the setting's type has such a value; otherwise it stands for no rules.
 
         Values become what they would be if they came from the service: immutable, of the setting's
         type. A value that the type cannot have, such as a mock or None, is returned unchanged.
@@ -79,9 +80,9 @@ class StubbedSetting(Generic[T]):
 
         Raises:
             InvalidArgumentError: a rule has a condition on a feature that the setting does not have, or
-                on a value that is not a string; two rules have the same conditions; there is something
-                else among the rules; or saved rules belong to another setting. Nothing has changed
-                then.
+                on a value that is not a string; two rules have the same conditions; the stub is strict
+                and does not know which of two rules wins; there is something else among the rules; or
+                saved rules belong to another setting. Nothing has changed then.
         """
         with _registry.lock:
             self._was_read = True
@@ -92,7 +93,7 @@ class StubbedSetting(Generic[T]):
         if isinstance(given, SavedRules):
             self._restore(cast(SavedRules[T], given))
             return
-        rules = rules_from(self._setting, given)
+        rules = _rules_for(self._setting, given, self._state)
         with _registry.lock:
             layer = self._state.assign(self._setting, rules, is_patch=False)
             if self._was_read:
@@ -123,14 +124,15 @@ class StubbedSetting(Generic[T]):
 class _Stub:
     """The public methods that both kinds of stubs have. Each adds how it is entered and closed."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
-        self._state = StubState(_names_in(features))
+        self._state = StubState(_names_in(features), is_strict=strict)
 
     def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
         """Set values of context features for calls of ``get()`` that leave them out.
 
-        They apply to the settings that the stub assigns rules to, before or after this call.
+        They apply to the settings that the stub assigns rules to, before or after this call. With a strict
+        stub they apply to all settings.
 
         Args:
             **features: a string, or a context variable, which is read at each call.
@@ -171,7 +173,7 @@ class _Stub:
         Raises:
             InvalidArgumentError: as for `StubbedSetting.rules`.
         """
-        rules = rules_from(_checked(setting), value)
+        rules = _rules_for(_checked(setting), value, self._state)
         layer = self._state.assign(setting, rules, is_patch=True)
         patch = ExitStack()
         patch.callback(take_back, setting, layer)
@@ -194,6 +196,13 @@ def _names_in(features: object) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
+def _rules_for(setting: Setting[Any], given: object, stub: StubState) -> tuple[TableRule[Any], ...]:
+    rules = rules_from(setting, given)
+    if stub.is_strict:
+        refuse_unranked(setting, rules, stub.order)
+    return rules
+
+
 def _checked(setting: Setting[T]) -> Setting[T]:
     if not isinstance(setting, Setting):
         raise InvalidArgumentError(f"invalid setting {setting!r}: expected a heksher.Setting")
@@ -213,9 +222,13 @@ class SyncStubHeksherClient(_Stub):
             assert cache_ttl.get() == 30
             assert cache_ttl.get(user="eve") == 60
 
-    From its first rules on, a setting is strict, as with a started client: a feature that has neither
-    an argument nor a default raises `MissingFeatureError`. Other settings are not affected. While a
-    setting has a stub's rules, no client updates it.
+    From its first rules on, a setting behaves as with a started client: a feature that has neither an
+    argument nor a default raises `MissingFeatureError`. Other settings are not affected, unless the stub
+    is *strict*. Then this holds for all settings of the process while the stub is the main client, also
+    for those that are defined meanwhile, and a setting without rules has its default value. So a unit test
+    fails where production would. The pytest fixture ``heksher_stub`` is strict.
+
+    While a setting has a stub's rules or a strict stub's default value, no client updates it.
 
     Rules can be assigned before the block and after it as well; then ``close()`` takes them back. All
     methods can be called in any thread.
@@ -223,7 +236,9 @@ class SyncStubHeksherClient(_Stub):
     Args:
         *args: as for `ThreadHeksherClient`. Only the third is used, the context features: they rank
             the rules in this order, as the service's order would. Features of a setting that are not
-            among them follow in the setting's own order.
+            among them follow in the setting's own order, which may not be the service's.
+        strict: whether all settings behave as with a started client, also those without rules, and rules
+            are refused if the context features do not say which of them wins.
         **kwargs: likewise; only ``context_features`` is used, everything else is ignored.
 
     Attributes:
@@ -234,8 +249,8 @@ class SyncStubHeksherClient(_Stub):
     ping: MagicMock
     close: MagicMock
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, strict=strict, **kwargs)
         self.reload = MagicMock(name="reload")
         self.ping = MagicMock(name="ping")
         self.close = MagicMock(name="close", side_effect=self._state.end)
@@ -267,6 +282,7 @@ class AsyncStubHeksherClient(_Stub):
 
     Args:
         *args: as for `AsyncHeksherClient`; only the context features are used.
+        strict: as for `SyncStubHeksherClient`.
         **kwargs: likewise.
 
     Attributes:
@@ -277,8 +293,8 @@ class AsyncStubHeksherClient(_Stub):
     ping: AsyncMock
     aclose: AsyncMock
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, strict=strict, **kwargs)
         self.reload = AsyncMock(name="reload")
         self.ping = AsyncMock(name="ping")
         self.aclose = AsyncMock(name="aclose", side_effect=self._state.end)

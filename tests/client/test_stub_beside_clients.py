@@ -8,9 +8,11 @@ import weakref
 import pytest
 from support.harness import Harness
 from support.scenes import Scene
+from support.scripted import unreachable
 
 from heksher import Setting, _registry, testing
 from heksher.clients.stub import Rule, SyncStubHeksherClient
+from heksher.exceptions import MissingFeatureError, ServiceError
 
 JIM = {"environment": "dev", "user": "jim"}
 
@@ -166,6 +168,83 @@ def test_a_stub_that_nobody_holds_any_more_keeps_nothing() -> None:
     del stub
     gc.collect()
     assert watch() is None
+
+
+# --- strict stubs ---------------------------------------------------------------------------------
+
+
+def test_a_strict_stub_hides_what_a_running_client_serves(scene: Scene, ttl: Setting[int]) -> None:
+    own = Setting("own", int, ["user"], 1)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            client.set_defaults(environment="dev")
+            client.add_settings([own])
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            scene.service.add_rule("own", 20, user="jim")
+            await client.reload()
+            with SyncStubHeksherClient(strict=True) as stub:
+                assert (ttl.get(**JIM), own.get(user="jim")) == (60, 1)
+                with pytest.raises(MissingFeatureError, match="'environment'"):
+                    ttl.get(user="jim")
+                made = Setting("made", int, ["user"], 1)
+                scene.service.add_rule("cache_ttl", 11, environment="dev", user="jim")
+                scene.service.add_rule("own", 21, user="jim")
+                await client.reload()
+                assert (ttl.get(**JIM), own.get(user="jim")) == (60, 1)
+                stub[ttl].rules = [Rule({"user": "jim"}, 5)]
+                assert ttl.get(environment="dev", user="eve") == 60
+            assert ttl.get(user="jim") == 10
+            await client.reload()
+            assert (ttl.get(user="jim"), own.get(user="jim")) == (11, 21)
+            scene.service.add_rule("made", 2, user="jim")
+            await client.reload()
+            assert made.get(user="jim") == 2
+
+    scene.run(body)
+
+
+def test_a_client_that_starts_on_top_of_a_strict_stub_serves_what_has_no_rules(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    other = Setting("other", int, ["user"], 1)
+
+    async def body() -> None:
+        with SyncStubHeksherClient(strict=True) as stub:
+            stub[ttl].rules = 5
+            scene.service.add_rule("other", 20, user="jim")
+            async with scene.client() as client:
+                await client.reload()
+                assert (ttl.get(**JIM), other.get(user="jim")) == (5, 20)
+                made = Setting("made", int, ["user"], 1)
+                scene.service.add_rule("made", 2, user="jim")
+                await client.reload()
+                assert made.get(user="jim") == 2
+            assert (ttl.get(**JIM), other.get(user="jim")) == (5, 20)
+        assert (ttl.get(**JIM), other.get(user="jim")) == (60, 20)
+
+    scene.run(body)
+
+
+def test_a_start_that_fails_leaves_a_strict_stub_in_its_place(
+    scene: Scene, ttl: Setting[int]
+) -> None:
+    async def body() -> None:
+        with SyncStubHeksherClient(strict=True) as stub:
+            place = _registry.main()
+            client = scene.client(startup="raise")
+            scene.service.fault = unreachable()
+            with pytest.raises(ServiceError):
+                await client.set_as_main()
+            assert _registry.main() is place
+            with pytest.raises(MissingFeatureError):
+                ttl.get()
+            stub.set_defaults(environment="dev")
+            assert ttl.get(user="jim") == 60
+            await client.close()
+        assert ttl.get() == 60
+
+    scene.run(body)
 
 
 # --- heksher.testing.reset ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from support.published import published
 from heksher import Setting, testing
 from heksher._rules.table import RuleTable, TableRule
 from heksher.clients.stub import Rule, SyncStubHeksherClient
-from heksher.exceptions import MissingFeatureError
+from heksher.exceptions import InvalidArgumentError, MissingFeatureError
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ def stubbed(draw: st.DrawFn) -> tuple[list[str], list[str], list[dict[str, str |
 
 
 @settings(modest, max_examples=500)
-@given(stubbed(), contexts, contexts, contexts, st.booleans(), st.booleans())
+@given(stubbed(), contexts, contexts, contexts, st.booleans(), st.booleans(), st.booleans())
 def test_a_stub_answers_as_the_definition_says(
     case: tuple[list[str], list[str], list[dict[str, str | None]]],
     arguments: dict[str, str],
@@ -48,6 +48,7 @@ def test_a_stub_answers_as_the_definition_says(
     variables: dict[str, str],
     defaults_first: bool,
     is_patch: bool,
+    strict: bool,
 ) -> None:
     features, order, conditions = case
     testing.reset()
@@ -70,14 +71,20 @@ def test_a_stub_answers_as_the_definition_says(
         ),
         tuple(dict.fromkeys([*order, *features])),
     )
-    with SyncStubHeksherClient("http://heksher", 60, order) as client:
+    unranked = [feature for feature in features if feature not in order]
+    with SyncStubHeksherClient("http://heksher", 60, order, strict=strict) as client:
         if defaults_first:
             client.set_defaults(**defaults)
         rules = [Rule(each, value) for value, each in enumerate(conditions)]
-        if is_patch:
-            client.patch(setting, rules)
-        else:
-            client[setting].rules = rules
+        try:
+            if is_patch:
+                client.patch(setting, rules)
+            else:
+                client[setting].rules = rules
+        except InvalidArgumentError:
+            event("the rank decides and is unknown")
+            assert strict and unranked and len(rules) > 1
+            return
         if not defaults_first:
             client.set_defaults(**defaults)
         missing = set(features) - context.keys()
@@ -89,7 +96,11 @@ def test_a_stub_answers_as_the_definition_says(
         else:
             event("answered")
             answer = inside.run(setting.get, **arguments)
-            assert answer == table.resolve({name: context[name] for name in features})
+            context = {name: context[name] for name in features}
+            assert answer == table.resolve(context)
+            if strict:  # the rank of the other features makes no difference
+                other_order = (*reversed(unranked), *order)
+                assert answer == RuleTable(DEFAULT, table.rules, other_order).resolve(context)
     assert setting.get() == DEFAULT
 
 
