@@ -38,8 +38,6 @@ class Session:
         self.ended = False
         self.former: _registry.MainClient | None = None
         self._floor = self._new_floor()
-        with _registry.lock:
-            _sessions.add(self)
 
     def _new_floor(self) -> Layer:
         return Layer(None, self, (), is_patch=False)
@@ -69,7 +67,7 @@ class Session:
 
     def unlink(self) -> None:
         """Have stubs that would give the place back to this one give it to the client before it."""
-        for other in _sessions:
+        for other in _in_use:
             if other.former is self:
                 other.former = self.former
 
@@ -110,7 +108,8 @@ class _Stack:
     top: Layer | None = None
 
 
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+# The sessions that have something to undo. Many more may wait for the garbage collector.
+_in_use: weakref.WeakSet[Session] = weakref.WeakSet()
 _stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
 
 
@@ -203,6 +202,7 @@ class StubState:
     ) -> Layer:
         """Put a layer with these rules on top."""
         with _registry.lock:
+            _in_use.add(self.session)
             layer = Layer(top_of(setting), self.session, rules, is_patch)
             put_on_top(setting, layer)
             return layer
@@ -210,6 +210,7 @@ class StubState:
     def take_place(self) -> None:
         """Become the main client, until `end`."""
         with _registry.lock:
+            _in_use.add(self.session)
             former = _registry.set_main(self.session)
             if former is not self.session:
                 self.session.unlink()
@@ -220,6 +221,7 @@ class StubState:
         with _registry.lock:
             session, self.session = self.session, Session(self)
             session.ended = True
+            _in_use.discard(session)
             renew_all()
             session.unlink()
             _registry.replace_main(session, session.former)
@@ -229,6 +231,5 @@ class StubState:
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
     with _registry.lock:
-        for session in list(_sessions):
-            if not session.ended:
-                session.state.end()
+        for session in list(_in_use):
+            session.state.end()

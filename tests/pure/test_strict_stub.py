@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar, copy_context
+from typing import Any
 
 import pytest
 from support.published import published
@@ -238,14 +240,15 @@ def test_reset_ends_strict_stubs(ttl: Setting[int], size: Setting[int]) -> None:
 def test_a_start_that_fails_halfway_changes_nothing(
     ttl: Setting[int], size: Setting[int], monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    prepare, calls = SettingState.prepare, 0
+    prepare: Callable[..., Any] = SettingState[int].prepare
+    calls = 0
 
-    def failing(*args: object, **kwargs: object) -> object:
+    def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == fails_at:
             raise MemoryError
-        return prepare(*args, **kwargs)  # type: ignore[arg-type]
+        return prepare(*args, **kwargs)
 
     other = Setting("other", int, ["user"], 1)
     stub = SyncStubHeksherClient(strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import unittest.mock
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ import pytest
 from support.harness import AsyncioHarness, Harness, TrioHarness
 from support.published import published
 
-from heksher import Setting, _registry
+from heksher import Setting, _registry, testing
 from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError
 
@@ -553,6 +554,23 @@ def test_a_stub_can_be_used_again(ttl: Setting[int]) -> None:
     assert ttl.get(theme="dark") == 7
     client.close()
     assert ttl.get() == 60
+
+
+def test_resets_leave_nothing_behind_for_stubs_that_were_closed() -> None:
+    """Only the garbage collector removes a stub, and resets must not take longer until then."""
+    for _ in range(10):
+        with SyncStubHeksherClient():
+            pass
+    gc.collect()
+    gc.disable()
+    try:
+        stubs = [SyncStubHeksherClient() for _ in range(10)]
+        before = len(gc.get_objects())
+        for _ in range(10):
+            testing.reset()
+        assert len(gc.get_objects()) - before < len(stubs)
+    finally:
+        gc.enable()
 
 
 def test_nested_stubs_restore_in_order(ttl: Setting[int]) -> None:
