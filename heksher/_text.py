@@ -1,11 +1,12 @@
-"""How text and values that strangers wrote are shown in messages and logs.
+"""How values, names and numbers are shown in messages and logs.
 
-Strangers are a service, which may be hostile, and objects whose ``repr`` or ``str`` may be broken. The
-result is bounded and harmless in any case. Pure; knows nothing else of this package.
+Much of it was written by strangers: a service, which may be hostile, and objects whose ``repr`` or ``str``
+may be broken. The result is bounded and harmless in any case. Pure; knows nothing else of this package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from reprlib import Repr
 from typing import Any
@@ -43,6 +44,18 @@ def error_text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "an error that cannot be shown"
+
+
+def counted(number: float, noun: str) -> str:
+    """Return "1 failure" or "2 failures"."""
+    digits = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{digits} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(words: Iterable[str], conjunction: str = "and") -> str:
+    """Return "a", "a and b", or "a, b and c"; without words, an empty text."""
+    *first, last = [*words] or [""]
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def _printable(text: str) -> str:

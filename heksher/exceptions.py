@@ -2,7 +2,7 @@
 
 The attributes carry the data; the message says what is wrong, what was expected and what to do. Errors of
 HTTP are also ``httpx.HTTPError``: these subclasses are made in ``backends/_http``, the only place that
-imports httpx. Knows nothing else of this package.
+imports httpx. Knows nothing else of this package but how names are shown.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Sequence
 from typing import Any
+
+from heksher._text import joined
 
 __all__ = [
     "HeksherError",
@@ -95,8 +97,8 @@ class UnknownFeatureError(HeksherError, TypeError, ValueError):
     def __init__(self, setting: str, unknown: Sequence[str], features: Sequence[str]) -> None:
         super().__init__(
             f"setting {setting!r} has no configurable feature "
-            f"{' or '.join(repr(name) for name in unknown)}; "
-            f"get() takes {', '.join(f'{name}=' for name in features)}"
+            f"{joined(map(repr, unknown), 'or')}; "
+            f"get() takes {joined(f'{name}=' for name in features)}"
         )
         self.setting = setting
         self.unknown: tuple[str, ...] = tuple(unknown)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from heksher._text import error_text, named
+from heksher._text import counted, joined, named
 
 __all__ = [
     "ClientStatus",
@@ -253,14 +253,16 @@ class ClientStatus:
         if self.source is DataSource.SNAPSHOT:
             parts.append("rules of the snapshot")
         if self.failures:
-            error = "" if self.last_error is None else error_text(self.last_error)
-            parts.append(f"{_counted(self.failures, 'failure')} in a row: {error}")
+            error = "" if self.last_error is None else f": {named(self.last_error)}"
+            parts.append(f"{counted(self.failures, 'failure')} in a row{error}")
         if self.refusals:
-            parts.append(f"declarations not accepted: {', '.join(self.refusals)}")
+            parts.append(f"declarations not accepted: {joined(self.refusals)}")
         if deleted := self.settings.get(DeclarationState.DELETED):
-            parts.append(f"deleted on the service: {', '.join(deleted)}")
-        if self.rejected_rules:
-            parts.append(f"{_counted(len(self.rejected_rules), 'rule')} not used")
+            parts.append(f"deleted on the service: {joined(deleted)}")
+        if rules := sum(each.rule_id is not None for each in self.rejected_rules):
+            parts.append(f"{counted(rules, 'rule')} not used")
+        if others := {each.setting for each in self.rejected_rules if each.rule_id is None}:
+            parts.append(f"part of the answer not used for {joined(sorted(others))}")
         if (snapshot := self.snapshot) is not None:
             if snapshot.refused is not None and self.source is not DataSource.SERVICE:
                 parts.append(f"snapshot not used: {snapshot.refused}")
@@ -290,7 +292,3 @@ class SettingData:
     configurable_features: list[str] = field(default_factory=list[str])
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     aliases: list[str] = field(default_factory=list[str])
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

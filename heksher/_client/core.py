@@ -25,6 +25,7 @@ from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
 from heksher._rules.contexts import Default
+from heksher._text import counted, joined
 from heksher.backends import _callers
 from heksher.backends.base import Backend, ScopedTask, run_blocking
 from heksher.backends.base import Event as BackendEvent
@@ -238,9 +239,9 @@ class Core(Parts):
         theirs, ours = former.options.context_features, self.options.context_features
         if set(theirs) != set(ours):
             raise ContradictingArgumentError(
-                f"the main client that runs has the context features {', '.join(theirs)}, "
-                f"this one has {', '.join(ours)}: its settings cannot be handed over. "
-                "Close the former one first, or give both the same features"
+                f"the main client that runs has the context features {joined(theirs) or 'none'}; "
+                f"this one has {joined(ours) or 'none'}. Its settings cannot be handed over: "
+                "close the former one first, or give both the same features"
             )
         _logger.warning(
             "another main client still runs; its settings are handed over and it stops refreshing them"
@@ -293,7 +294,7 @@ class Core(Parts):
         if not is_ready:
             return StartupTimeoutError(
                 f"{self.options.http.base_url} did not answer all that a start needs within "
-                f"startup_timeout={self.options.startup_timeout:g} seconds"
+                f"startup_timeout={counted(self.options.startup_timeout, 'second')}"
             )
         with self.lock:
             error = self.history.last_error if self.history.failures else None

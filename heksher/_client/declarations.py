@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from heksher._text import one_line, shown
+from heksher._text import joined, one_line, shown
 from heksher._wire import (
     Declaration,
     DeclarationAnswer,
@@ -203,8 +203,8 @@ def describe_missing_features(missing: Iterable[str], known: Iterable[str]) -> D
     return DeclaredSetting(
         DeclarationState.REFUSED,
         refusal=(
-            f"the service does not know the configurable features "
-            f"{', '.join(map(repr, sorted(missing)))}; it has {one_line(', '.join(known)) or 'none'}. "
+            f"the service has no context feature {joined(map(repr, sorted(missing)), 'or')}; "
+            f"it has {one_line(joined(known)) or 'none'}. "
             "Hint: add the missing features to the service, or remove them from the setting."
         ),
     )

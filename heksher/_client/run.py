@@ -20,6 +20,7 @@ from heksher._client.errors import without_frames
 from heksher._client.modification_lock import Ticket
 from heksher._client.parts import Parts
 from heksher._client.update import Updater
+from heksher._text import counted, named
 from heksher._wire import Exchange
 from heksher.backends import _callers
 from heksher.backends.base import Backend, Clock, Event
@@ -274,12 +275,14 @@ class Run:
                 "updates from %s fail, settings keep their %s values: %s",
                 url,
                 "default" if has_defaults else "last",
-                error,
+                named(error),
             )
         elif error is not None:
-            _logger.debug("update %d in a row failed: %s", history.failures, error)
+            _logger.debug("%s in a row: %s", counted(history.failures, "failure"), named(error))
         elif recovered:
-            _logger.info("updates from %s succeed again, after %d failures", url, recovered)
+            _logger.info(
+                "updates from %s succeed again, after %s", url, counted(recovered, "failure")
+            )
         else:
             _logger.debug("updated from %s", url)
         return is_starting

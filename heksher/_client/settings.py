@@ -19,7 +19,7 @@ from heksher._client.lifecycle import Call, Lifecycle
 from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
-from heksher._text import one_line, shown
+from heksher._text import joined, one_line, shown
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -225,16 +225,16 @@ class ClientSettings:
         unknown = [feature for feature in here if feature not in there]
         remarks: list[str] = []
         if missing:
-            remarks.append(f"the client lacks {one_line(', '.join(missing))}")
+            remarks.append(f"the client lacks {one_line(joined(missing))}")
         if unknown:
-            remarks.append(f"the service lacks {', '.join(unknown)}")
+            remarks.append(f"the service lacks {joined(unknown)}")
         if [f for f in here if f in there] != [f for f in there if f in here]:
             remarks.append("the order differs")
         if remarks:
             _logger.warning(
                 "the client's context features (%s) are not the service's (%s), whose order counts: %s",
-                ", ".join(here),
-                one_line(", ".join(there)),
+                joined(here),
+                one_line(joined(there)),
                 "; ".join(remarks),
             )
 
@@ -245,7 +245,7 @@ class ClientSettings:
                     "%s: %r is not among the client's context features, %s",
                     method,
                     feature,
-                    ", ".join(self._features),
+                    joined(self._features),
                 )
 
     def _warn_of_untracked_constants(self) -> None:
@@ -404,4 +404,4 @@ def _log_some(message: str, rules: Sequence[object]) -> None:
         _logger.warning(message, rule)
     if len(rules) > _MAX_LOGGED_RULES:
         count = len(rules) - _MAX_LOGGED_RULES
-        _logger.warning(message, f"{count} more rules of this setting; status lists them")
+        _logger.warning(message, f"{count} more of this setting; status lists them")

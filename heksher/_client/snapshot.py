@@ -55,7 +55,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from heksher._rules.tracking import Tracking
-from heksher._text import error_text, excerpt
+from heksher._text import error_text, excerpt, joined, one_line
 from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError
 from heksher.status import SnapshotStatus
@@ -290,10 +290,10 @@ class SnapshotFile:
                 f"instead of {self._service}"
             )
         if contents.context_features != self._context_features:
-            features = excerpt(", ".join(contents.context_features).encode(), 200)
+            features = one_line(joined(contents.context_features), 200)
             raise _UnusableFile(
                 f"it was written with other context features: {features} "
-                f"instead of {', '.join(self._context_features)}"
+                f"instead of {joined(self._context_features)}"
             )
         tracked = {
             feature: None if values is None else frozenset(values)

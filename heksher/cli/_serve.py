@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from heksher._text import joined
 from heksher.cli import _options
 from heksher.service import MISSING_EXTRA, CannotStartError, create_app
 
@@ -57,7 +58,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         return _fail(str(error))
     except CannotStartError as error:
-        origin = f" (from the environment: {', '.join(variables)})" if variables else ""
+        origin = f" (from the environment: {joined(variables)})" if variables else ""
         return _fail(f"{error}{origin}")
     in_memory = options["database"] == "memory"
     if in_memory and not options["features"]:

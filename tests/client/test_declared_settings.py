@@ -329,7 +329,8 @@ def test_a_setting_that_needs_a_feature_which_the_service_lacks_is_an_error_at_t
     async def body() -> None:
         client = scene.client()
         with pytest.raises(
-            DeclarationRejected, match="does not know the configurable features 'theme'"
+            DeclarationRejected,
+            match="the service has no context feature 'theme'; it has environment and user",
         ):
             await client.set_as_main()
         assert scene.service.count("POST v1/settings/declare") == 0
@@ -430,7 +431,7 @@ def test_a_client_without_any_feature_of_its_own_works_and_warns(
 
     with caplog.at_level(logging.WARNING, "heksher"):
         scene.run(body)
-    assert "the client lacks environment, user, theme" in caplog.text
+    assert "the client lacks environment, user and theme" in caplog.text
 
 
 # --- rules that are not used ----------------------------------------------------------------------
@@ -565,7 +566,7 @@ def test_the_log_names_no_more_rules_than_somebody_reads(
 
     scene.run(body)
     assert caplog.text.count("dropped: ") == 21
-    assert "dropped: 30 more rules of this setting; status lists them" in caplog.text
+    assert "dropped: 30 more of this setting; status lists them" in caplog.text
 
 
 def test_what_is_known_of_a_setting_changes_under_the_clients_lock(

@@ -36,6 +36,7 @@ from support.misbehaving import (
 )
 
 from heksher import Setting, ThreadHeksherClient
+from heksher._text import named
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -320,6 +321,13 @@ def test_what_goes_wrong_is_named_and_can_be_caught_as_both_families(
         with pytest.raises(error, match=text) as caught:
             await client.get_settings()
         assert isinstance(caught.value, httpx.HTTPError)
+        # Its class is one of both families, and is shown under the name that users can import.
+        assert named(caught.value).startswith(f"{error.__name__}: GET {server.url}/api/")
+        assert repr(caught.value).startswith(f"{error.__name__}(")
+        assert (type(caught.value).__module__, type(caught.value).__qualname__) == (
+            "heksher.exceptions",
+            error.__qualname__,
+        )
         if isinstance(caught.value, UnexpectedStatusError):
             assert caught.value.status == 503
             assert caught.value.retry_after == 7

@@ -335,7 +335,7 @@ def test_a_second_main_client_with_other_features_is_refused(scene: Scene) -> No
             other = scene.backend.client(
                 "http://service.test", INTERVAL, ["user"], backend=scene.library_backend()
             )
-            with pytest.raises(InvalidArgumentError, match="environment, user, theme"):
+            with pytest.raises(InvalidArgumentError, match="environment, user and theme"):
                 await other.set_as_main()
             assert other.status.state is ClientState.NEW
 

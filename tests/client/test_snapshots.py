@@ -324,8 +324,8 @@ def _rewrite(**changes: Any) -> Callable[[Path], None]:
         ),
         (
             _rewrite(context_features=["user", "\x1b[2J"]),
-            "it was written with other context features: user, \ufffd[2J "
-            "instead of environment, theme, user",
+            "it was written with other context features: user and \ufffd[2J "
+            "instead of environment, theme and user",
         ),
         (
             _rewrite(tracking={"user": ["jim"]}),

@@ -16,6 +16,7 @@ from support.scripted import unreachable
 from werkzeug.local import LocalProxy
 
 from heksher import TRACK_ALL, Setting
+from heksher._text import named
 from heksher._wire import Response
 from heksher.exceptions import (
     FeatureTypeError,
@@ -129,6 +130,7 @@ def test_no_failure_stops_the_loop_and_the_last_rules_stay_in_force(
     ttl = ttl_setting()
     scene.service.add_rule("cache_ttl", 10, user="jim")
     caplog.set_level(logging.INFO, "heksher")
+    shown: set[str] = set()
 
     async def body() -> None:
         async with scene.client() as client:
@@ -137,6 +139,8 @@ def test_no_failure_stops_the_loop_and_the_last_rules_stay_in_force(
                 await scene.pass_time(INTERVAL)
                 assert client.status.failures == failures
                 assert client.status.last_error is not None
+                shown.add(named(client.status.last_error))
+                assert str(client.status).endswith(f" in a row: {named(client.status.last_error)}")
                 assert ttl.get(environment="dev", user="jim") == 10
             assert client.status.staleness == 3 * INTERVAL
             scene.service.fault = None
@@ -150,6 +154,7 @@ def test_no_failure_stops_the_loop_and_the_last_rules_stay_in_force(
     lines = [record.message for record in caplog.records if record.message.startswith("updates")]
     assert len(lines) == 2, "one line when it begins to fail, one when it recovers"
     assert "fail" in lines[0]
+    assert [lines[0].partition(" values: ")[2]] == [*shown]
     assert "succeed again, after 3 failures" in lines[1]
 
 

@@ -103,7 +103,7 @@ def test_an_unknown_feature_is_told_with_those_there_are() -> None:
         ("usr", "thme"),
         ("user", "theme"),
     )
-    for part in ("'cache_ttl'", "'usr' or 'thme'", "user=, theme="):
+    for part in ("'cache_ttl'", "'usr' or 'thme'", "user= and theme="):
         assert part in str(error)
 
 

@@ -32,7 +32,7 @@ class Unspeakable(Exception):
         (ClientStatus(ClientState.RUNNING, 0.26, 0, None), "running, updated 0.3 s ago"),
         (
             ClientStatus(ClientState.RUNNING, 12.0, 3, ValueError("away")),
-            "running, updated 12.0 s ago, 3 failures in a row: away",
+            "running, updated 12.0 s ago, 3 failures in a row: ValueError: away",
         ),
         (
             # The last error is kept, but says nothing about the present.
@@ -57,6 +57,37 @@ class Unspeakable(Exception):
         ),
         (
             ClientStatus(
+                ClientState.RUNNING,
+                1.0,
+                0,
+                None,
+                {
+                    name: DeclaredSetting(DeclarationState.MISMATCH, refusal="it differs")
+                    for name in ("ttl", "color", "size")
+                },
+                # What has no number is a default value, a rule that cannot be read, or all of a section.
+                (
+                    RejectedRule("ttl", None, "default value: no int"),
+                    RejectedRule("color", 4, "no str"),
+                    RejectedRule("color", 5, "no str"),
+                    RejectedRule("color", None, "the section: invalid JSON"),
+                ),
+            ),
+            "running, updated 1.0 s ago, declarations not accepted: color, size and ttl, "
+            "2 rules not used, part of the answer not used for color and ttl",
+        ),
+        (
+            ClientStatus(
+                ClientState.RUNNING,
+                1.0,
+                0,
+                None,
+                rejected_rules=(RejectedRule("ttl", None, "default value: no int"),),
+            ),
+            "running, updated 1.0 s ago, part of the answer not used for ttl",
+        ),
+        (
+            ClientStatus(
                 ClientState.INHERITED,
                 1.0,
                 0,
@@ -70,10 +101,20 @@ class Unspeakable(Exception):
         ),
         (
             ClientStatus(ClientState.RUNNING, None, 1, Unspeakable()),
-            "running, never updated, 1 failure in a row: an error that cannot be shown",
+            "running, never updated, 1 failure in a row: Unspeakable: an error that cannot be shown",
         ),
     ],
-    ids=["new", "well", "failing", "closed", "refused", "snapshot", "unspeakable"],
+    ids=[
+        "new",
+        "well",
+        "failing",
+        "closed",
+        "refused",
+        "parts",
+        "default",
+        "snapshot",
+        "unspeakable",
+    ],
 )
 def test_a_status_reads_as_a_sentence(status: ClientStatus, text: str) -> None:
     assert str(status) == text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heksher._text import error_text, excerpt, named, one_line, shown
+from heksher._text import counted, error_text, excerpt, joined, named, one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,28 @@ def test_errors_are_named_whatever_their_text_is_made_by() -> None:
     assert named(ValueError()) == "ValueError"
     assert named(Broken()) == "Broken: an error that cannot be shown"
     assert error_text(ValueError("why")) == "why"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (2, "2 seconds"),
+        (67108864, "67108864 seconds"),
+        (1.0, "1 second"),
+        (0.3, "0.3 seconds"),
+        (30.0, "30 seconds"),
+    ],
+)
+def test_a_number_is_shown_with_its_noun(number: float, text: str) -> None:
+    assert counted(number, "second") == text
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
+    assert joined(words) == text
+    assert joined(iter(words), "or") == text.replace("and", "or")

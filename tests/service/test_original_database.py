@@ -161,11 +161,11 @@ def test_the_command_migrates_when_it_is_told_to(
         ("DELETE FROM alembic_version", "at revision none, expected 83f0f272313f"),
         (
             "DROP TABLE rule_metadata",
-            "not a complete Heksher database, it lacks the tables rule_metadata",
+            "not a complete Heksher database (missing tables: rule_metadata)",
         ),
         (
             "DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE orders (id integer)",
-            "not a Heksher database, it has the tables orders: use another database",
+            "not a Heksher database (tables: orders): use another database",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_another_database_is_refused_and_left_alone(
 ) -> None:
     with postgres_server.connect(original) as connection:
         connection.execute(change.encode())
-        with pytest.raises(CannotStartError, match=message):
+        with pytest.raises(CannotStartError, match=re.escape(message)):
             create_app(postgres_server.url(original), migrate=True)
         assert connection.execute("SELECT to_regclass('heksher_version')").fetchone() == (None,)
 

@@ -99,7 +99,7 @@ def test_what_the_environment_led_to_is_told() -> None:
     """The person who reads the error may not have set the variable."""
     message = _refusal(HEKSHER_FEATURES="a,a", HEKSHER_PORT="0")
     assert "duplicate context feature" in message
-    assert "(from the environment: HEKSHER_PORT, HEKSHER_FEATURES)" in message
+    assert "(from the environment: HEKSHER_PORT and HEKSHER_FEATURES)" in message
 
 
 # --- long bodies ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from heksher._text import one_line
+from heksher._text import counted, one_line
 from heksher._wire import Request, Response, unexpected_status
 from heksher.backends._http.body import Body, refused_answer, was_read
 from heksher.backends._http.errors import (
@@ -132,7 +132,9 @@ class TransportBase(ABC):
         )
 
     def _too_slow(self) -> RequestEnded:
-        return RequestTooSlow(f"it took longer than {self._options.request_timeout:g} seconds")
+        return RequestTooSlow(
+            f"it took longer than {counted(self._options.request_timeout, 'second')}"
+        )
 
     def _build(self, client: Any, request: Request, trace: Callable[..., object]) -> Any:
         """Return *request* as a request of the client's library, whose steps are reported to *trace*."""

@@ -48,11 +48,11 @@ def _check_original(connection: sa.Connection, found: Collection[str]) -> None:
     expected = t.metadata.tables.keys()
     if not expected & found:
         raise CannotStartError(
-            f"not a Heksher database, it has the tables {_names(found)}: use another database"
+            f"not a Heksher database (tables: {_names(found)}): use another database"
         )
     if missing := expected - found:
         raise CannotStartError(
-            f"not a complete Heksher database, it lacks the tables {_names(missing)}: "
+            f"not a complete Heksher database (missing tables: {_names(missing)}): "
             "use another database, or restore this one"
         )
     revisions = list(connection.scalars(sa.select(t.alembic_version.c.version_num)))
