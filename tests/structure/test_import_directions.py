@@ -161,6 +161,7 @@ ONLY_IN = {
     "asyncio": {"heksher.backends._anyio"},
     "gevent": {"heksher.backends._gevent"},
     "socket": {"heksher.backends._http"},
+    "ssl": {"heksher.backends._http"},
     "time": {
         "heksher._client.snapshot",
         "heksher._client.run",
@@ -194,7 +195,6 @@ NOWHERE = {
     "pickle",
     "sched",
     "selectors",
-    "ssl",
     "subprocess",
     "tempfile",
 }

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import unquote, unquote_plus
@@ -22,6 +25,13 @@ _PUBLIC_HEADERS = frozenset(
 # The query parameters that this library sends. The values of all others are redacted: an application's
 # HTTP client may add some.
 _PUBLIC_PARAMETERS = frozenset(("settings", "context_filters", "include_additional_data"))
+
+# These errors have numbers of their own in `OSError.errno`. What the operating system calls "Operation not
+# permitted" is any error of TLS.
+_OTHER_NUMBERS = ssl.SSLError, socket.gaierror, socket.herror
+
+# Where an error of TLS was raised in CPython's source, which tells users nothing.
+_SOURCE_POSITION = re.compile(r"_ssl\.c:\d+: | \(_ssl\.c:\d+\)")
 
 # Secrets of fewer characters are not redacted: that would hide nothing, and cut holes into other words.
 _MIN_SECRET_LENGTH = 4
@@ -92,11 +102,14 @@ def _text_of(error: BaseException) -> str:
     """Return the text of *error*, or of the first error with a text among those that led to it.
 
     Under trio the text of an HTTP library's error may be empty. Cancellations are passed over, since
-    they are about scopes and not about what took too long.
+    they are about scopes and not about what took too long; so are waits of TLS, which are no failures.
     """
     each: BaseException | None = error
     while each is not None:
-        if isinstance(each, Exception) and (text := str(each)):
+        is_failure = isinstance(each, Exception) and not isinstance(
+            each, (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        )
+        if is_failure and (text := _SOURCE_POSITION.sub("", str(each))):
             reason = _system_reason(each)
             return text if reason is None or reason in text else f"{text}: {reason}"
         each = each.__cause__ or each.__context__
@@ -111,8 +124,9 @@ def _system_reason(error: BaseException) -> str | None:
     reason: str | None = None
     each: BaseException | None = error
     while each is not None:
-        if isinstance(each, OSError) and each.errno is not None and each.errno > 0:
-            reason = os.strerror(each.errno)
+        if isinstance(each, OSError) and not isinstance(each, _OTHER_NUMBERS):
+            number = each.errno
+            reason = os.strerror(number) if number is not None and number > 0 else reason
         causes = (
             cast("BaseExceptionGroup[BaseException]", each).exceptions[:1]
             if isinstance(each, BaseExceptionGroup)
