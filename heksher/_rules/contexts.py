@@ -31,6 +31,9 @@ MISSING: Final = Missing()
 #: The default of a feature: a constant, or a context variable that is read at every call.
 Default: TypeAlias = str | ContextVar[str] | ContextVar[str | None]
 
+#: The value of each feature in one context.
+Context: TypeAlias = Mapping[str, str | None]
+
 
 def current_value(source: Default | None) -> object:
     """Return the value that a default has at this moment, or ``...`` if a context variable is unset."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from heksher._rules.contexts import MISSING, Default, Defaults
+from heksher._rules.contexts import MISSING, Context, Default, Defaults
 from heksher._rules.groups import RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
@@ -43,7 +43,7 @@ class Search:
     look_ups: tuple[LookUp, ...]
     default: Any
 
-    def find(self, context: Mapping[str, str | None]) -> Any:
+    def find(self, context: Context) -> Any:
         """Return the value in *context*, which has a value for each feature."""
         for look_up in self.look_ups:
             at = tuple(context[name] for name in look_up.key)

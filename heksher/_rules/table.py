@@ -6,9 +6,11 @@ to be read, not to be fast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from heksher._rules.contexts import Context
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ class TableRule(Generic[T]):
     conditions: tuple[tuple[str, str], ...]
     rule_id: int | None = None
 
-    def matches(self, context: Mapping[str, str | None]) -> bool:
+    def matches(self, context: Context) -> bool:
         """Whether *context*, values by feature, meets every condition. None meets none."""
         return all(context.get(feature) == value for feature, value in self.conditions)
 
@@ -60,7 +62,7 @@ class RuleTable(Generic[T]):
         )
         return tuple(places), -1 if rule.rule_id is None else rule.rule_id
 
-    def resolve(self, context: Mapping[str, str | None]) -> T:
+    def resolve(self, context: Context) -> T:
         """Return the value in *context*, values by feature: the best matching rule's or the default."""
         matching = [rule for rule in self.rules if rule.matches(context)]
         if not matching:
