@@ -11,7 +11,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -56,7 +56,10 @@ class _Event:
         return self._is_up
 
     async def wait(self, timeout: float | None = None) -> None:
-        with anyio.move_on_after(timeout):
+        with ExitStack() as stack:
+            # asyncio keeps a cancelled timer until it would be due, and with it the context in which it
+            # was made: that of the caller of a start, who may be long gone.
+            Context().run(stack.enter_context, anyio.move_on_after(timeout))
             while not self._is_up:
                 waking = self._waking
                 await waking.wait()
