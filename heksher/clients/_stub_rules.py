@@ -13,6 +13,7 @@ from unittest.mock import NonCallableMock
 
 from heksher._rules.contexts import plain_string
 from heksher._rules.table import TableRule
+from heksher._text import joined
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
 
@@ -86,7 +87,7 @@ def refuse_unranked(
         if unknown and all(first[each] == second[each] for each in first.keys() & second.keys()):
             names = [repr(each) for each in setting.configurable_features if each in unknown]
             raise InvalidArgumentError(
-                f"setting {setting.name!r}: the rank of {' and '.join(names)} is unknown, and it "
+                f"setting {setting.name!r}: the rank of {joined(names)} is unknown, and it "
                 f"decides between the rules {first!r} and {second!r}: list the service's context "
                 "features, in its order, in pytest's option heksher_features, in "
                 "@pytest.mark.heksher_stub(features=[...]), or in the stub's context_features="
@@ -128,7 +129,7 @@ def _conditions_of(setting: Setting[Any], rule: Rule[object]) -> tuple[tuple[str
         if feature not in setting.configurable_features:
             raise InvalidArgumentError(
                 f"setting {setting.name!r}: invalid condition on {feature!r}: expected one of "
-                f"the setting's features, {', '.join(setting.configurable_features)}"
+                f"the setting's features, {joined(setting.configurable_features)}"
             )
         if value is None:
             continue
