@@ -214,7 +214,7 @@ def test_a_value_that_is_a_string_is_no_collection() -> None:
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ([Rule({"plan": "free"}, 1)], ["'plan'", "user, theme"]),
+        ([Rule({"plan": "free"}, 1)], ["'plan'", "user and theme"]),
         ([Rule({"plan": None}, 1)], ["'plan'"]),
         ([Rule({"user": 5}, 1)], ["user=5", "a string"]),  # type: ignore[dict-item]
         ([Rule([("user", "jim")], 1)], ["a mapping"]),  # type: ignore[arg-type]
