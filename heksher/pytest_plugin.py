@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from heksher.clients.stub import SyncStubHeksherClient
     from heksher.testing.service import LiveService
 
-_MARKER = (
+_MARKERS = (
     "heksher_service(features=[], in_process=False, tls=False, api_token=None, faults=''): "
-    "options of the fixture heksher_service for this test"
+    "options of the fixture heksher_service for this test",
+    "heksher_stub(features=[], strict=True): options of the fixture heksher_stub for this test",
 )
-_OPTIONS = ("features", "in_process", "tls", "api_token", "faults")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the settings that a project makes for all its tests."""
     parser.addini(
-        "heksher_features", "context features of the fixture heksher_service", "args", default=[]
+        "heksher_features",
+        "context features of the fixtures heksher_service and heksher_stub, in the service's order",
+        "args",
+        default=[],
     )
     parser.addini(
         "heksher_service_in_process",
@@ -39,11 +42,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "scope of the fixture heksher_service: function, class, module, package or session",
         default="function",
     )
+    parser.addini(
+        "heksher_stub_strict",
+        "whether the fixture heksher_stub is strict, so that tests fail where production would",
+        "bool",
+        default=True,
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
-    config.addinivalue_line("markers", _MARKER)
+    """Register the markers."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def _options(request: pytest.FixtureRequest, marker_name: str, *known: str) -> dict[str, Any]:
+    """Return the options that a test's marker gives its fixture."""
+    marker = request.node.get_closest_marker(marker_name)
+    if marker is None:
+        return {}
+    if unknown := marker.kwargs.keys() - set(known):
+        raise pytest.UsageError(
+            f"unknown option {', '.join(sorted(unknown))} of the marker {marker_name}: "
+            f"expected {', '.join(known)}"
+        )
+    if marker.args:
+        raise pytest.UsageError(f"the marker {marker_name} accepts its options only by name")
+    return dict(marker.kwargs)
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Any:  # noqa: ARG001 (pytest's signature)
@@ -82,15 +107,9 @@ def heksher_service(
             with ThreadHeksherClient(heksher_service.url, 30, ["environment", "user"]):
                 ...
     """
-    marker = request.node.get_closest_marker("heksher_service")
-    options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
-    if unknown := options.keys() - set(_OPTIONS):
-        raise pytest.UsageError(
-            f"unknown option {', '.join(unknown)} of the marker heksher_service: "
-            f"expected {', '.join(_OPTIONS)}"
-        )
-    if marker is not None and marker.args:
-        raise pytest.UsageError("the marker heksher_service accepts its options only by name")
+    options = _options(
+        request, "heksher_service", "features", "in_process", "tls", "api_token", "faults"
+    )
     config = request.config
     service = _heksher_services(
         in_process=options.get("in_process", config.getini("heksher_service_in_process")),
@@ -105,15 +124,22 @@ def heksher_service(
 
 
 @pytest.fixture
-def heksher_stub() -> Iterator[SyncStubHeksherClient]:
-    """A stub client that is the main client during one test. Everything is undone afterwards.
+def heksher_stub(request: pytest.FixtureRequest) -> Iterator[SyncStubHeksherClient]:
+    """A strict stub client that is the main client during one test. Everything is undone afterwards.
 
     ::
 
         def test_something(heksher_stub):
+            heksher_stub.set_defaults(environment="dev")
             heksher_stub[cache_ttl].rules = 5
     """
+    from heksher._rules.contexts import checked_features
     from heksher.clients.stub import SyncStubHeksherClient
 
-    with SyncStubHeksherClient() as stub:
+    options = _options(request, "heksher_stub", "features", "strict")
+    features = options.get("features", request.config.getini("heksher_features"))
+    strict = options.get("strict", request.config.getini("heksher_stub_strict"))
+    with SyncStubHeksherClient(
+        context_features=checked_features(features, at_least=0), strict=strict
+    ) as stub:
         yield stub

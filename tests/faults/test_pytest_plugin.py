@@ -175,6 +175,120 @@ def test_the_stub(run: Run) -> None:
     """).assert_outcomes(passed=2)
 
 
+def test_the_stub_is_strict_from_the_beginning(run: Run) -> None:
+    run("""
+        import pytest
+        from heksher import Setting
+        from heksher.exceptions import MissingFeatureError
+
+        ttl = Setting("ttl", int, ["user"], 60)
+
+        def test_a_forgotten_feature(heksher_stub):
+            made = Setting("made", int, ["user"], 1)
+            for setting in (ttl, made):
+                with pytest.raises(MissingFeatureError, match="'user'"):
+                    setting.get()
+            heksher_stub.set_defaults(user="jim")
+            assert (ttl.get(), made.get()) == (60, 1)
+
+        @pytest.mark.heksher_stub(strict=False)
+        def test_leniency(heksher_stub):
+            assert ttl.get() == 60
+
+        def test_everything_is_undone():
+            assert ttl.get() == 60
+    """).assert_outcomes(passed=3)
+
+
+RANKING = """
+    import pytest
+    from heksher import Setting
+    from heksher.clients.stub import Rule
+    from heksher.exceptions import InvalidArgumentError
+
+    ttl = Setting("ttl", int, ["theme", "user"], 60)
+    rules = [Rule({"user": "jim"}, 1), Rule({"theme": "dark"}, 2)]
+
+    def answer(stub):
+        stub[ttl].rules = rules
+        return ttl.get(user="jim", theme="dark")
+"""
+
+
+def test_the_stub_ranks_rules_by_the_features_of_the_service(run: Run) -> None:
+    run(
+        RANKING
+        + """
+    def test_the_setting_of_pytest(heksher_stub):
+        assert answer(heksher_stub) == 2
+
+    @pytest.mark.heksher_stub(features=["theme", "user"])
+    def test_the_marker_counts_more(heksher_stub):
+        assert answer(heksher_stub) == 1
+        """,
+        ini="heksher_features = user theme",
+    ).assert_outcomes(passed=2)
+
+
+def test_a_stub_that_cannot_know_which_rule_wins_names_the_option(run: Run) -> None:
+    run(
+        RANKING
+        + """
+    def test_no_order(heksher_stub):
+        with pytest.raises(InvalidArgumentError, match="pytest's option heksher_features"):
+            answer(heksher_stub)
+        assert ttl.get(user="jim", theme="dark") == 60
+
+    @pytest.mark.heksher_stub(strict=False)
+    def test_leniency(heksher_stub):
+        assert answer(heksher_stub) == 1
+        """
+    ).assert_outcomes(passed=2)
+
+
+def test_a_suite_whose_stubs_are_lenient(run: Run) -> None:
+    run(
+        """
+        import pytest
+        from heksher import Setting
+        from heksher.exceptions import MissingFeatureError
+
+        ttl = Setting("ttl", int, ["user"], 60)
+
+        def test_it(heksher_stub):
+            assert ttl.get() == 60
+
+        @pytest.mark.heksher_stub(strict=True)
+        def test_the_marker_counts_more(heksher_stub):
+            with pytest.raises(MissingFeatureError):
+                ttl.get()
+        """,
+        ini="heksher_stub_strict = false",
+    ).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (
+            "stric=True",
+            "unknown option stric of the marker heksher_stub: expected features, strict",
+        ),
+        ("False", "the marker heksher_stub accepts its options only by name"),
+        ("features='user'", "invalid context features 'user': expected a list of names"),
+    ],
+)
+def test_a_marker_of_the_stub_that_cannot_be(run: Run, marker: str, message: str) -> None:
+    done = run(f"""
+        import pytest
+
+        @pytest.mark.heksher_stub({marker})
+        def test_it(heksher_stub): ...
+    """)
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines([f"*{message}*"])
+
+
 def test_a_missing_package_names_the_extra(run: Run) -> None:
     done = run("""
         import sys
@@ -209,3 +323,4 @@ def test_the_entry_point_is_the_plugin() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "heksher.pytest_plugin", "--markers"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root / "docs")
     assert "@pytest.mark.heksher_service(features=[], " in shown.stdout
+    assert "@pytest.mark.heksher_stub(features=[], strict=True): " in shown.stdout
