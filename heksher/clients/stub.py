@@ -5,6 +5,7 @@ It imports ``unittest.mock``, so nothing that an application runs may import it.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -18,6 +19,7 @@ from heksher.clients._stub_layers import Layer, Session, StubState, put_on_top, 
 from heksher.clients._stub_rules import Rule, refuse_unranked, rules_from
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting
+from heksher.status import ClientState, ClientStatus, DataSource
 
 __all__ = [
     "AsyncStubHeksherClient",
@@ -124,9 +126,20 @@ class StubbedSetting(Generic[T]):
 class _Stub:
     """The public methods that both kinds of stubs have. Each adds how it is entered and closed."""
 
+    status: ClientStatus
+
     def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
         self._state = StubState(_names_in(features), is_strict=strict)
+        self.status = ClientStatus(
+            ClientState.RUNNING,
+            staleness=0.0,
+            failures=0,
+            last_error=None,
+            source=DataSource.SERVICE,
+            last_success=time.time(),
+            polls=1,
+        )
 
     def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
         """Set values of context features for calls of ``get()`` that leave them out.
@@ -148,6 +161,18 @@ class _Stub:
 
     def add_settings(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: assign rules to stub a setting."""
+
+    def set(self, setting: Setting[T], value: T) -> None:
+        """Give a setting one value for every context, as ``client[setting].rules = value`` does.
+
+        Args:
+            setting: the setting.
+            value: the value. It becomes what it would be if it came from the service.
+
+        Raises:
+            InvalidArgumentError: it is not a setting.
+        """
+        self[setting].rules = value
 
     def patch(
         self, setting: Setting[T], value: T | Collection[Rule[T]]
@@ -242,6 +267,8 @@ class SyncStubHeksherClient(_Stub):
         **kwargs: likewise; only ``context_features`` is used, everything else is ignored.
 
     Attributes:
+        status: that of a running client after its first update, without declarations. Assign another
+            one to test how the application reports trouble.
         reload, ping, close: mocks, for assertions, or to set a ``side_effect``.
     """
 
@@ -286,6 +313,7 @@ class AsyncStubHeksherClient(_Stub):
         **kwargs: likewise.
 
     Attributes:
+        status: as of `SyncStubHeksherClient`.
         reload, ping, aclose: mocks to be awaited, for assertions.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 from support.harness import Harness
@@ -11,7 +12,7 @@ from support.scenes import Scene
 from support.scripted import unreachable
 
 from heksher import Setting, _registry, testing
-from heksher.clients.stub import Rule, SyncStubHeksherClient
+from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
 from heksher.exceptions import MissingFeatureError, ServiceError
 
 JIM = {"environment": "dev", "user": "jim"}
@@ -168,6 +169,23 @@ def test_a_stub_that_nobody_holds_any_more_keeps_nothing() -> None:
     del stub
     gc.collect()
     assert watch() is None
+
+
+def test_the_status_of_a_stub_is_that_of_a_fresh_client(scene: Scene) -> None:
+    """Except for what depends on the service's answers."""
+    stubs = [SyncStubHeksherClient(), AsyncStubHeksherClient()]
+
+    async def body() -> None:
+        async with scene.client() as client:
+            started = client.status
+        for stub in stubs:
+            assert stub.status.last_success is not None
+            assert stub.status == replace(
+                started, last_success=stub.status.last_success, bytes_received=0
+            )
+            assert stub.status.as_dict().keys() == started.as_dict().keys()
+
+    scene.run(body)
 
 
 # --- strict stubs ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import unittest.mock
@@ -18,6 +19,7 @@ from support.published import published
 from heksher import Setting, _registry, testing
 from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError
+from heksher.status import DataSource
 
 EVE = {"user": "eve", "theme": "dark"}
 
@@ -253,6 +255,22 @@ def test_only_settings_can_be_stubbed() -> None:
         client[nothing]
     with pytest.raises(InvalidArgumentError, match=r"'cache_ttl': expected a heksher\.Setting"):
         client.patch(nothing, 5)
+
+
+def test_set_gives_one_value_for_every_context(ttl: Setting[int]) -> None:
+    sizes = Setting("sizes", Sequence[int], ["user"], [1])
+    with SyncStubHeksherClient() as client:
+        client.set(ttl, 5)
+        client.set(sizes, [2, 3])
+        assert ttl.get(**EVE) == 5
+        assert sizes.get(user="jim") == (2, 3)
+        client.set(ttl, 6)
+        assert ttl.get(**EVE) == 6
+        nothing: Any = "cache_ttl"
+        with pytest.raises(InvalidArgumentError, match=r"expected a heksher\.Setting"):
+            client.set(nothing, 5)
+    assert ttl.get() == 60
+    assert sizes.get() == (1,)
 
 
 # --- context --------------------------------------------------------------------------------------
@@ -751,6 +769,13 @@ def test_the_calls_of_a_sync_stub_can_be_asserted() -> None:
     other.ping.side_effect = ConnectionError
     with pytest.raises(ConnectionError):
         other.ping()
+
+
+def test_a_test_can_give_a_stub_another_status() -> None:
+    with SyncStubHeksherClient() as client:
+        client.status = dataclasses.replace(client.status, source=DataSource.DEFAULTS)
+        assert not client.status.is_ready
+        assert SyncStubHeksherClient().status.is_ready
 
 
 @pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness], ids=lambda each: each.name)

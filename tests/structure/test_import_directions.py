@@ -167,6 +167,7 @@ ONLY_IN = {
         "heksher._client.run",
         "heksher.backends._http",
         "heksher.backends._thread",
+        "heksher.clients.stub",
     },
     "threading": {"heksher._registry", "heksher.backends", "heksher._client"},
     "os": {

@@ -23,6 +23,7 @@ from heksher import (
     SettingType,
     ThreadHeksherClient,
 )
+from heksher.clients.stub import AsyncStubHeksherClient, SyncStubHeksherClient
 from heksher.setting import Get
 from heksher.setting_type import setting_type
 
@@ -184,6 +185,13 @@ def configure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
     client.set_defaults(environment="dev", theme=required, user=optional)
 
 
+def assign(stub: SyncStubHeksherClient | AsyncStubHeksherClient) -> None:
+    stub.set(cache_ttl, 5)
+    stub.set(Setting("x", float, ["user"], 1.5), 1)
+    stub.set(Setting("x", Sequence[int], ["user"], []), [1])
+    stub.set(Setting("x", Shade, ["user"], Shade.DARK), Shade.LIGHT)
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 Setting("x", int, ["user"], "a")  # type: ignore[type-var]
@@ -212,3 +220,10 @@ def misconfigure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
     number: ContextVar[int] = ContextVar("number")
     client.set_defaults(user=number)  # type: ignore[arg-type]
     client.set_defaults(user=None)  # type: ignore[arg-type]
+
+
+def misassign(stub: SyncStubHeksherClient | AsyncStubHeksherClient) -> None:
+    stub.set(cache_ttl, "5")  # type: ignore[misc]
+    stub.set(cache_ttl, None)  # type: ignore[misc]
+    stub.set(Setting("x", Sequence[int], ["user"], []), ["a"])  # type: ignore[misc]
+    stub.set(Setting("x", Shade, ["user"], Shade.DARK), "light")  # type: ignore[misc]
