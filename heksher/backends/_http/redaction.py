@@ -104,33 +104,35 @@ def _text_of(error: BaseException) -> str:
     Under trio the text of an HTTP library's error may be empty. Cancellations are passed over, since
     they are about scopes and not about what took too long; so are waits of TLS, which are no failures.
     """
-    each: BaseException | None = error
-    while each is not None:
+    for each in _chain(error):
         is_failure = isinstance(each, Exception) and not isinstance(
             each, (ssl.SSLWantReadError, ssl.SSLWantWriteError)
         )
         if is_failure and (text := _SOURCE_POSITION.sub("", str(each))):
             reason = _system_reason(each)
             return text if reason is None or reason in text else f"{text}: {reason}"
-        each = each.__cause__ or each.__context__
     return type(error).__name__
 
 
 def _system_reason(error: BaseException) -> str | None:
-    """Return the operating system's words for the error that led to *error*.
+    """Return the operating system's words for the error that led to *error*."""
+    reason: str | None = None
+    for each in _chain(error):
+        if isinstance(each, OSError) and not isinstance(each, _OTHER_NUMBERS):
+            number = each.errno or 0
+            reason = os.strerror(number) if number > 0 else reason
+    return reason
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, what led to it, what led to that, and so on.
 
     Where several attempts failed, such as one for each address of a host, the first one counts.
     """
-    reason: str | None = None
     each: BaseException | None = error
     while each is not None:
-        if isinstance(each, OSError) and not isinstance(each, _OTHER_NUMBERS):
-            number = each.errno
-            reason = os.strerror(number) if number is not None and number > 0 else reason
-        causes = (
-            cast("BaseExceptionGroup[BaseException]", each).exceptions[:1]
-            if isinstance(each, BaseExceptionGroup)
-            else ()
-        )
-        each = causes[0] if causes else each.__cause__ or each.__context__
-    return reason
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            each = cast("BaseExceptionGroup[BaseException]", each).exceptions[0]
+        else:
+            each = each.__cause__ or each.__context__
