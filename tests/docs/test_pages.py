@@ -65,6 +65,16 @@ def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
     done.assert_outcomes(passed=FIXTURES[name].count("\ndef test_"))
 
 
+def test_a_default_that_the_configuration_forgets_is_noticed(pytester: pytest.Pytester) -> None:
+    source = FIXTURES["configuration"]
+    forgetful = source.replace(", user=current_user)", ")")
+    assert forgetful != source
+    pytester.makepyfile(test_example=forgetful)
+    done = pytester.runpytest_subprocess("-p", "heksher.pytest_plugin", "-W", "error")
+    done.assert_outcomes(failed=2)
+    done.stdout.fnmatch_lines(["*MissingFeatureError: setting 'discount' *'user'*"])
+
+
 def test_faults_as_a_text() -> None:
     (command,) = blocks(DOCS / "testing.md", "sh")
     parsed = parse_faults(shlex.split(command)[-1])

@@ -179,7 +179,12 @@ assert_type(kept_get(user=None), int)
 wider: Get[object] = cache_ttl.get
 
 
-def configure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
+def configure(
+    client: AsyncHeksherClient
+    | ThreadHeksherClient
+    | AsyncStubHeksherClient
+    | SyncStubHeksherClient,
+) -> None:
     required: ContextVar[str] = ContextVar("required")
     optional: ContextVar[str | None] = ContextVar("optional", default=None)
     client.set_defaults(environment="dev", theme=required, user=optional)
