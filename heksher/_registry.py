@@ -271,8 +271,8 @@ def replace_main(client: MainClient, former: MainClient | None) -> None:
     global _main
     with lock:
         if _main is client:
-            _main = None
             client.detach(None)
+            _main = None
             if former is not None and former not in _stepped_down:
                 set_main(former)
 

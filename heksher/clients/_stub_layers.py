@@ -47,7 +47,7 @@ class Session:
 
         Otherwise do nothing. The client before it has stopped updating them, which is enough.
         """
-        if self.ended or not self.state.is_strict:
+        if not self.state.is_strict:
             return
         if _registry.main() is not self:
             settings = _registry.everything()  # it is about to become the main client
@@ -60,7 +60,7 @@ class Session:
 
         Otherwise do nothing. Rules last until the stub ends, whichever the main client is.
         """
-        if settings is None and not self.ended and self.state.is_strict:
+        if settings is None and self.state.is_strict:
             self._floor.is_taken_back = True
             self._floor = self._new_floor()
             renew_all()

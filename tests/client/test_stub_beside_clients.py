@@ -200,7 +200,9 @@ def test_a_strict_stub_hides_what_a_running_client_serves(scene: Scene, ttl: Set
             client.add_settings([own])
             scene.service.add_rule("cache_ttl", 10, user="jim")
             scene.service.add_rule("own", 20, user="jim")
+            scene.service.settings["cache_ttl"]["default_value"] = 30
             await client.reload()
+            assert ttl.get(user="eve") == 30
             with SyncStubHeksherClient(strict=True) as stub:
                 assert (ttl.get(**JIM), own.get(user="jim")) == (60, 1)
                 with pytest.raises(MissingFeatureError, match="'environment'"):

@@ -111,8 +111,9 @@ def test_settings_that_reset_forgot_are_strict_as_well(ttl: Setting[int]) -> Non
         stub[ttl].rules = before
         assert is_strict(ttl)
         with SyncStubHeksherClient(strict=True) as inner:
-            inner.set_defaults(user="jim", theme="dark")
-            assert ttl.get() == 60
+            inner.set_defaults(user="jim")
+            assert is_strict(ttl)
+            assert ttl.get(theme="dark") == 60
         assert is_strict(ttl)
         with SyncStubHeksherClient():
             assert not is_strict(ttl)
@@ -343,6 +344,7 @@ RANKED: list[tuple[list[str] | None, list[dict[str, str | None]]]] = [
         None,
         [{"user": None}, {"user": "jim", "environment": None}, {"user": "jim", "theme": "dark"}],
     ),
+    (None, [{"user": "jim", "theme": "dark"}, {"user": "jim"}, {}]),
     # No context matches both.
     (None, [{"user": "jim", "theme": "dark"}, {"user": "eve", "environment": "dev"}]),
     (None, [{"user": "jim"}, {"user": "eve"}]),
