@@ -8,11 +8,12 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
+from support.harness import AsyncioHarness, Harness, TrioHarness
 from support.published import published
 
 from heksher import Setting, _registry, testing
 from heksher._rules.getter import SettingState
-from heksher.clients.stub import Rule, SyncStubHeksherClient
+from heksher.clients.stub import AsyncStubHeksherClient, Rule, SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError
 
 
@@ -60,6 +61,20 @@ def test_a_strict_stub_is_strict_while_it_is_the_main_client(ttl: Setting[int]) 
     with stub:
         assert is_strict(ttl)
     assert ttl.get() == 60
+
+
+@pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness], ids=lambda each: each.name)
+def test_a_strict_stub_of_the_async_client(ttl: Setting[int], harness: type[Harness]) -> None:
+    async def main() -> None:
+        async with AsyncStubHeksherClient(strict=True) as stub:
+            assert is_strict(ttl)
+            stub.set_defaults(user="jim")
+            assert ttl.get(theme="dark") == 60
+            with pytest.raises(InvalidArgumentError, match="the rank of"):
+                stub[ttl].rules = [Rule({"user": "jim"}, 1), Rule({"theme": "dark"}, 2)]
+        assert ttl.get() == 60
+
+    harness().run(main)
 
 
 def test_defaults_apply_to_settings_without_rules(ttl: Setting[int], size: Setting[int]) -> None:
