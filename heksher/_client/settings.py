@@ -182,6 +182,11 @@ class ClientSettings:
         with self._lock:
             return [*self._entries.values()]
 
+    def is_empty(self) -> bool:
+        """Whether no setting is served."""
+        with self._lock:
+            return not any(entry.alive() for entry in self._entries.values())
+
     def known_names(self) -> list[str]:
         """Return the names to ask the service for, and forget settings that no longer exist."""
         with self._lock:
@@ -308,23 +313,49 @@ class ClientSettings:
         with self._lock:
             entry.to_declare = False
 
+    def may_be_declared_by_trying_again(self) -> bool:
+        """Whether declarations failed because of the service, and it has refused none."""
+        with self._lock:
+            unaccepted = [
+                entry.declared.state
+                for entry in self._entries.values()
+                if entry.declared.refusal is not None and entry.alive()
+            ]
+        return set(unaccepted) == {DeclarationState.FAILED}
+
     def reconcile(self, catalogue: Catalogue) -> list[Setting[Any]]:
-        """Note what was renamed on the service; deleted settings become pending, once each.
+        """Note what was renamed or deleted on the service; deleted settings become pending, once each.
+
+        If the service has not one of the client's settings, it lost its data, and all become pending,
+        however often that happens. So does a setting that is the client's only one.
 
         Returns:
             the settings that were deleted.
         """
         deleted: list[Setting[Any]] = []
-        news: list[tuple[int, str, tuple[str, ...]]] = []
+        news: list[tuple[int, str, tuple[object, ...]]] = []
         with self._lock:
             self._cached.drop()
+            found = {
+                entry.name: catalogue.find(entry.current_name) or catalogue.find(entry.name)
+                for entry in self._entries.values()
+            }
+            is_all_lost = not any(found.values())
+            if is_all_lost:
+                news.append((logging.ERROR, _ALL_LOST, (len(found),)))
             for entry in self._entries.values():
-                if not entry.on_service:
-                    continue
-                stored = catalogue.find(entry.current_name) or catalogue.find(entry.name)
-                if stored is None:
+                stored = found[entry.name]
+                if is_all_lost:
                     deleted += entry.alive()
-                    news.append(_note_deleted(entry))
+                    _note_deleted(entry, is_declared_anew=True)
+                elif not entry.on_service:
+                    continue
+                elif stored is None:
+                    deleted += entry.alive()
+                    consequence = _GIVEN_UP if entry.declared_anew else _DECLARED_ANEW
+                    news.append((logging.ERROR, _DELETED, (entry.name, consequence)))
+                    _note_deleted(entry, is_declared_anew=not entry.declared_anew)
+                    entry.declared_anew = True
                 elif stored.name != entry.current_name:
                     entry.current_name = stored.name
                     is_back = stored.name == entry.name
@@ -381,21 +412,23 @@ def _check_declared_alike(setting: Setting[Any], other: Setting[Any]) -> None:
         )
 
 
-def _note_deleted(entry: Entry) -> tuple[int, str, tuple[str, ...]]:
-    """Have a deleted setting declared anew, unless that was done before; return what to log."""
-    again = not entry.declared_anew
-    entry.to_declare, entry.on_service, entry.declared_anew = again, False, True
+_DELETED = "setting %r was deleted on the service; it keeps its last rules%s"
+_DECLARED_ANEW = " and is declared anew"
+_GIVEN_UP = (
+    ". It was declared anew once before: remove it from the application, or restart the "
+    "application to declare it again"
+)
+_ALL_LOST = (
+    "the service has none of the client's settings any more, as if it had lost its data: "
+    "all %d keep their last rules and are declared anew"
+)
+
+
+def _note_deleted(entry: Entry, *, is_declared_anew: bool) -> None:
+    entry.to_declare, entry.on_service = is_declared_anew, False
     entry.current_name = entry.name
     entry.declared = DeclaredSetting(DeclarationState.DELETED)
     entry.rejected, entry.coerced = (), ()
-    consequence = (
-        " and is declared anew"
-        if again
-        else ". It was declared anew once before: remove it from the application, or restart the "
-        "application to declare it again"
-    )
-    message = "setting %r was deleted on the service; it keeps its last rules%s"
-    return logging.ERROR, message, (entry.name, consequence)
 
 
 def _log_some(message: str, rules: Sequence[object]) -> None:

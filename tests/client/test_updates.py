@@ -437,6 +437,52 @@ def test_a_setting_deleted_by_somebody_else_is_declared_anew_once(scene: Scene) 
     scene.run(body)
 
 
+def test_a_service_that_lost_all_settings_gets_them_anew_each_time(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    ttl, other = ttl_setting(), Setting("other", int, ["user"], 1)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            for value in (10, 11, 12):
+                for name in list(scene.service.settings):
+                    scene.service.delete(name)
+                await scene.pass_time(INTERVAL)
+                assert sorted(scene.service.settings) == ["cache_ttl", "other"]
+                scene.service.add_rule("cache_ttl", value, user="jim")
+                scene.service.add_rule("other", value, user="jim")
+                await scene.pass_time(INTERVAL)
+                assert ttl.get(environment="dev", user="jim") == value
+                assert other.get(user="jim") == value
+                assert client.status.failures == 0
+
+    scene.run(body)
+    messages = [each.message for each in caplog.records if "declared anew" in each.message]
+    assert len(messages) == 3
+    assert all("none of the client's settings" in each for each in messages)
+
+
+def test_a_loss_of_all_settings_does_not_count_as_the_deletion_of_one(scene: Scene) -> None:
+    settings = [ttl_setting(), Setting("other", int, ["user"], 1)]
+
+    async def body() -> None:
+        async with scene.client():
+            for deleted in (["other", "cache_ttl"], ["other"], ["cache_ttl", "other"]):
+                for name in deleted:
+                    scene.service.delete(name)
+                await scene.pass_time(INTERVAL)
+                assert sorted(scene.service.settings) == ["cache_ttl", "other"]
+            scene.service.delete("other")
+            await scene.pass_time(INTERVAL)
+            assert sorted(scene.service.settings) == ["cache_ttl"], "for the second time"
+            scene.service.delete("cache_ttl")
+            await scene.pass_time(INTERVAL)
+            assert sorted(scene.service.settings) == ["cache_ttl", "other"], "none was left"
+
+    scene.run(body)
+    assert settings
+
+
 def test_one_setting_without_a_usable_section_harms_no_other(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
