@@ -28,6 +28,7 @@ class ClientState(StrEnum):
     NEW = "new"  # not started, or its start failed
     STARTING = "starting"  # until the first rules are published, or the start fails
     RUNNING = "running"  # also while the service is unreachable
+    RESTING = "resting"  # serves nothing, since another client is the main one; polls nothing
     INHERITED = "inherited"  # in a forked child: no updates until it is started there
     CLOSED = "closed"  # final
 
@@ -147,9 +148,9 @@ class ClientStatus:
     Reading it makes no request. Dates are in seconds since the epoch, as `time.time` returns them.
 
     Attributes:
-        state: new, starting, running, inherited or closed.
+        state: new, starting, running, resting, inherited or closed.
         staleness: seconds since the rules of the newest successful update took effect; None before the
-            first. A snapshot does not count, see `snapshot`.
+            first, and while the client rests. A snapshot does not count, see `snapshot`.
         failures: updates that failed in a row; 0 after a success.
         last_error: the error of the newest failed update, even after a success; None if none failed.
         declarations: the result of each setting's declaration, by its name here.
@@ -247,6 +248,8 @@ class ClientStatus:
 
     def __str__(self) -> str:
         age = "never updated" if self.staleness is None else f"updated {self.staleness:.1f} s ago"
+        if self.state is ClientState.RESTING:
+            age = "serves no settings"
         parts = [str(self.state), age]
         if self.state is ClientState.INHERITED:
             parts.append("no updates in this process until the client is started in it")

@@ -6,7 +6,7 @@ update is due, `update` what an update does, `settings` and `publishing` what it
 how a request is made.
 
 One lock guards what more than one thread changes, here and in those parts. It is never held across an
-await, nor while the registry is called: that calls in here while it holds a lock of its own.
+await, nor while the registry takes its own: that one comes first, as the registry calls in here under it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
 from heksher._client import forking
+from heksher._client.errors import without_frames
 from heksher._client.lifecycle import Call, Event, State
 from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
@@ -40,7 +42,7 @@ from heksher.exceptions import (
     StartupTimeoutError,
 )
 from heksher.setting import Setting
-from heksher.status import ClientStatus, SettingData
+from heksher.status import ClientState, ClientStatus, SettingData
 
 _logger = logging.getLogger(__name__)
 
@@ -116,11 +118,14 @@ class Core(Parts):
     @property
     def status(self) -> ClientStatus:
         """How the client is doing at this moment."""
+        rests = self._rests()
         with self.lock:
             history, clock = self.history, self.home.clock
+            state = self.lifecycle.reported
+            is_resting = state is ClientState.RUNNING and rests
             return ClientStatus(
-                self.lifecycle.reported,
-                None if clock is None else history.staleness(clock.now()),
+                ClientState.RESTING if is_resting else state,
+                None if clock is None or is_resting else history.staleness(clock.now()),
                 history.failures,
                 history.last_error,
                 *self.settings.report(),
@@ -148,23 +153,31 @@ class Core(Parts):
     async def start(self) -> None:
         """Become the main client and run the update loop in the background.
 
-        Returns at once if the client runs already.
+        Returns at once if the client runs already. While another caller starts it, waits for that start
+        and shares its outcome, or takes over if that caller is cancelled.
 
         Raises:
             ClientClosedError: it was closed.
             ContradictingArgumentError: a main client with other context features runs.
             HeksherError: the first update failed, or took too long, and a failing start raises.
         """
-        run = self._begin_start(self._enter(), Call.START)
+        backend = self._enter()
+        run, is_ours = self._begin_or_join_start(backend)
+        while run is not None and not is_ours:
+            await run.start_ended.wait()
+            if run.start_error is not None:
+                raise _to_raise(run.start_error)
+            run, is_ours = self._begin_or_join_start(backend)
         if run is None:
             return
-        former = self._become_main(run)
-        try:
-            await run.task.start()
-            await self._finish_start(run)
-        except BaseException:
-            await self._undo_start(run, former)
-            raise
+        with _ending_start(run):
+            former = self._become_main(run)
+            try:
+                await run.task.start()
+                await self._finish_start(run)
+            except BaseException:
+                await self._undo_start(run, former)
+                raise
 
     async def run(self, started: Callable[[], None]) -> None:
         """Run the update loop in a task group of the caller's task, until the client is closed.
@@ -176,35 +189,50 @@ class Core(Parts):
         """
         run = self._begin_start(self._enter(), Call.RUN)
         assert run is not None  # a client that runs refuses this call
-        former = self._become_main(run)
-        failure: Exception | None = None
-        try:
-            async with cast(ScopedTask, run.task).in_caller():
-                try:
-                    await self._finish_start(run)
-                    started()
-                    await run.task.wait(None)
-                except Exception as error:
-                    failure = error  # raised below: a task group would wrap it in a group
-                    self._fail_start(run)
-        except BaseException:
-            await self._undo_start(run, former)
-            raise
-        if failure is not None:
-            await self._undo_start(run, former)
-            raise failure
+        with _ending_start(run):
+            former = self._become_main(run)
+            failure: Exception | None = None
+            try:
+                async with cast(ScopedTask, run.task).in_caller():
+                    try:
+                        await self._finish_start(run)
+                        run.end_start()
+                        started()
+                        await run.task.wait(None)
+                    except Exception as error:
+                        failure = error  # raised below: a task group would wrap it in a group
+                        self._fail_start(run)
+            except BaseException:
+                await self._undo_start(run, former)
+                raise
+            if failure is not None:
+                await self._undo_start(run, former)
+                raise failure
+
+    def _begin_or_join_start(self, backend: Backend) -> tuple[Run | None, bool]:
+        """Return what is being started, and whether by the caller; None if the client runs already."""
+        with self.lock:
+            run = self._run
+            if (
+                run is not None
+                and self.lifecycle.is_starting
+                and not self._would_wait_for_itself(run)
+            ):
+                return run, False
+            return self._begin_start(backend, Call.START), True
+
+    def _would_wait_for_itself(self, run: Run) -> bool:
+        """Whether the caller is part of a start: a hook, a validator, a signal handler."""
+        return self._is_in_loop(run) or (self.home.is_blocking and run.starter == _callers.caller())
 
     def _begin_start(self, backend: Backend, call: Call) -> Run | None:
         """Return what is to be started, its task not yet running; None if the client runs already."""
-        former = _registry.main()
         with self.lock:
             self.lifecycle.check(call)
             if self.lifecycle.state is State.RUNNING:
                 return None
-            self._check_hand_over(former)
-            run = self._create_run(
-                backend
-            )  # first: a backend that raises leaves the state as it was
+            self._check_hand_over(_registry.main())
+            run = self._create_run(backend)  # first: one that raises leaves the state as it was
             self.lifecycle.apply(Event.START)
             self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
             self._run = run
@@ -231,7 +259,12 @@ class Core(Parts):
             clock,
             is_latest=lambda run: self._run is run,
             on_cancelled=lambda: self._stop(Event.CLOSE),
+            rests=self._rests,
         )
+
+    def _rests(self) -> bool:
+        """Whether the client serves nothing, because another one became the main client."""
+        return _registry.main() is not self and self.settings.is_empty()
 
     def _check_hand_over(self, former: _registry.MainClient | None) -> None:
         if not isinstance(former, Core) or former is self:
@@ -291,13 +324,16 @@ class Core(Parts):
 
     def _start_error(self, is_ready: bool) -> Exception | None:
         """Return what is wrong with the start, or None."""
-        if not is_ready:
-            return StartupTimeoutError(
-                f"{self.options.http.base_url} did not answer all that a start needs within "
-                f"startup_timeout={counted(self.options.startup_timeout, 'second')}"
-            )
         with self.lock:
             error = self.history.last_error if self.history.failures else None
+        if not is_ready:
+            timeout = StartupTimeoutError(
+                f"{self.options.http.base_url} did not answer all that a start needs within "
+                f"startup_timeout={counted(self.options.startup_timeout, 'second')}"
+                f"{'' if error is None else f'; the newest error: {error}'}"
+            )
+            timeout.__cause__ = error
+            return timeout
         refusals = self.settings.refusals()
         if not refusals or isinstance(error, ServiceUnreachableError):
             return error
@@ -486,6 +522,18 @@ class Core(Parts):
 
     async def _request(self, exchange: _wire.Exchange[T]) -> T:
         return await self.connection.exchange(exchange, self._enter())
+
+
+@contextmanager
+def _ending_start(run: Run) -> Generator[None, None, None]:
+    """See that the callers who wait for this start are told how it ended."""
+    try:
+        yield
+    except Exception as error:
+        run.end_start(without_frames(_to_raise(error)))
+        raise
+    finally:
+        run.end_start()
 
 
 def _to_raise(error: Exception) -> Exception:

@@ -24,9 +24,9 @@ rules of the parent.
 Each start makes a `Run`. The core keeps the latest one, and it goes on as long as the state is one of
 `_GOING_ON`: a run that was stopped finds that out here, and publishes nothing any more.
 
-New rows fit in. A client that rests because it serves nothing is one more state beside RUNNING. Callers
-that share one start are START allowed in STARTING. A second background task belongs to the `Run` and
-changes nothing here.
+Callers that start a client at the same time share one start: the core has all but the first wait for its
+`Run`, without a START of their own. A client that rests, because another one took its settings over, is
+RUNNING here: it goes on as soon as it gets settings, and `reload` updates it.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ from heksher.exceptions import InvalidArgumentError
 
 Startup: TypeAlias = Literal["raise", "continue"]
 
+# Seconds that a start may take if the application does not say. One that goes on trying in the background
+# does not keep the application waiting for long.
+_STARTUP_TIMEOUTS: Final[Mapping[Startup, float]] = {"continue": 5.0, "raise": 30.0}
 # A longer wait, 23 days, is as good as an endless one, and more than the timers of some systems can hold.
 _MAX_SECONDS = 2_000_000.0
 
@@ -50,7 +53,7 @@ class ClientOptions:
         http_client_args: Mapping[str, Any] | None,
         http_client: Any,
         startup: Startup,
-        startup_timeout: float,
+        startup_timeout: float | None,
         request_timeout: float,
         max_response_bytes: int,
         snapshot: AnyPath | None,
@@ -74,6 +77,8 @@ class ClientOptions:
         self.update_interval: Final = _checked_seconds("update_interval", update_interval)
         self.context_features: Final = checked_features(context_features, at_least=0)
         self.startup: Final = startup
+        if startup_timeout is None:
+            startup_timeout = _STARTUP_TIMEOUTS[startup]
         self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
         self.snapshot: Final = None if snapshot is None else checked_path(snapshot)
         self.clock: Final = clock

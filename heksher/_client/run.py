@@ -24,12 +24,19 @@ from heksher._text import counted, named
 from heksher._wire import Exchange
 from heksher.backends import _callers
 from heksher.backends.base import Backend, Clock, Event
-from heksher.exceptions import ClientClosedError, HeksherError
+from heksher.exceptions import (
+    ClientClosedError,
+    HeksherError,
+    InvalidResponseError,
+    UnexpectedStatusError,
+)
 from heksher.status import DataSource
 
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(eq=False, slots=True)
@@ -54,11 +61,15 @@ class Run:
         clock: the client's.
         is_latest: whether a run is the client's latest one.
         on_cancelled: called by the loop when it is cancelled from outside.
+        rests: whether the client has nothing to poll for.
 
     Attributes:
+        starter: the thread or greenlet that makes the start, until that has ended.
         task: runs the loop.
         wake: set when the loop has something to do, or to end; cleared when an update begins.
-        ready: set when the first update has ended, or there will be none.
+        ready: set when an update has decided how the start ends, or there will be none.
+        start_ended: set when the start has ended, and if it failed, is undone.
+        start_error: why it failed; None: it succeeded, or its caller was cancelled.
         saving: set when the snapshot is written. None: nothing is to be written.
         caller: the thread or greenlet that the loop runs in.
     """
@@ -71,12 +82,14 @@ class Run:
         *,
         is_latest: Callable[[Run], bool],
         on_cancelled: Callable[[], None],
+        rests: Callable[[], bool],
     ) -> None:
         self._parts = parts
         self._backend = backend
         self._clock = clock
         self._is_latest = is_latest
         self._on_cancelled = on_cancelled
+        self._rests = rests
         self._updater = Updater(
             self._exchange,
             parts.settings,
@@ -93,6 +106,9 @@ class Run:
         self._ticket: Ticket | None = None
         self.wake = backend.create_event()
         self.ready = backend.create_event()
+        self.starter: object = _callers.caller()
+        self.start_ended = backend.create_event()
+        self.start_error: Exception | None = None
         self.saving: Event | None = None
         self.caller: object = None
         self.task = backend.create_task(self._loop)
@@ -100,6 +116,13 @@ class Run:
     def goes_on(self) -> bool:
         """Whether this is the client's latest start, and was not stopped."""
         return self._is_latest(self) and self._parts.lifecycle.is_going_on
+
+    def end_start(self, error: Exception | None = None) -> None:
+        """Tell the callers who wait for this start how it ended. Only the first call counts."""
+        if not self.start_ended.is_set():
+            # Not kept for longer: a greenlet keeps alive what it works on.
+            self.starter, self.start_error = None, error
+            self.start_ended.set()
 
     def request_reload(self) -> Reload:
         """Return the next update, and have it made at once. Called with the client's lock held."""
@@ -140,8 +163,8 @@ class Run:
                 try:
                     if is_due:
                         await self._load_snapshot()
-                        await self._update()
-                        if not self.ready.is_set():
+                        error = await self._update()
+                        if not self.ready.is_set() and not self._is_start_tried_again(error):
                             self.ready.set()
                         await self._save_snapshot()
                     is_due = True
@@ -156,9 +179,8 @@ class Run:
 
     async def _wait_for_work(self) -> None:
         while self.goes_on() and not self.wake.is_set():
-            left = (
-                None if forking.is_uwsgi_master() else self._parts.history.due - self._clock.now()
-            )
+            is_resting = forking.is_uwsgi_master() or self._rests()
+            left = None if is_resting else self._parts.history.due - self._clock.now()
             if left is not None and left <= 0:
                 return
             await self._clock.wait(self.wake, left)
@@ -199,8 +221,30 @@ class Run:
 
     # --- one update -------------------------------------------------------------------------------
 
-    async def _update(self) -> None:
-        """Declare what is pending and fetch all rules. Raises nothing: the loop has to live."""
+    def _is_start_tried_again(self, error: Exception | None) -> bool:
+        """Whether a start that may raise waits for the next update, as this one failed by *error*.
+
+        Two processes that declare one setting at once can make a Heksher answer 500. That must not end
+        the starts of a deployment, one of whose workers is always the second one.
+        """
+        return (
+            self._parts.options.startup == "raise"
+            and error is not None
+            and self._parts.settings.may_be_declared_by_trying_again()
+            and (
+                isinstance(error, InvalidResponseError)
+                or (
+                    isinstance(error, UnexpectedStatusError)
+                    and (error.status == _TOO_MANY_REQUESTS or error.status >= 500)
+                )
+            )
+        )
+
+    async def _update(self) -> Exception | None:
+        """Declare what is pending and fetch all rules; return what went wrong.
+
+        Raises nothing: the loop has to live.
+        """
         with self._parts.lock:
             self._current_reload, self._next_reload = self._next_reload, None
             self.wake.clear()
@@ -214,7 +258,7 @@ class Run:
             _logger.exception("an update failed by an unforeseen error")
             error = failure
         if not self.goes_on():
-            return  # the run was stopped, and the callers that wait were told then
+            return error  # the run was stopped, and the callers that wait were told then
         if self._updater.has_to_save:
             self.saving = self._backend.create_event()
         if error is not None:
@@ -224,6 +268,7 @@ class Run:
             self.notify(error)
         with self._parts.lock:
             self._end_reload(error)
+        return error
 
     async def _exchange(self, exchange: Exchange[T]) -> T:
         self._check_goes_on()

@@ -1,4 +1,4 @@
-"""One update: declare what is pending, ask for all rules, publish them.
+"""One update: ask for all rules, publish them, and declare what is pending.
 
 Coroutines over one function that exchanges a request for an answer. They raise what goes wrong. The core
 decides when updates are made, and handles their errors.
@@ -10,10 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from heksher import _wire
 from heksher._client.declarations import (
+    Catalogue,
     DeclarationPlan,
     catalogue,
     declaration_of,
@@ -29,7 +30,8 @@ from heksher._rules.tracking import Tracking
 from heksher._text import shown
 from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
-from heksher.status import DataSource, DeclarationState
+from heksher.setting import Setting
+from heksher.status import DataSource, DeclarationState, DeclaredSetting
 
 _logger = logging.getLogger(__name__)
 
@@ -77,6 +79,23 @@ class _Fetched:
     is_complete: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A setting that was looked for on the service.
+
+    Attributes:
+        entry: what is known of the setting.
+        setting: the setting.
+        decision: how to declare it.
+        known_differences: those that were logged before.
+    """
+
+    entry: Entry
+    setting: Setting[Any]
+    decision: DeclarationPlan
+    known_differences: tuple[str, ...]
+
+
 class Updater:
     """Updates the settings of one client. Not for two tasks or threads at a time.
 
@@ -116,7 +135,9 @@ class Updater:
         self._compared: tuple[str, ...] | None = None
 
     async def update(self) -> None:
-        """Declare and refresh.
+        """Refresh what the service has, declare what it lacks, and then refresh again.
+
+        In this order, because declaring may take long: it is one request after another.
 
         Raises:
             ServiceError: something failed and should be tried again. The rest was done.
@@ -125,25 +146,28 @@ class Updater:
         if features != self._compared:
             self._compared = features
             self._settings.compare_features(features)
-        failure = await self._declare_pending(features)
+        planned: list[_Planned] = []
+        if self._settings.pending(features):
+            planned = self._plan(features, await self._exchange(catalogue()))
+        if not planned or self._settings.known_names():
+            there = await self._refresh(features)
+            if there is not None:
+                planned = self._plan(features, there)
+        if not planned:
+            return
+        failure: ServiceError | None = None
+        for each in planned:
+            failure = await self._declare(each) or failure
         await self._refresh(features)
         if failure is not None:
             raise failure
 
     # --- declaring --------------------------------------------------------------------------------
 
-    async def _declare_pending(self, features: tuple[str, ...]) -> ServiceError | None:
-        """Declare, one after another, the settings that the service lacks or has in another form.
-
-        Returns:
-            The error of a declaration that has to be tried again. The others were made.
-        """
-        pending = self._settings.pending(features)
-        if not pending:
-            return None
-        there = await self._exchange(catalogue())
-        failure: ServiceError | None = None
-        for entry, setting in pending:
+    def _plan(self, features: tuple[str, ...], there: Catalogue) -> list[_Planned]:
+        """Note what the service has of the pending settings; return what is to be declared."""
+        planned: list[_Planned] = []
+        for entry, setting in self._settings.pending(features):
             decision = plan_declaration(declaration_of(setting), there)
             lacking = frozenset(setting.configurable_features).difference(features)
             self._settings.note_found(
@@ -152,50 +176,65 @@ class Updater:
                 on_service=there.find(decision.current_name) is not None,
                 lacking=lacking,
             )
-            if decision.declarations and lacking:
+            each = _Planned(entry, setting, decision, entry.declared.differences)
+            if decision.declared is not None:
+                self._note_as_found(each, decision.declared)
+            elif lacking:
                 # The service would refuse it. It is declared as soon as the service has the features.
                 self._settings.note_declared(entry, describe_missing_features(lacking, features))
                 self._settings.note_done(entry)
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
-                continue
-            known = entry.declared.differences
-            failure = await self._declare(entry, decision) or failure
-            if decision.unknown_alias:
-                note = f"alias {setting.alias!r} is unknown to the service and was left out"
-                if note not in known:
-                    _logger.warning("setting %r: %s", entry.name, note)
-                differences = (*entry.declared.differences, note)
-                declared = replace(entry.declared, differences=differences)
-                self._settings.note_declared(entry, declared)
-        return failure
+            else:
+                planned.append(each)
+        return planned
 
-    async def _declare(self, entry: Entry, decision: DeclarationPlan) -> ServiceError | None:
+    def _note_as_found(self, planned: _Planned, declared: DeclaredSetting) -> None:
+        """Note a setting that needs no declaration."""
+        entry, decision = planned.entry, planned.decision
+        if declared.state is DeclarationState.RENAMED:
+            _logger.warning(
+                "setting %r is called %s on the service, at version %s; it is not declared from "
+                "here, and its rules arrive under that name",
+                entry.name,
+                shown(decision.current_name),
+                declared.service_version,
+            )
+        self._settings.note_declared(entry, declared)
+        self._settings.note_done(entry)
+        self._note_unknown_alias(planned)
+
+    def _note_unknown_alias(self, planned: _Planned) -> None:
+        """Add to a declaration's differences that the service does not know the setting's alias."""
+        if planned.decision.unknown_alias:
+            entry, alias = planned.entry, planned.setting.alias
+            note = f"alias {alias!r} is unknown to the service and was left out"
+            if note not in planned.known_differences:
+                _logger.warning("setting %r: %s", entry.name, note)
+            differences = (*entry.declared.differences, note)
+            self._settings.note_declared(entry, replace(entry.declared, differences=differences))
+
+    async def _declare(self, planned: _Planned) -> ServiceError | None:
         """Declare one setting; return the error, if it has to be tried again."""
-        if decision.declared is not None:
-            if decision.declared.state is DeclarationState.RENAMED:
-                _logger.warning(
-                    "setting %r is called %s on the service, at version %s; it is not declared from "
-                    "here, and its rules arrive under that name",
-                    entry.name,
-                    shown(decision.current_name),
-                    decision.declared.service_version,
-                )
-            self._settings.note_declared(entry, decision.declared)
-        for declaration in decision.declarations:
+        entry = planned.entry
+        failure: ServiceError | None = None
+        for declaration in planned.decision.declarations:
             try:
                 answer = await self._exchange(_wire.declare(declaration))
             except (UnexpectedStatusError, InvalidResponseError) as error:
                 self._settings.note_declared(entry, describe_failure(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
-                return error
+                failure = error
+                break
             declared = describe_answer(declaration, answer)
             self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
             if not answer.accepted:
                 _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
                 break
             self._log_outcome(entry, declaration)
-        self._settings.note_done(entry)
-        return None
+        if failure is None:
+            self._settings.note_done(entry)
+        self._note_unknown_alias(planned)
+        return failure
 
     @staticmethod
     def _log_outcome(entry: Entry, declaration: _wire.Declaration) -> None:
@@ -223,21 +262,25 @@ class Updater:
 
     # --- refreshing -------------------------------------------------------------------------------
 
-    async def _refresh(self, features: tuple[str, ...]) -> None:
-        """Fetch all rules, and publish what changed."""
+    async def _refresh(self, features: tuple[str, ...]) -> Catalogue | None:
+        """Fetch all rules, and publish what changed.
+
+        Returns:
+            what the service has, if it has not all that it was asked for; else None.
+        """
         tracking, _ = reading = self._settings.reading()
         last, etags = self._last_query, dict[str, str]()
         if last is not None and (last.features, last.reading) == (features, reading):
             etags.update(last.etags)
         filters = _wire.encode_context_filters(tracking.as_lists())
 
-        failure: ServiceError | None = None
+        there: Catalogue | None = None
         names = self._settings.known_names()
         fetched = await self._query(names, filters, etags)
         if fetched is None or not fetched.answered.issuperset(names):
             # A setting was deleted or renamed on the service.
-            self._publisher.forget(self._settings.reconcile(await self._exchange(catalogue())))
-            failure = await self._declare_pending(features)
+            there = await self._exchange(catalogue())
+            self._publisher.forget(self._settings.reconcile(there))
             names = self._settings.known_names()
             fetched = await self._query(names, filters, {}, may_be_unknown=False)
             assert fetched is not None
@@ -250,10 +293,15 @@ class Updater:
                 usable = await self._publish(fetched.sections, features, tracking)
         self._publisher.note_read(DataSource.SERVICE)
         if self._snapshot is not None:
-            self._unsaved = SnapshotData(usable, features, tracking, fetched.is_complete)
+            earlier = self._unsaved  # what the first refresh of this update brought
+            self._unsaved = SnapshotData(
+                usable if earlier is None else {**earlier.sections, **usable},
+                features,
+                tracking,
+                fetched.is_complete or (earlier is not None and earlier.is_complete),
+            )
         self._last_query = _LastQuery(features, reading, fetched.etags)
-        if failure is not None:
-            raise failure
+        return there
 
     async def _publish(
         self,

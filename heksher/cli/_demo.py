@@ -268,7 +268,7 @@ class AsyncProgram(Program):
     def __init__(self, service: LiveService) -> None:
         super().__init__(service)
         self._client = AsyncHeksherClient(
-            service.url, INTERVAL, FEATURES, http_client_args=CLIENT_ARGS
+            service.url, INTERVAL, FEATURES, http_client_args=CLIENT_ARGS, startup="raise"
         )
 
     @property

@@ -47,9 +47,10 @@ class AsyncHeksherClient(ClientBase):
         backend: "auto", "asyncio", "trio", or an object with the methods of
             `heksher.backends.Backend`. "auto" is decided where an event loop runs at construction,
             else at the first await.
-        startup: what a start that fails does. "raise": it raises, and leaves nothing running.
-            "continue": it is logged, and the client goes on trying.
-        startup_timeout: seconds after which a start has failed.
+        startup: what a start does if the service is away or slow. "continue": it is logged, settings
+            keep the values that they have, and the client goes on trying. "raise": the start raises,
+            and leaves nothing running. Use "raise" in tests and in CI.
+        startup_timeout: seconds that a start may take. None: 5 with "continue", 30 with "raise".
         request_timeout: seconds that one whole request may take.
         max_response_bytes: the largest answer that is read, and the largest snapshot.
         snapshot: the path of a file that keeps the rules, for a start without the service. It is loaded
@@ -72,8 +73,8 @@ class AsyncHeksherClient(ClientBase):
         http_client_args: Mapping[str, Any] | None = None,
         http_client: Any = None,
         backend: Literal["auto", "asyncio", "trio"] | Backend = "auto",
-        startup: Startup = "raise",
-        startup_timeout: float = 30.0,
+        startup: Startup = "continue",
+        startup_timeout: float | None = None,
         request_timeout: float = 30.0,
         max_response_bytes: int = 64 * 1024 * 1024,
         snapshot: AnyPath | None = None,
@@ -110,16 +111,20 @@ class AsyncHeksherClient(ClientBase):
         """Start, and become the main client, which serves all settings not added to another one.
 
         Returns once all settings are declared and their rules are published; with
-        ``startup="continue"`` also when that failed. Does nothing if the client runs already.
+        ``startup="continue"`` also when that failed, or took longer than ``startup_timeout``. With
+        ``startup="raise"``, declarations that the service could not answer are tried again until then.
+
+        Does nothing if the client runs already. Callers that start it at the same time wait for one
+        start and share its result; if the one that starts it is cancelled, another one takes over.
 
         Raises:
             ClientClosedError: the client was closed.
             InvalidArgumentError: no HTTP client can be made from `http_client_args` and the
                 environment (proxies, certificates), whatever `startup` is.
-            DeclarationRejected: the service refused declarations.
-            StartupTimeoutError: the start took longer than ``startup_timeout``.
-            ServiceError: the service could not be reached, or answered something unexpected.
             BackendError: the backend cannot run here.
+            DeclarationRejected: with ``startup="raise"``: the service refused declarations.
+            StartupTimeoutError: likewise: the start took longer than ``startup_timeout``.
+            ServiceError: likewise: the service could not be reached, or answered something unexpected.
         """
         await self._core.start()
 

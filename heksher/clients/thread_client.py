@@ -29,9 +29,7 @@ class ThreadHeksherClient(ClientBase):
         http_client: is a ready ``httpx.Client`` or a callable that makes one; on a connection that a
             ready one opened for others, only its own timeouts bound the wait for an answer,
         backend: is "auto", "thread", "gevent", or a blocking object with the methods of
-            `heksher.backends.Backend`; "auto" is "gevent" in a process that gevent has patched,
-        startup: is "continue" by default, so that an outage of the service does not stop a WSGI
-            application from starting.
+            `heksher.backends.Backend`; "auto" is "gevent" in a process that gevent has patched.
 
     Raises:
         InvalidArgumentError: an argument is unusable.
@@ -48,7 +46,7 @@ class ThreadHeksherClient(ClientBase):
         http_client: Any = None,
         backend: Literal["auto", "thread", "gevent"] | Backend = "auto",
         startup: Startup = "continue",
-        startup_timeout: float = 30.0,
+        startup_timeout: float | None = None,
         request_timeout: float = 30.0,
         max_response_bytes: int = 64 * 1024 * 1024,
         snapshot: AnyPath | None = None,

@@ -182,7 +182,7 @@ def test_a_caller_that_is_cancelled_at_any_await_leaves_a_client_usable_or_close
     async def cancelled_at(n: int) -> bool:
         """Return whether the method has an n-th await."""
         leftovers = Leftovers()
-        client = AsyncHeksherClient(service.url, 60, ["user"])
+        client = AsyncHeksherClient(service.url, 60, ["user"], startup="raise")
         if method in NEED_A_START:
             await client.set_as_main()
         async with cancelling() as cancel:

@@ -147,7 +147,7 @@ def test_the_introduction_in_a_task_group_of_the_callers(loop: str, service: Liv
             group.cancel_scope.cancel()
         assert cancelled.status.state is ClientState.CLOSED
 
-        refused = AsyncHeksherClient(service.url, INTERVAL, FEATURES)
+        refused = AsyncHeksherClient(service.url, INTERVAL, FEATURES, startup="raise")
         with pytest.raises(ServiceUnreachableError):
             await refused.run()
         assert refused.status.state is ClientState.NEW

@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -312,6 +313,57 @@ def test_a_second_main_client_takes_the_settings_over(
 
     scene.run(body)
     assert any("stops refreshing" in record.message for record in caplog.records)
+
+
+def test_a_client_whose_settings_were_taken_over_rests_until_it_gets_some_again(
+    scene: Scene,
+) -> None:
+    ttl = ttl_setting()
+
+    async def body() -> None:
+        async with scene.client() as former, scene.client() as latter:
+            status = former.status
+            assert (status.state, status.staleness) == (ClientState.RESTING, None)
+            assert str(status) == "resting, serves no settings"
+            assert latter.status.state is ClientState.RUNNING
+            await scene.backend.until(lambda: scene.clock.sleeping == 2, "both loops wait")
+            before = former.status.polls, latter.status.polls
+
+            def waits_again(waits: int) -> bool:
+                return len(scene.clock.asked) > waits and scene.clock.sleeping == 2
+
+            for _ in range(3):
+                waits = len(scene.clock.asked)
+                scene.clock.advance(INTERVAL)
+                await scene.backend.until(
+                    partial(waits_again, waits),
+                    "both loops wait again",
+                )
+            assert former.status.polls == before[0], "it polls nothing"
+            assert latter.status.polls == before[1] + 3
+            # It is updated if somebody asks for that, and rests again.
+            await former.reload()
+            assert former.status.polls == before[0] + 1
+            assert former.status.state is ClientState.RESTING
+            scene.service.add_rule("cache_ttl", 10, user="jim")
+            former.add_settings([ttl])
+            await scene.backend.until(
+                lambda: ttl.get(environment="dev", user="jim") == 10, "the former serves it"
+            )
+            status = former.status
+            assert (status.state, status.staleness) == (ClientState.RUNNING, 0)
+
+    scene.run(body)
+
+
+def test_a_main_client_without_settings_goes_on_polling(scene: Scene) -> None:
+    async def body() -> None:
+        async with scene.client() as client:
+            await scene.pass_time(INTERVAL)
+            assert client.status.polls == 2
+            assert client.status.state is ClientState.RUNNING
+
+    scene.run(body)
 
 
 def test_a_second_main_client_that_fails_to_start_gives_the_settings_back(scene: Scene) -> None:

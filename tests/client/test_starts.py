@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
+import anyio
 import anyio.lowlevel
 import pytest
-from support.harness import Harness
+from support.harness import HARNESSES, AnyClient, Background, Harness
 from support.scenes import Scene
 
 from heksher import Setting
 from heksher._wire import Request, Response
-from heksher.exceptions import StartupTimeoutError
+from heksher.backends import Event, run_blocking
+from heksher.exceptions import (
+    ClientClosedError,
+    DeclarationRejected,
+    HeksherError,
+    ServiceUnreachableError,
+    StartupTimeoutError,
+)
+from heksher.status import ClientState
 
 
 @pytest.fixture
@@ -85,5 +97,266 @@ def test_a_start_goes_on_where_one_that_was_given_up_came_to(scene: Scene) -> No
         async with client:
             assert scene.service.count("POST v1/settings/declare") == 2
             assert [each.get(environment="dev", user="jim") for each in settings] == [*range(5)]
+
+    scene.run(body)
+
+
+def test_rules_that_the_service_has_are_in_force_before_new_settings_are_declared(
+    scene: Scene,
+) -> None:
+    old = some_settings(3)
+
+    async def body() -> None:
+        async with scene.client():
+            pass
+        for setting in old:
+            scene.service.add_rule(setting.name, 7, user="jim")
+        new = [Setting(f"new{n}", int, ["user"], n) for n in range(3000)]
+        passed, arrived, go_on = (scene.backend.event() for _ in range(3))
+        passed.set()
+        for _ in range(1500):
+            scene.service.hold("declare", scene.backend.event(), passed)
+        scene.service.hold("declare", arrived, go_on)
+        client = scene.client(startup="continue", startup_timeout=5)
+        starting = scene.backend.beside(client.set_as_main)
+        await arrived.wait()
+        await scene.settled()
+        scene.clock.advance(6)
+        await scene.backend.until(lambda: starting.ended, "the start returns")
+        assert starting.error is None
+        assert [each.get(environment="dev", user="jim") for each in old] == [7] * 3
+        assert new[2999].get(user="jim") == 2999
+        scene.service.add_rule("new2999", 8, user="jim")
+        go_on.set()
+        await scene.backend.until(lambda: new[2999].get(user="jim") == 8, "all are declared")
+        await client.close()
+
+    scene.run(body)
+
+
+# --- declarations that the service could not answer -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(500, {}, b"Internal Server Error"),
+        Response(503, {}, b""),
+        Response(429, {}, b"slow down"),
+        Response(200, {}, b"<html>"),
+    ],
+    ids=["500", "503", "429", "no-json"],
+)
+def test_a_declaration_that_failed_is_tried_again_with_jitter_while_a_start_may_raise(
+    scene: Scene, answer: Response
+) -> None:
+    settings = some_settings(2)
+    scene.service.answers["s1"] = answer
+
+    def waits(pause: float) -> bool:
+        return pause in scene.clock.asked and scene.clock.sleeping == 2
+
+    async def body() -> None:
+        client = scene.client()
+        starting = scene.backend.beside(client.set_as_main)
+        for pause in (0.5, 1.0, 2.0):  # half of 1, 2 and 4 seconds: the jitter
+            await scene.backend.until(partial(waits, pause), "caller and loop wait")
+            assert not starting.ended
+            assert client.status.state is ClientState.STARTING
+            if pause == 2.0:
+                del scene.service.answers["s1"]
+            scene.clock.advance(pause)
+        await scene.backend.until(lambda: starting.ended, "the start ends")
+        assert starting.error is None
+        assert scene.service.count("POST v1/settings/declare") == 5  # s0 once
+        assert settings[1].get(environment="dev", user="jim") == 1
+        await client.close()
+
+    scene.run(body)
+
+
+def test_a_start_whose_declarations_fail_to_the_end_names_the_newest_error(scene: Scene) -> None:
+    settings = some_settings(1)
+    scene.service.answers["s0"] = Response(500, {}, b"Internal Server Error")
+
+    async def body() -> None:
+        client = scene.client(startup_timeout=5)
+        starting = scene.backend.beside(client.set_as_main)
+        await scene.backend.until(lambda: scene.clock.sleeping == 2, "caller and loop wait")
+        scene.clock.advance(5)
+        await scene.backend.until(lambda: starting.ended, "the start is given up")
+        assert isinstance(starting.error, StartupTimeoutError)
+        assert "startup_timeout=5 seconds" in str(starting.error)
+        assert "HTTP 500: Internal Server Error" in str(starting.error)
+        assert client.status.state is ClientState.NEW
+        await client.close()
+
+    scene.run(body)
+    assert settings
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Response(409, {}, b'{"outcome": "mismatch", "differences": []}'), DeclarationRejected),
+        (Response(401, {}, b"no token"), DeclarationRejected),
+        (Response(404, {}, b"no such page"), DeclarationRejected),
+        (ServiceUnreachableError("scripted: gone"), ServiceUnreachableError),
+    ],
+    ids=["refused", "401", "404", "unreachable"],
+)
+def test_what_another_try_cannot_change_is_raised_at_once(
+    scene: Scene, answer: Response | Exception, error: type[Exception]
+) -> None:
+    settings = some_settings(2)
+    scene.service.answers["s0"] = Response(500, {}, b"Internal Server Error")
+    if isinstance(answer, Response):
+        scene.service.answers["s1"] = answer
+    else:
+        scene.service.faults = [None, None, None, answer]
+
+    async def body() -> None:
+        client = scene.client()
+        with pytest.raises(error):
+            await client.set_as_main()
+        await client.close()
+
+    scene.run(body)
+    assert settings
+
+
+# --- one start for many callers -------------------------------------------------------------------
+
+
+async def begin_starts(scene: Scene, client: AnyClient, number: int) -> list[Background]:
+    """Start *client* from several callers, of which one is held at a request; return when all wait."""
+    starts = [scene.backend.beside(client.set_as_main)]
+    await scene.settled()
+    starts += [scene.backend.beside(client.set_as_main) for _ in range(number - 1)]
+    await scene.backend.until(lambda: scene.waiting == number - 1, "all callers wait")
+    return starts
+
+
+def test_callers_that_start_one_client_at_the_same_time_share_its_start(scene: Scene) -> None:
+    settings = some_settings(3)
+
+    async def body() -> None:
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/context_features", arrived, go_on)
+        client = scene.client()
+        starts = await begin_starts(scene, client, 5)
+        go_on.set()
+        await scene.backend.until(lambda: all(each.ended for each in starts), "all return")
+        assert [each.error for each in starts] == [None] * 5
+        assert scene.service.count("GET v1/context_features") == 1
+        assert len(scene.service.transports) == 1
+        assert client.status.state is ClientState.RUNNING
+        await client.close()
+
+    scene.run(body)
+    assert settings
+
+
+def test_callers_share_the_error_of_a_start_that_fails(scene: Scene) -> None:
+    async def body() -> None:
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/context_features", arrived, go_on)
+        scene.service.faults = [ServiceUnreachableError("scripted: away")]
+        client = scene.client()
+        starts = await begin_starts(scene, client, 3)
+        go_on.set()
+        await scene.backend.until(lambda: all(each.ended for each in starts), "all return")
+        errors = [each.error for each in starts]
+        assert [str(error) for error in errors] == ["scripted: away"] * 3
+        assert len({id(error) for error in errors}) == 3, "each raises an error of its own"
+        assert scene.service.count("GET v1/context_features") == 1
+        await client.set_as_main()  # it can be started again
+        await client.close()
+
+    scene.run(body)
+
+
+def test_callers_learn_that_the_client_was_closed_while_it_started(scene: Scene) -> None:
+    async def body() -> None:
+        scene.service.hold("v1/context_features", scene.backend.event(), scene.backend.event())
+        client = scene.client()
+        starts = await begin_starts(scene, client, 3)
+        await client.close()
+        await scene.backend.until(lambda: all(each.ended for each in starts), "all return")
+        assert [type(each.error) for each in starts] == [ClientClosedError] * 3
+
+    scene.run(body)
+
+
+class Abandoned(BaseException):
+    """Stands for what ends a caller in a thread or greenlet: Ctrl-C, GreenletExit."""
+
+
+def test_a_waiting_caller_takes_over_if_the_one_that_starts_is_cancelled(scene: Scene) -> None:
+    setting = Setting("s", int, ["user"], 1)
+    scene.service.add_rule("s", 7, user="jim")
+
+    async def body() -> None:
+        scene.service.hold("v1/context_features", scene.backend.event(), scene.backend.event())
+        client = scene.client()
+        scope = None if scene.backend.is_blocking else anyio.CancelScope()
+        interruption: list[Abandoned] = []
+
+        async def begin() -> None:
+            with scope or contextlib.suppress(Abandoned):
+                await client.set_as_main()
+
+        if scope is None:
+            # The clock's wait is where a signal handler's exception comes out.
+            wait = scene.clock.wait
+
+            async def interruptible(event: Event, timeout: float | None) -> None:
+                await wait(event, timeout)
+                if interruption:
+                    raise interruption.pop()
+
+            scene.clock.wait = interruptible  # type: ignore[method-assign]
+        first = scene.backend.beside(begin)
+        await scene.settled()
+        others = [scene.backend.beside(client.set_as_main) for _ in range(2)]
+        await scene.backend.until(lambda: scene.waiting == 2, "all callers wait")
+        if scope is None:
+            interruption.append(Abandoned())
+            scene.clock.advance(1_000)
+        else:
+            scope.cancel()
+        await scene.backend.until(lambda: all(each.ended for each in [first, *others]), "all end")
+        assert [each.error for each in others] == [None, None]
+        assert client.status.state is ClientState.RUNNING
+        assert setting.get(user="jim") == 7
+        assert scene.service.count("GET v1/context_features") == 2, "one of them started again"
+        await client.close()
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize(
+    "harness", [each for each in HARNESSES if each.is_blocking], ids=lambda harness: harness.name
+)
+def test_a_start_that_would_wait_for_itself_is_refused(harness: type[Harness]) -> None:
+    """Only blocking clients can be started by a validator, which cannot await."""
+    scene = Scene(harness())
+    setting = Setting("s", int, ["user"], 1)
+    scene.service.add_rule("s", 7, user="jim")
+    refused: list[Exception] = []
+
+    async def body() -> None:
+        client = scene.client()
+
+        @setting.add_validator
+        def start_again(value: int, _rule: object, _setting: object) -> int:
+            try:
+                run_blocking(client.set_as_main())
+            except HeksherError as error:
+                refused.append(error)
+            return value
+
+        async with client:
+            assert "being started" in str(refused[0])
 
     scene.run(body)

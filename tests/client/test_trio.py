@@ -52,7 +52,7 @@ def make_client(service: ScriptedService, **options: Any) -> AsyncHeksherClient:
         FEATURES,
         backend=ScriptedBackend(TrioHarness().backend, service, []),
         random=random.Random(7).random,
-        **options,
+        **{"startup": "raise", **options},
     )
 
 

@@ -186,9 +186,9 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
             assert await statuses_of_an_update() == [200, 304]
             assert values() == (4, 2)
 
-            # If a setting was deleted, all parts are requested again.
+            # If a setting was deleted, all parts are requested again, and once more when it is declared.
             scene.service.delete(last.name)
-            assert await statuses_of_an_update() == [304, 404, 200, 200]
+            assert await statuses_of_an_update() == [304, 404, 200, 200, 304, 200]
             assert values() == (4, 0)
             scene.service.rules[first.name][0]["value"] = 5
             assert await statuses_of_an_update() == [200, 304]

@@ -61,7 +61,7 @@ def the_thread_client_goes_on_without_a_service() -> None:
 
 def the_asyncio_client_raises_without_a_service() -> None:
     async def start() -> None:
-        async with heksher.AsyncHeksherClient(NOWHERE, 30, ["user"]):
+        async with heksher.AsyncHeksherClient(NOWHERE, 30, ["user"], startup="raise"):
             pass
 
     error = error_of(lambda: asyncio.run(start()))

@@ -154,7 +154,7 @@ def test_an_address_that_cannot_be_used_gives_no_password_away(client: Client, u
 
 # --- numbers --------------------------------------------------------------------------------------
 
-NO_SECONDS: list[Any] = [0, 0.0, -1, -0.5, math.nan, math.inf, -math.inf, "5", True, None, [5], 1j]
+NO_SECONDS: list[Any] = [0, 0.0, -1, -0.5, math.nan, math.inf, -math.inf, "5", True, [5], 1j]
 
 
 @pytest.mark.parametrize("name", ["update_interval", "startup_timeout", "request_timeout"])
@@ -167,6 +167,24 @@ def test_seconds_are_a_positive_finite_number(client: Client, name: str, value: 
     assert isinstance(caught.value, ValueError)
     assert f"{name}={value!r}" in str(caught.value)
     assert "above 0" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["update_interval", "request_timeout"])
+@on_both
+def test_only_the_timeout_of_a_start_may_be_none(client: Client, name: str) -> None:
+    arguments: dict[str, Any] = {"update_interval": 60, name: None}
+    with pytest.raises(InvalidArgumentError, match=f"{name}=None"):
+        client(URL, context_features=["user"], **arguments)
+    client(URL, 60, ["user"], startup_timeout=None)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 5), ({"startup": "raise"}, 30)], ids=str)
+@on_both
+def test_a_start_that_keeps_trying_is_bounded_more_tightly(
+    client: Client, options: dict[str, Any], seconds: float
+) -> None:
+    made = client(URL, 60, ["user"], **options)
+    assert made._core.options.startup_timeout == seconds  # pyright: ignore[reportPrivateUsage]
 
 
 def test_seconds_beyond_all_floats_are_refused() -> None:

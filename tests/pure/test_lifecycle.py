@@ -101,7 +101,8 @@ def test_a_reload_needs_a_run_that_goes_on(state: State) -> None:
 
 
 def test_each_state_is_reported_as_a_public_one() -> None:
-    assert {in_state(state).reported for state in State} == set(ClientState)
+    reported = {in_state(state).reported for state in State}
+    assert reported == set(ClientState) - {ClientState.RESTING}  # a running one that serves nothing
 
 
 @pytest.mark.parametrize("state", State)

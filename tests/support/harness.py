@@ -147,6 +147,7 @@ class _LoopHarness(Harness):
         return results[0]
 
     def client(self, url: str, interval: float, features: list[str], **options: Any) -> AnyClient:
+        options.setdefault("startup", "raise")
         return AnyClient(AsyncHeksherClient(url, interval, features, **options))
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
