@@ -26,7 +26,7 @@ from support.scripted import ScriptedService
 from heksher import Setting, testing
 from heksher._wire import Response
 from heksher.backends._http import blocking_transport, head
-from heksher.backends._http.slot import Slot
+from heksher.backends._http.slot import Slot, SlotTrace
 from heksher.exceptions import HeksherError, InvalidSettingError, ServiceUnreachableError
 
 CANARY = "canary"
@@ -253,12 +253,12 @@ def test_a_connection_whose_heads_are_bounded_dies_as_any_other() -> None:
 
     stream = Stream()
     alive = weakref.ref(stream)
-    slot = Slot(object(), False)
-    slot.trace("connection.connect_tcp.complete", {"return_value": stream})
+    trace = SlotTrace(Slot(object(), False)).trace
+    trace("connection.connect_tcp.complete", {"return_value": stream})
     assert len(stream.read(10**6)) == 10**6
-    slot.trace("http11.receive_response_headers.started", {})
+    trace("http11.receive_response_headers.started", {})
     assert len(stream.read(10**6)) < 10**5
-    slot.trace("http11.receive_response_headers.complete", {})
+    trace("http11.receive_response_headers.complete", {})
     assert len(stream.read(10**6)) == 10**6
     # A Ctrl-C in a function that is called when the stream dies would be lost.
     assert all(each.__callback__ is None for each in weakref.getweakrefs(stream))

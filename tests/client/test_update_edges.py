@@ -14,7 +14,7 @@ from support.scripted import unreachable
 from heksher import Setting
 from heksher._wire import Response
 from heksher.backends._http.errors import client_closed
-from heksher.backends._http.slot import Slot
+from heksher.backends._http.slot import Slot, SlotTrace
 from heksher.exceptions import (
     DeclarationRejected,
     MissingFeatureError,
@@ -255,5 +255,5 @@ def test_a_connection_that_is_made_after_the_end_of_its_request_is_shut_down() -
     with ours, theirs:
         slot = Slot(None, False)
         slot.end(client_closed)
-        slot.trace("connection.connect_tcp.complete", {"return_value": Stream(ours)})
+        SlotTrace(slot).trace("connection.connect_tcp.complete", {"return_value": Stream(ours)})
         assert theirs.recv(1) == b""

@@ -12,7 +12,7 @@ from heksher._wire import Request, Response
 from heksher.backends._http.body import Body
 from heksher.backends._http.clients import make_client
 from heksher.backends._http.errors import client_closed
-from heksher.backends._http.head import bound_heads
+from heksher.backends._http.head import RequestTrace
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends.base import HttpOptions
 
@@ -56,7 +56,7 @@ class AsyncTransport(TransportBase):
         if self._client is None:
             self._client, self._is_ours = make_client(self._options, httpx.AsyncClient)
         with anyio.move_on_after(self._options.request_timeout):
-            return await self._exchange(self._client, request, HandshakeGuard().trace, self._read)
+            return await self._exchange(self._client, request, HandshakeGuard(), self._read)
         raise self._too_slow()
 
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
@@ -104,7 +104,7 @@ class AsyncTransport(TransportBase):
                 await client.aclose()
 
 
-class HandshakeGuard:
+class HandshakeGuard(RequestTrace):
     """Closes the connection that a request opens, if its TLS handshake is cancelled.
 
     httpcore's backends close the connection when the handshake fails with an `Exception`, but a
@@ -119,8 +119,8 @@ class HandshakeGuard:
     _stream: Any = None
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Take the events of the trace; also bound the heads of answers."""
-        bound_heads(event, info)
+        """Take one event of the trace."""
+        self.note(event, info)
         if event.endswith("connect_tcp.complete"):
             self._stream = info.get("return_value")
         elif event.endswith("start_tls.failed") and self._stream is not None:

@@ -15,7 +15,7 @@ from heksher.backends._http.clients import make_client
 from heksher.backends._http.deadline import DeadlineWatcher
 from heksher.backends._http.errors import RequestEnded, client_closed
 from heksher.backends._http.head import yield_to_greenlets
-from heksher.backends._http.slot import Slot, Sockets
+from heksher.backends._http.slot import Slot, SlotTrace, Sockets
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends.base import HttpOptions
 
@@ -52,7 +52,7 @@ class BlockingTransport(TransportBase):
             try:
                 self._watcher.begin(slot)
                 response = await self._exchange(
-                    slot.client, request, slot.trace, partial(self._read, slot)
+                    slot.client, request, SlotTrace(slot), partial(self._read, slot)
                 )
                 # The end of the connection may be the end of the answer, and may have been made here.
                 if slot.ended is not None:

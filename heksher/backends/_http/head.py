@@ -14,6 +14,9 @@ in front of httpcore would have to pass all of ``http_client_args`` on to a conn
 client that was handed in there is no place for it. A limit on the whole request's time does not help
 under gevent, where the thread that watches the time may be a greenlet that never runs.
 
+HTTP/2 has neither problem: its answers have numbers, h2 bounds heads, and the bound on the request's time
+ends provisional answers, since every read is a wait. Nothing is counted there.
+
 The solution leans on three things of httpcore that are only partly documented:
 
 - its ``trace`` extension reports by the events ``http11.receive_response_headers.started`` and
@@ -34,6 +37,7 @@ from __future__ import annotations
 import inspect
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -48,27 +52,64 @@ _MAX_HEAD_BYTES = 100 * 1024
 # bring much of the body, too.
 _MAX_HEAD_READ = 16 * 1024
 
-#: How many bytes of the current head this task or thread may still read; None while it reads no head.
-_bytes_left: ContextVar[int | None] = ContextVar("heksher_head_bytes_left", default=None)
-#: How many bytes this task or thread read for the last head.
-_bytes_read: ContextVar[int] = ContextVar("heksher_head_bytes_read", default=0)
+
+class RequestTrace(ABC):
+    """Takes httpcore's trace of one request, and bounds the heads of its answers."""
+
+    #: How many bytes were read for the last head; None: unknown, as with HTTP/2, whose connections carry
+    #: several answers at once.
+    _bytes_read: int | None = None
+
+    @abstractmethod
+    def trace(self, event: str, info: dict[str, Any]) -> object:
+        """Take one event of the trace; a coroutine function for asynchronous HTTP clients."""
+
+    def note(self, event: str, info: dict[str, Any]) -> None:
+        """Bound the heads. To be called with each event of the trace.
+
+        The bound is a matter of the task or thread and not of the stream: the streams of a client that
+        was handed in also serve the application, which reads without a bound as before.
+        """
+        if event.startswith("http11.receive_response_headers."):
+            if event.endswith(".started"):
+                self._bytes_read = 0
+                _being_read.set(self)
+            else:
+                _being_read.set(None)
+        elif event.endswith(
+            ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+        ):
+            stream: Any = info.get("return_value")
+            with suppress(AttributeError, TypeError):  # a stream of another shape stays as it is
+                stream.read = _bounded_read(stream)
+
+    def limited(self, max_bytes: int) -> int:
+        """Return how many of *max_bytes* may be read at once."""
+        if (self._bytes_read or 0) >= _MAX_HEAD_BYTES:
+            raise RequestEnded(f"the answer's head is larger than {_MAX_HEAD_BYTES} bytes")
+        return min(max_bytes, _MAX_HEAD_READ)
+
+    def count(self, data: bytes) -> None:
+        """Count *data*, which was read."""
+        self._bytes_read = (self._bytes_read or 0) + len(data)
+
+    def refuse_leftovers(self, answer: Any) -> None:
+        """Refuse an answer that came before it was asked for, behind the answer before.
+
+        For the head of such an answer nothing is read: the parser has it already. This says something
+        only where the reads are counted, which shows in where the stream's `read` comes from.
+
+        Raises:
+            RequestEnded: the answer is such a one.
+        """
+        stream = getattr(answer, "extensions", {}).get("network_stream")
+        read = getattr(stream, "read", None)
+        if getattr(read, "__module__", None) == __name__ and self._bytes_read == 0:
+            raise RequestEnded("more than one answer came to the request before")
 
 
-def bound_heads(event: str, info: dict[str, Any]) -> None:
-    """Bound the heads of answers. To be called with each event of httpcore's trace.
-
-    The bound is a matter of the task or thread and not of the stream: the streams of a client that was
-    handed in also serve the application, which reads without a bound as before.
-    """
-    if event.startswith("http11.receive_response_headers."):
-        _bytes_read.set(_MAX_HEAD_BYTES - (_bytes_left.get() or 0))
-        _bytes_left.set(_MAX_HEAD_BYTES if event.endswith(".started") else None)
-    elif event.endswith(
-        ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
-    ):
-        stream: Any = info.get("return_value")
-        with suppress(AttributeError, TypeError):  # a stream of another shape stays as it is
-            stream.read = _bounded_read(stream)
+#: The request whose answer's head this task or thread is reading.
+_being_read: ContextVar[RequestTrace | None] = ContextVar("heksher_head", default=None)
 
 
 def _bounded_read(stream: Any) -> Callable[..., Any]:
@@ -97,36 +138,15 @@ def _bounded_read(stream: Any) -> Callable[..., Any]:
 
 
 def _limited(max_bytes: int) -> int:
-    """Return how many of *max_bytes* may be read at once."""
-    left = _bytes_left.get()
-    if left is None:
-        return max_bytes
-    if left <= 0:
-        raise RequestEnded(f"the answer's head is larger than {_MAX_HEAD_BYTES} bytes")
-    return min(max_bytes, _MAX_HEAD_READ)
+    trace = _being_read.get()
+    return max_bytes if trace is None else trace.limited(max_bytes)
 
 
 def _counted(data: bytes) -> bytes:
-    """Count *data*, which was read, and return it."""
-    left = _bytes_left.get()
-    if left is not None:
-        _bytes_left.set(left - len(data))
+    trace = _being_read.get()
+    if trace is not None:
+        trace.count(data)
     return data
-
-
-def refuse_leftovers(answer: Any) -> None:
-    """Refuse an answer that came before it was asked for, behind the answer before.
-
-    For the head of such an answer nothing is read: the parser has it already. This says something only
-    where the reads are counted, which shows in where the stream's `read` comes from.
-
-    Raises:
-        RequestEnded: the answer is such a one.
-    """
-    stream = getattr(answer, "extensions", {}).get("network_stream")
-    read = getattr(stream, "read", None)
-    if getattr(read, "__module__", None) == __name__ and _bytes_read.get() == 0:
-        raise RequestEnded("more than one answer came to the request before")
 
 
 def yield_to_greenlets() -> None:

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from heksher.backends._http.errors import RequestEnded
-from heksher.backends._http.head import bound_heads
+from heksher.backends._http.head import RequestTrace
 
 
 class Slot:
@@ -54,12 +54,6 @@ class Slot:
         #: Makes the error for the request, if that was ended from another thread. The error itself would
         #: refer back to the slot by its traceback.
         self.ended: Callable[[], RequestEnded] | None = None
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Note each socket that the HTTP client opens. To be called with each event of the trace."""
-        bound_heads(event, info)
-        if event.endswith(".complete"):
-            self.note_socket(info.get("return_value"))
 
     def note_socket(self, stream: object) -> None:
         """Note the socket of *stream*, if it is one of httpcore's streams."""
@@ -85,6 +79,19 @@ class Slot:
         """Close the sockets in a forked child, where the connections belong to the parent."""
         if self._is_ours:
             self._sockets.close()
+
+
+class SlotTrace(RequestTrace):
+    """Notes each socket that the HTTP client of a slot opens."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Take one event of the trace."""
+        self.note(event, info)
+        if event.endswith(".complete"):
+            self._slot.note_socket(info.get("return_value"))
 
 
 class Sockets:

@@ -24,7 +24,7 @@ from heksher.backends._http.errors import (
     library_of,
     request_error_class,
 )
-from heksher.backends._http.head import refuse_leftovers
+from heksher.backends._http.head import RequestTrace
 from heksher.backends._http.redaction import redacted_text, safe_cause, shows_header
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import (
@@ -136,14 +136,14 @@ class TransportBase(ABC):
             f"it took longer than {counted(self._options.request_timeout, 'second')}"
         )
 
-    def _build(self, client: Any, request: Request, trace: Callable[..., object]) -> Any:
+    def _build(self, client: Any, request: Request, trace: RequestTrace) -> Any:
         """Return *request* as a request of the client's library, whose steps are reported to *trace*."""
         built = client.build_request(
             request.method,
             self._options.base_url + request.target,
             headers={"accept-encoding": "gzip", **dict(request.headers)},
             content=request.body,
-            extensions={"trace": trace},
+            extensions={"trace": trace.trace},
         )
         # The library is known by what the client makes: the client itself may be a wrapper.
         self._library = library_of(built) or self._library
@@ -158,7 +158,7 @@ class TransportBase(ABC):
         self,
         client: Any,
         request: Request,
-        trace: Callable[..., object],
+        trace: RequestTrace,
         read: Callable[[Any, Body], Awaitable[None]],
     ) -> Response:
         """Send *request* and read the whole answer.
@@ -166,7 +166,7 @@ class TransportBase(ABC):
         Args:
             client: the HTTP client.
             request: what to send.
-            trace: called with each event of httpcore's trace.
+            trace: takes httpcore's trace of the request.
             read: adds all chunks of an answer to a body, or the first ones of a body that is too large.
         """
         built = self._build(client, request, trace)
@@ -181,7 +181,7 @@ class TransportBase(ABC):
                 return refused
             raise
         try:
-            refuse_leftovers(answer)
+            trace.refuse_leftovers(answer)
             body = Body(self._options.max_response_bytes)
             is_decoded = was_read(answer)
             if is_decoded:
