@@ -1,7 +1,12 @@
 """The types that a setting can have: the public door to `heksher._values`."""
 
 from heksher._values.base import Form, SettingType, TypeLike
-from heksher._values.containers import HeksherMapping, HeksherSequence, setting_type
+from heksher._values.containers import (
+    HeksherMapping,
+    HeksherSequence,
+    ReadOnlyDict,
+    setting_type,
+)
 from heksher._values.options import HeksherEnum, HeksherFlags, LiteralType
 from heksher._values.primitives import BoolType, FloatType, IntType, StrType
 
@@ -17,6 +22,7 @@ __all__ = [
     "LiteralType",
     "HeksherSequence",
     "HeksherMapping",
+    "ReadOnlyDict",
     "Form",
     "TypeLike",
 ]

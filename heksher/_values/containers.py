@@ -9,8 +9,7 @@ from __future__ import annotations
 import typing
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Generic, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar, cast, overload
 
 from heksher._text import shown
 from heksher._values.base import (
@@ -142,12 +141,34 @@ class HeksherSequence(_Container[Sequence[ElementT], ElementT]):
         return list(parts.values())
 
 
-class HeksherMapping(_Container[Mapping[str, ElementT], ElementT]):
-    """Values of one type under string keys. They are decoded to a read-only mapping.
+class ReadOnlyDict(dict[str, ElementT]):
+    """A dict that refuses changes and is hashable: the value of a mapping.
 
-    The mapping keeps the order of the keys, compares as a dict does, and has a ``copy()`` that can be
-    changed. In an object that is decoded, pairs whose value does not fit the inner type are left out,
-    and listed in ``coercions``.
+    ``copy()``, the module ``copy`` and pickle make plain dicts of it, which can be changed.
+    """
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        # Debuggers hash the code of `get`, and with it the default value, at each call. So this may not
+        # depend on the size. Equal dicts have equal lengths, which is all that a hash has to promise.
+        return hash(len(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self.copy(),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the value of a setting is read-only: change a copy of it, made by copy()")
+
+    __setitem__ = __delitem__ = __ior__ = cast("Any", _refuse)
+    clear = pop = popitem = setdefault = update = cast("Any", _refuse)
+
+
+class HeksherMapping(_Container[Mapping[str, ElementT], ElementT]):
+    """Values of one type under string keys. They are decoded to a `ReadOnlyDict`.
+
+    It keeps the order of the keys. In an object that is decoded, pairs whose value does not fit the
+    inner type are left out, and listed in ``coercions``.
 
     Attributes:
         inner: the type of the values.
@@ -178,7 +199,7 @@ class HeksherMapping(_Container[Mapping[str, ElementT], ElementT]):
         return raw.items()
 
     def _join(self, parts: dict[Any, ElementT]) -> Mapping[str, ElementT]:
-        return MappingProxyType(parts)
+        return ReadOnlyDict(parts)
 
     def _join_raw(self, parts: dict[Any, Any]) -> dict[Any, Any]:
         return parts

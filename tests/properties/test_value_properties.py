@@ -15,7 +15,7 @@ from support.property_helpers import modest
 
 from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence
 from heksher.service.domain import json_values, setting_types
-from heksher.setting_type import SettingType, setting_type
+from heksher.setting_type import ReadOnlyDict, SettingType, setting_type
 
 
 class Shade(Enum):
@@ -135,7 +135,7 @@ anything = st.recursive(
 
 # It tests the class, since checkers would otherwise ask for the types of the members.
 def is_immutable(value: Any) -> bool:
-    if issubclass(type(value), MappingProxyType):
+    if issubclass(type(value), ReadOnlyDict):
         return all(isinstance(key, str) and is_immutable(value[key]) for key in value)
     if issubclass(type(value), tuple):
         return all(map(is_immutable, value))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import json
 import math
 import pickle
 import sys
@@ -10,16 +12,18 @@ import typing
 from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
+import msgspec
 import pytest
 
 from heksher import HeksherEnum, HeksherFlags, HeksherMapping, HeksherSequence
 from heksher.exceptions import HeksherError, InvalidDefaultError, UnsupportedTypeError
 from heksher.service.domain import setting_types
-from heksher.setting_type import SettingType, setting_type
+from heksher.setting_type import ReadOnlyDict, SettingType, setting_type
 
 
 class Shade(Enum):
@@ -380,7 +384,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         (INTS, [], ()),
         (INTS, [2**64 - 1], (2**64 - 1,)),
         (Sequence[Sequence[str]], [["a"], []], (("a",), ())),
-        (dict[str, int], {"b": 1, "a": 2}, MappingProxyType({"b": 1, "a": 2})),
+        (dict[str, int], {"b": 1, "a": 2}, ReadOnlyDict({"b": 1, "a": 2})),
         (dict[str, dict[str, list[Theme]]], {"a": {"b": ["blue"]}}, {"a": {"b": (Theme.BLUE,)}}),
     ],
     ids=shortly,
@@ -389,7 +393,7 @@ def test_json_becomes_an_immutable_value(given: Any, raw: Any, value: Any) -> No
     coercions: list[str] = []
     decoded = setting_type(given).decode(raw, coercions)
     assert decoded == value
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         assert type(decoded) is type(value)
     assert coercions == []
 
@@ -705,3 +709,72 @@ def test_a_type_can_be_pickled_and_is_found_at_its_public_place(form: Any) -> No
     assert pickle.loads(pickled) == type_
     assert b"heksher.setting_type" in pickled
     assert b"heksher._values" not in pickled
+
+
+# --- read-only mappings ---------------------------------------------------------------------------
+
+
+def read_only() -> Any:
+    raw = {"tea": {"small": [2]}, "coffee": {}}
+    return setting_type(dict[str, dict[str, list[int]]]).decode(raw, [])
+
+
+#: Arguments of methods that change a dict.
+CHANGES: dict[str, tuple[object, ...]] = {
+    "__setitem__": ("tea", {}),
+    "__delitem__": ("tea",),
+    "__ior__": ({},),
+    "clear": (),
+    "pop": ("tea",),
+    "popitem": (),
+    "setdefault": ("tea", {}),
+    "update": ({"tea": {}},),
+}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_mapping_refuses_changes_and_says_what_to_do(method: str) -> None:
+    value = read_only()
+    for each in (value, value["tea"]):
+        with pytest.raises(TypeError, match=r"read-only: change a copy of it, made by copy\(\)"):
+            getattr(each, method)(*CHANGES[method])
+    assert value == read_only()
+
+
+def test_no_other_method_changes_a_dict() -> None:
+    for name in set(dir(dict)) - {"__init__", *CHANGES}:
+        for arguments in [(), *CHANGES.values()]:
+            value = dict(read_only())
+            with suppress(Exception):
+                getattr(value, name)(*arguments)
+            assert value == read_only(), name
+
+
+def test_copies_of_a_mapping_are_plain_dicts_at_every_level_that_is_copied() -> None:
+    value = read_only()
+    pickles = [pickle.loads(pickle.dumps(value, each)) for each in range(2, 6)]
+    for each in (value.copy(), copy.copy(value), copy.deepcopy(value), value | {}, *pickles):
+        assert type(each) is dict
+        assert each == value
+        each["tea"] = {}
+    for each in (copy.deepcopy(value), *pickles[1:]):
+        assert type(each["coffee"]) is dict
+    assert value == read_only()
+    assert b"heksher" not in pickle.dumps(value)
+
+
+def test_a_mapping_is_hashable_and_a_dict_to_libraries() -> None:
+    value = read_only()
+    plain = {"tea": {"small": (2,)}, "coffee": {}}
+    assert repr(value) == repr(plain)
+    assert {value, read_only()} == {value}
+    text = '{"tea":{"small":[2]},"coffee":{}}'
+    assert json.dumps(value, separators=(",", ":")) == text
+    assert msgspec.json.encode(value).decode() == text
+
+
+@pytest.mark.integration  # not every build of Python has orjson
+def test_orjson_takes_a_mapping() -> None:
+    import orjson
+
+    assert orjson.dumps(read_only()) == b'{"tea":{"small":[2]},"coffee":{}}'

@@ -26,7 +26,7 @@ PUBLIC = {
     "heksher.setting": "Get OnCoerce QueriedRule Setting Validator",
     "heksher.setting_type": """
         BoolType FloatType Form HeksherEnum HeksherFlags HeksherMapping HeksherSequence IntType LiteralType
-        SettingType StrType TypeLike setting_type
+        ReadOnlyDict SettingType StrType TypeLike setting_type
     """,
     "heksher.status": """
         ClientState ClientStatus CoercedRule DataSource DeclarationState DeclaredSetting RejectedRule
