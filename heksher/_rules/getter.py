@@ -104,13 +104,18 @@ class SettingState(Generic[T]):
         self.published = published
 
 
-def _describe(function: Callable[..., Any], name: str, features: Sequence[str]) -> None:
+def _describe(
+    function: Callable[..., Any], name: str, features: Sequence[str], owner: object
+) -> None:
     function.__qualname__ = f"Setting({name!r}).get"
     function.__module__ = __name__
     function.__doc__ = (
         f"Return the value of the setting {name!r} in the context that the arguments and the "
         f"client's defaults give: {', '.join(features)}."
     )
+    # Keeps the setting alive. Where functions are pickled by value, as cloudpickle does, the setting is
+    # pickled as well, and refuses it: the copy would answer from the rules of that moment for ever.
+    function.__dict__["setting"] = owner
 
 
 class _CompiledGetter:
@@ -125,13 +130,15 @@ class _CompiledGetter:
     the code need not bring them along. `codegen` puts the tables among the
     constants of the code, where a call finds them without looking up a name.
 
-    Two kinds of settings cannot have their tables there. The garbage collector does not look into
+    Three kinds of settings cannot have their tables there. The garbage collector does not look into
     code objects (CPython 3.11 to 3.14), so a cycle through a constant is never freed. Values that
-    the application's own code returns may hold the setting, and so close such a cycle. And on a
-    free-threaded interpreter it is not safe to replace the code of a function that another thread is
-    calling. For these the code forwards to a second function, ``current·``, whose globals hold the
-    tables: the collector sees globals, and storing into a dict is safe everywhere. It costs one more
-    call.
+    the application's own code returns may hold the setting, and so close such a cycle. Debuggers keep
+    code objects in dicts, and the hash of a code object needs that of each constant. A default value
+    may have none: a member of an Enum that defines ``__eq__``, or what an application's own type
+    decodes. And on a free-threaded interpreter it is not safe to replace the code of a function that
+    another thread is calling. For these the code forwards to a second function, ``current·``, whose
+    globals hold the tables: the collector sees globals, nobody hashes them, and storing into a dict is
+    safe everywhere. It costs one more call.
 
     On the free-threaded CPython 3.14 this second function needs one more trick. Functions made at
     the top level of a module, which is what the compiler takes it for, have deferred reference
@@ -144,12 +151,12 @@ class _CompiledGetter:
 
     def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
         self._checks = codegen.checks_of(name, features)
-        self._globals: dict[str, Any] = {**codegen.COMMON, **self._checks, "owner·": owner}
+        self._globals: dict[str, Any] = {**codegen.COMMON, **self._checks}
         self._forwarding = codegen.compile_source(codegen.emit_forwarding(features), {})
         function = FunctionType(self._forwarding, self._globals, "get")
         function.__kwdefaults__ = dict.fromkeys(features, ...)
         function.__annotations__ = dict.fromkeys(features, str | None)
-        _describe(function, name, features)
+        _describe(function, name, features, owner)
         self.function = function
 
     def publish(self, plan: Plan, is_traced: bool) -> None:
@@ -159,7 +166,7 @@ class _CompiledGetter:
             plan: what a call has to do.
             is_traced: whether the garbage collector has to see the values.
         """
-        inline = not (is_traced or FREE_THREADED)
+        inline = plan.is_hashable and not (is_traced or FREE_THREADED)
         source = codegen.emit(plan, inline=inline)
         code = codegen.compile_source(source, self._checks)
         if inline:
@@ -178,7 +185,6 @@ class _GenericGetter:
 
     def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
         known = frozenset(features)
-        self._owner = owner
         self._plan: Plan | None = None
 
         def get(**contexts: str | None) -> Any:
@@ -197,7 +203,7 @@ class _GenericGetter:
                 context[feature] = value
             return plan.search.find(context)
 
-        _describe(get, name, features)
+        _describe(get, name, features, owner)
         self.function = get
 
     def publish(self, plan: Plan, _is_traced: bool) -> None:

@@ -64,12 +64,14 @@ class Plan:
         search: for every context.
         folded: a shorter search for calls that leave out every feature with a constant default; None
             if there is no such feature.
+        is_hashable: whether the default values of both searches are.
     """
 
     features: tuple[str, ...]
     sources: Mapping[str, Default | None]
     search: Search
     folded: Search | None
+    is_hashable: bool = True
 
 
 def decide(
@@ -94,11 +96,22 @@ def decide(
     constants = {name: each for name, each in sources.items() if not isinstance(each, ContextVar)}
     ranked = _ranked(table)
     search = _search(ranked, [group.values for group in ranked], table.default, {})
-    if not constants:
-        return Plan(tuple(features), sources, search, None)
-    folded_values = [_folded(group, constants) for group in ranked]
-    folded = _search(ranked, folded_values, table.default, constants)
-    return Plan(tuple(features), sources, search, folded)
+    folded: Search | None = None
+    if constants:
+        folded_values = [_folded(group, constants) for group in ranked]
+        folded = _search(ranked, folded_values, table.default, constants)
+    is_hashable = _is_hashable(search.default) and (
+        folded is None or folded.default is search.default or _is_hashable(folded.default)
+    )
+    return Plan(tuple(features), sources, search, folded, is_hashable)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except Exception:  # it may be the application's own code
+        return False
+    return True
 
 
 def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:

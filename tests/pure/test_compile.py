@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import gc
+import importlib
 import inspect
 import linecache
 import traceback
 import weakref
 from contextvars import ContextVar
+from enum import Enum
 from types import FunctionType
 from typing import Any
 
 import pytest
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
 from support.published import code_of
 
 from heksher import Setting
@@ -30,6 +35,7 @@ from heksher._rules.plan import LookUp, Plan, Search, decide
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import FeatureTypeError, MissingFeatureError
 from heksher.setting import state_of
+from heksher.setting_type import IntType
 
 FEATURES = ("environment", "user", "theme")
 
@@ -449,3 +455,87 @@ def test_a_value_may_be_a_text_that_the_generated_code_uses() -> None:
     )
     assert setting.get(user="jim") == "default·"
     assert setting.get(user="joe") == "find·1"
+
+
+# --- as an object of the interpreter --------------------------------------------------------------
+
+
+class Unhashable(Enum):
+    ONE = 1
+    TWO = 2
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class Boxes(IntType):
+    """An application's own type, whose values cannot be hashed."""
+
+    def decode(self, raw: Any, coercions: list[str]) -> Any:
+        return [raw]
+
+
+@pytest.mark.parametrize(
+    ("type_", "default", "other"),
+    [
+        (dict[str, float], {"tea": 2}, {"tea": 3}),
+        (list[dict[str, float]], [{"tea": 2}], []),
+        (Unhashable, Unhashable.ONE, Unhashable.TWO),
+        (list[Unhashable], [Unhashable.ONE], [Unhashable.TWO]),
+        (Boxes(), 1, 2),
+    ],
+    ids=["mapping", "mappings", "member", "members", "own type"],
+)
+def test_the_code_is_hashable_as_debuggers_need_whatever_the_values_are(
+    type_: Any, default: Any, other: Any
+) -> None:
+    setting: Setting[Any] = Setting("prices", type_, ["user"], default)
+    value = setting.type.decode(setting.type.encode(other), [])
+    rules = (TableRule(value, (("user", "jim"),), 1), TableRule(value, (("user", "joe"),), 2))
+    tables = [RuleTable(setting.default_value, rules[:count], ("user",)) for count in range(3)]
+    for table_, sources in [(each, at) for each in tables for at in ({}, {"user": "jim"})]:
+        assert {code_of(setting): 1}
+        publish(setting, table_, **sources)
+        assert setting.get(user="eve") == setting.default_value
+    assert {code_of(setting): 1}
+    assert setting.get() == setting.get(user="joe") == value
+
+
+@pytest.mark.parametrize("module", ["pickle", "cloudpickle"])
+@pytest.mark.parametrize("form", ["inline", "forwarding", "generic"])
+def test_get_cannot_be_pickled(form: str, module: str) -> None:
+    """Not even by value, as cloudpickle does it: the copy would never see another update."""
+    feature = "class" if form == "generic" else "user"
+    setting = Setting("ttl", int, [feature], 60)
+    if form == "forwarding":
+        setting.add_validator(lambda value, rule, of: value)
+    for _ in range(2):  # before the first publish, and after it
+        with pytest.raises(Exception, match=r"'ttl'.*cannot be pickled|Can't pickle.*'ttl'"):
+            importlib.import_module(module).dumps({"ttl": setting.get})
+        publish(setting, RuleTable(60, (TableRule(1, ((feature, "jim"),), 1),), (feature,)))
+    assert copy.deepcopy(setting.get) is setting.get
+
+
+@pytest.mark.parametrize("form", ["inline", "forwarding"])
+def test_a_web_framework_can_call_get_with_what_visitors_send(form: str) -> None:
+    """`Depends(ttl.get)` of FastAPI reads the signature, and each feature from the query string."""
+    prices = Setting("prices", dict[str, float], ["environment", "user"], {"tea": 2})
+    if form == "forwarding":
+        prices.add_validator(lambda value, rule, of: value)
+    rules = (TableRule(prices.type.decode({"tea": 3}, []), (("user", "jim"),), 1),)
+    publish(prices, RuleTable(prices.default_value, rules, ("user",)), environment="dev")
+    app = FastAPI()
+
+    @app.get("/")
+    def page(found: Any = Depends(prices.get)) -> Any:  # noqa: B008
+        return found
+
+    browser = TestClient(app)
+    assert browser.get("/").status_code == 422
+    answers = [browser.get("/", params={"environment": "x", "user": user}) for user in ("jim", "")]
+    assert [answer.json() for answer in answers] == [{"tea": 3}, {"tea": 2}]
+    shown = browser.get("/openapi.json").json()["paths"]["/"]["get"]["parameters"]
+    assert [(each["name"], each["in"]) for each in shown] == [
+        ("environment", "query"),
+        ("user", "query"),
+    ]
