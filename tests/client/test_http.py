@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
+import socket
 import sys
 import threading
 import time
@@ -37,6 +39,7 @@ from support.misbehaving import (
 
 from heksher import Setting, ThreadHeksherClient
 from heksher._text import named
+from heksher.backends._http.body import Body
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -185,6 +188,125 @@ def test_a_compressed_answer_is_read(backend: Harness) -> None:
         await client.close()
 
     with MisbehavingServer(http(gzip.compress(HEALTHY), GZIP)) as server:
+        backend.run(body)
+
+
+FOUND = b'{"context_features": ["user"], "settings": []}'
+MEMBERS = b"".join(gzip.compress(FOUND[at : at + 5]) for at in range(0, len(FOUND), 5))
+#: What a server may send for `FOUND` when gzip is asked for, by RFC 9110, 1952 and 8259.
+CODED = {
+    "gzip": gzip.compress(FOUND),
+    " GZIP ": gzip.compress(FOUND),
+    "x-gzip": gzip.compress(FOUND),
+    "gzip, identity,, ": gzip.compress(FOUND),
+    "gzip\r\ncontent-encoding: x-gzip": gzip.compress(gzip.compress(FOUND)),
+    "identity": FOUND,
+    "": FOUND,
+    # Of several members, which appending makes. What follows them and is none is ignored.
+    "gzip ": MEMBERS,
+    "gzip  ": MEMBERS + b"\0" * 9,
+    # With a byte order mark.
+    "identity ": b"\xef\xbb\xbf" + FOUND,
+    "x-gzip ": gzip.compress(b"\xef\xbb\xbf" + FOUND),
+}
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_a_body_in_any_coding_that_was_asked_for_is_read(backend: Harness, coding: str) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url, max_response_bytes=len(CODED[coding]) + 100)
+        assert await client.get_settings() == {}
+        await client.close()
+
+    with MisbehavingServer(
+        http(CODED[coding], OK + f"content-encoding: {coding}\r\n".encode())
+    ) as server:
+        backend.run(body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((b" " * 600,) * 2, id="members"),
+        pytest.param((b" " * 600, b"", b" " * 401), id="empty-members"),
+        pytest.param((gzip.compress(b" " * 1001),), id="twice"),
+    ],
+)
+def test_all_of_a_compressed_body_together_is_bounded(
+    backend: Harness, answer: tuple[bytes, ...]
+) -> None:
+    async def body() -> None:
+        client = make_client(backend, server.url, max_response_bytes=1000)
+        with pytest.raises(ServiceUnreachableError, match="larger than 1000 bytes, decompressed"):
+            await client.ping()
+        await client.close()
+
+    coding = OK + b"content-encoding: gzip, gzip\r\n"
+    if len(answer) > 1:
+        coding = GZIP
+    with MisbehavingServer(http(b"".join(map(gzip.compress, answer)), coding)) as server:
+        backend.run(body)
+
+
+def test_many_members_take_no_longer_than_one_for_each_byte_of_them() -> None:
+    """Each member's end must not copy all that follows."""
+    many = gzip.compress(b"") * 200_000
+    whole = Body(len(many))
+    whole.add(many)
+    answer = httpx.Response(200, headers={"content-encoding": "gzip"})
+    began = time.process_time()
+    assert whole.response(answer, is_decoded=False).body == b""
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_an_answer_that_has_no_body_needs_no_decoding(backend: Harness, coding: str) -> None:
+    """Of an answer that says "not modified", the coding is that of the body which it does not have."""
+    head = b"etag: x\r\ncontent-type: application/json\r\n"
+    body_ = b'{"settings": {"limit": {"rules": [], "default_value": 5}}}'
+
+    def query(connection: socket.socket, stop: threading.Event) -> None:
+        if b"if-none-match" in server.requests[-1].lower():
+            named = f"content-encoding: {coding}\r\n\r\n".encode()
+            connection.sendall(b"HTTP/1.1 304 Not Modified\r\n" + head + named)
+        else:
+            http(body_, b"HTTP/1.1 200 OK\r\n" + head)(connection, stop)
+
+    async def body() -> None:
+        limit = Setting("limit", int, FEATURES, 1)
+        async with make_client(backend, server.url) as client:
+            for _ in range(2):
+                await client.reload()
+                assert limit.get(user="jim") == 5
+        assert any(b"if-none-match" in request.lower() for request in server.requests)
+
+    listed = {
+        "name": "limit",
+        "type": "int",
+        "default_value": 1,
+        "version": "1.0",
+        "configurable_features": FEATURES,
+        "metadata": {},
+        "aliases": [],
+    }
+    with MisbehavingServer(http(b'{"outcome": "uptodate", "latest_version": "1.0"}')) as server:
+        server.answer_by("api/v1/context_features", http(FOUND))
+        server.answer_by("api/v1/settings", http(json.dumps({"settings": [listed]}).encode()))
+        server.answer_by("api/v1/query", query)
+        backend.run(body)
+
+
+def test_a_refusal_counts_even_if_its_text_cannot_be_read(backend: Harness) -> None:
+    head = b"HTTP/1.1 401 Unauthorized\r\ncontent-encoding: br\r\n"
+
+    async def body() -> None:
+        client = make_client(backend, server.url)
+        with pytest.raises(UnexpectedStatusError) as caught:
+            await client.ping()
+        assert caught.value.status == 401
+        await client.close()
+
+    with MisbehavingServer(http(b"?", head)) as server:
         backend.run(body)
 
 

@@ -5,6 +5,7 @@ Knows answers of HTTP libraries by their shape. Does no I/O.
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from typing import Any
 
@@ -15,6 +16,13 @@ from heksher.backends._http.redaction import redact
 # Keep at most this many bytes of a refusal's body. It is searched for secrets, which takes a second for
 # sixty megabytes, and no other thread runs during that.
 _MAX_REFUSAL_BYTES = 4 * 1024 * 1024
+
+# Undo at most this many codings of one body. Servers apply one; many would multiply the work.
+_MAX_CODINGS = 4
+# The bytes that a member of a gzip file begins with (RFC 1952).
+_MEMBER = b"\x1f\x8b"
+# Decompress this many bytes at a time.
+_PIECE = 4096
 
 
 class Body:
@@ -51,29 +59,55 @@ class Body:
         if self.is_too_large:
             raise RequestEnded(f"the answer is larger than {self._limit} bytes")
         headers = _headers(answer)
+        is_success = 200 <= answer.status_code < 300
         body = b"".join(self._chunks)
-        coding = "identity" if is_decoded else headers.get("content-encoding", "identity")
-        coding = coding.strip().lower()
-        if coding == "gzip":
-            body = self._decompress(body)
-        elif coding != "identity":
-            raise RequestEnded(f"the answer is encoded as {coding!r}, which was not asked for")
-        if not 200 <= answer.status_code < 300:
-            body = redact(body[:_MAX_REFUSAL_BYTES], answer.request)
-        return Response(answer.status_code, headers, body)
-
-    def _decompress(self, body: bytes) -> bytes:
-        # Not left to the HTTP client, which knows no bound: a small body can hold gigabytes.
-        unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
-            decompressed = unzip.decompress(body, self._limit + 1)
-        except zlib.error as error:
-            raise RequestEnded(f"the answer is no gzip: {error}") from None
-        if len(decompressed) > self._limit:
-            raise RequestEnded(f"the answer is larger than {self._limit} bytes, decompressed")
-        if not unzip.eof:
-            raise RequestEnded("the answer is cut short")
-        return decompressed
+            if body and not is_decoded:
+                body = self._decoded(body, headers.get("content-encoding", ""))
+        except RequestEnded:
+            if is_success:
+                raise
+            body = b""  # what a refusal means, its status says
+        if not is_success:
+            body = redact(body[:_MAX_REFUSAL_BYTES], answer.request)
+        return Response(answer.status_code, headers, body.removeprefix(codecs.BOM_UTF8))
+
+    def _decoded(self, body: bytes, header: str) -> bytes:
+        """Undo the codings of *body*, which *header* lists in the order in which they were applied."""
+        codings = [name for each in header.split(",") if (name := each.strip().lower())]
+        if len(codings) > _MAX_CODINGS:
+            raise RequestEnded(f"the answer has {len(codings)} encodings")
+        for coding in reversed(codings):
+            if coding in ("gzip", "x-gzip"):
+                body = self._unzipped(body)
+            elif coding != "identity":
+                raise RequestEnded(f"the answer is encoded as {coding!r}, which was not asked for")
+        return body
+
+    def _unzipped(self, body: bytes) -> bytes:
+        """Decompress all members of *body*; as in `gzip`, anything else behind them is ignored."""
+        # Not left to the HTTP client, which knows no bound: a small body can hold gigabytes.
+        parts: list[bytes] = []
+        left = self._limit
+        position = 0
+        while position == 0 or body.startswith(_MEMBER, position):
+            unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            while not unzip.eof:
+                # In pieces, since what follows the end of a member is copied.
+                piece = body[position : position + _PIECE]
+                if not piece:
+                    raise RequestEnded("the answer is cut short")
+                try:
+                    parts.append(unzip.decompress(piece, left + 1))
+                except zlib.error as error:
+                    raise RequestEnded(f"the answer is no gzip: {error}") from None
+                left -= len(parts[-1])
+                if left < 0:
+                    raise RequestEnded(
+                        f"the answer is larger than {self._limit} bytes, decompressed"
+                    )
+                position += len(piece) - len(unzip.unused_data)
+        return b"".join(parts)
 
 
 def was_read(answer: Any) -> bool:
