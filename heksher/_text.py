@@ -39,11 +39,19 @@ def named(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of *error*, even if its class fails to make one."""
+    """Return the text of *error*, as UTF-8 can encode it, even if its class fails to make one."""
     try:
-        return str(error)
+        return encodable(str(error))
     except Exception:
         return "an error that cannot be shown"
+
+
+def encodable(text: str) -> str:
+    """Return *text* with escapes in place of surrogates: Python's stand-ins for bytes that are not UTF-8.
+
+    Such bytes are in paths. No log file or page in UTF-8 can hold a surrogate.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def counted(number: float, noun: str) -> str:

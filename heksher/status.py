@@ -126,7 +126,7 @@ class SnapshotStatus:
     """The state of a client's snapshot file (``snapshot=``).
 
     Attributes:
-        path: the file.
+        path: the file. Bytes in it that are not UTF-8 are shown as escapes.
         is_loaded: whether this client read it at its start.
         written: when its content was written, by this or another process, in seconds since the epoch;
             None if unknown.

@@ -14,9 +14,11 @@ raised. It becomes a reason in the status, and one line in the log.
 
 **Reading.** The path may lead into a folder that other users can write to, so it may hold anything. A
 pipe would block the reader, a link could lead anywhere, and whoever may write rules decides what the
-application does. So the file is opened without following a link and without blocking, what was opened
-is checked by its descriptor (by its path, it could be exchanged in between), and it must belong to this
-user or to root and be writable for nobody else.
+application does. So the file is opened without following a link and without blocking, and what was opened
+is checked by its descriptor (by its path, it could be exchanged in between). Whoever could have written it
+must be this user, root, or a member of this process's groups. These count because they may share a
+volume: Kubernetes lets the group write to each file of a volume with ``fsGroup``, at each mount, and
+OpenShift may run the next process as another user of the group.
 
 **Writing.** Several processes may share the file, each may be killed at any moment, and a reader must
 never see half a file. Locks of the operating system do not fit: they differ between systems, and some
@@ -55,7 +57,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from heksher._rules.tracking import Tracking
-from heksher._text import error_text, excerpt, joined, one_line
+from heksher._text import encodable, error_text, excerpt, joined, one_line
 from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError
 from heksher.status import SnapshotStatus
@@ -156,7 +158,7 @@ class SnapshotFile:
         self._service = service
         self._context_features = sorted(context_features)
         self._limit = limit
-        self.status = SnapshotStatus(path)
+        self.status = SnapshotStatus(encodable(path))
         # The settings that this client has saved, and whether the file has all their newest sections.
         self._saved: set[str] = set()
         self._is_complete = True
@@ -175,12 +177,12 @@ class SnapshotFile:
         except Exception as error:
             reason = _reason(error)
             if self.status.refused != reason:
-                _logger.warning("the snapshot %s is not used: %s", self._path, reason)
+                _logger.warning("the snapshot %s is not used: %s", self.status.path, reason)
             self.status = replace(self.status, refused=reason)
             return None
         if contents is None:
             return None
-        _logger.info("loaded the snapshot %s", self._path)
+        _logger.info("loaded the snapshot %s", self.status.path)
         self.status = replace(self.status, is_loaded=True, written=contents.written, refused=None)
         return SnapshotData(contents.settings, contents.features, tracking)
 
@@ -203,13 +205,13 @@ class SnapshotFile:
             self._pause = min(2**self._failures, _MAX_PAUSE)
             self.status = replace(self.status, error=reason)
             if self._failures == 1:
-                _logger.warning("the snapshot %s cannot be written: %s", self._path, reason)
+                _logger.warning("the snapshot %s cannot be written: %s", self.status.path, reason)
             return True  # `needs_everything` says when to try again
         self._is_complete = data.is_complete or (
             self._is_complete and self._saved <= contents.settings.keys()
         )
         if self._failures:
-            _logger.info("the snapshot %s is written again", self._path)
+            _logger.info("the snapshot %s is written again", self.status.path)
         self._failures = self._pause = 0
         self.status = replace(self.status, written=contents.written, error=None)
         return self._is_complete
@@ -255,10 +257,7 @@ class SnapshotFile:
             is_blank = not data.strip(b"\0")
             raise _UnusableFile("it is not a heksher snapshot", may_be_replaced=is_blank)
         if hasattr(os, "geteuid"):  # on Windows neither owner nor mode means anything
-            if found.st_uid not in (os.geteuid(), 0):
-                raise _UnusableFile("it belongs to another user")
-            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise _UnusableFile("users other than its owner can write to it")
+            _check_writers(found)
         contents = self._decode(data)
         self._check_origin(contents, tracking)
         return contents
@@ -401,6 +400,16 @@ class SnapshotFile:
         except FileNotFoundError:
             return True  # the other process has just finished
         return is_abandoned
+
+
+def _check_writers(found: os.stat_result) -> None:
+    """Check that only this user, root, and members of this process's groups could have written it."""
+    group = bool(found.st_mode & stat.S_IWGRP)
+    is_shared = group and found.st_gid in (os.getegid(), *os.getgroups())
+    if found.st_uid not in (os.geteuid(), 0) and not is_shared:
+        raise _UnusableFile("it belongs to another user")
+    if found.st_mode & stat.S_IWOTH or (group and not is_shared):
+        raise _UnusableFile("users other than its owner and this process's groups can write to it")
 
 
 def checked_path(path: object) -> str:

@@ -8,7 +8,8 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -294,7 +295,7 @@ def _newer(path: Path) -> None:
 
 
 def _let_others_write(path: Path) -> None:
-    path.chmod(0o620)
+    path.chmod(0o602)
 
 
 def _grow(path: Path) -> None:
@@ -316,7 +317,7 @@ def _rewrite(**changes: Any) -> Callable[[Path], None]:
         (_cut, "it is damaged: its checksum does not match"),
         (_empty, "it is not a heksher snapshot"),
         (_newer, "its format is 2; this version of heksher reads 1"),
-        (_let_others_write, "users other than its owner can write to it"),
+        (_let_others_write, "users other than its owner and this process's groups can write to it"),
         (_grow, "it is larger than max_response_bytes=5000"),
         (
             _rewrite(service="http://other.test/"),
@@ -479,6 +480,63 @@ def test_a_file_of_another_user_is_refused(
     scene.run(body)
 
 
+@dataclass
+class Process:
+    """Who this process is, as far as the module knows. The values of a file are real."""
+
+    user: int
+    groups: Sequence[int]
+
+    def geteuid(self) -> int:
+        return self.user
+
+    def getegid(self) -> int:
+        return self.groups[0]
+
+    def getgroups(self) -> Sequence[int]:
+        return self.groups[1:]
+
+
+ME, MY_GROUP = os.geteuid(), os.getegid()
+OTHER = 4711
+ANOTHER_USERS = "it belongs to another user"
+WRITABLE = "users other than its owner and this process's groups can write to it"
+
+
+@pytest.mark.parametrize(
+    ("mode", "process", "reason"),
+    [
+        (0o660, Process(ME, [MY_GROUP]), None),
+        (0o660, Process(ME, [OTHER, OTHER + 1, MY_GROUP]), None),
+        (0o660, Process(ME, [OTHER, OTHER + 1]), WRITABLE),
+        (0o640, Process(ME, [OTHER]), None),
+        (0o662, Process(ME, [MY_GROUP]), WRITABLE),
+        (0o777, Process(ME, [MY_GROUP]), WRITABLE),
+        # A user of its own for each process, as OpenShift has them.
+        (0o660, Process(OTHER, [0, MY_GROUP]), None),
+        (0o660, Process(OTHER, [OTHER]), ANOTHER_USERS),
+        (0o640, Process(OTHER, [MY_GROUP]), ANOTHER_USERS),
+        (0o662, Process(OTHER, [MY_GROUP]), WRITABLE),
+    ],
+)
+def test_a_file_may_be_shared_with_the_groups_of_the_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, process: Process, reason: str | None
+) -> None:
+    file = snapshot.SnapshotFile(str(path), "http://service.test/", FEATURES, 10**6)
+    file.save(snapshot.SnapshotData({}, FEATURES, Tracking()))
+    assert file.status.error is None
+    if ME == 0 and process.user != ME:
+        os.chown(path, 1, -1)  # root's files are accepted
+    path.chmod(mode)
+    for name in ("geteuid", "getegid", "getgroups"):
+        monkeypatch.setattr(os, name, getattr(process, name))
+    assert (file.load(Tracking()) is None) is (reason is not None)
+    assert file.status.refused == reason
+    # It is replaced by a file that is the owner's alone.
+    file.save(snapshot.SnapshotData({}, [*FEATURES, "more"], Tracking()))
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
 # --- written --------------------------------------------------------------------------------------
 
 
@@ -527,6 +585,29 @@ def test_only_the_owner_can_read_the_file_whatever_the_umask(
 
     scene.run(body)
     assert settings
+
+
+def test_a_path_that_is_not_utf_8_can_be_shown(
+    scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / os.fsdecode(b"rules\xff.snapshot")
+    settings = [ttl_setting()]
+
+    async def body() -> None:
+        path.write_text("not a snapshot")
+        async with scene.client(snapshot=path) as client:
+            status = client.status
+        assert status.snapshot is not None and status.snapshot.refused is not None
+        assert status.snapshot.path == f"{tmp_path}/rules\\udcff.snapshot"
+        for text in (
+            *messages(caplog),
+            str(status),
+            json.dumps(status.as_dict(), ensure_ascii=False),
+        ):
+            assert text.encode()
+
+    scene.run(body)
+    assert messages(caplog) and settings
 
 
 def many_settings(number: int) -> list[Setting[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -102,6 +103,12 @@ def test_a_broken_value_is_shown_by_its_class() -> None:
     assert shown(Masked()) == "\ufffd[2Jmasked\ufffd"
     # `reprlib` chooses by the name of the class.
     assert shown(type("list", (), {})()).startswith("<")
+
+
+def test_the_text_of_an_error_can_be_encoded_whatever_path_is_in_it() -> None:
+    error = FileNotFoundError(2, "no such file", os.fsdecode(b"a\xff\xc3\xa9"))
+    assert error_text(error) == "[Errno 2] no such file: 'a\\udcffé'"
+    assert named(ValueError("\udcff")) == "ValueError: \\udcff"
 
 
 def test_errors_are_named_whatever_their_text_is_made_by() -> None:
