@@ -7,9 +7,9 @@ and hand them over here.
 from __future__ import annotations
 
 import math
-import random as random_module
 import re
 from collections.abc import Callable, Iterable, Mapping
+from random import SystemRandom
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -82,7 +82,9 @@ class ClientOptions:
         self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
         self.snapshot: Final = None if snapshot is None else checked_path(snapshot)
         self.clock: Final = clock
-        self.random: Final = random or random_module.random
+        # Not the generator of the random module: the application may have seeded it, and counts on its
+        # numbers. The system's has no state, so that forked processes have nothing in common either.
+        self.random: Final = random or SystemRandom().random
 
 
 def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
