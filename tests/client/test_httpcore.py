@@ -294,7 +294,12 @@ def test_httpcore_leaves_a_connection_open_whose_handshake_is_cancelled(
 
 def test_closing_ends_a_tls_handshake_with_its_connection(backend: Harness) -> None:
     async def body() -> None:
-        client = backend.client(server.url.replace("http:", "https:"), 60, ["user"])
+        client = backend.client(
+            server.url.replace("http:", "https:"),
+            60,
+            ["user"],
+            http_client_args={"timeout": None},  # so that httpx does not end it
+        )
         ping = backend.beside(client.ping)
         await backend.until(lambda: server.open_connections() == 1, "the connection is made")
         gc.disable()  # so that it is not the collector that closes it

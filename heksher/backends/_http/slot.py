@@ -18,6 +18,10 @@ before. The streams give their socket by ``get_extra_info("socket")``. This was 
 that `head` lists; ``tests/client/test_httpcore.py`` fails when it changes. Without it, a blocking request
 lasts as long as its server sends a byte now and then.
 
+During a TLS handshake that socket is an empty shell: `ssl` has moved its file descriptor to a socket of its
+own, which httpcore reports only when the handshake is done. So a duplicate is kept for that long: shutting
+it down ends the handshake, too.
+
 A name look-up cannot be ended: it has no socket, and its thread is in a function of the C library. Such a
 request is given up instead. Its thread is a daemon, which finishes alone and keeps no process alive, and
 if a connection is opened after all, it is shut down as soon as the trace reports it.
@@ -54,16 +58,35 @@ class Slot:
         #: Makes the error for the request, if that was ended from another thread. The error itself would
         #: refer back to the slot by its traceback.
         self.ended: Callable[[], RequestEnded] | None = None
+        self._newest: weakref.ref[socket.socket] | None = None
+        self._in_handshake: socket.socket | None = None
 
     def note_socket(self, stream: object) -> None:
         """Note the socket of *stream*, if it is one of httpcore's streams."""
         describe = getattr(stream, "get_extra_info", None)
         found = describe("socket") if describe is not None else None
         if isinstance(found, socket.socket):
-            self._sockets.add(found)
-            # end() sets first and looks at the sockets then, so one of the two sees the other.
-            if self.ended is not None:
-                _shut_down(found)
+            self._newest = weakref.ref(found)
+            self._note(found)
+
+    def _note(self, found: socket.socket) -> None:
+        self._sockets.add(found)
+        # end() sets first and looks at the sockets then, so one of the two sees the other.
+        if self.ended is not None:
+            _shut_down(found)
+
+    def begin_handshake(self) -> None:
+        """Note that the newest socket is about to be moved to a TLS socket."""
+        newest = None if self._newest is None else self._newest()
+        if newest is not None:
+            self._in_handshake = newest.dup()
+            self._note(self._in_handshake)
+
+    def end_handshake(self) -> None:
+        """Note that the handshake has ended, well or not."""
+        if self._in_handshake is not None:
+            self._in_handshake.close()
+            self._in_handshake = None
 
     def end(self, error: Callable[[], RequestEnded]) -> None:
         """End the current request with what *error* returns. To be called in another thread."""
@@ -90,8 +113,12 @@ class SlotTrace(RequestTrace):
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take one event of the trace."""
         self.note(event, info)
-        if event.endswith(".complete"):
+        if event.endswith(".start_tls.started"):
+            self._slot.begin_handshake()
+        elif event.endswith(".complete"):
             self._slot.note_socket(info.get("return_value"))
+        if event.endswith((".start_tls.complete", ".start_tls.failed")):
+            self._slot.end_handshake()
 
 
 class Sockets:
