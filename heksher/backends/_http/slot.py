@@ -18,9 +18,9 @@ before. The streams give their socket by ``get_extra_info("socket")``. This was 
 that `head` lists; ``tests/client/test_httpcore.py`` fails when it changes. Without it, a blocking request
 lasts as long as its server sends a byte now and then.
 
-During a TLS handshake that socket is an empty shell: `ssl` has moved its file descriptor to a socket of its
-own, which httpcore reports only when the handshake is done. So a duplicate is kept for that long: shutting
-it down ends the handshake, too.
+During a TLS handshake that socket is an empty shell: `ssl` has moved its file descriptor to a socket of
+its own, which httpcore reports only when the handshake is done. So a duplicate is kept for that long.
+Shutting it down ends the handshake, too.
 
 A name look-up cannot be ended: it has no socket, and its thread is in a function of the C library. Such a
 request is given up instead. Its thread is a daemon, which finishes alone and keeps no process alive, and
