@@ -14,8 +14,8 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, TypeVar, cast
 
@@ -27,7 +27,7 @@ from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
 from heksher._rules.contexts import Default
-from heksher._text import counted, joined
+from heksher._text import joined
 from heksher.backends import _callers
 from heksher.backends.base import Backend, ScopedTask, run_blocking
 from heksher.backends.base import Event as BackendEvent
@@ -35,10 +35,8 @@ from heksher.exceptions import (
     ClientClosedError,
     ClientNotStartedError,
     ContradictingArgumentError,
-    DeclarationRejected,
     HeksherError,
     InvalidArgumentError,
-    ServiceUnreachableError,
     StartupTimeoutError,
 )
 from heksher.setting import Setting
@@ -123,18 +121,21 @@ class Core(Parts):
             history, clock = self.history, self.home.clock
             state = self.lifecycle.reported
             is_resting = state is ClientState.RUNNING and rests
+            declarations, rejected_rules, coerced_rules = self.settings.report()
             return ClientStatus(
-                ClientState.RESTING if is_resting else state,
-                None if clock is None or is_resting else history.staleness(clock.now()),
-                history.failures,
-                history.last_error,
-                *self.settings.report(),
-                self.publisher.source,
-                history.last_success,
-                history.last_failure,
-                history.polls,
-                self.connection.bytes_received,
-                None if self.snapshot is None else self.snapshot.status,
+                state=ClientState.RESTING if is_resting else state,
+                staleness=None if clock is None or is_resting else history.staleness(clock.now()),
+                failures=history.failures,
+                last_error=history.last_error,
+                declarations=declarations,
+                rejected_rules=rejected_rules,
+                coerced_rules=coerced_rules,
+                source=self.publisher.source,
+                last_success=history.last_success,
+                last_failure=history.last_failure,
+                polls=history.polls,
+                bytes_received=self.connection.bytes_received,
+                snapshot=None if self.snapshot is None else self.snapshot.status,
             )
 
     def create_event(self) -> BackendEvent:
@@ -170,14 +171,9 @@ class Core(Parts):
             run, is_ours = self._begin_or_join_start(backend)
         if run is None:
             return
-        with _ending_start(run):
-            former = self._become_main(run)
-            try:
-                await run.task.start()
-                await self._finish_start(run)
-            except BaseException:
-                await self._undo_start(run, former)
-                raise
+        async with self._starting(run):
+            await run.task.start()
+            await self._finish_start(run)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Run the update loop in a task group of the caller's task, until the client is closed.
@@ -189,24 +185,18 @@ class Core(Parts):
         """
         run = self._begin_start(self._enter(), Call.RUN)
         assert run is not None  # a client that runs refuses this call
-        with _ending_start(run):
-            former = self._become_main(run)
+        async with self._starting(run):
             failure: Exception | None = None
-            try:
-                async with cast(ScopedTask, run.task).in_caller():
-                    try:
-                        await self._finish_start(run)
-                        run.end_start()
-                        started()
-                        await run.task.wait(None)
-                    except Exception as error:
-                        failure = error  # raised below: a task group would wrap it in a group
-                        self._fail_start(run)
-            except BaseException:
-                await self._undo_start(run, former)
-                raise
+            async with cast(ScopedTask, run.task).in_caller():
+                try:
+                    await self._finish_start(run)
+                    run.end_start()
+                    started()
+                    await run.task.wait(None)
+                except Exception as error:
+                    failure = error  # raised below: a task group would wrap it in a group
+                    self._fail_start(run)
             if failure is not None:
-                await self._undo_start(run, former)
                 raise failure
 
     def _begin_or_join_start(self, backend: Backend) -> tuple[Run | None, bool]:
@@ -240,6 +230,22 @@ class Core(Parts):
             self.settings.begin_start()
             self.publisher.begin_start()
             return run
+
+    @asynccontextmanager
+    async def _starting(self, run: Run) -> AsyncGenerator[None, None]:
+        """Become the main client, and if the block raises, undo that; tell who waits for this start."""
+        try:
+            former = self._become_main(run)
+            try:
+                yield
+            except BaseException:
+                await self._undo_start(run, former)
+                raise
+        except Exception as error:
+            run.end_start(without_frames(_to_raise(error)))
+            raise
+        finally:
+            run.end_start()
 
     def _become_main(self, run: Run) -> _registry.MainClient | None:
         """Become the main client; return the one before. If that is refused, nothing was started."""
@@ -281,9 +287,10 @@ class Core(Parts):
         )
 
     async def _finish_start(self, run: Run) -> None:
-        """Wait for the first update, decide what its result means, and publish what it brought."""
-        is_ready = await self._wait_until_ready(run)
-        error = self._start_error(is_ready)
+        """Wait for the first update, decide what its result means, and publish its rules."""
+        await run.wait_until_ready()
+        error = run.error_of_start()
+        is_late = isinstance(error, StartupTimeoutError)
         # A client that cannot be made is no outage: waiting does not help.
         raises = self.options.startup == "raise" or isinstance(error, InvalidArgumentError)
         with self.lock:
@@ -297,49 +304,22 @@ class Core(Parts):
                 raise ClientClosedError("the client was closed while it started")
             if error is not None and raises:
                 raise _to_raise(error)
-            if not is_ready:
+            if is_late:
                 self.history.last_error = error
             self.publisher.publish_all()
-            # What the first update brought is published only now.
+            # The rules of the first update are published only now.
             has_succeeded = self.history.has_succeeded
         if has_succeeded:
             # This is the starter's task or thread, and no hook sees the context of that.
             Context().run(run.notify, None)
-        if not is_ready:
-            _logger.error("%s; settings keep their values, and it goes on trying", error)
+        if is_late:
+            _logger.error("%s; settings keep their values, and the client keeps trying", error)
         _logger.info(
             "started on %s with %s%s",
             self.home.backend_name,
             self.options.http.base_url,
-            "" if error is None else ", without all that it asked for; it goes on trying",
+            "" if error is None else ", but an update has yet to succeed; it keeps trying",
         )
-
-    async def _wait_until_ready(self, run: Run) -> bool:
-        clock = self.home.clock
-        assert clock is not None
-        deadline = clock.now() + self.options.startup_timeout
-        while not run.ready.is_set() and (left := deadline - clock.now()) > 0:
-            await clock.wait(run.ready, left)
-        return run.ready.is_set()
-
-    def _start_error(self, is_ready: bool) -> Exception | None:
-        """Return what is wrong with the start, or None."""
-        with self.lock:
-            error = self.history.last_error if self.history.failures else None
-        if not is_ready:
-            timeout = StartupTimeoutError(
-                f"{self.options.http.base_url} did not answer all that a start needs within "
-                f"startup_timeout={counted(self.options.startup_timeout, 'second')}"
-                f"{'' if error is None else f'; the newest error: {error}'}"
-            )
-            timeout.__cause__ = error
-            return timeout
-        refusals = self.settings.refusals()
-        if not refusals or isinstance(error, ServiceUnreachableError):
-            return error
-        rejected = DeclarationRejected(refusals)
-        rejected.__cause__ = error
-        return rejected
 
     async def _undo_start(self, run: Run, former: _registry.MainClient | None) -> None:
         """After a start that failed: leave nothing running, and the client as it was before."""
@@ -522,18 +502,6 @@ class Core(Parts):
 
     async def _request(self, exchange: _wire.Exchange[T]) -> T:
         return await self.connection.exchange(exchange, self._enter())
-
-
-@contextmanager
-def _ending_start(run: Run) -> Generator[None, None, None]:
-    """See that the callers who wait for this start are told how it ended."""
-    try:
-        yield
-    except Exception as error:
-        run.end_start(without_frames(_to_raise(error)))
-        raise
-    finally:
-        run.end_start()
 
 
 def _to_raise(error: Exception) -> Exception:

@@ -26,8 +26,11 @@ from heksher.backends import _callers
 from heksher.backends.base import Backend, Clock, Event
 from heksher.exceptions import (
     ClientClosedError,
+    DeclarationRejected,
     HeksherError,
     InvalidResponseError,
+    ServiceUnreachableError,
+    StartupTimeoutError,
     UnexpectedStatusError,
 )
 from heksher.status import DataSource
@@ -116,6 +119,32 @@ class Run:
     def goes_on(self) -> bool:
         """Whether this is the client's latest start, and was not stopped."""
         return self._is_latest(self) and self._parts.lifecycle.is_going_on
+
+    async def wait_until_ready(self) -> None:
+        """Wait until an update has decided how the start ends, or the time for that is over."""
+        deadline = self._clock.now() + self._parts.options.startup_timeout
+        while not self.ready.is_set() and (left := deadline - self._clock.now()) > 0:
+            await self._clock.wait(self.ready, left)
+
+    def error_of_start(self) -> Exception | None:
+        """Return what is wrong with the start at this moment, or None."""
+        options, history = self._parts.options, self._parts.history
+        with self._parts.lock:
+            error = history.last_error if history.failures else None
+        if not self.ready.is_set():
+            timeout = StartupTimeoutError(
+                f"{options.http.base_url} did not answer all that a start needs within "
+                f"startup_timeout={counted(options.startup_timeout, 'second')}"
+                f"{'' if error is None else f'; the newest error: {error}'}"
+            )
+            timeout.__cause__ = error
+            return timeout
+        refusals = self._parts.settings.refusals()
+        if not refusals or isinstance(error, ServiceUnreachableError):
+            return error
+        rejected = DeclarationRejected(refusals)
+        rejected.__cause__ = error
+        return rejected
 
     def end_start(self, error: Exception | None = None) -> None:
         """Tell the callers who wait for this start how it ended. Only the first call counts."""
