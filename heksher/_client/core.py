@@ -22,15 +22,14 @@ from typing import Any, TypeVar, cast
 from heksher import _registry, _wire
 from heksher._client import forking
 from heksher._client.errors import without_frames
-from heksher._client.lifecycle import Call, Event, State
+from heksher._client.lifecycle import Call, LifecycleEvent, State
 from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
 from heksher._rules.contexts import Default
 from heksher._text import joined
 from heksher.backends import _callers
-from heksher.backends.base import Backend, ScopedTask, run_blocking
-from heksher.backends.base import Event as BackendEvent
+from heksher.backends.base import Backend, Event, ScopedTask, run_blocking
 from heksher.exceptions import (
     ClientClosedError,
     ClientNotStartedError,
@@ -138,7 +137,7 @@ class Core(Parts):
                 snapshot=None if self.snapshot is None else self.snapshot.status,
             )
 
-    def create_event(self) -> BackendEvent:
+    def create_event(self) -> Event:
         """Return an event of the event loop that the client lives in."""
         return self._enter().create_event()
 
@@ -223,7 +222,7 @@ class Core(Parts):
                 return None
             self._check_hand_over(_registry.main())
             run = self._create_run(backend)  # first: one that raises leaves the state as it was
-            self.lifecycle.apply(Event.START)
+            self.lifecycle.apply(LifecycleEvent.START)
             self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
             self._run = run
             self.history.begin_start()
@@ -264,7 +263,7 @@ class Core(Parts):
             backend,
             clock,
             is_latest=lambda run: self._run is run,
-            on_cancelled=lambda: self._stop(Event.CLOSE),
+            on_cancelled=lambda: self._stop(LifecycleEvent.CLOSE),
             rests=self._rests,
         )
 
@@ -299,7 +298,7 @@ class Core(Parts):
                     "the process was forked while the client started: start it again in this one"
                 )
             if error is None or not raises:
-                self.lifecycle.apply(Event.START_DONE)
+                self.lifecycle.apply(LifecycleEvent.START_DONE)
             if self.lifecycle.is_closed:
                 raise ClientClosedError("the client was closed while it started")
             if error is not None and raises:
@@ -343,7 +342,7 @@ class Core(Parts):
     def _finish_undoing(self, run: Run) -> None:
         with self.lock:
             if self._run is run:  # else the process was forked, and this is the child
-                self.lifecycle.apply(Event.START_UNDONE)
+                self.lifecycle.apply(LifecycleEvent.START_UNDONE)
                 if not self.lifecycle.is_closed:
                     self._run = None
 
@@ -351,14 +350,14 @@ class Core(Parts):
         """Stop a start that failed; False in a forked child, where `resume_in_child` has done that."""
         if self._run is not run:
             return False
-        self._stop(Event.START_FAILED)
+        self._stop(LifecycleEvent.START_FAILED)
         return True
 
     # --- close ------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Stop the update loop and close all connections; settings keep their last rules."""
-        self._stop(Event.CLOSE)
+        self._stop(LifecycleEvent.CLOSE)
         if self.home.is_elsewhere():
             # Its event loop is another one, or has ended. Only what is thread-safe can be done.
             if self._run is not None:
@@ -367,7 +366,7 @@ class Core(Parts):
             await self.connection.aclose()
         # Else the loop closes the connections when it ends.
 
-    def _stop(self, event: Event) -> None:
+    def _stop(self, event: LifecycleEvent) -> None:
         """End the latest run by *event*, and wake everybody who waits for it.
 
         This is the one way in which a run ends, but for a fork. It waits for nothing, and may be called in
@@ -427,7 +426,7 @@ class Core(Parts):
         was_running = self.lifecycle.state is State.RUNNING
         was_starting = self.lifecycle.is_starting
         run, self._run = self._run, None
-        self.lifecycle.apply(Event.FORKED)
+        self.lifecycle.apply(LifecycleEvent.FORKED)
         if was_starting:
             _registry.replace_main(self, None)
         transport = self.connection.leave()
@@ -458,13 +457,13 @@ class Core(Parts):
         assert self.home.clock is not None
         self.history.resume(self.home.clock.now(), self.options.random(), is_due=is_stale)
         self._run = run
-        self.lifecycle.apply(Event.REVIVED)
+        self.lifecycle.apply(LifecycleEvent.RESUMED)
         try:
             run_blocking(run.task.start())
         except BaseException:
             # The application may start it again. Until then, no call waits for a loop that does not exist.
             self._run = None
-            self.lifecycle.apply(Event.FORKED)
+            self.lifecycle.apply(LifecycleEvent.FORKED)
             raise
 
     # --- what the application asks for ------------------------------------------------------------

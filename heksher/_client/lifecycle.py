@@ -5,7 +5,7 @@ its life is answered here and nowhere else; the client's lock guards the `Lifecy
 
 ::
 
-    state            START       START_DONE  START_FAILED     START_UNDONE  FORKED     REVIVED
+    state            START       START_DONE  START_FAILED     START_UNDONE  FORKED     RESUMED
     NEW              STARTING    -           -                -             NEW        -
     STARTING         -           RUNNING     FAILING          -             NEW        -
     FAILING          -           -           FAILING          NEW           NEW        -
@@ -52,7 +52,7 @@ class State(Enum):
     CLOSED = auto()  # final
 
 
-class Event(Enum):
+class LifecycleEvent(Enum):
     """What happens to a client."""
 
     START = auto()  # set_as_main() or run() was called
@@ -61,7 +61,7 @@ class Event(Enum):
     START_UNDONE = auto()  # all that a failed start began has ended
     CLOSE = auto()  # it was closed, or its loop was cancelled from outside
     FORKED = auto()  # this is the copy in a forked child
-    REVIVED = auto()  # in a forked child: a loop of the child's own runs
+    RESUMED = auto()  # in a forked child: a loop of the child's own runs
 
 
 class Call(Enum):
@@ -77,24 +77,24 @@ class Call(Enum):
 (NEW, STARTING, FAILING, RUNNING, INHERITED, RESTARTING, RESTART_FAILING, CLOSED) = State
 
 #: The state that an event leads to, by the state that it meets. What is missing cannot happen.
-TRANSITIONS: Final[Mapping[Event, Mapping[State, State]]] = {
+TRANSITIONS: Final[Mapping[LifecycleEvent, Mapping[State, State]]] = {
     # CLOSED stays: closing can come at any moment, even from a signal handler in the thread that starts.
-    Event.START: {NEW: STARTING, INHERITED: RESTARTING, CLOSED: CLOSED},
-    Event.START_DONE: {STARTING: RUNNING, RESTARTING: RUNNING, CLOSED: CLOSED},
-    Event.START_FAILED: {
+    LifecycleEvent.START: {NEW: STARTING, INHERITED: RESTARTING, CLOSED: CLOSED},
+    LifecycleEvent.START_DONE: {STARTING: RUNNING, RESTARTING: RUNNING, CLOSED: CLOSED},
+    LifecycleEvent.START_FAILED: {
         **dict.fromkeys((STARTING, FAILING, RUNNING), FAILING),
         **dict.fromkeys((RESTARTING, RESTART_FAILING), RESTART_FAILING),
         CLOSED: CLOSED,
     },
-    Event.START_UNDONE: {FAILING: NEW, RESTART_FAILING: INHERITED, CLOSED: CLOSED},
-    Event.CLOSE: dict.fromkeys(State, CLOSED),
+    LifecycleEvent.START_UNDONE: {FAILING: NEW, RESTART_FAILING: INHERITED, CLOSED: CLOSED},
+    LifecycleEvent.CLOSE: dict.fromkeys(State, CLOSED),
     # The thread or task that was starting the client does not exist in the child.
-    Event.FORKED: {
+    LifecycleEvent.FORKED: {
         **dict.fromkeys((NEW, STARTING, FAILING), NEW),
         **dict.fromkeys((RUNNING, INHERITED, RESTARTING, RESTART_FAILING), INHERITED),
         CLOSED: CLOSED,
     },
-    Event.REVIVED: {INHERITED: RUNNING},
+    LifecycleEvent.RESUMED: {INHERITED: RUNNING},
 }
 
 _BEING_STARTED: Final = (STARTING, FAILING, RESTARTING, RESTART_FAILING)
@@ -167,7 +167,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.state = NEW
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: LifecycleEvent) -> None:
         """Go where *event* leads.
 
         Raises:

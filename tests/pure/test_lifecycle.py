@@ -7,7 +7,7 @@ import re
 import pytest
 
 from heksher._client import lifecycle
-from heksher._client.lifecycle import REFUSALS, TRANSITIONS, Call, Event, Lifecycle, State
+from heksher._client.lifecycle import REFUSALS, TRANSITIONS, Call, Lifecycle, LifecycleEvent, State
 from heksher.exceptions import ClientClosedError, ClientNotStartedError, HeksherError
 from heksher.status import ClientState
 
@@ -18,11 +18,11 @@ def in_state(state: State) -> Lifecycle:
     return life
 
 
-def documented() -> dict[tuple[State, Event], State | None]:
+def documented() -> dict[tuple[State, LifecycleEvent], State | None]:
     """Return the docstring's table: the next state by state and event, None where there is none."""
     assert lifecycle.__doc__ is not None
     rows = [line.split() for line in lifecycle.__doc__.splitlines() if re.match(r" {4}\w", line)]
-    events = [Event[name] for name in rows[0][1:]]
+    events = [LifecycleEvent[name] for name in rows[0][1:]]
     return {
         (State[row[0]], event): None if cell == "-" else State[cell]
         for row in rows[1:]
@@ -32,14 +32,17 @@ def documented() -> dict[tuple[State, Event], State | None]:
 
 def test_the_docstring_shows_every_state_and_every_event_but_close() -> None:
     assert set(documented()) == {
-        (state, event) for state in State for event in Event if event is not Event.CLOSE
+        (state, event)
+        for state in State
+        for event in LifecycleEvent
+        if event is not LifecycleEvent.CLOSE
     }
 
 
 @pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("event", Event)
-def test_each_event_leads_where_the_docstring_says(state: State, event: Event) -> None:
-    wanted = State.CLOSED if event is Event.CLOSE else documented()[state, event]
+@pytest.mark.parametrize("event", LifecycleEvent)
+def test_each_event_leads_where_the_docstring_says(state: State, event: LifecycleEvent) -> None:
+    wanted = State.CLOSED if event is LifecycleEvent.CLOSE else documented()[state, event]
     life = in_state(state)
     if wanted is None:
         with pytest.raises(KeyError):
@@ -83,7 +86,7 @@ def test_requests_and_configuration_are_taken_in_every_other_state(state: State)
 @pytest.mark.parametrize("call", [Call.START, Call.RUN])
 def test_a_start_is_refused_where_it_would_lead_nowhere(call: Call) -> None:
     # Except for set_as_main() on a running client, which does nothing.
-    leads = TRANSITIONS[Event.START]
+    leads = TRANSITIONS[LifecycleEvent.START]
     nowhere = {state for state in State if leads.get(state, state) is state}
     assert set(REFUSALS[call]) == nowhere - ({State.RUNNING} if call is Call.START else set())
 
@@ -110,7 +113,7 @@ def test_what_was_published_stays_published_until_the_client_is_closed(state: St
     if not in_state(state).is_published:
         return
     for event, targets in TRANSITIONS.items():
-        if event is Event.START_FAILED:
+        if event is LifecycleEvent.START_FAILED:
             continue  # of a caller that failed after its start was done: the client is as before it
         if state in targets and targets[state] is not State.CLOSED:
             assert in_state(targets[state]).is_published, event
