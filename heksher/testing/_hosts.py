@@ -5,6 +5,7 @@ Knows the command line and how to start and stop the service. Knows no settings,
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import subprocess
@@ -53,13 +54,23 @@ class Host(ABC):
 
 
 class ProcessHost(Host):
-    """``heksher serve`` as a child process."""
+    """``heksher serve`` as a child process, which ends when this process does.
+
+    The project's surroundings are not for the service: with ``-P``, no module in the working directory
+    takes the place of another one, and variables that would be options are left out.
+
+    Attributes:
+        environment: the variables that the child gets.
+    """
 
     def __init__(
         self, database: str, api_token: str | None, port: int, options: Sequence[str]
     ) -> None:
         super().__init__(database, api_token, port)
         self._options = options
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("HEKSHER_")
+        }
         self._lines: list[str] = []
         self._readers: list[_Lines] = []
 
@@ -74,8 +85,8 @@ class ProcessHost(Host):
         return "".join(self._lines)
 
     def start(self, features: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "heksher", "serve", "--port", str(self.port)]
-        command += ["--database", self.database, *self._options]
+        command = [sys.executable, "-P", "-m", "heksher.cli._child", "serve"]
+        command += ["--port", str(self.port), "--database", self.database, *self._options]
         if features:
             command += ["--features", ",".join(features)]
         if self.api_token is not None:
@@ -83,10 +94,11 @@ class ProcessHost(Host):
             command.append(f"--api-token={self.api_token}")
         self.process = subprocess.Popen(  # noqa: S603 (our own command)
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends the child when this process ends
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=self.environment,
         )
         assert self.process.stdout is not None and self.process.stderr is not None
         self._lines = []
@@ -121,6 +133,8 @@ class ProcessHost(Host):
             self.process.wait()
             raise
         finally:
+            if self.process.stdin is not None:
+                self.process.stdin.close()
             self.process = None
             for reader in self._readers:
                 reader.thread.join(DEADLINE)

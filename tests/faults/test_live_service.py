@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -199,6 +202,45 @@ def test_a_start_that_fails_leaves_nothing(
     assert not service.is_running
     with pytest.raises(httpx.ConnectError):
         httpx.get(service.direct_url, trust_env=False)
+
+
+PARENT = """
+from heksher.testing.service import LiveService
+service = LiveService()
+service.start()
+print(service.port, flush=True)
+input()
+"""
+
+
+def test_a_service_ends_when_its_parent_is_killed() -> None:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as parent,
+        ExitStack() as stack,
+    ):
+        assert parent.stdin is not None and parent.stdout is not None
+        stack.callback(parent.kill)
+        port = int(parent.stdout.readline())
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE))
+        parent.kill()
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""  # only its process's end closes a new connection
+
+
+def test_a_project_may_have_modules_and_variables_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("HEKSHER_API_TOKEN", "of production")
+    monkeypatch.setenv("HEKSHER_SHUTDOWN_TIMEOUT", "soon")
+    for name in ("secrets", "alembic", "heksher", "logging"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the project')")
+    monkeypatch.chdir(tmp_path)
+    with LiveService(["user"]) as service:
+        assert service.features == ["user"]
+        assert httpx.get(f"{service.url}/api/v1/query", trust_env=False).status_code == 200
 
 
 def test_a_service_that_does_not_start() -> None:

@@ -72,20 +72,19 @@ def _wait_until_refused(service: ServiceProcess) -> None:
 # --- the environment ------------------------------------------------------------------------------
 
 
-def test_the_environment_configures_it(
-    service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_configures_it(service: ServiceProcess, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("first\nsecond\n")
-    for name, value in {
-        "HOST": "::1",
-        "FEATURES": "a,b",
-        "API_TOKEN_FILE": str(tokens),
-        "BODY_LIMIT": "100",
-        "ACCESS_LOG": "true",
-    }.items():
-        monkeypatch.setenv(f"HEKSHER_{name}", value)
-    url = service.start(features=[])
+    url = service.start(
+        features=[],
+        environment={
+            "HEKSHER_HOST": "::1",
+            "HEKSHER_FEATURES": "a,b",
+            "HEKSHER_API_TOKEN_FILE": str(tokens),
+            "HEKSHER_BODY_LIMIT": "100",
+            "HEKSHER_ACCESS_LOG": "true",
+        },
+    )
     assert url.startswith("http://[::1]:")
     with httpx.Client(base_url=url, trust_env=False, headers={"api_token": "second"}) as client:
         found = client.get("/api/v1/context_features").json()
@@ -162,9 +161,8 @@ def test_a_body_without_end_is_not_read_for_ever(
 
 
 @pytest.mark.parametrize("given", ["flag", "file", "variable"])
-def test_no_log_shows_a_token(
-    service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+def test_no_log_shows_a_token(service: ServiceProcess, tmp_path: Path, given: str) -> None:
+    environment: dict[str, str] = {}
     options = ["--log-level", "debug", "--access-log"]
     match given:
         case "flag":
@@ -173,8 +171,8 @@ def test_no_log_shows_a_token(
             (tmp_path / "tokens").write_text(CANARY)
             options += ["--api-token-file", str(tmp_path / "tokens")]
         case _:
-            monkeypatch.setenv("HEKSHER_API_TOKEN", CANARY)
-    url = service.start(database=tmp_path / "heksher.db", options=options)
+            environment["HEKSHER_API_TOKEN"] = CANARY
+    url = service.start(database=tmp_path / "heksher.db", options=options, environment=environment)
     with httpx.Client(base_url=url, trust_env=False) as client:
         for path in ("/api/health", "/api/v1/settings", "/docs", "/nowhere", "/api/v1/rules/x"):
             for headers in (

@@ -5,10 +5,11 @@ Tests of clients use `heksher.testing.service` as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from heksher.testing._hosts import ProcessHost
 from heksher.testing.service import DEADLINE, LiveService
 
 __all__ = ["DEADLINE", "ServiceProcess"]
@@ -36,6 +37,7 @@ class ServiceProcess(LiveService):
         api_token: str | None = None,
         port: int = 0,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         """Start it, wait until it accepts connections, and return its URL, which is also ``self.url``."""
         assert not self.is_running, "it runs already"
@@ -47,6 +49,8 @@ class ServiceProcess(LiveService):
             port=port,
             options=options,
         )
+        assert isinstance(self._host, ProcessHost)
+        self._host.environment.update(environment or {})
         return super().start()
 
     def start_again(self) -> str:
