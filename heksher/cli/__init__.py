@@ -49,8 +49,9 @@ def _demo() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "heksher":
             raise
-        sys.stderr.write(
-            f"heksher demo: error: {error.name} is not installed: pip install 'heksher[demo]'\n"
+        print(
+            f"heksher demo: error: {error.name} is not installed: pip install 'heksher[demo]'",
+            file=sys.stderr,
         )
         return _options.USAGE_ERROR
     status: int = demo.run()

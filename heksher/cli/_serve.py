@@ -84,5 +84,5 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _fail(reason: str) -> int:
-    sys.stderr.write(f"heksher serve: error: {reason}\n")
+    print(f"heksher serve: error: {reason}", file=sys.stderr)  # or on stdout, if stderr is closed
     return _options.USAGE_ERROR

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
 import pytest
 from support.service_process import DEADLINE, ServiceProcess
 
+from heksher.service.storage import open_storage
 from heksher.service.web import server
 
 
@@ -84,6 +86,40 @@ def test_nothing_but_the_address_is_on_stdout() -> None:
         process.terminate()
         assert process.stdout.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [
+        (">&-", "it is closed"),
+        ("<&- >&-", "it is closed"),
+        (">/dev/full", "[Errno 28] No space left on device"),
+    ],
+)
+def test_it_serves_without_a_stdout_and_logs_where(redirection: str, reason: str) -> None:
+    serve = f'exec "{sys.executable}" -m heksher serve --port 0 {redirection}'
+    with subprocess.Popen(["sh", "-c", serve], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = None
+        while found is None:
+            line = process.stderr.readline()
+            assert line, "it has ended"
+            found = re.search(
+                r"WARNING listening on (http://\S+); stdout cannot say so: (.*)", line
+            )
+        assert found[2] == reason
+        assert httpx.get(f"{found[1]}/api/v1/query", trust_env=False).status_code == 200
+        process.terminate()
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_refusal_without_a_stderr_is_on_stdout() -> None:
+    serve = f'exec "{sys.executable}" -m heksher serve --port 0 --features a-b 2>&-'
+    ended = subprocess.run(
+        ["sh", "-c", serve], stdout=subprocess.PIPE, text=True, timeout=DEADLINE, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stdout.startswith("heksher serve: error: invalid context feature 'a-b'")
 
 
 def test_a_file_keeps_everything(service: ServiceProcess, tmp_path: Path) -> None:
@@ -301,15 +337,47 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     assert "not a complete Heksher database" in _refusal("--database", str(path))
 
 
-def test_a_database_of_another_revision(service: ServiceProcess, tmp_path: Path) -> None:
+_MIGRATE = "run the original's migrations on it: alembic upgrade head"
+
+
+@pytest.mark.parametrize(
+    ("change", "revision", "message"),
+    [
+        ("UPDATE alembic_version SET version_num = '7713520cb02b'", "7713520cb02b", _MIGRATE),
+        (
+            "UPDATE alembic_version SET version_num = '2d75117ba1f8'; DROP TABLE rule_metadata; "
+            "DROP TABLE setting_aliases; DROP TABLE setting_metadata",
+            "2d75117ba1f8",
+            _MIGRATE,
+        ),
+        ("UPDATE alembic_version SET version_num = '123456789abc'", "123456789abc", "Upgrade"),
+        (
+            "DELETE FROM alembic_version",
+            "none",
+            "its tables were made without the original's migrations",
+        ),
+        ("DROP TABLE alembic_version", "none", "alembic stamp 83f0f272313f"),
+    ],
+)
+def test_a_database_of_another_revision(
+    tmp_path: Path, change: str, revision: str, message: str
+) -> None:
     path = tmp_path / "heksher.db"
-    service.start(database=path)
-    service.stop()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '7713520cb02b'")
-    connection.commit()
-    connection.close()
-    assert "at revision 7713520cb02b, expected 83f0f272313f" in _refusal("--database", str(path))
+    with closing(open_storage(str(path))):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(change)
+    refusal = _refusal("--database", str(path))
+    assert f"the database is at revision {revision}, expected 83f0f272313f: " in refusal
+    assert message in refusal
+
+
+def test_the_database_of_another_application_with_alembic(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE alembic_version (version_num); CREATE TABLE x (y)")
+    expected = "not a Heksher database (tables: alembic_version, x): use another database"
+    assert expected in _refusal("--database", str(path))
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "sqlalchemy"])

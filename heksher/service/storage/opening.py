@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 
 import sqlalchemy as sa
 
@@ -44,8 +45,19 @@ def prepare(connection: sa.Connection, *, in_memory: bool, migrate: bool) -> Non
     _check_own(connection, found, migrate=migrate)
 
 
-def _check_original(connection: sa.Connection, found: Collection[str]) -> None:
-    expected = t.metadata.tables.keys()
+def _check_original(connection: sa.Connection, found: AbstractSet[str]) -> None:
+    marker = t.alembic_version.name
+    revisions: list[str] = []
+    if marker in found:
+        revisions += connection.scalars(sa.select(t.alembic_version.c.version_num))
+    at = f"the database is at revision {', '.join(revisions) or 'none'}, expected {t.REVISION}"
+    # Before its tables are looked at: earlier revisions have others.
+    if set(t.EARLIER_REVISIONS).intersection(revisions):
+        raise CannotStartError(
+            f"{at}: it is the original service's, of an earlier version. Back it up, and run the "
+            "original's migrations on it: alembic upgrade head"
+        )
+    expected = t.metadata.tables.keys() - {marker}
     if not expected & found:
         raise CannotStartError(
             f"not a Heksher database (tables: {_names(found)}): use another database"
@@ -55,11 +67,15 @@ def _check_original(connection: sa.Connection, found: Collection[str]) -> None:
             f"not a complete Heksher database (missing tables: {_names(missing)}): "
             "use another database, or restore this one"
         )
-    revisions = list(connection.scalars(sa.select(t.alembic_version.c.version_num)))
+    if not revisions:
+        raise CannotStartError(
+            f"{at}: its tables were made without the original's migrations. If they are those of "
+            f"the original's newest version, say so with its alembic: alembic stamp {t.REVISION}"
+        )
     if revisions != [t.REVISION]:
         raise CannotStartError(
-            f"the database is at revision {', '.join(revisions) or 'none'}, expected {t.REVISION}: "
-            "run the original service's migrations"
+            f"{at}: this version of heksher does not know the revision. Upgrade heksher, or use "
+            "another database"
         )
 
 

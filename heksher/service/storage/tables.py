@@ -29,8 +29,10 @@ from sqlalchemy.types import TypeEngine
 
 from heksher.service.domain import json_values
 
-# Revision after the last migration of the original service, in its table alembic_version.
+# Revision after the last migration of the original service, in its table alembic_version, and those
+# before, oldest first.
 REVISION = "83f0f272313f"
+EARLIER_REVISIONS = ("2d75117ba1f8", "89eab5c8510a", "37b28f79cccf", "7713520cb02b")
 
 # Revision after the last of this service's own migrations, in heksher_version.
 OWN_REVISION = "0001"

@@ -23,6 +23,8 @@ from heksher.service.domain.errors import CannotStartError
 # Maximum number of connections that wait in the kernel to be accepted.
 _BACKLOG = 2048
 
+logger = logging.getLogger("heksher.service")
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Open a socket that listens on *host* and *port*. Port 0 means any free port.
@@ -64,8 +66,12 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
     address = url or _url(listener)
 
     def announce() -> None:
-        sys.stdout.write(f"heksher service on {address}\n")
-        sys.stdout.flush()
+        try:
+            if sys.stdout is None:
+                raise OSError("it is closed")
+            print(f"heksher service on {address}", flush=True)
+        except OSError as error:
+            logger.warning("listening on %s; stdout cannot say so: %s", address, error)
 
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = Server(app, announce, grace=grace)
