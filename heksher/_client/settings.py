@@ -323,6 +323,18 @@ class ClientSettings:
             ]
         return set(unaccepted) == {DeclarationState.FAILED}
 
+    def has_given_up(self) -> bool:
+        """Whether a setting was deleted on the service and is not declared anew."""
+        with self._lock:
+            return any(_is_given_up(entry) and entry.alive() for entry in self._entries.values())
+
+    def note_returned(self, catalogue: Catalogue) -> None:
+        """Have deleted settings declared again that are back on the service, by another process."""
+        with self._lock:
+            for entry in self._entries.values():
+                if _is_given_up(entry) and catalogue.find(entry.name) is not None:
+                    entry.to_declare = True
+
     def reconcile(self, catalogue: Catalogue) -> list[Setting[Any]]:
         """Note what was renamed or deleted on the service; deleted settings become pending, once each.
 
@@ -429,6 +441,10 @@ def _note_deleted(entry: Entry, *, is_declared_anew: bool) -> None:
     entry.current_name = entry.name
     entry.declared = DeclaredSetting(DeclarationState.DELETED)
     entry.rejected, entry.coerced = (), ()
+
+
+def _is_given_up(entry: Entry) -> bool:
+    return entry.declared.state is DeclarationState.DELETED and not entry.to_declare
 
 
 def _log_some(message: str, rules: Sequence[object]) -> None:

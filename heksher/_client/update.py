@@ -147,8 +147,12 @@ class Updater:
             self._compared = features
             self._settings.compare_features(features)
         planned: list[_Planned] = []
-        if self._settings.pending(features):
-            planned = self._plan(features, await self._exchange(catalogue()))
+        # A setting that was given up may be back. After a loss of data, for example, another process
+        # declares the same settings, and this one may have asked when only some of them were there.
+        if self._settings.pending(features) or self._settings.has_given_up():
+            found = await self._exchange(catalogue())
+            self._settings.note_returned(found)
+            planned = self._plan(features, found)
         if not planned or self._settings.known_names():
             there = await self._refresh(features)
             if there is not None:

@@ -483,6 +483,33 @@ def test_a_loss_of_all_settings_does_not_count_as_the_deletion_of_one(scene: Sce
     assert settings
 
 
+def test_a_deleted_setting_that_another_process_brings_back_is_followed(scene: Scene) -> None:
+    ttl = ttl_setting()
+    other = Setting("other", int, ["user"], 1)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            declared = scene.service.settings["cache_ttl"]
+            for _ in range(2):
+                scene.service.delete("cache_ttl")
+                await scene.pass_time(INTERVAL)
+            assert client.status.declarations["cache_ttl"].state == "deleted"
+            scene.service.settings["cache_ttl"] = declared
+            scene.service.add_rule("cache_ttl", 5, user="jim")
+            await scene.pass_time(INTERVAL)
+            assert ttl.get(environment="dev", user="jim") == 5
+            assert client.status.declarations["cache_ttl"].state == "uptodate"
+            lists = scene.service.count("GET v1/settings")
+            await scene.pass_time(INTERVAL)
+            assert scene.service.count("GET v1/settings") == lists, "nothing is missing any more"
+            scene.service.delete("cache_ttl")
+            await scene.pass_time(INTERVAL)
+            assert "cache_ttl" not in scene.service.settings, "once is enough"
+
+    scene.run(body)
+    assert other
+
+
 def test_one_setting_without_a_usable_section_harms_no_other(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
