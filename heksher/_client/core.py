@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds that closing waits for the update loop. It ends at once, unless a thread is in a name look-up.
+# Seconds that closing waits for the update loop. It ends at once, unless a thread is making a connection.
 _CLOSE_TIMEOUT = 5.0
 # Seconds that closing waits for the snapshot to be written, which then goes on by itself.
 _SAVE_TIMEOUT = 2.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
@@ -17,8 +16,9 @@ from typing import Any, TypeVar
 
 import anyio
 
+from heksher.backends._lookups import Lookups
 from heksher.backends._running import running_library
-from heksher.backends._work import Work
+from heksher.backends._work import Work, start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport
 from heksher.exceptions import BackendError
 
@@ -169,20 +169,16 @@ class _LoopBackend(ABC):
         """Return a transport over an asynchronous HTTP client."""
         from heksher.backends._http import AsyncTransport
 
-        return AsyncTransport(options, self.in_thread)
+        return AsyncTransport(options, Lookups(self.create_event, start_thread), self.in_thread)
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> _LoopTask:
         """Return a task that will run *main* in the running event loop."""
         return _LoopTask(main, self._spawn, self._call_soon())
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Call *function* in a thread of its own.
-
-        The thread is a daemon, unlike those of anyio's pool: code of the application that an update calls
-        may hang, and must keep neither the caller nor the process from ending.
-        """
+        """Call *function* in a thread of its own."""
         work = Work(function, self.create_event())
-        threading.Thread(target=work.run, name="heksher-client-work", daemon=True).start()
+        start_thread(work.run)
         try:
             await work.ended.wait()
         except BaseException:

@@ -33,6 +33,8 @@ def caller() -> object:
 
 def work_for(owner: object, function: Callable[[], T]) -> T:
     """Call *function* on behalf of *owner*, a `caller` that waits for it."""
+    if caller() == owner:
+        return function()  # it is called by itself, where no thread could be started
     _work.owner = owner
     try:
         return function()

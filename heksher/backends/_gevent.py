@@ -39,8 +39,9 @@ from gevent.event import Event as HubEvent
 
 from heksher._wire import Request, Response
 from heksher.backends._callers import caller, work_for
+from heksher.backends._lookups import Lookups
 from heksher.backends._thread import MonotonicClock, ThreadTask
-from heksher.backends._work import Work
+from heksher.backends._work import Work, start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Task, Transport, run_blocking
 from heksher.exceptions import BackendError
 
@@ -163,27 +164,25 @@ class _Event:
 
 
 def _start_thread(function: Callable[[], None]) -> None:
-    """Call *function* in a native thread.
+    """Call *function* in a native thread, or here if none can be started."""
+    if not _is_patched():
+        start_thread(function)
+        return
 
-    Raises:
-        RuntimeError: no thread can be started.
-    """
-    if _is_patched():
+    def run() -> None:
+        try:
+            function()
+        finally:
+            hub = get_hub_if_exists()
+            # gevent made one if the function waited for a patched lock, such as that of a log handler.
+            if hub is not None:
+                hub.destroy(destroy_loop=True)
 
-        def run() -> None:
-            try:
-                function()
-            finally:
-                hub = get_hub_if_exists()
-                # gevent made one if the function waited for a patched lock, such as that of a log handler.
-                if hub is not None:
-                    hub.destroy(destroy_loop=True)
-
-        start: Any = monkey.get_original("_thread", "start_new_thread")
+    start: Any = monkey.get_original("_thread", "start_new_thread")
+    try:
         start(run, ())
-    else:
-        # A daemon, because a name look-up cannot be ended, and must not keep the process from exiting.
-        threading.Thread(target=function, name="heksher-client-work", daemon=True).start()
+    except RuntimeError:
+        function()
 
 
 async def _off_hub(function: Callable[[], T]) -> T:
@@ -193,10 +192,7 @@ async def _off_hub(function: Callable[[], T]) -> T:
         return function()
     owner = caller()
     work = Work(lambda: work_for(owner, function), _Event())
-    try:
-        _start_thread(work.run)
-    except RuntimeError:  # no thread can be started
-        return function()
+    _start_thread(work.run)
     await work.ended.wait()
     return work.result()
 
@@ -377,7 +373,9 @@ class GeventBackend:
         """Return a transport over a blocking HTTP client that stops no hub."""
         from heksher.backends._http import BlockingTransport
 
-        transport = BlockingTransport(options, self.in_thread)
+        transport = BlockingTransport(
+            options, Lookups(self.create_event, _start_thread), self.in_thread
+        )
         if monkey.is_module_patched("socket"):
             hub = gevent.get_hub() if self._hub is None else self._hub
             return _InHubTransport(transport, hub, options.request_timeout)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
+from heksher.backends._lookups import Lookups
+from heksher.backends._work import start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ class ThreadTask:
     """A coroutine function that runs in a thread."""
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        # A daemon, because a name look-up cannot be ended, and must not keep the process from exiting.
+        # A daemon, because code of the application that hangs must not keep the process from exiting.
         self._thread = threading.Thread(
             target=lambda: run_blocking(main()), name="heksher-client", daemon=True
         )
@@ -88,7 +90,7 @@ class ThreadBackend:
         """Return a transport over a blocking HTTP client."""
         from heksher.backends._http import BlockingTransport
 
-        return BlockingTransport(options)
+        return BlockingTransport(options, Lookups(self.create_event, start_thread))
 
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> ThreadTask:
         """Return a task that will run *main* in a thread of its own."""

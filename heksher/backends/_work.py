@@ -1,17 +1,32 @@
 """A function that is called in another thread or greenlet, and what came of it.
 
-Knows neither: backends run it and wait for it in their own ways.
+Knows no greenlet and no event loop: backends run it and wait for it in their own ways.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Generic, TypeVar
 
 from heksher.backends.base import Event
 
 T = TypeVar("T")
+
+
+def start_thread(function: Callable[[], None]) -> None:
+    """Call *function* in a daemon thread, or here if no thread can be started.
+
+    A daemon, unlike the threads of an event loop's pool: a name look-up cannot be ended, and code of the
+    application may hang. Neither may keep the process from ending.
+    """
+    thread = threading.Thread(target=function, name="heksher-client-work", daemon=True)
+    try:
+        # From CPython 3.14 on, a thread may inherit the context of the one that starts it.
+        Context().run(thread.start)
+    except RuntimeError:
+        function()
 
 
 class Work(Generic[T]):

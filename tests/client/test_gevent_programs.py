@@ -59,6 +59,7 @@ def test_a_life_on_greenlets(service: LiveService, patch: str, found: str) -> No
         "1 loop",
         "answers: [('jim', 60, 1), ('joe', 60, 60)]",
         "beside a busy pool: done",
+        "looked up beside a busy pool: done",
         "change the rule",
         "while the lock is held: 1, gone on",
         "the new rule arrived",

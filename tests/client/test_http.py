@@ -280,7 +280,7 @@ def test_an_answer_that_has_no_body_needs_no_decoding(backend: Harness, coding: 
                 assert limit.get(user="jim") == 5
         assert any(b"if-none-match" in request.lower() for request in server.requests)
 
-    listed = {
+    listed: dict[str, object] = {
         "name": "limit",
         "type": "int",
         "default_value": 1,

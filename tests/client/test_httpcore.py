@@ -14,14 +14,18 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
+import httpcore
+import httpx
 import pytest
 import trustme
+from httpcore._backends.auto import AutoBackend
 from support.harness import Harness
 from support.misbehaving import OK, Answer, MisbehavingServer, http, silence
 
+from heksher.backends._http.network import install
 from heksher.exceptions import ServiceUnreachableError
 
 BODY = b'{"version": "1"}'
@@ -255,6 +259,43 @@ def test_httpcore_takes_what_follows_an_answer_for_the_next_one(library: Any, ki
     with MisbehavingServer(send(OK + b"content-length: 0\r\n\r\n" + forged)) as server:
         answers = get(library, kind, server.url, times=2)
     assert [answer.status_code for answer in answers] == [200, 401]
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["direct", "proxy"])
+def test_the_network_of_a_pool_can_be_replaced(kind: str, way: str) -> None:
+    """Also in the pool of a proxy, which is elsewhere in the HTTP client."""
+    connected: list[tuple[str, int]] = []
+
+    class Network(httpcore.SyncBackend):
+        def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
+            connected.append((host, port))
+            raise httpcore.ConnectError
+
+    class AsyncNetwork(AutoBackend):
+        async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
+            connected.append((host, port))
+            raise httpcore.ConnectError
+
+    arguments: dict[str, Any] = {"trust_env": False}
+    if way == "proxy":
+        arguments["proxy"] = "http://proxy.test:8"
+
+    def get_blocking() -> None:
+        with httpx.Client(**arguments) as client:
+            install(client, cast(Any, Network()))
+            client.get("http://service.test:9")
+
+    async def get_async() -> None:
+        async with httpx.AsyncClient(**arguments) as client:
+            install(client, cast(Any, AsyncNetwork()))
+            await client.get("http://service.test:9")
+
+    with pytest.raises(httpx.ConnectError):
+        get_blocking() if kind == "blocking" else anyio.run(get_async, backend=kind)
+    assert connected == [("service.test", 9) if way == "direct" else ("proxy.test", 8)]
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ import httpx
 from fault_scene import ELSEWHERE, FEATURES, HERE, SILENT, Scene, silent_machine
 from support.harness import PATIENCE, Harness
 
-from heksher._client import core
 from heksher.testing import faults as f
 from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import LiveService
@@ -31,9 +30,6 @@ FEATURES_PATH = "/api/v1/context_features"
 #: Request timeout in seconds, for faults that nothing else ends. Short, because tests wait for it.
 TIMEOUT = 0.5
 STARTUP_TIMEOUT = 0.25
-
-#: The backends that look up names in threads of the client.
-IN_THREADS = ("thread", "gevent")
 
 
 class Moment(StrEnum):
@@ -155,8 +151,6 @@ class SlowNames(Case):
 
     def prepare(self, scene: Scene) -> None:
         scene.by_name()
-        # Closing waits this long for threads in look-ups, which cannot be interrupted.
-        scene.stack.enter_context(mock.patch.object(core, "_CLOSE_TIMEOUT", TIMEOUT))
 
     async def begin(self, scene: Scene) -> None:
         scene.names.hangs = True
@@ -169,16 +163,8 @@ class SlowNames(Case):
     def is_under_way(self, scene: Scene, mark: int) -> bool:
         return scene.names.waiting > 0
 
-    def why_not(self, moment: Moment, backend: str) -> str | None:
-        if moment is Moment.RELOAD and backend in IN_THREADS:
-            return (
-                "nothing can end a look-up in a thread, and reload() returns when it does; "
-                "`status.staleness` grows meanwhile"
-            )
-        return super().why_not(moment, backend)
-
     def holds_thread(self, backend: Harness) -> bool:
-        return backend.name in IN_THREADS
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

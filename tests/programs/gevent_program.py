@@ -98,6 +98,9 @@ def life() -> None:
     reloads = [spawn(client.reload) for _ in range(100)]
     join(reloads)
     say(f"beside a busy pool: {beside_busy_pool(aside)}")
+    other = ThreadHeksherClient(URL.replace("127.0.0.1", "localhost"), 60, FEATURES)
+    say(f"looked up beside a busy pool: {beside_busy_pool(lambda: outcome(other.ping))}")
+    other.close()
     with client.modification_lock:
         say("change the rule")
         held = spawn(client.reload)

@@ -70,7 +70,12 @@ LIBRARY_LAYERS = [
     Layer(
         "contract",
         "what a backend has to offer, and what all of them share; no event loop, no HTTP",
-        ("heksher.backends.base", "heksher.backends._callers", "heksher.backends._fork_lock"),
+        (
+            "heksher.backends.base",
+            "heksher.backends._callers",
+            "heksher.backends._fork_lock",
+            "heksher.backends._lookups",
+        ),
     ),
     Layer(
         "HTTP",
@@ -155,12 +160,13 @@ SERVICE = [module for module in SOURCES if is_part(module, "heksher.service")]
 #: The parts of the library that may import these; no other one does. A package stands for all in it.
 ONLY_IN = {
     "httpx": {"heksher.backends._http"},
+    "httpcore": {"heksher.backends._http"},
     "http": {"heksher.backends._http"},
     "anyio": {"heksher.backends._http", "heksher.backends._anyio"},
     "trio": {"heksher.backends._anyio"},
     "asyncio": {"heksher.backends._anyio"},
     "gevent": {"heksher.backends._gevent"},
-    "socket": {"heksher.backends._http"},
+    "socket": {"heksher.backends._http", "heksher.backends._lookups"},
     "ssl": {"heksher.backends._http"},
     "time": {
         "heksher._client.snapshot",

@@ -13,7 +13,9 @@ from heksher.backends._http.body import Body
 from heksher.backends._http.clients import make_client
 from heksher.backends._http.errors import client_closed
 from heksher.backends._http.head import RequestTrace
+from heksher.backends._http.network import AsyncNetwork
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
+from heksher.backends._lookups import Lookups
 from heksher.backends.base import HttpOptions
 
 # Wait at most this many seconds for connections to be closed in order.
@@ -25,6 +27,7 @@ class AsyncTransport(TransportBase):
 
     Args:
         options: how to reach the service.
+        lookups: looks up names.
         in_thread: calls what decompresses large answers.
     """
 
@@ -32,8 +35,9 @@ class AsyncTransport(TransportBase):
     _is_ours = False
     _is_closed = False
 
-    def __init__(self, options: HttpOptions, in_thread: InThread) -> None:
+    def __init__(self, options: HttpOptions, lookups: Lookups, in_thread: InThread) -> None:
         super().__init__(options, in_thread)
+        self._network = AsyncNetwork(lookups)
         # The requests in progress, and what is set when the last one has ended after closing.
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
@@ -54,7 +58,9 @@ class AsyncTransport(TransportBase):
 
     async def _send_in_time(self, request: Request) -> Response:
         if self._client is None:
-            self._client, self._is_ours = make_client(self._options, httpx.AsyncClient)
+            self._client, self._is_ours = make_client(
+                self._options, httpx.AsyncClient, self._network
+            )
         with anyio.move_on_after(self._options.request_timeout):
             return await self._exchange(self._client, request, HandshakeGuard(), self._read)
         raise self._too_slow()

@@ -15,8 +15,10 @@ from heksher.backends._http.clients import make_client
 from heksher.backends._http.deadline import DeadlineWatcher
 from heksher.backends._http.errors import RequestEnded, client_closed
 from heksher.backends._http.head import yield_to_greenlets
+from heksher.backends._http.network import BlockingNetwork
 from heksher.backends._http.slot import Slot, SlotTrace, Sockets
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
+from heksher.backends._lookups import Lookups
 from heksher.backends.base import HttpOptions
 
 
@@ -30,11 +32,16 @@ class BlockingTransport(TransportBase):
 
     Args:
         options: how to reach the service.
+        lookups: looks up names.
         in_thread: calls what decompresses large answers; None: that happens in the calling thread.
     """
 
-    def __init__(self, options: HttpOptions, in_thread: InThread | None = None) -> None:
+    def __init__(
+        self, options: HttpOptions, lookups: Lookups, in_thread: InThread | None = None
+    ) -> None:
         super().__init__(options, in_thread)
+        self._lookups = lookups
+        self._network = BlockingNetwork(lookups, options.request_timeout)
         # Guards the attributes below.
         self._lock = threading.Lock()
         self._idle: list[Slot] = []
@@ -107,12 +114,12 @@ class BlockingTransport(TransportBase):
 
     def _make_slot(self) -> Slot:
         if not (self._options.has_ready_client or self._options.has_ready_transport):
-            return Slot(*make_client(self._options, httpx.Client))
+            return Slot(*make_client(self._options, httpx.Client, self._network))
         with self._lock:
             if self._is_closed:
                 raise client_closed()
             if self._shared is None:
-                self._shared = make_client(self._options, httpx.Client)
+                self._shared = make_client(self._options, httpx.Client, self._network)
             client, _ = self._shared
         return Slot(client, False, self._shared_sockets)
 
@@ -131,6 +138,7 @@ class BlockingTransport(TransportBase):
             busy = list(self._busy)
         for slot in busy:
             slot.end(client_closed)
+        self._lookups.abort()
         self._watcher.stop()
 
     def abandon(self) -> None:
@@ -148,7 +156,7 @@ class BlockingTransport(TransportBase):
             self._shared_sockets.close()
 
     async def aclose(self) -> None:
-        """Close the clients that were made here. One in a name look-up is closed when that has ended."""
+        """Close the clients that were made here."""
         self.abort()
         with self._lock:
             idle, self._idle = self._idle, []

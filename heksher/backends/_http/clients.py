@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from heksher.backends._fork_lock import fork_lock
+from heksher.backends._http.network import AsyncNetwork, BlockingNetwork, install
 from heksher.backends.base import HttpOptions
 from heksher.exceptions import InvalidArgumentError
 
@@ -44,19 +45,25 @@ class BoundedCookiePolicy(DefaultCookiePolicy):
         )
 
 
-def make_client(options: HttpOptions, default: type[Any]) -> tuple[Any, bool]:
+def make_client(
+    options: HttpOptions, default: type[Any], network: AsyncNetwork | BlockingNetwork
+) -> tuple[Any, bool]:
     """Return an HTTP client for *options*, and whether the caller has to close it.
 
     Args:
         options: how to reach the service.
         default: ``httpx.Client`` or ``httpx.AsyncClient``, to make one if none is handed in.
+        network: makes the connections of that one.
 
     Raises:
         InvalidArgumentError: there is no such client.
         Exception: whatever a callable of the application raises.
     """
     if options.client is None:
-        return _make_default(options, default), True
+        client = _make_default(options, default)
+        if not options.has_ready_transport:
+            install(client, network)
+        return client, True
     is_ready = options.has_ready_client
     client = options.client if is_ready else options.client()
     # Both kinds have build_request(), and only asynchronous clients have aclose().

@@ -22,9 +22,8 @@ During a TLS handshake that socket is an empty shell: `ssl` has moved its file d
 its own, which httpcore reports only when the handshake is done. So a duplicate is kept for that long.
 Shutting it down ends the handshake, too.
 
-A name look-up cannot be ended: it has no socket, and its thread is in a function of the C library. Such a
-request is given up instead. Its thread is a daemon, which finishes alone and keeps no process alive, and
-if a connection is opened after all, it is shut down as soon as the trace reports it.
+A connection that is being made cannot be ended: its socket is not known yet. The HTTP client bounds it in
+time, and when it is made after all, it is shut down as soon as the trace reports it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,154 @@
+"""How the HTTP clients that are made here connect: by the look-ups of `heksher.backends._lookups`.
+
+A client that was handed in, or a transport, looks names up in its own way.
+
+httpx has no option for this, and httpcore's option ``network_backend`` is out of reach behind it, so the
+attribute that holds it is replaced in each connection pool. ``tests/client/test_httpcore.py`` fails when
+that is no longer possible; names are looked up as httpcore does it then.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import httpcore
+from httpcore._backends.auto import AutoBackend
+from httpcore._backends.sync import SyncStream
+
+from heksher.backends._lookups import Lookups
+from heksher.backends.base import run_blocking
+
+# Try the next address of a host if this many seconds bring no connection to the one before (RFC 8305).
+_STAGGER = 0.25
+# Wait at most this many seconds for a connection that is not needed to be closed in order.
+_CLOSE_TIMEOUT = 2.0
+
+
+def install(client: Any, network: AsyncNetwork | BlockingNetwork) -> None:
+    """Let the connections of *client*, one of httpx's, be made by *network*, those to proxies included."""
+    for transport in (client._transport, *client._mounts.values()):
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = network
+
+
+class AsyncNetwork(AutoBackend):
+    """Connects in event loops, to whichever address of a host answers first."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Return a connection to *host*."""
+        connect = super().connect_tcp
+        streams: list[httpcore.AsyncNetworkStream] = []
+        errors: list[Exception] = []
+
+        async def attempt(address: str, ended: anyio.Event) -> None:
+            try:
+                streams.append(await connect(address, port, timeout, local_address, socket_options))
+                group.cancel_scope.cancel()
+            except Exception as error:
+                errors.append(error)
+            finally:
+                ended.set()
+
+        try:
+            with anyio.fail_after(timeout):
+                found = await self._lookups.find(host, port, None)
+                async with anyio.create_task_group() as group:
+                    for *_, address in found:
+                        ended = anyio.Event()
+                        group.start_soon(attempt, address[0], ended)
+                        with anyio.move_on_after(_STAGGER):
+                            await ended.wait()
+        except TimeoutError as error:
+            await _close(streams)
+            raise httpcore.ConnectTimeout(error) from error
+        except OSError as error:
+            raise httpcore.ConnectError(error) from error
+        except BaseException:
+            await _close(streams)
+            raise
+        await _close(streams[1:])
+        if not streams:
+            raise errors[0]
+        return streams[0]
+
+
+async def _close(streams: list[httpcore.AsyncNetworkStream]) -> None:
+    with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+        for each in streams:
+            await each.aclose()
+
+
+class BlockingNetwork(httpcore.SyncBackend):
+    """Connects in threads and greenlets, to one address of a host after the other.
+
+    Args:
+        lookups: of the client.
+        seconds: wait at most so long for a look-up, whatever timeouts the HTTP client has.
+    """
+
+    def __init__(self, lookups: Lookups, seconds: float) -> None:
+        self._lookups = lookups
+        self._seconds = seconds
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Return a connection to *host*."""
+        wait = self._seconds if timeout is None else min(timeout, self._seconds)
+        errors: list[OSError] = []
+        try:
+            for family, *_, address in run_blocking(self._lookups.find(host, port, wait)):
+                try:
+                    return SyncStream(
+                        _connected(family, address, timeout, local_address, socket_options or ())
+                    )
+                except OSError as error:
+                    errors.append(error)
+            raise errors[0]
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(error) from error
+        except OSError as error:
+            raise httpcore.ConnectError(error) from error
+
+
+def _connected(
+    family: int,
+    address: Any,
+    timeout: float | None,
+    local_address: str | None,
+    options: Iterable[httpcore.SOCKET_OPTION],
+) -> socket.socket:
+    # Not by `socket.create_connection`: gevent's looks up even an address, in the application's pool.
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(timeout)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_option: Any = opened.setsockopt
+        for option in options:
+            set_option(*option)
+        if local_address is not None:
+            opened.bind((local_address, 0))
+        opened.connect(address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
