@@ -132,10 +132,12 @@ class FeatureTypeError(HeksherError, TypeError):
         type_name: the name of the value's type.
     """
 
-    def __init__(self, setting: str, feature: str, type_name: str) -> None:
+    def __init__(
+        self, setting: str, feature: str, type_name: str, conversion: str = "str(...)"
+    ) -> None:
         super().__init__(
             f"setting {setting!r}: invalid value of type {type_name} for the context feature "
-            f"{feature!r}: expected a string, such as {feature}=str(...), or None for no value"
+            f"{feature!r}: expected a string, such as {feature}={conversion}, or None for no value"
         )
         self.setting = setting
         self.feature = feature

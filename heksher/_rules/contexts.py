@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from enum import Enum
 from typing import Final, TypeAlias, cast
 
 from heksher._names import WORD_RULE, is_feature_name
@@ -66,8 +67,16 @@ def checked_value(setting: str, feature: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise FeatureTypeError(setting, feature, type(value).__name__)
+        kind = type(value)
+        raise FeatureTypeError(setting, feature, kind.__name__, _conversion(kind))
     return plain_string(value)
+
+
+def _conversion(kind: type) -> str:
+    """Return how to make a string of such a value. ``str()`` of some is not what rules are written for."""
+    if issubclass(kind, Enum):
+        return "(...).value"
+    return "(...).decode()" if issubclass(kind, (bytes, bytearray)) else "str(...)"
 
 
 def plain_string(text: str) -> str:

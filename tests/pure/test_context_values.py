@@ -123,6 +123,22 @@ def test_a_value_of_another_type_is_refused_whatever_the_rules_are(form: str, va
             get(user="jim", theme=value)
 
 
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (5, "user=str(...)"),
+        (LocalProxy(lambda: 5), "user=str(...)"),
+        (Color.RED, "user=(...).value"),  # str() of it is "Color.RED"
+        (b"jim", "user=(...).decode()"),  # str() of it is "b'jim'"
+    ],
+    ids=kind_of,
+)
+def test_the_advice_leads_to_a_string_that_rules_match(value: Any, advice: str) -> None:
+    with pytest.raises(FeatureTypeError) as caught:
+        made("inline").get(user=value)
+    assert f"expected a string, such as {advice}, or None" in str(caught.value)
+
+
 @each_form
 @pytest.mark.parametrize("value", NO_STRINGS, ids=kind_of)
 def test_what_a_context_variable_holds_is_checked_likewise(form: str, value: Any) -> None:
