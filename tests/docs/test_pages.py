@@ -6,13 +6,14 @@ Examples with names are programs of their own.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doc_examples import ADDRESS, DOCS, at, blocks, examples, promised_output, run_python
+from doc_examples import ADDRESS, DOCS, README, at, blocks, examples, promised_output, run_python
 
 from heksher.cli import _options
 from heksher.testing.faults._kinds import KINDS
@@ -39,6 +40,15 @@ def prints(source: str, *logs: str) -> None:
     assert promised, "the page promises nothing"
     assert source.count("print(") == len(promised)
     assert run_python(source, *logs) == promised
+
+
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_asynchronous_clients_are_made_where_their_event_loop_runs(page: Path) -> None:
+    """One that is made with the module serves one event loop, and each test client runs another."""
+    for block in blocks(page, "python"):
+        for statement in ast.parse(block).body:
+            if not isinstance(statement, ast.AsyncFunctionDef | ast.FunctionDef):
+                assert "AsyncHeksherClient(" not in ast.unparse(statement)
 
 
 def test_settings(service: LiveService) -> None:
