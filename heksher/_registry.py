@@ -7,15 +7,15 @@ application keeps it.
 from __future__ import annotations
 
 import gc
-import logging
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from heksher._application_code import get_logger
 from heksher.exceptions import DuplicateSettingError, InvalidSettingError
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 
 class RegisteredSetting(Protocol):

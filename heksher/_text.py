@@ -27,7 +27,9 @@ def shown(value: object, limit: int = 200) -> str:
     """Return the ``repr`` of *value*, of at most *limit* characters, whatever *value* is."""
     try:
         text = _BoundedRepr(limit).repr(value)
-    except Exception:  # a broken object, or an integer with too many digits for Python to print
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a broken object, or an integer with too many digits for Python to print
         return f"<{type(value).__name__} that cannot be shown>"
     return _printable(text if len(text) <= limit else f"{text[: limit - 1]}…")
 
@@ -42,7 +44,9 @@ def error_text(error: BaseException) -> str:
     """Return the text of *error*, as UTF-8 can encode it, even if its class fails to make one."""
     try:
         return encodable(str(error))
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return "an error that cannot be shown"
 
 

@@ -26,5 +26,6 @@ What happens:
 - `run`: the update loop, from one start to its end;
 - `update`: one update;
 - `forking`: locks and clients when the process forks;
-- `application_code`, `errors`: how code of the application is called, and how errors are kept.
+- `stand_ins`: the clock and the random numbers of an application's tests;
+- `errors`: how errors are kept.
 """

@@ -12,7 +12,6 @@ await, nor while the registry takes its own: that one comes first, as the regist
 from __future__ import annotations
 
 import copy
-import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from contextvars import Context
 from typing import Any, TypeVar, cast
 
 from heksher import _registry, _wire
+from heksher._application_code import get_logger
 from heksher._client import forking
 from heksher._client.errors import without_frames
 from heksher._client.lifecycle import Call, LifecycleEvent, State
@@ -41,7 +41,7 @@ from heksher.exceptions import (
 from heksher.setting import Setting
 from heksher.status import ClientState, ClientStatus, SettingData
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -22,7 +22,6 @@ Knows clients only as a `Forkable`.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -32,9 +31,10 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from heksher import _registry
+from heksher._application_code import get_logger
 from heksher.backends._fork_lock import fork_lock
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 
 class Forkable(Protocol):

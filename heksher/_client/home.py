@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from heksher._client.stand_ins import GivenClock
 from heksher.backends.base import Backend, Clock
 from heksher.exceptions import BackendError, HeksherError, WrongEventLoopError
 
@@ -71,7 +72,9 @@ class Home:
             WrongEventLoopError: the client lives in another one.
         """
         if self._loop_key is _NOWHERE:
-            clock = self._given_clock or backend.create_clock()
+            clock = backend.create_clock()
+            if self._given_clock is not None:
+                clock = GivenClock(self._given_clock, clock)
             # Each event loop's clock begins where it likes.
             offset = 0.0 if self.clock is None else clock.now() - self.clock.now()
             self._loop_key, self.clock = loop_key, clock

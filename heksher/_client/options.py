@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from random import SystemRandom
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from heksher._client.snapshot import AnyPath, checked_path
+from heksher._client.stand_ins import Chance
 from heksher._rules.contexts import checked_features
 from heksher.backends.base import Clock, HttpOptions
 from heksher.exceptions import InvalidArgumentError
@@ -82,9 +82,7 @@ class ClientOptions:
         self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
         self.snapshot: Final = None if snapshot is None else checked_path(snapshot)
         self.clock: Final = clock
-        # Not the generator of the random module: the application may have seeded it, and counts on its
-        # numbers. The system's has no state, so that forked processes have nothing in common either.
-        self.random: Final = random or SystemRandom().random
+        self.random: Final = Chance(random)
 
 
 def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:

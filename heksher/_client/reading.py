@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from heksher._client.application_code import ApplicationCodeError, call_application
+from heksher._application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable

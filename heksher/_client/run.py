@@ -7,15 +7,19 @@ before each step whether its run still goes on.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from heksher._application_code import (
+    ApplicationCodeError,
+    call_application,
+    ends_caller,
+    get_logger,
+)
 from heksher._client import forking
-from heksher._client.application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
 from heksher._client.modification_lock import Ticket
 from heksher._client.parts import Parts
@@ -35,7 +39,7 @@ from heksher.exceptions import (
 )
 from heksher.status import DataSource
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -191,18 +195,25 @@ class Run:
             while self.goes_on():
                 try:
                     if is_due:
-                        await self._load_snapshot()
+                        await self._attempt("loading the snapshot", self._updater.load())
                         error = await self._update()
                         if not self.ready.is_set() and not self._is_start_tried_again(error):
                             self.ready.set()
                         await self._save_snapshot()
                     is_due = True
                     await self._wait_for_work()
-                except KeyboardInterrupt as interrupt:
-                    if not _callers.pass_on(interrupt):
+                except BaseException as raised:
+                    if isinstance(raised, KeyboardInterrupt) and _callers.pass_on(raised):
+                        failure: Exception = HeksherError("the update was interrupted by Ctrl-C")
+                    elif ends_caller(raised):
                         raise
+                    else:
+                        _logger.exception("the update loop met an unforeseen error, and goes on")
+                        failure = _as_failure("an update", raised)
                     with self._parts.lock:
-                        self._end_reload(HeksherError("the update was interrupted by Ctrl-C"))
+                        self._end_reload(failure)
+                    # Not at once, since it may happen each time.
+                    await self.wake.wait(self._parts.history.interval)
         finally:
             await self._end()
 
@@ -224,14 +235,19 @@ class Run:
         if self._is_latest(self):
             await self._parts.connection.aclose()
 
-    async def _load_snapshot(self) -> None:
-        """Publish what the snapshot says, if it is time for that. Raises nothing."""
+    @staticmethod
+    async def _attempt(what: str, step: Awaitable[None]) -> Exception | None:
+        """Take one step and return what went wrong. The loop has to live, whatever that is."""
         try:
-            await self._updater.load()
-        except ClientClosedError:
-            pass  # the callers that wait were told when the run was stopped
-        except Exception:
-            _logger.exception("loading the snapshot failed by an unforeseen error")
+            await step
+        except HeksherError as error:
+            return error
+        except BaseException as error:
+            if ends_caller(error):
+                raise
+            _logger.exception("%s failed by an unforeseen error", what)
+            return _as_failure(what, error)
+        return None
 
     async def _save_snapshot(self) -> None:
         """Write the snapshot, if there is news, even if the run was stopped. Raises nothing.
@@ -240,9 +256,7 @@ class Run:
         """
         saving = self.saving
         try:
-            await self._updater.save()
-        except Exception:
-            _logger.exception("writing the snapshot failed by an unforeseen error")
+            await self._attempt("writing the snapshot", self._updater.save())
         finally:
             self.saving = None
             if saving is not None:
@@ -278,14 +292,7 @@ class Run:
             self._current_reload, self._next_reload = self._next_reload, None
             self.wake.clear()
             self._parts.history.begin_update(is_requested=self._current_reload is not None)
-        error: Exception | None = None
-        try:
-            await self._updater.update()
-        except HeksherError as failure:
-            error = failure
-        except Exception as failure:
-            _logger.exception("an update failed by an unforeseen error")
-            error = failure
+        error = await self._attempt("an update", self._updater.update())
         if not self.goes_on():
             return error  # the run was stopped, and the callers that wait were told then
         if self._updater.has_to_save:
@@ -371,3 +378,12 @@ class Run:
             # Closing ends a hook that waits, by an exception of its own kind. That is no error.
             if self.goes_on() or isinstance(cause, Exception):
                 _logger.error("%s raised an error; updates go on", name, exc_info=cause)
+
+
+def _as_failure(what: str, error: BaseException) -> Exception:
+    """Return *error* as one that `reload` may raise and hooks may get."""
+    if isinstance(error, Exception):
+        return error
+    failure = HeksherError(f"{what} failed by an unforeseen error: {named(error)}")
+    failure.__cause__ = error
+    return failure

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from heksher._application_code import get_logger
 from heksher._client.declarations import Catalogue
 from heksher._client.lifecycle import Call, Lifecycle
 from heksher._registry import declared_alike, origin_of
@@ -24,7 +25,7 @@ from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 # The number of rules of one setting that an update names in the log, one line each.
 _MAX_LOGGED_RULES = 20

@@ -45,7 +45,6 @@ else at the path may be somebody's work.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import stat
 import time
@@ -56,13 +55,14 @@ from typing import TypeAlias, cast
 
 import msgspec
 
+from heksher._application_code import get_logger
 from heksher._rules.tracking import Tracking
 from heksher._text import encodable, error_text, excerpt, joined, one_line
 from heksher._wire import Undecoded
 from heksher.exceptions import InvalidArgumentError
 from heksher.status import SnapshotStatus
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 #: A path as ``open()`` takes it, except for bytes.
 AnyPath: TypeAlias = "str | os.PathLike[str]"

@@ -6,13 +6,13 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from heksher import _wire
+from heksher._application_code import get_logger
 from heksher._client.declarations import (
     Catalogue,
     DeclarationPlan,
@@ -33,7 +33,7 @@ from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedSta
 from heksher.setting import Setting
 from heksher.status import DataSource, DeclarationState, DeclaredSetting
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 T = TypeVar("T")
 

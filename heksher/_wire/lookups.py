@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 
 import msgspec
 
+from heksher._application_code import get_logger
 from heksher._text import shown
 from heksher._wire.decoding import Undecoded, check_number, check_size, decode, decode_each
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 from heksher.status import SettingData
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 # The bytes of a list of context features, and the names in it. Each feature is one bit in the
 # priority of a rule, so that a list as long as a list of settings could be would cost too much.

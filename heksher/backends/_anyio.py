@@ -7,7 +7,6 @@ hosted that belongs to no caller. Knows no HTTP and no client.
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
@@ -16,13 +15,14 @@ from typing import Any, TypeVar
 
 import anyio
 
+from heksher._application_code import ends_caller, get_logger
 from heksher.backends._lookups import Lookups
 from heksher.backends._running import running_library
 from heksher.backends._work import Work, start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport
 from heksher.exceptions import BackendError
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ class _LoopTask:
 
     async def _run_main(self) -> None:
         """Run main until it ends or `cancel` is called, then set `_ended`."""
+        interrupt: KeyboardInterrupt | None = None
         try:
             async with anyio.create_task_group() as group:
 
@@ -126,15 +127,22 @@ class _LoopTask:
                     group.cancel_scope.cancel()
 
                 group.start_soon(cancel_when_asked)
-                await self._main()
+                try:
+                    await self._main()
+                except KeyboardInterrupt as error:
+                    interrupt = error  # raised below: a task group would wrap it in a group
                 group.cancel_scope.cancel()
         finally:
             self._ended.set()
+        if interrupt is not None:
+            raise interrupt
 
     async def _host(self) -> None:
         try:
             await self._run_main()
-        except Exception:
+        except BaseException as error:
+            if ends_caller(error):
+                raise
             # In trio an exception that leaves a system task ends the whole program.
             _logger.exception("the client's update loop failed with an unexpected error")
 

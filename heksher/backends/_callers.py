@@ -5,10 +5,13 @@ Imports neither gevent nor greenlet: where there are greenlets, both have been i
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+
+from heksher.backends._running import running_library
 
 T = TypeVar("T")
 
@@ -43,13 +46,17 @@ def work_for(owner: object, function: Callable[[], T]) -> T:
 
 
 def pass_on(interrupt: KeyboardInterrupt) -> bool:
-    """Raise *interrupt* in the main greenlet of this thread, where the program expects it.
+    """Raise *interrupt* in the main task or greenlet of this thread, where the program expects it.
 
-    All greenlets share the thread that gets the signals, and Ctrl-C is raised in whichever is running.
+    All greenlets share the thread that gets the signals, and Ctrl-C is raised in whichever is running. An
+    event loop handles the signal. In trio, an error that leaves a task of nobody's is an internal error.
 
     Returns:
-        False if the caller is the main greenlet.
+        False if there are neither tasks nor greenlets, or the caller is the main greenlet.
     """
+    if running_library() is not None:
+        signal.raise_signal(signal.SIGINT)
+        return True
     library = sys.modules.get("gevent")
     greenlet = caller()
     if library is None or isinstance(greenlet, int):

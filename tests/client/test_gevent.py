@@ -23,6 +23,7 @@ from support.scenes import FEATURES, Scene
 from heksher import Setting, ThreadHeksherClient, _wire
 from heksher._client import forking
 from heksher._client.run import Run
+from heksher._client.update import Updater
 from heksher.backends import Event, HttpOptions, _callers, choose_blocking, run_blocking
 from heksher.backends.base import LARGE
 from heksher.exceptions import (
@@ -462,13 +463,23 @@ def test_ctrl_c_that_meets_the_loop_is_raised_in_the_program_and_ends_no_loop(
 
 
 @pytest.mark.parametrize(
-    "method", ["_load_snapshot", "_note_update", "_save_snapshot", "_wait_for_work"]
+    ("owner", "method"),
+    [
+        (Updater, "load"),
+        (Run, "_note_update"),
+        (Run, "_save_snapshot"),
+        (Run, "_wait_for_work"),
+    ],
 )
 def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
-    scene: Scene, backend: GeventHarness, method: str, monkeypatch: pytest.MonkeyPatch
+    scene: Scene,
+    backend: GeventHarness,
+    owner: type[Any],
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ttl = Setting("cache_ttl", int, ["user"], 60)
-    usual = getattr(Run, method)
+    usual = getattr(owner, method)
     strikes: list[str] = []
 
     def strike(*args: Any) -> Any:
@@ -477,7 +488,7 @@ def test_ctrl_c_that_meets_the_loop_beside_an_update_ends_no_loop_either(
             raise KeyboardInterrupt
         return usual(*args)
 
-    monkeypatch.setattr(Run, method, strike)
+    monkeypatch.setattr(owner, method, strike)
 
     async def reload_and_rest(client: AnyClient) -> None:
         await client.reload()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Any
@@ -141,3 +142,31 @@ def test_a_number_is_shown_with_its_noun(number: float, text: str) -> None:
 def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
     assert joined(words) == text
     assert joined(iter(words), "or") == text.replace("and", "or")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError])
+def test_what_ends_programs_and_tasks_is_contained_when_a_value_is_shown(
+    kind: type[BaseException],
+) -> None:
+    class Exiting(Exception):
+        def __str__(self) -> str:
+            raise kind
+
+        def __repr__(self) -> str:
+            raise kind
+
+    assert shown(Exiting()) == "<Exiting that cannot be shown>"
+    assert error_text(Exiting()) == "an error that cannot be shown"
+
+
+def test_ctrl_c_passes_when_a_value_is_shown() -> None:
+    class Interrupted(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    for show in (shown, error_text):
+        with pytest.raises(KeyboardInterrupt):
+            show(Interrupted())

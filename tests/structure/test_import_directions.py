@@ -36,8 +36,15 @@ class Layer:
 PURE = [
     Layer(
         "terms",
-        "errors, status, names and shown text, which everything may use; they know nothing",
-        ("heksher.exceptions", "heksher.status", "heksher._names", "heksher._text"),
+        "errors, status, names, shown text and how code of the application is called, which everything "
+        "may use; they know nothing",
+        (
+            "heksher.exceptions",
+            "heksher.status",
+            "heksher._names",
+            "heksher._text",
+            "heksher._application_code",
+        ),
     ),
     Layer(
         "values",
@@ -75,6 +82,7 @@ LIBRARY_LAYERS = [
             "heksher.backends._callers",
             "heksher.backends._fork_lock",
             "heksher.backends._lookups",
+            "heksher.backends._running",
         ),
     ),
     Layer(
@@ -182,7 +190,7 @@ ONLY_IN = {
         "heksher._client.snapshot",
         "heksher._client.forking",
     },
-    "random": {"heksher._client.options"},
+    "random": {"heksher._client.stand_ins"},
     "importlib": {"heksher.backends._choose", "heksher"},
     "msgspec": {
         "heksher.setting",

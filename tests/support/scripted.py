@@ -34,6 +34,7 @@ class ScriptedService:
             give, or None for no fault.
         answers: the answers to declarations, by name, or by name and version.
         fault: the fault of every request for which `faults` has no entry; None for no fault.
+        raising: what the next request raises, which may be no `Exception`; None for nothing.
         longest_target: the longest target of a query; a longer one gets 414, as from a proxy.
     """
 
@@ -44,6 +45,7 @@ class ScriptedService:
         self.requests: list[Request] = []
         self.faults: list[Exception | Response | None] = []
         self.fault: Exception | Response | None = None
+        self.raising: BaseException | None = None
         self.longest_target = math.inf
         self.answers: dict[str, Response] = {}
         self.transports: list[ScriptedTransport] = []
@@ -97,6 +99,9 @@ class ScriptedService:
 
     async def answer(self, request: Request) -> Response:
         self.requests.append(request)
+        if self.raising is not None:
+            error, self.raising = self.raising, None
+            raise error
         response = self._answer(request)
         for hold in self._holds:
             path, arrived, go_on, stuck = hold
