@@ -104,7 +104,8 @@ def heksher_service(
         def test_something(heksher_service):
             heksher_service.features = ["environment", "user"]
             heksher_service.add_rule(cache_ttl, 5, user="jim")
-            with ThreadHeksherClient(heksher_service.url, 30, ["environment", "user"]):
+            features = ["environment", "user"]
+            with ThreadHeksherClient(heksher_service.url, 30, features, startup="raise"):
                 ...
     """
     options = _options(

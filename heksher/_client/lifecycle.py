@@ -115,7 +115,7 @@ _IS_CLOSED: Final = (ClientClosedError, "the client was closed, which is final; 
 _REFUSED_STARTS: Final[Mapping[State, _Refusal]] = {
     **dict.fromkeys(
         _BEING_STARTED,
-        (HeksherError, "the client is being started by another task or thread already"),
+        (HeksherError, "the client is being started already"),
     ),
     CLOSED: _IS_CLOSED,
 }

@@ -102,8 +102,8 @@ class AsyncHeksherClient(ClientBase):
     def modification_lock(self) -> AsyncModificationLock:
         """A lock that holds updates back: while you hold it, no update publishes anything.
 
-        Any task or thread may release it. `reload` and a start wait for an update, so calling them while
-        you hold it never returns.
+        Any task or thread may release it. Do not call `reload` or start the client while you hold it:
+        they wait for an update. `reload` never returns then, and a start only after ``startup_timeout``.
         """
         return self._modification_lock
 
@@ -129,7 +129,7 @@ class AsyncHeksherClient(ClientBase):
         await self._core.start()
 
     async def run(self, *, task_status: _TaskStatus | None = None) -> None:
-        """Do the same in a task group of your own, until the client is closed or cancelled.
+        """Do the same in a task group of your own, until the client is closed. Cancelling it closes it too.
 
         Use it as ``await task_group.start(client.run)`` with anyio, ``nursery.start`` with trio, or
         ``task_group.create_task(client.run())`` with asyncio. An update that fails never ends it.

@@ -74,8 +74,8 @@ class ThreadHeksherClient(ClientBase):
     def modification_lock(self) -> ThreadModificationLock:
         """A lock that holds updates back: while you hold it, no update publishes anything.
 
-        Any task or thread may release it. `reload` and a start wait for an update, so calling them while
-        you hold it never returns.
+        Any task or thread may release it. Do not call `reload` or start the client while you hold it:
+        they wait for an update. `reload` never returns then, and a start only after ``startup_timeout``.
         """
         return self._modification_lock
 
@@ -83,8 +83,11 @@ class ThreadHeksherClient(ClientBase):
         """Start, and become the main client, which serves all settings not added to another one.
 
         Returns once all settings are declared and their rules are published; with
-        ``startup="continue"`` also when that failed, or took longer than ``startup_timeout``.
-        Does nothing if the client runs already.
+        ``startup="continue"`` also when that failed, or took longer than ``startup_timeout``. With
+        ``startup="raise"``, declarations that the service could not answer are tried again until then.
+
+        Does nothing if the client runs already. Callers that start it at the same time wait for one
+        start and share its result; if the one that starts it is interrupted, another one takes over.
 
         Raises:
             ClientClosedError: the client was closed.

@@ -40,7 +40,7 @@ class LiveService:
         with LiveService(features=["user"]) as service:
             service.declare(cache_ttl)
             service.add_rule(cache_ttl, 5, user="jim")
-            client = heksher.ThreadHeksherClient(service.url, 30, ["user"])
+            client = heksher.ThreadHeksherClient(service.url, 30, ["user"], startup="raise")
 
     Requests of the methods below go directly to the service, past all faults. The methods raise
     ``AssertionError`` if the service refuses. Settings are passed as `Setting` or by name.
