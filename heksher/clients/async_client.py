@@ -129,7 +129,7 @@ class AsyncHeksherClient(ClientBase):
         await self._core.start()
 
     async def run(self, *, task_status: _TaskStatus | None = None) -> None:
-        """Do the same in a task group of your own, until the client is closed. Cancelling it closes it too.
+        """Do the same in a task group of your own, until the client is closed. Cancelling closes it too.
 
         Use it as ``await task_group.start(client.run)`` with anyio, ``nursery.start`` with trio, or
         ``task_group.create_task(client.run())`` with asyncio. An update that fails never ends it.
