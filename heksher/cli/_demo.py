@@ -75,14 +75,18 @@ def run() -> int:
     logging.getLogger("heksher").addHandler(logging.NullHandler())
     ended_by: list[int] = []
 
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def end(number: int, frame: FrameType | None) -> None:
         ended_by.append(number)
-        # Continue as for Ctrl-C, which event loops can handle. In background jobs of a shell, SIGINT is
-        # ignored.
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.raise_signal(signal.SIGINT)
+        # Go on as for Ctrl-C. The event loop that runs may have installed its own handler for that.
+        handler = signal.getsignal(signal.SIGINT)
+        assert callable(handler)
+        handler(signal.SIGINT, frame)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # In a background job of a shell. Event loops handle Ctrl-C only where it is not ignored, so block
+        # it instead.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # SIGHUP: the terminal was closed. Not every system has it.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
