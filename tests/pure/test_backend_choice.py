@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +50,24 @@ def test_the_library_that_runs_is_seen() -> None:
     assert asyncio.run(look()) == "asyncio"
     assert trio.run(look) == "trio"
     assert running_library() is None
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        None,  # as tests forbid an import
+        ModuleType("trio"),  # the application's own, or one that another thread is importing
+        SimpleNamespace(lowlevel=ModuleType("trio.lowlevel")),  # a version without the function
+        SimpleNamespace(lowlevel=SimpleNamespace(current_task=lambda: 1 / 0)),
+    ],
+)
+def test_a_trio_that_cannot_be_asked_is_not_what_runs(
+    module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio", module)
+    assert running_library() is None
+    assert in_asyncio("auto") == "asyncio"
+    assert choose_async("auto") is None
 
 
 def test_auto_is_what_runs_and_is_left_open_where_nothing_does() -> None:

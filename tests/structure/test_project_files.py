@@ -53,6 +53,7 @@ def test_tox_the_workflow_and_the_metadata_name_the_same_pythons() -> None:
     assert any("Free Threading" in each for each in classifiers) is is_tested_without_the_gil
     oldest = min(int(each) for each in in_tox if not each.endswith("t"))
     assert PROJECT["project"]["requires-python"] == f">=3.{oldest}"
+    assert tox()["testenv:lowest"]["base_python"] == f"python3.{oldest}"
 
 
 def test_the_versions_of_checkers_are_pinned_in_one_place() -> None:
