@@ -10,7 +10,7 @@ import pytest
 from support.published import publish, published
 
 from heksher import Setting
-from heksher._client.lifecycle import Event, Lifecycle
+from heksher._client.lifecycle import LifecycleEvent, Lifecycle
 from heksher._client.publishing import Publisher
 from heksher._client.settings import ClientSettings
 from heksher._rules.contexts import Defaults
@@ -41,12 +41,12 @@ class Client:
         self.publisher = Publisher(self.settings, lock, self.lifecycle)
 
     def start(self) -> None:
-        self.lifecycle.apply(Event.START)
-        self.lifecycle.apply(Event.START_DONE)
+        self.lifecycle.apply(LifecycleEvent.START)
+        self.lifecycle.apply(LifecycleEvent.START_DONE)
         self.publisher.publish_all()
 
     def close(self) -> None:
-        self.lifecycle.apply(Event.CLOSE)
+        self.lifecycle.apply(LifecycleEvent.CLOSE)
         self.publisher.close()
 
     def attach(self, settings: list[Setting[Any]]) -> None:
