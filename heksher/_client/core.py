@@ -236,6 +236,11 @@ class Core(Parts):
         try:
             former = self._become_main(run)
             try:
+                if isinstance(former, Core) and former is not self:
+                    _logger.warning(
+                        "another main client still runs; "
+                        "its settings are handed over and it stops refreshing them"
+                    )
                 yield
             except BaseException:
                 await self._undo_start(run, former)
@@ -281,9 +286,6 @@ class Core(Parts):
                 f"this one has {joined(ours) or 'none'}. Its settings cannot be handed over: "
                 "close the former one first, or give both the same features"
             )
-        _logger.warning(
-            "another main client still runs; its settings are handed over and it stops refreshing them"
-        )
 
     async def _finish_start(self, run: Run) -> None:
         """Wait for the first update, decide what its result means, and publish its rules."""

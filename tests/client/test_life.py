@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -313,6 +314,33 @@ def test_a_second_main_client_takes_the_settings_over(
 
     scene.run(body)
     assert any("stops refreshing" in record.message for record in caplog.records)
+
+
+def test_a_client_that_warns_of_a_take_over_holds_no_lock(scene: Scene) -> None:
+    ttl = ttl_setting()
+    seen: list[bool] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "stops refreshing" in record.getMessage():
+                reader = threading.Thread(target=lambda: latter.status, daemon=True)
+                reader.start()
+                reader.join(5)
+                seen.append(reader.is_alive())
+
+    handler, logger = Handler(), logging.getLogger("heksher")
+    latter = scene.client()
+
+    async def body() -> None:
+        async with scene.client(), latter:
+            assert ttl.get(environment="dev", user="jim") == 60
+
+    logger.addHandler(handler)
+    try:
+        scene.run(body)
+    finally:
+        logger.removeHandler(handler)
+    assert seen == [False]
 
 
 def test_a_client_whose_settings_were_taken_over_rests_until_it_gets_some_again(

@@ -507,7 +507,7 @@ def test_a_deleted_setting_that_another_process_brings_back_is_followed(scene: S
             assert "cache_ttl" not in scene.service.settings, "once is enough"
 
     scene.run(body)
-    assert other
+    assert other.get(user="jim") == 1
 
 
 def test_one_setting_without_a_usable_section_harms_no_other(
