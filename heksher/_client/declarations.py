@@ -19,6 +19,7 @@ from heksher._wire import (
     Exchange,
     settings,
 )
+from heksher.exceptions import ServiceError
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
@@ -182,7 +183,7 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     return DeclaredSetting(answer.state, service_version, differences, refusal)
 
 
-def describe_failure(declaration: Declaration, error: Exception) -> DeclaredSetting:
+def describe_failure(declaration: Declaration, error: ServiceError) -> DeclaredSetting:
     """Describe a setting whose declaration failed because of the service, and will be retried."""
     return DeclaredSetting(
         DeclarationState.FAILED,

@@ -21,6 +21,7 @@ from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import joined, one_line, shown
+from heksher._wire import MAX_QUERY_LENGTH
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -96,6 +97,7 @@ class ClientSettings:
 
     Attributes:
         defaults: the values of features that calls of ``get()`` leave out. Replaced, never changed.
+        query_length: the length of a query's target that gets through to the service, as far as known.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class ClientSettings:
         # The settings that stay with this client whichever the main client is.
         self._own: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self.defaults = Defaults()
+        self.query_length = MAX_QUERY_LENGTH
         self._tracking = Tracking()
         # Counts changes of the settings: what was answered before does not hold for those that came later.
         self._generation = 0

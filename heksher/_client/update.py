@@ -6,8 +6,9 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -29,7 +30,12 @@ from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import Tracking
 from heksher._text import shown
 from heksher.backends.base import LARGE, Backend
-from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
+from heksher.exceptions import (
+    InvalidResponseError,
+    ServiceError,
+    ServiceUnreachableError,
+    UnexpectedStatusError,
+)
 from heksher.setting import Setting
 from heksher.status import DataSource, DeclarationState, DeclaredSetting
 
@@ -37,7 +43,14 @@ _logger = get_logger(__name__)
 
 T = TypeVar("T")
 
-_URI_TOO_LONG = 414
+# The requests in a row that may fail to reach the service before an update gives up. Each may take as long
+# as a request may.
+_MAX_UNREACHED = 3
+# How proxies and firewalls answer if a URL is too long for them.
+_TOO_LONG = frozenset((400, 403, 404, 414, 431))
+# No proxy's limit is below this. A shorter length is not remembered: one odd refusal must not leave a
+# client with a request for each setting.
+_MIN_QUERY_LENGTH = 256
 
 
 class ExchangeFunction(Protocol):
@@ -47,36 +60,58 @@ class ExchangeFunction(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _LastQuery:
-    """The last query. Its ETags are sent again as long as an answer would be read in the same way.
+class _Part:
+    """What one request asks for.
 
     Attributes:
-        features: the context features in the service's order.
-        reading: what `ClientSettings.reading` returned. Each change of the tracking makes a new object, so
-            equality tells whether it is still the same.
-        etags: by URL.
+        names: current names of settings.
+        filters: see `_wire.encode_context_filters`.
     """
 
-    features: tuple[str, ...]
-    reading: tuple[Tracking, object]
-    etags: Mapping[str, str]
+    names: tuple[str, ...]
+    filters: str | None
+
+    @property
+    def target(self) -> str:
+        """Path and query of the request."""
+        return _wire.query_target(self.names, self.filters)
+
+
+def _parts(names: Sequence[str], filters: str | None, length: int) -> list[_Part]:
+    """Split a query into parts of at most *length*; leave a filter out that takes more than half of it."""
+    if filters is not None and len(filters) > length // 2:
+        filters = None
+    return [_Part(each, filters) for each in _wire.split_names(names, filters, length)]
+
+
+def _retry_after(error: ServiceError) -> float:
+    """Return the seconds after which the service wants to be asked again."""
+    return (isinstance(error, UnexpectedStatusError) and error.retry_after) or 0.0
 
 
 @dataclass(slots=True)
-class _Fetched:
-    """The answers to the parts of one query.
+class _Query:
+    """How far a query for all settings has come, which is made part by part.
 
     Attributes:
-        sections: undecoded, by current name; those of unchanged parts are left out.
-        answered: the names that were answered, unchanged ones included.
-        etags: by URL, for the next query.
-        is_complete: whether no part was unchanged.
+        names: of all settings that it asks for.
+        may_be_unknown: whether the service may lack some of them.
+        usable: the sections that could be used, by the setting's name in the application.
+        longest: the length of the longest target that was answered.
+        has_all: whether the service has all that it was asked for.
+        is_complete: whether each part brought its sections: none failed or was unchanged.
+        has_failed: whether a part failed.
+        has_probed: whether one name was asked for alone, to see whether that is answered.
     """
 
-    sections: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
-    answered: set[str] = field(default_factory=set[str])
-    etags: dict[str, str] = field(default_factory=dict[str, str])
+    names: Sequence[str]
+    may_be_unknown: bool
+    usable: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
+    longest: int = 0
+    has_all: bool = True
     is_complete: bool = True
+    has_failed: bool = False
+    has_probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +122,13 @@ class _Planned:
         entry: what is known of the setting.
         setting: the setting.
         decision: how to declare it.
-        known_differences: those that were logged before.
+        known: the result that was logged before.
     """
 
     entry: Entry
     setting: Setting[Any]
     decision: DeclarationPlan
-    known_differences: tuple[str, ...]
+    known: DeclaredSetting
 
 
 class Updater:
@@ -130,19 +165,30 @@ class Updater:
         self._unsaved: SnapshotData | None = None
         # The `reading` that the snapshot was last loaded for.
         self._loaded_for: object = None
-        self._last_query: _LastQuery | None = None
+        # The newest ETags by target, and what they hold for: the service's context features, and what
+        # `ClientSettings.reading` returned. Each change of the tracking makes a new object, so equality
+        # tells whether an answer would be read in the same way.
+        self._etags: dict[str, str] = {}
+        self._etags_hold_for: object = None
+        # The names whose rules were read.
+        self._answered: set[str] = set()
+        # What failed in the update under way, and the requests in a row that did not reach the service.
+        self._failures: list[ServiceError] = []
+        self._unreached = 0
         # The service's context features that the client's were last compared with.
         self._compared: tuple[str, ...] | None = None
 
     async def update(self) -> None:
         """Refresh what the service has, declare what it lacks, and then refresh again.
 
-        In this order, because declaring may take long: it is one request after another.
+        In this order, because declaring may take long: it is one request after another. What fails costs
+        nothing else: the rest is done, and what came is published.
 
         Raises:
-            ServiceError: something failed and should be tried again. The rest was done.
+            ServiceError: something failed and should be tried again.
         """
-        features = await self._exchange(_wire.context_features())
+        self._failures, self._unreached = [], 0
+        features = await self._ask(_wire.context_features())
         if features != self._compared:
             self._compared = features
             self._settings.compare_features(features)
@@ -150,21 +196,44 @@ class Updater:
         # A setting that was given up may be back. After a loss of data, for example, another process
         # declares the same settings, and this one may have asked when only some of them were there.
         if self._settings.pending(features) or self._settings.has_given_up():
-            found = await self._exchange(catalogue())
-            self._settings.note_returned(found)
-            planned = self._plan(features, found)
+            there = await self._ask_for_catalogue()
+            if there is not None:
+                self._settings.note_returned(there)
+                planned = self._plan(features, there)
         if not planned or self._settings.known_names():
             there = await self._refresh(features)
             if there is not None:
                 planned = self._plan(features, there)
-        if not planned:
-            return
-        failure: ServiceError | None = None
-        for each in planned:
-            failure = await self._declare(each) or failure
-        await self._refresh(features)
-        if failure is not None:
-            raise failure
+        if planned:
+            for each in planned:
+                await self._declare(each)
+            await self._refresh(features)
+        if self._failures:
+            # The newest of those that say longest when to try again, if any says it.
+            raise max(reversed(self._failures), key=_retry_after)
+
+    async def _ask(self, exchange: _wire.Exchange[T]) -> T:
+        try:
+            answer = await self._exchange(exchange)
+        except ServiceUnreachableError:
+            self._unreached += 1
+            raise
+        self._unreached = 0
+        return answer
+
+    def _note_failure(self, error: ServiceError) -> None:
+        """Keep an error for the end of the update, unless there is no use in going on: then raise it."""
+        self._failures.append(error)
+        if self._unreached >= _MAX_UNREACHED:
+            raise error
+
+    async def _ask_for_catalogue(self) -> Catalogue | None:
+        """Return what the service has, or None if it does not say."""
+        try:
+            return await self._ask(catalogue())
+        except ServiceError as error:
+            self._note_failure(error)
+            return None
 
     # --- declaring --------------------------------------------------------------------------------
 
@@ -180,7 +249,7 @@ class Updater:
                 on_service=there.find(decision.current_name) is not None,
                 lacking=lacking,
             )
-            each = _Planned(entry, setting, decision, entry.declared.differences)
+            each = _Planned(entry, setting, decision, entry.declared)
             if decision.declared is not None:
                 self._note_as_found(each, decision.declared)
             elif lacking:
@@ -212,33 +281,32 @@ class Updater:
         if planned.decision.unknown_alias:
             entry, alias = planned.entry, planned.setting.alias
             note = f"alias {alias!r} is unknown to the service and was left out"
-            if note not in planned.known_differences:
+            if note not in planned.known.differences:
                 _logger.warning("setting %r: %s", entry.name, note)
             differences = (*entry.declared.differences, note)
             self._settings.note_declared(entry, replace(entry.declared, differences=differences))
 
-    async def _declare(self, planned: _Planned) -> ServiceError | None:
-        """Declare one setting; return the error, if it has to be tried again."""
+    async def _declare(self, planned: _Planned) -> None:
+        """Declare one setting, and note how that went."""
         entry = planned.entry
-        failure: ServiceError | None = None
         for declaration in planned.decision.declarations:
             try:
-                answer = await self._exchange(_wire.declare(declaration))
-            except (UnexpectedStatusError, InvalidResponseError) as error:
+                answer = await self._ask(_wire.declare(declaration))
+            except ServiceError as error:
                 self._settings.note_declared(entry, describe_failure(declaration, error))
                 _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
-                failure = error
+                self._note_failure(error)
                 break
             declared = describe_answer(declaration, answer)
             self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
             if not answer.accepted:
-                _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
+                _logger.error("setting %r: %s", entry.name, declared.refusal)
+                self._settings.note_done(entry)
                 break
             self._log_outcome(entry, declaration)
-        if failure is None:
+        else:
             self._settings.note_done(entry)
         self._note_unknown_alias(planned)
-        return failure
 
     @staticmethod
     def _log_outcome(entry: Entry, declaration: _wire.Declaration) -> None:
@@ -272,40 +340,112 @@ class Updater:
         Returns:
             what the service has, if it has not all that it was asked for; else None.
         """
-        tracking, _ = reading = self._settings.reading()
-        last, etags = self._last_query, dict[str, str]()
-        if last is not None and (last.features, last.reading) == (features, reading):
-            etags.update(last.etags)
-        filters = _wire.encode_context_filters(tracking.as_lists())
-
         there: Catalogue | None = None
-        names = self._settings.known_names()
-        fetched = await self._query(names, filters, etags)
-        if fetched is None or not fetched.answered.issuperset(names):
+        if not await self._query(features):
             # A setting was deleted or renamed on the service.
-            there = await self._exchange(catalogue())
+            there = await self._ask_for_catalogue()
+            if there is None:
+                return None
             self._publisher.forget(self._settings.reconcile(there))
-            names = self._settings.known_names()
-            fetched = await self._query(names, filters, {}, may_be_unknown=False)
-            assert fetched is not None
-            for name in sorted(set(names) - fetched.answered):
+            self._etags.clear()
+            await self._query(features, may_be_unknown=False)
+        return there
+
+    async def _query(self, features: tuple[str, ...], *, may_be_unknown: bool = True) -> bool:
+        """Ask for the rules of all settings, and publish each part that comes.
+
+        Returns:
+            whether the service has all settings.
+        """
+        tracking, _ = reading = self._settings.reading()
+        if self._etags_hold_for != (features, reading):
+            self._etags, self._etags_hold_for = {}, (features, reading)
+        query = _Query(self._settings.known_names(), may_be_unknown)
+        filters = _wire.encode_context_filters(tracking.as_lists())
+        length = self._settings.query_length
+        parts = deque(_parts(query.names, filters, length))
+        try:
+            while parts:
+                part = parts.popleft()
+                try:
+                    answer = await self._ask(
+                        _wire.query(
+                            part.names,
+                            part.filters,
+                            self._etags.get(part.target),
+                            may_be_unknown=may_be_unknown,
+                        )
+                    )
+                except ServiceError as error:
+                    if not await self._is_too_long(query, part, error):
+                        query.has_failed, query.is_complete = True, False
+                        self._note_failure(error)
+                        continue
+                    shorter = self._settings.query_length
+                    while shorter >= len(part.target):
+                        shorter //= 2
+                    pieces = _parts(part.names, filters, shorter)
+                    if pieces != [part]:
+                        length = min(length, shorter)
+                        parts.extendleft(reversed(pieces))
+                        continue
+                    # It fails every time, and must not fail the other settings' update.
+                    query.is_complete = False
+                    self._publisher.note_unusable(part.names[0], error)
+                    self._answered.update(part.names)
+                else:
+                    await self._take(query, part, answer, features, tracking)
+        finally:
+            self._keep_for_snapshot(query, features, tracking)
+        if not query.has_failed:
+            self._settings.query_length = max(length, _MIN_QUERY_LENGTH)
+        if self._answered.issuperset(query.names) and (query.names or not self._failures):
+            self._publisher.note_read(DataSource.SERVICE)
+        return query.has_all
+
+    async def _take(
+        self,
+        query: _Query,
+        part: _Part,
+        answer: _wire.QueryAnswer | _wire.NotModified | _wire.UnknownNames,
+        features: tuple[str, ...],
+        tracking: Tracking,
+    ) -> None:
+        """Publish the answer to one part."""
+        if isinstance(answer, _wire.UnknownNames):
+            query.has_all = False
+            return
+        query.longest = max(query.longest, len(part.target))
+        if isinstance(answer, _wire.NotModified):
+            query.is_complete = False
+            self._answered.update(part.names)
+            return
+        missing = set(part.names).difference(answer.sections)
+        if missing:
+            query.has_all = False
+        if not query.may_be_unknown:
+            for name in sorted(missing):
                 error = InvalidResponseError("the answer to the query has no section for it")
                 self._publisher.note_unusable(name, error)
-        usable: Mapping[str, _wire.Undecoded] = {}
-        if fetched.sections:
-            async with self._publishing():
-                usable = await self._publish(fetched.sections, features, tracking)
-        self._publisher.note_read(DataSource.SERVICE)
-        if self._snapshot is not None:
-            earlier = self._unsaved  # what the first refresh of this update brought
-            self._unsaved = SnapshotData(
-                usable if earlier is None else {**earlier.sections, **usable},
-                features,
-                tracking,
-                fetched.is_complete or (earlier is not None and earlier.is_complete),
-            )
-        self._last_query = _LastQuery(features, reading, fetched.etags)
-        return there
+            missing.clear()
+        async with self._publishing():
+            query.usable.update(await self._publish(answer.sections, features, tracking))
+        self._answered.update(set(part.names) - missing)
+        self._etags.pop(part.target, None)
+        if answer.etag is not None:
+            self._etags[part.target] = answer.etag
+
+    async def _is_too_long(self, query: _Query, part: _Part, error: ServiceError) -> bool:
+        """Whether a part seems to be refused for its length: because something shorter is answered."""
+        if not isinstance(error, UnexpectedStatusError) or error.status not in _TOO_LONG:
+            return False
+        probe = _Part((min(query.names, key=len),), None)
+        if not query.longest and not query.has_probed and probe != part:
+            query.has_probed = True
+            with suppress(ServiceError):
+                await self._ask(_wire.query(probe.names, None, None, may_be_unknown=False))
+                query.longest = len(probe.target)
+        return 0 < query.longest < len(part.target)
 
     async def _publish(
         self,
@@ -328,44 +468,6 @@ class Updater:
             self._publisher.withdraw(publication)
         return publication.usable
 
-    async def _query(
-        self,
-        names: Sequence[str],
-        filters: str | None,
-        etags: Mapping[str, str],
-        *,
-        may_be_unknown: bool = True,
-    ) -> _Fetched | None:
-        """Ask for the rules of *names*; None if one of them is unknown, and may be."""
-        fetched = _Fetched()
-        for part in _wire.split_names(names, filters):
-            target = _wire.query_target(part, filters)
-            etag = etags.get(target)
-            try:
-                answer = await self._exchange(
-                    _wire.query(part, filters, etag, may_be_unknown=may_be_unknown)
-                )
-            except UnexpectedStatusError as error:
-                if error.status != _URI_TOO_LONG or len(part) != 1:
-                    raise
-                # It fails every time, and must not fail the other settings' update.
-                self._publisher.note_unusable(part[0], error)
-                fetched.answered.update(part)
-                continue
-            if isinstance(answer, _wire.UnknownNames):
-                return None
-            if isinstance(answer, _wire.NotModified):
-                fetched.is_complete = False
-                if etag is not None:
-                    fetched.etags[target] = etag
-                fetched.answered.update(part)
-                continue
-            fetched.sections.update(answer.sections)
-            fetched.answered.update(answer.sections)
-            if answer.etag is not None:
-                fetched.etags[target] = answer.etag
-        return fetched
-
     # --- the snapshot -----------------------------------------------------------------------------
 
     async def load(self) -> None:
@@ -383,10 +485,25 @@ class Updater:
         self._loaded_for = reading  # loaded again for settings that are defined or tracked later
         saved = await self._backend.in_thread(lambda: snapshot.load(tracking))
         sections = {} if saved is None else self._publisher.saved(saved.sections)
+        for name in self._answered.intersection(sections):
+            del sections[name]  # the service's own answer is newer
         if saved is not None and sections:
             async with self._publishing():
                 await self._publish(sections, tuple(saved.features), tracking)
             self._publisher.note_read(DataSource.SNAPSHOT)
+
+    def _keep_for_snapshot(
+        self, query: _Query, features: tuple[str, ...], tracking: Tracking
+    ) -> None:
+        """Keep what a query brought, with what an earlier one of this update did."""
+        if self._snapshot is not None:
+            earlier = self._unsaved
+            self._unsaved = SnapshotData(
+                query.usable if earlier is None else {**earlier.sections, **query.usable},
+                features,
+                tracking,
+                query.is_complete or (earlier is not None and earlier.is_complete),
+            )
 
     @property
     def has_to_save(self) -> bool:
@@ -403,4 +520,4 @@ class Updater:
         else:
             is_complete = not snapshot.needs_everything()
         if not is_complete:
-            self._last_query = None  # without ETags, the next answer has everything
+            self._etags.clear()  # without ETags, the next answer has everything

@@ -15,7 +15,9 @@ from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import context_features, health, settings
 from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
+    MAX_QUERY_LENGTH,
     NotModified,
+    QueryAnswer,
     RuleBatch,
     RuleData,
     Section,
@@ -42,10 +44,12 @@ __all__ = [
     "DeclarationAnswer",
     "Difference",
     "declare",
+    "MAX_QUERY_LENGTH",
     "encode_context_filters",
     "split_names",
     "query_target",
     "query",
+    "QueryAnswer",
     "NotModified",
     "UnknownNames",
     "decode_section",

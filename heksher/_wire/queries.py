@@ -218,22 +218,24 @@ def query_target(names: Iterable[str], context_filters: str | None) -> str:
     return f"{target}&context_filters={quote(context_filters, safe=',:*()')}"
 
 
-def split_names(names: Sequence[str], context_filters: str | None) -> list[tuple[str, ...]]:
-    """Split *names* so that each part fits into one query of at most `MAX_QUERY_LENGTH`.
+def split_names(
+    names: Sequence[str], context_filters: str | None, length: int = MAX_QUERY_LENGTH
+) -> list[tuple[str, ...]]:
+    """Split *names* so that each part fits into one query whose target has at most *length* characters.
 
     A name that is too long for any query is a part of its own.
     """
-    room = MAX_QUERY_LENGTH - len(query_target((), context_filters))
+    room = length - len(query_target((), context_filters))
     parts: list[tuple[str, ...]] = []
     part: list[str] = []
-    length = 0
+    used = 0
     for name in names:
         needed = len(_quoted(name)) + 1
-        if part and length + needed > room:
+        if part and used + needed > room:
             parts.append(tuple(part))
-            part, length = [], 0
+            part, used = [], 0
         part.append(name)
-        length += needed
+        used += needed
     return [*parts, tuple(part)] if part else parts
 
 

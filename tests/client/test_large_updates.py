@@ -492,10 +492,11 @@ def test_a_setting_with_a_name_longer_than_a_url_is_asked_for_alone(scene: Scene
     assert [length < 8000 for length in lengths] == [True, False, True]
 
 
+@pytest.mark.parametrize("first", ["a", "z"])
 def test_a_name_that_no_url_can_take_costs_that_setting_alone(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: Scene, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    names = ["a", "b" * 9000, "c"]
+    names = [first, "b" * 9000, "c"]
     settings = [Setting(name, int, ["user"], 0) for name in names]
     for name in names:
         scene.service.add_rule(name, 1, user="jim")

@@ -98,7 +98,8 @@ def blocks_held() -> int:
     return sum(each.count for each in snapshot.statistics("filename"))
 
 
-UPDATES = 100
+# Many, since about ten blocks are those of the calls under way, of which asyncio keeps the lines in debug mode.
+UPDATES = 200
 
 
 def test_nothing_is_kept(backend: Harness, scene: Scene) -> None:
@@ -178,12 +179,13 @@ def test_parts_of_a_query_may_be_unchanged_while_others_are_not(scene: Scene) ->
             assert values() == (3, 2)
             assert await statuses_of_an_update() == [304, 304]
 
-            # If the next part fails, a part does not count as received.
+            # A part that came is published, even if the next one fails.
             scene.service.rules[first.name][0]["value"] = 4
             scene.service.faults = [None, None, Response(500)]
             with pytest.raises(UnexpectedStatusError):
                 await client.reload()
-            assert await statuses_of_an_update() == [200, 304]
+            assert values() == (4, 2)
+            assert await statuses_of_an_update() == [304, 304]
             assert values() == (4, 2)
 
             # If a setting was deleted, all parts are requested again, and once more when it is declared.

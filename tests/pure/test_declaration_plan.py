@@ -17,6 +17,7 @@ from heksher._client.declarations import (
     plan_declaration,
 )
 from heksher._wire import Declaration, DeclarationAnswer, Difference
+from heksher.exceptions import ServiceError
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
 TTL = Declaration("ttl", "int", ("user", "theme"), 60, {"k": 1}, None, "1.0")
@@ -281,7 +282,7 @@ def test_an_accepted_declaration_is_described_with_version_and_differences(
 
 
 def test_a_failure_says_that_the_declaration_is_retried() -> None:
-    declared = describe_failure(TTL, ValueError("HTTP 500"))
+    declared = describe_failure(TTL, ServiceError("HTTP 500"))
     assert declared.state is DeclarationState.FAILED
     assert declared.refusal is not None
     for part in ("version 1.0", "HTTP 500", "retried"):

@@ -35,7 +35,8 @@ class ScriptedService:
         answers: the answers to declarations, by name, or by name and version.
         fault: the fault of every request for which `faults` has no entry; None for no fault.
         raising: what the next request raises, which may be no `Exception`; None for nothing.
-        longest_target: the longest target of a query; a longer one gets 414, as from a proxy.
+        longest_target: the longest target of a query; a longer one is refused, as by a proxy.
+        too_long: the status of that refusal.
     """
 
     def __init__(self, *features: str) -> None:
@@ -47,6 +48,7 @@ class ScriptedService:
         self.fault: Exception | Response | None = None
         self.raising: BaseException | None = None
         self.longest_target = math.inf
+        self.too_long = 414
         self.answers: dict[str, Response] = {}
         self.transports: list[ScriptedTransport] = []
         self._holds: list[tuple[str, Event, Event, bool]] = []
@@ -135,7 +137,7 @@ class ScriptedService:
             return self._declare(json.loads(request.body))
         assert path == "api/v1/query", path
         if len(request.target) > self.longest_target:
-            return Response(414, {}, b"URI Too Long")
+            return Response(self.too_long, {}, b"too long")
         return self._query(
             unquote(parameters["settings"]), dict(request.headers).get("if-none-match")
         )
