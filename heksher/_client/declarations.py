@@ -19,7 +19,7 @@ from heksher._wire import (
     Exchange,
     settings,
 )
-from heksher.exceptions import ServiceError
+from heksher.exceptions import ServiceError, UnexpectedStatusError
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
@@ -183,13 +183,38 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     return DeclaredSetting(answer.state, service_version, differences, refusal)
 
 
+# Statuses of refusals that pass: new credentials or a second try may help.
+_PASSING = frozenset((401, 407, 408, 425, 429))
+
+
 def describe_failure(declaration: Declaration, error: ServiceError) -> DeclaredSetting:
-    """Describe a setting whose declaration failed because of the service, and will be retried."""
+    """Describe a setting whose declaration got no answer of the service's.
+
+    Where a firewall or a proxy refuses to send declarations, the client works without: the setting is
+    refused, and no update fails by that. Otherwise the declaration failed, and will be retried.
+    """
+    is_refused = (
+        isinstance(error, UnexpectedStatusError)
+        and 400 <= error.status < 500
+        and error.status not in _PASSING
+    )
+    state, what, hint = (
+        (
+            DeclarationState.REFUSED,
+            "was refused on its way",
+            "have POST requests let through; it is retried every hour and by reload()",
+        )
+        if is_refused
+        else (
+            DeclarationState.FAILED,
+            "failed",
+            "check the service; the declaration is retried",
+        )
+    )
     return DeclaredSetting(
-        DeclarationState.FAILED,
+        state,
         refusal=(
-            f"the declaration of version {declaration.version} failed: {error}. "
-            "Hint: check the service; the declaration is retried."
+            f"the declaration of version {declaration.version} {what}: {error}. Hint: {hint}."
         ),
     )
 

@@ -288,10 +288,13 @@ class Run:
 
         Raises nothing: the loop has to live.
         """
+        now = self._clock.now()
         with self._parts.lock:
             self._current_reload, self._next_reload = self._next_reload, None
             self.wake.clear()
-            self._parts.history.begin_update(is_requested=self._current_reload is not None)
+            is_requested = self._current_reload is not None
+            self._parts.history.begin_update(is_requested=is_requested)
+            self._parts.settings.begin_update(now, is_requested=is_requested)
         error = await self._attempt("an update", self._updater.update())
         if not self.goes_on():
             return error  # the run was stopped, and the callers that wait were told then

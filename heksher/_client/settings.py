@@ -31,6 +31,9 @@ _logger = get_logger(__name__)
 # The number of rules of one setting that an update names in the log, one line each.
 _MAX_LOGGED_RULES = 20
 
+# Seconds until a declaration that something on the way refused is made again.
+_REFUSAL_PAUSE = 3600.0
+
 _PENDING = DeclaredSetting(DeclarationState.PENDING)
 
 _Report: TypeAlias = tuple[
@@ -50,6 +53,7 @@ class Entry:
         on_service: whether the service has it, and is asked for it with every update.
         lacking: context features that it needs and the service does not have. It is declared as soon as
             the service has them.
+        refused: the moment at which a firewall or the like refused the declaration; None: it did not.
         declared_anew: whether it was declared again after it had been deleted on the service.
         declared: the outcome of its declaration.
         rejected: what the last update could not use.
@@ -64,6 +68,7 @@ class Entry:
     to_declare: bool = True
     on_service: bool = False
     lacking: frozenset[str] = frozenset()
+    refused: float | None = None
     declared_anew: bool = False
     declared: DeclaredSetting = _PENDING
     rejected: tuple[RejectedRule, ...] = ()
@@ -115,6 +120,8 @@ class ClientSettings:
         # Counts changes of the settings: what was answered before does not hold for those that came later.
         self._generation = 0
         self._warned_constants: set[tuple[str, str]] = set()
+        # The moment at which the newest update began.
+        self._now = 0.0
         self._cached = _CachedReport()
 
     # --- which settings ---------------------------------------------------------------------------
@@ -283,6 +290,19 @@ class ClientSettings:
                 entry.to_declare, entry.on_service = True, False
                 entry.declared = _PENDING
 
+    def begin_update(self, now: float, *, is_requested: bool) -> None:
+        """Have declarations made again that something on the way refused: hourly, and by `reload`.
+
+        Args:
+            now: the moment, by the client's clock.
+            is_requested: whether the update is made for a `reload`.
+        """
+        with self._lock:
+            self._now = now
+            for entry in self._entries.values():
+                if entry.refused is not None:
+                    entry.to_declare |= is_requested or now - entry.refused >= _REFUSAL_PAUSE
+
     def pending(self, features: Iterable[str]) -> list[tuple[Entry, Setting[Any]]]:
         """Return what is to be declared to a service that has these context features."""
         there = set(features)
@@ -300,6 +320,7 @@ class ClientSettings:
         """Note what the service's list says of a setting that is to be declared."""
         with self._lock:
             entry.current_name, entry.on_service, entry.lacking = current_name, on_service, lacking
+            entry.refused = None
             # Until that is done: the service may have got a feature only now that was lacking before.
             entry.to_declare = True
 
@@ -311,6 +332,11 @@ class ClientSettings:
             entry.declared = declared
             entry.on_service |= is_accepted
             self._cached.drop()
+
+    def note_refused_on_the_way(self, entry: Entry) -> None:
+        """Note that not the service refused a declaration, but a firewall or the like before it."""
+        with self._lock:
+            entry.refused = self._now
 
     def note_done(self, entry: Entry) -> None:
         """Note that nothing is left to declare of a setting."""
@@ -442,7 +468,7 @@ _ALL_LOST = (
 
 def _note_deleted(entry: Entry, *, is_declared_anew: bool) -> None:
     entry.to_declare, entry.on_service = is_declared_anew, False
-    entry.current_name = entry.name
+    entry.current_name, entry.refused = entry.name, None
     entry.declared = DeclaredSetting(DeclarationState.DELETED)
     entry.rejected, entry.coerced = (), ()
 

@@ -293,14 +293,19 @@ class Updater:
             try:
                 answer = await self._ask(_wire.declare(declaration))
             except ServiceError as error:
-                self._settings.note_declared(entry, describe_failure(declaration, error))
-                _logger.debug("setting %r: %s", entry.name, entry.declared.refusal)
-                self._note_failure(error)
-                break
-            declared = describe_answer(declaration, answer)
-            self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
-            if not answer.accepted:
-                _logger.error("setting %r: %s", entry.name, declared.refusal)
+                declared = describe_failure(declaration, error)
+                self._settings.note_declared(entry, declared)
+                if declared.state is DeclarationState.FAILED:
+                    _logger.debug("setting %r: %s", entry.name, declared.refusal)
+                    self._note_failure(error)
+                    break
+                self._settings.note_refused_on_the_way(entry)
+            else:
+                declared = describe_answer(declaration, answer)
+                self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
+            if declared.refusal is not None:
+                if declared != planned.known:
+                    _logger.error("setting %r: %s", entry.name, declared.refusal)
                 self._settings.note_done(entry)
                 break
             self._log_outcome(entry, declaration)

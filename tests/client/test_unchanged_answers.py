@@ -98,7 +98,7 @@ def blocks_held() -> int:
     return sum(each.count for each in snapshot.statistics("filename"))
 
 
-# Many, since about ten blocks are those of the calls under way, of which asyncio keeps the lines in debug mode.
+# Many, since about ten blocks belong to the calls under way, whose lines asyncio keeps in debug mode.
 UPDATES = 200
 
 

@@ -31,11 +31,12 @@ FEATURES_PATH = "api/v1/context_features"
 SETTINGS_PATH = "api/v1/settings"
 DECLARE_PATH = "api/v1/settings/declare"
 QUERY_PATH = "api/v1/query"
-#: The statuses that mean something for each path; any other is a failure.
+#: The statuses that mean something for each path; any other is a failure. A declaration may be refused by
+#: what stands before the service, but not for want of credentials or time.
 MEANINGFUL = {
     FEATURES_PATH: {200},
     SETTINGS_PATH: {200},
-    DECLARE_PATH: {200, 400, 404, 409, 422},
+    DECLARE_PATH: {200, *range(400, 500)} - {401, 407, 408, 425, 429},
     QUERY_PATH: {200, 304, 404},
 }
 PATHS = tuple(MEANINGFUL)
