@@ -75,9 +75,7 @@ class Connection:
         with self._lock:
             # With the lock held: a transport that is made after closing would never be closed.
             self._lifecycle.check(Call.REQUEST)
-            if self._is_in_child and (
-                self._http.has_ready_client or self._http.has_ready_transport
-            ):
+            if self._is_in_child and not self._http.makes_clients:
                 # Its locks may be held by threads that do not exist in this process.
                 what = "http_client" if self._http.has_ready_client else "transport"
                 raise BackendError(

@@ -55,6 +55,11 @@ class HttpOptions:
         """Whether the arguments hold transports, which exist already and can be used only once."""
         return not {"transport", "mounts"}.isdisjoint(self.client_args)
 
+    @property
+    def makes_clients(self) -> bool:
+        """Whether any number of HTTP clients can be made, since nothing was handed in ready."""
+        return not (self.has_ready_client or self.has_ready_transport)
+
 
 class Event(Protocol):
     """A flag to wait for."""

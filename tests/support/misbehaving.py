@@ -65,7 +65,7 @@ class MisbehavingServer:
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
-        self._tls = tls
+        self.tls = tls
         self._by_path: dict[str, Answer] = {}
         self.requests: list[bytes] = []
         self.connected = threading.Event()
@@ -101,8 +101,8 @@ class MisbehavingServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
                 self._connections.append(connection)
             with connection:
                 self._answer_requests(connection)

@@ -38,6 +38,8 @@ class AsyncTransport(TransportBase):
     def __init__(self, options: HttpOptions, lookups: Lookups, in_thread: InThread) -> None:
         super().__init__(options, in_thread)
         self._network = AsyncNetwork(lookups)
+        # Clients that take no new request, and are closed when no request uses one any more.
+        self._spent: list[Any] = []
         # The requests in progress, and what is set when the last one has ended after closing.
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
@@ -52,6 +54,8 @@ class AsyncTransport(TransportBase):
                         return await self._send_in_time(request)
                     finally:
                         self._busy.discard(scope)
+                        if self._spent and not self._busy:
+                            await self._close_spent()
                         if self._idle is not None and not self._busy:
                             self._idle.set()
             raise client_closed()
@@ -61,9 +65,22 @@ class AsyncTransport(TransportBase):
             self._client, self._is_ours = make_client(
                 self._options, httpx.AsyncClient, self._network
             )
-        with anyio.move_on_after(self._options.request_timeout):
-            return await self._exchange(self._client, request, HandshakeGuard(), self._read)
+        client, guard = self._client, HandshakeGuard()
+        try:
+            with anyio.move_on_after(self._options.request_timeout):
+                return await self._exchange(client, request, guard, self._read)
+        finally:
+            if guard.failed_in_tls and client is self._client and self._options.makes_clients:
+                # A new client reads the certificates again.
+                self._client = None
+                self._spent.append(client)
         raise self._too_slow()
+
+    async def _close_spent(self) -> None:
+        spent, self._spent = self._spent, []
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            for client in spent:
+                await client.aclose()
 
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
         return await client.send(built, **arguments)
@@ -98,6 +115,8 @@ class AsyncTransport(TransportBase):
         """End the requests in progress, and close the client, unless it was handed in ready."""
         self._is_closed = True
         client, self._client = self._client, None
+        if client is not None and self._is_ours:
+            self._spent.append(client)
         if self._busy:
             # First, since the HTTP client closes no connection that a request uses or waits for.
             self._idle = self._idle or anyio.Event()
@@ -105,9 +124,7 @@ class AsyncTransport(TransportBase):
                 scope.cancel()
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await self._idle.wait()
-        if client is not None and self._is_ours:
-            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                await client.aclose()
+        await self._close_spent()
 
 
 class HandshakeGuard(RequestTrace):

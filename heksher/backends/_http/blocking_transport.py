@@ -56,10 +56,11 @@ class BlockingTransport(TransportBase):
         """Send *request* and read the whole answer, blocking."""
         with self._translated_errors(request):
             slot = self._take_slot()
+            trace = SlotTrace(slot)
             try:
                 self._watcher.begin(slot)
                 response = await self._exchange(
-                    slot.client, request, SlotTrace(slot), partial(self._read, slot)
+                    slot.client, request, trace, partial(self._read, slot)
                 )
                 # The end of the connection may be the end of the answer, and may have been made here.
                 if slot.ended is not None:
@@ -74,6 +75,8 @@ class BlockingTransport(TransportBase):
                 raise self._too_slow() from None
             finally:
                 self._watcher.end(slot)
+                # A new client reads the certificates again.
+                slot.is_spent = trace.failed_in_tls
                 self._give_back(slot)
 
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
@@ -113,7 +116,7 @@ class BlockingTransport(TransportBase):
         return slot
 
     def _make_slot(self) -> Slot:
-        if not (self._options.has_ready_client or self._options.has_ready_transport):
+        if self._options.makes_clients:
             return Slot(*make_client(self._options, httpx.Client, self._network))
         with self._lock:
             if self._is_closed:
@@ -126,7 +129,7 @@ class BlockingTransport(TransportBase):
     def _give_back(self, slot: Slot) -> None:
         with self._lock:
             self._busy.discard(slot)
-            if not self._is_closed and slot.ended is None:
+            if not (self._is_closed or slot.ended or slot.is_spent):
                 self._idle.append(slot)
                 return
         slot.close()

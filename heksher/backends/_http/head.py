@@ -60,6 +60,12 @@ class RequestTrace(ABC):
     #: several answers at once.
     _bytes_read: int | None = None
 
+    #: Whether a TLS handshake was begun, and no answer has come by that connection. Certificates that
+    #: have been renewed may be the reason, since an HTTP client reads them when it is made. The error
+    #: does not tell: a server that refuses the client's certificate ends the connection, and it is a
+    #: matter of chance whether its alert is read before the end.
+    failed_in_tls = False
+
     @abstractmethod
     def trace(self, event: str, info: dict[str, Any]) -> object:
         """Take one event of the trace; a coroutine function for asynchronous HTTP clients."""
@@ -70,6 +76,10 @@ class RequestTrace(ABC):
         The bound is a matter of the task or thread and not of the stream: the streams of a client that
         was handed in also serve the application, which reads without a bound as before.
         """
+        if event.endswith("start_tls.started"):
+            self.failed_in_tls = True
+        elif event.endswith("receive_response_headers.complete"):
+            self.failed_in_tls = False
         if event.startswith("http11.receive_response_headers."):
             if event.endswith(".started"):
                 self._bytes_read = 0

@@ -57,6 +57,8 @@ class Slot:
         #: Makes the error for the request, if that was ended from another thread. The error itself would
         #: refer back to the slot by its traceback.
         self.ended: Callable[[], RequestEnded] | None = None
+        #: Whether the client is not to be used again.
+        self.is_spent = False
         self._newest: weakref.ref[socket.socket] | None = None
         self._in_handshake: socket.socket | None = None
 
