@@ -10,7 +10,7 @@ import pytest
 from support.published import publish, published
 
 from heksher import Setting
-from heksher._client.lifecycle import LifecycleEvent, Lifecycle
+from heksher._client.lifecycle import Lifecycle, LifecycleEvent
 from heksher._client.publishing import Publisher
 from heksher._client.settings import ClientSettings
 from heksher._rules.contexts import Defaults
