@@ -221,13 +221,14 @@ class Core(Parts):
             if self.lifecycle.state is State.RUNNING:
                 return None
             self._check_hand_over(_registry.main())
-            run = self._create_run(backend)  # first: one that raises leaves the state as it was
-            self.lifecycle.apply(LifecycleEvent.START)
-            self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
-            self._run = run
+            # First what may raise, which leaves the state as it was: Ctrl-C may come at any moment.
+            run = self._create_run(backend)
             self.history.begin_start()
             self.settings.begin_start()
             self.publisher.begin_start()
+            self.lifecycle.apply(LifecycleEvent.START)
+            self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
+            self._run = run
             return run
 
     @asynccontextmanager

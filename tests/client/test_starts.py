@@ -12,6 +12,7 @@ from support.harness import HARNESSES, AnyClient, Background, Harness
 from support.scenes import Scene
 
 from heksher import Setting
+from heksher._client.settings import ClientSettings
 from heksher._wire import Request, Response
 from heksher.backends import Event, run_blocking
 from heksher.exceptions import (
@@ -330,6 +331,30 @@ def test_a_waiting_caller_takes_over_if_the_one_that_starts_is_cancelled(scene: 
         assert client.status.state is ClientState.RUNNING
         assert setting.get(user="jim") == 7
         assert scene.service.count("GET v1/context_features") == 2, "one of them started again"
+        await client.close()
+
+    scene.run(body)
+
+
+def test_ctrl_c_while_a_start_is_prepared_leaves_a_client_that_can_be_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of settings, that takes long enough to be met."""
+    setting = Setting("s", int, ["user"], 1)
+
+    def interrupted(_: ClientSettings) -> None:
+        raise KeyboardInterrupt
+
+    async def body() -> None:
+        client = scene.client()
+        with monkeypatch.context() as patch:
+            patch.setattr(ClientSettings, "begin_start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                await client.set_as_main()
+        assert client.status.state is ClientState.NEW
+        scene.service.add_rule("s", 7, user="jim")
+        await client.set_as_main()
+        assert setting.get(user="jim") == 7
         await client.close()
 
     scene.run(body)
