@@ -53,7 +53,8 @@ class Origin(NamedTuple):
     """Where a setting was declared.
 
     Attributes:
-        module: the module's name.
+        module: the name of the module whose code creates the setting; if that is a function which another
+            module calls while it is loaded, both names.
         place: file and line, for messages.
     """
 
@@ -82,15 +83,14 @@ _suspended: weakref.WeakSet[RegisteredSetting] = weakref.WeakSet()
 _stepped_down: weakref.WeakSet[MainClient] = weakref.WeakSet()
 
 
-def register(setting: RegisteredSetting, module: str, place: str) -> None:
+def register(setting: RegisteredSetting, origin: Origin) -> None:
     """Enter a new setting, and attach it to the main client if there is one.
 
     If it raises, everything is as before.
 
     Args:
         setting: the setting.
-        module: the name of the module that declares it.
-        place: file and line of the declaration, for messages.
+        origin: where it is declared.
 
     Raises:
         DuplicateSettingError: another module has a differing setting of this name, or the main
@@ -99,7 +99,7 @@ def register(setting: RegisteredSetting, module: str, place: str) -> None:
             alias.
     """
     with lock:
-        _origins[setting] = Origin(module, place)
+        _origins[setting] = origin
         _refuse_alias_conflicts(setting)
         same_name = _alive(setting.name)
         if any(_conflict(setting, other) for other in same_name):
@@ -111,7 +111,7 @@ def register(setting: RegisteredSetting, module: str, place: str) -> None:
         for other in same_name:
             if _conflict(setting, other):
                 raise DuplicateSettingError(
-                    f"setting {setting.name!r} is declared at {place} and, differently, at "
+                    f"setting {setting.name!r} is declared at {origin.place} and, differently, at "
                     f"{origin_of(other).place}; rename one of them, or import one from the other module",
                     setting.name,
                 )
@@ -128,7 +128,7 @@ def register(setting: RegisteredSetting, module: str, place: str) -> None:
             _logger.warning(
                 "setting %r is declared again, differently, at %s; it replaces the one declared at %s",
                 setting.name,
-                place,
+                origin.place,
                 origin_of(other).place,
             )
         if setting.alias is not None:
@@ -150,11 +150,15 @@ def origin_of(setting: RegisteredSetting) -> Origin:
 
 
 def declared_alike(one: RegisteredSetting, other: RegisteredSetting) -> bool:
-    """Whether two settings make the same declaration."""
+    """Whether two settings make the same declaration.
+
+    Their Python types may differ: a module that is loaded again, or as ``__main__`` and by its name, has
+    each of its Enum classes twice.
+    """
     return (
-        one.type == other.type
+        one.type.wire_name == other.type.wire_name
         and set(one.configurable_features) == set(other.configurable_features)
-        and one.default_value == other.default_value
+        and one.type.encode(one.default_value) == other.type.encode(other.default_value)
         and one.metadata == other.metadata
         and one.alias == other.alias
         and one.version == other.version
@@ -162,7 +166,7 @@ def declared_alike(one: RegisteredSetting, other: RegisteredSetting) -> bool:
 
 
 def _conflict(one: RegisteredSetting, other: RegisteredSetting) -> bool:
-    """Whether two settings of one name cannot both be declared: neither alike nor the same code."""
+    """Whether two settings of one name cannot both be declared: neither alike nor from the same module."""
     return origin_of(one).module != origin_of(other).module and not declared_alike(one, other)
 
 

@@ -6,12 +6,14 @@ A public door over types, rules and the registry. Knows no client, no message of
 from __future__ import annotations
 
 import builtins
+import inspect
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import FrameType
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import msgspec
@@ -305,7 +307,7 @@ class Setting(Generic[T]):
             name, self.configurable_features, self, self._default_value, on_coerce
         )
         _set_get(self, self._state.get)
-        _registry.register(self, *_caller(self))
+        _registry.register(self, _origin(self))
 
     @property
     def default_value(self) -> T:
@@ -441,8 +443,31 @@ def _has_nonfinite_number(value: object) -> bool:
     return False
 
 
-def _caller(setting: Setting[Any]) -> tuple[str, str]:
-    """Return the module, and file and line, of the code that creates *setting*.
+def _origin(setting: Setting[Any]) -> _registry.Origin:
+    """Return where *setting* is created.
+
+    A function may create settings for several modules. So the module counts as well whose body led to the
+    call. ``__main__`` tells nothing: its body leads to everything.
+    """
+    frame = _caller(setting)
+    module, place = _module_and_place(frame)
+    body: FrameType | None = frame
+    while body is not None and body.f_code.co_flags & inspect.CO_OPTIMIZED:  # a function's
+        body = body.f_back
+    if body is not None and body is not frame:  # a thread has none
+        body_module, body_place = _module_and_place(body)
+        if body_module != "__main__":
+            module, place = f"{module} for {body_module}", f"{place} (called at {body_place})"
+    return _registry.Origin(module, place)
+
+
+def _module_and_place(frame: FrameType) -> tuple[str, str]:
+    module = frame.f_globals.get("__name__", "?")
+    return module, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _caller(setting: Setting[Any]) -> FrameType:
+    """Return the frame of the code that creates *setting*.
 
     A fixed number of frames does not lead there. `Setting[int](...)` is called by the module `typing`,
     and a subclass may have an ``__init__`` of its own, at any depth. So the walk skips this module,
@@ -456,5 +481,4 @@ def _caller(setting: Setting[Any]) -> tuple[str, str]:
         or (frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is setting)
     ):
         frame = frame.f_back
-    module = frame.f_globals.get("__name__", "?")
-    return module, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import weakref
 from collections.abc import Iterable
 from types import ModuleType
@@ -344,6 +345,95 @@ def test_running_the_same_module_again_is_no_matter_to_warn_of(
     client = Client()
     _registry.set_main(client)
     assert set(client.served) == {first, module.ttl}
+
+
+FACTORY = (
+    "from heksher import Setting\n"
+    "def flag(default):\n    return Setting('ttl', int, ['user'], default)\n"
+)
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a module with a function that makes settings, and have it imported by that name."""
+    module = module_with("flags", FACTORY)
+    monkeypatch.setitem(sys.modules, "flags", module)
+    return module
+
+
+@pytest.mark.usefixtures("flags")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "ttl = flag({})",
+        "class Settings:\n    ttl = flag({})",
+        "from functools import partial\nttl = partial(flag, {})()",
+        "(ttl,) = map(flag, [{}])",
+        "def make():\n    return flag({})\nttl = make()",
+    ],
+    ids=["module", "class", "partial", "map", "nested"],
+)
+def test_differing_settings_that_one_function_makes_for_two_modules_are_an_error(
+    body: str,
+) -> None:
+    client = Client()
+    _registry.set_main(client)
+    start = "from flags import flag\n"
+    one = module_with("one", start + body.format(60))
+    with pytest.raises(DuplicateSettingError) as caught:
+        module_with("other", start + body.format(90))
+    for part in ("'ttl'", "/app/flags.py:3", "/app/one.py:", "/app/other.py:"):
+        assert part in str(caught.value)
+    assert set(client.served) == {one.ttl if hasattr(one, "ttl") else one.Settings.ttl}
+    assert client.told == ["+ttl"], "the first one is served as before"
+    equal = module_with("equal", start + body.format(60))
+    assert client.told == ["+ttl", "+ttl"]
+    del equal
+
+
+@pytest.mark.usefixtures("flags")
+def test_a_module_that_is_run_again_replaces_what_a_function_made_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = Client()
+    _registry.set_main(client)
+    one = module_with("one", "from flags import flag\nttl = flag(60)")
+    run_in(one, compile("from flags import flag\n\nttl = flag(90)", "/app/one.py", "exec"))
+    assert set(client.served) == {one.ttl}
+    (record,) = caplog.records
+    for part in ("/app/flags.py:3 (called at /app/one.py:2)", "(called at /app/one.py:3)"):
+        assert part in record.getMessage()
+
+
+def test_functions_of_two_modules_that_a_third_calls_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("orders", "users"):
+        monkeypatch.setitem(sys.modules, name, module_with(name, FACTORY))
+    with pytest.raises(DuplicateSettingError):
+        module_with("wsgi", "import orders, users\nkept = orders.flag(1)\nlost = users.flag(2)\n")
+
+
+@pytest.mark.parametrize(
+    "enumeration",
+    ["Enum('Color', {'RED': 'red'})", "IntFlag('Color', ['RED'])"],
+    ids=["Enum", "IntFlag"],
+)
+@pytest.mark.parametrize("again", ["__main__", "one"], ids=["by another name", "reloaded"])
+def test_a_module_with_an_enumeration_may_be_loaded_twice(
+    enumeration: str, again: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    _registry.set_main(client)
+    source = (
+        "from enum import Enum, IntFlag\nfrom heksher import Setting\n"
+        f"Color = {enumeration}\ncolor = Setting('color', Color, ['user'], Color.RED)\n"
+    )
+    first, second = module_with("one", source), module_with(again, source)
+    assert set(client.served) == {first.color, second.color}
+    assert caplog.records == []
+    assert type(first.color.get()) is first.Color
+    assert type(second.color.get()) is second.Color
 
 
 def test_an_unusable_setting_is_not_registered() -> None:
