@@ -195,7 +195,7 @@ class ThreadHost(Host):
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )
         self._thread.start()
-        if not ready.wait(DEADLINE):  # not asserted: python -O would not even wait
+        if not ready.wait(DEADLINE):
             raise AssertionError("the service did not start in time")
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -204,7 +204,8 @@ class ThreadHost(Host):
         assert self._thread is not None
         self._server.should_exit = True
         self._thread.join(DEADLINE)
-        assert not self._thread.is_alive(), "the service did not stop in time"
+        if self._thread.is_alive():
+            raise AssertionError("the service did not stop in time")
         self._thread = None
         return 0
 

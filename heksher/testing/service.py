@@ -2,6 +2,8 @@
 
 Knows the protocol and settings as applications declare them, but not the internals of the service.
 Needs the extra ``testing``. Applications do not import this module.
+
+It raises ``AssertionError`` and never asserts: under ``python -O`` a refusal must fail a test, too.
 """
 
 from __future__ import annotations
@@ -116,7 +118,8 @@ class LiveService:
     @property
     def direct_url(self) -> str:
         """The URL of the service itself, behind the fault proxy."""
-        assert self._host.url, "the service has never been started"
+        if not self._host.url:
+            raise AssertionError("the service has never been started")
         return self._host.url
 
     @property
@@ -148,7 +151,8 @@ class LiveService:
         Returns:
             The URL for clients.
         """
-        assert not self.is_running, "the service is already running"
+        if self.is_running:
+            raise AssertionError("the service is already running")
         self._hang_up()  # the service may have ended by itself
         self._host.start(self._features)
         self._http = httpx.Client(
@@ -169,7 +173,8 @@ class LiveService:
         Returns:
             The exit status.
         """
-        assert self.is_running, "the service is not running"
+        if not self.is_running:
+            raise AssertionError("the service is not running")
         return self._end(self._host.stop)
 
     def kill(self) -> None:
@@ -374,7 +379,8 @@ class LiveService:
         content: bytes | None = None,
     ) -> httpx.Response:
         """Send a request past the faults. A path without ``/api`` is relative to ``/api/v1``."""
-        assert self._http is not None, "the service is not running"
+        if self._http is None:
+            raise AssertionError("the service is not running")
         if not path.startswith("/api"):
             path = f"/api/v1{path}"
         if content is not None:
@@ -394,7 +400,7 @@ class LiveService:
         self, method: str, path: str, json: Any = None, content: bytes | None = None
     ) -> httpx.Response:
         response = self.request(method, path, json, content=content)
-        if not response.is_success:  # not asserted: it must hold under python -O as well
+        if not response.is_success:
             raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")
         return response
 

@@ -246,3 +246,37 @@ def test_a_project_may_have_modules_and_variables_of_any_name(
 def test_a_service_that_does_not_start() -> None:
     with pytest.raises(AssertionError, match="invalid context feature 'a-b'"):
         LiveService(["a-b"]).start()
+
+
+_REFUSED = """
+import sys
+from heksher.testing.service import LiveService
+
+def expect(what, text, call):
+    try:
+        call()
+    except AssertionError as error:
+        if text in str(error):
+            return
+        sys.exit(f"{what}: {error}")
+    sys.exit(f"{what} passes")
+
+service = LiveService(["user"], in_process=True)
+expect("the address before the start", "never been started", lambda: service.url)
+expect("a request before the start", "not running", lambda: service.get("/settings"))
+with service:
+    expect("a second start", "already running", service.start)
+    expect("an unknown setting", "404", lambda: service.get("/settings/none"))
+    expect("a rule without a setting", "422", lambda: service.add_rule("none", 1, user="jim"))
+    expect("a declaration", "400", lambda: service.declare("late", version="2.0"))
+    service.stop()
+    expect("a second stop", "not running", service.stop)
+    expect("a request after the end", "not running", lambda: service.get("/settings"))
+"""
+
+
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_refusals_are_seen_without_assertions(option: str) -> None:
+    command = [sys.executable, option, "-c", _REFUSED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
