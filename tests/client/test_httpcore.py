@@ -12,6 +12,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -150,9 +151,27 @@ def test_the_trace_reports_streams_and_heads_by_these_names(
     assert answer.content == BODY
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_the_trace_tells_a_kept_connection_from_a_new_one(
+    library: Any, kind: str, secure: bool
+) -> None:
+    counts: Counter[str] = Counter()
+
+    def note(event: str, info: dict[str, Any]) -> None:
+        counts[event.partition(".")[2]] += 1
+
+    trusting, certified = tls_contexts()
+    with MisbehavingServer(http(BODY), certified if secure else None) as server:
+        get(library, kind, server.url, note=note, times=2, verify=trusting)
+    assert counts["connect_tcp.started"] == 1
+    assert counts["start_tls.started"] == secure
+    assert counts["send_request_headers.started"] == 2
+
+
 def test_the_trace_reports_the_stream_of_a_unix_socket(library: Any, kind: str) -> None:
     def look(events: list[Event], answer: Any) -> None:
         assert names(events) == ["connection.connect_unix_socket.complete", *HEAD_EVENTS]
+        assert events[0][0] == "connection.connect_unix_socket.started"
         (opened,) = (info for name, info in events if name.endswith("unix_socket.complete"))
         assert_is_usable(opened["return_value"], kind)
 

@@ -6,6 +6,7 @@ size, and turn httpx's errors into this library's, which remain catchable as ``h
 - `transport`: a request from beginning to end, and how failures are reported, for both;
 - `async_transport`, `blocking_transport`: the two; the latter ends slow requests by `slot` and `deadline`;
 - `clients`: how HTTP clients are made, and which cookies are kept;
+- `network`: how those that are made here connect;
 - `body`, `head`: bounds on the two parts of an answer;
 - `errors`: errors that belong to this library and to httpx at once;
 - `redaction`: keeps secrets out of their texts.

@@ -1,4 +1,4 @@
-"""Bounds on the head of an answer, and on what follows an answer, by the inside of httpcore.
+"""What the inside of httpcore tells of a request, and bounds on the head of its answer by that.
 
 Knows streams and trace events of httpcore by their shape. Does no I/O of its own.
 
@@ -22,7 +22,7 @@ The solution leans on three things of httpcore that are only partly documented:
 - its ``trace`` extension reports by the events ``http11.receive_response_headers.started`` and
   ``….complete`` when a head is read, in the task or thread that reads it, and by the events
   ``….connect_tcp.complete``, ``….connect_unix_socket.complete`` and ``….start_tls.complete`` which
-  stream was opened, as ``return_value``;
+  stream was opened, as ``return_value``; by those of ``….started`` it is known what the request began;
 - the HTTP/1.1 connection calls ``stream.read(max_bytes, timeout)`` for each piece, so that a function
   put into the stream's instance replaces it, and reads nothing before the head that it belongs to;
 - the extension ``network_stream`` of an answer is the stream that it came by.
@@ -60,6 +60,7 @@ class RequestTrace(ABC):
     #: several answers at once.
     _bytes_read: int | None = None
 
+    _opens_connection = _is_sent = False
     #: Whether a TLS handshake was begun, and no answer has come by that connection. Certificates that
     #: have been renewed may be the reason, since an HTTP client reads them when it is made. The error
     #: does not tell: a server that refuses the client's certificate ends the connection, and it is a
@@ -76,8 +77,12 @@ class RequestTrace(ABC):
         The bound is a matter of the task or thread and not of the stream: the streams of a client that
         was handed in also serve the application, which reads without a bound as before.
         """
-        if event.endswith("start_tls.started"):
+        if event.endswith(("connect_tcp.started", "connect_unix_socket.started")):
+            self._opens_connection = True
+        elif event.endswith("start_tls.started"):
             self.failed_in_tls = True
+        elif event.endswith("send_request_headers.started"):
+            self._is_sent = True
         elif event.endswith("receive_response_headers.complete"):
             self.failed_in_tls = False
         if event.startswith("http11.receive_response_headers."):
@@ -92,6 +97,15 @@ class RequestTrace(ABC):
             stream: Any = info.get("return_value")
             with suppress(AttributeError, TypeError):  # a stream of another shape stays as it is
                 stream.read = _bounded_read(stream)
+
+    @property
+    def found_kept_connection_closed(self) -> bool:
+        """Whether the request was sent on a connection from before, and not a byte came back.
+
+        To be asked if no answer came. Each side may close an idle connection, and the server may do so
+        at the moment of the request.
+        """
+        return self._is_sent and not (self._opens_connection or self._bytes_read)
 
     def limited(self, max_bytes: int) -> int:
         """Return how many of *max_bytes* may be read at once."""

@@ -111,6 +111,11 @@ class SlotTrace(RequestTrace):
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
 
+    @property
+    def found_kept_connection_closed(self) -> bool:
+        """As of the base, unless the connection was shut down here."""
+        return super().found_kept_connection_closed and self._slot.ended is None
+
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take one event of the trace."""
         self.note(event, info)

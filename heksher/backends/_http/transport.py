@@ -169,17 +169,9 @@ class TransportBase(ABC):
             trace: takes httpcore's trace of the request.
             read: adds all chunks of an answer to a body, or the first ones of a body that is too large.
         """
-        built = self._build(client, request, trace)
-        # The core follows redirects: only it knows to where credentials may be sent.
-        arguments: dict[str, Any] = {"stream": True, "follow_redirects": False}
-        if self._options.auth is not None:
-            arguments["auth"] = self._options.auth
-        try:
-            answer = await self._send(client, built, arguments)
-        except Exception as error:
-            if (refused := refused_answer(error, built)) is not None:
-                return refused
-            raise
+        answer = await self._answer(client, request, trace)
+        if isinstance(answer, Response):
+            return answer
         try:
             trace.refuse_leftovers(answer)
             body = Body(self._options.max_response_bytes)
@@ -195,6 +187,29 @@ class TransportBase(ABC):
         if self._in_thread is None or not is_coded or body.size < _LARGE_COMPRESSED:
             return body.response(answer, is_decoded=is_decoded)
         return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
+
+    async def _answer(
+        self, client: Any, request: Request, trace: RequestTrace, *, is_first: bool = True
+    ) -> Any:
+        """Return the HTTP client's answer, or a `Response` if a hook turned that into an error."""
+        built = self._build(client, request, trace)
+        # The core follows redirects: only it knows to where credentials may be sent.
+        arguments: dict[str, Any] = {"stream": True, "follow_redirects": False}
+        if self._options.auth is not None:
+            arguments["auth"] = self._options.auth
+        try:
+            return await self._send(client, built, arguments)
+        except Exception as error:
+            if (refused := refused_answer(error, built)) is not None:
+                return refused
+            library = self._library or httpx
+            if (
+                not (is_first and request.method == "GET" and trace.found_kept_connection_closed)
+                or not isinstance(error, library.TransportError)
+                or isinstance(error, library.TimeoutException)
+            ):
+                raise
+        return await self._answer(client, request, trace, is_first=False)
 
     @abstractmethod
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
