@@ -117,13 +117,14 @@ class Core(Parts):
         """How the client is doing at this moment."""
         rests = self._rests()
         with self.lock:
-            history, clock = self.history, self.home.clock
+            history = self.history
             state = self.lifecycle.reported
             is_resting = state is ClientState.RUNNING and rests
             declarations, rejected_rules, coerced_rules = self.settings.report()
+            is_counting = self.home.clock is not None and not is_resting
             return ClientStatus(
                 state=ClientState.RESTING if is_resting else state,
-                staleness=None if clock is None or is_resting else history.staleness(clock.now()),
+                staleness=history.staleness(self.home.moment()) if is_counting else None,
                 failures=history.failures,
                 last_error=history.last_error,
                 declarations=declarations,
@@ -457,8 +458,7 @@ class Core(Parts):
     def _start_in_child(self, backend: Backend, is_stale: bool) -> None:
         run = self._create_run(backend)
         run.ready.set()
-        assert self.home.clock is not None
-        self.history.resume(self.home.clock.now(), self.options.random(), is_due=is_stale)
+        self.history.resume(self.home.moment(), self.options.random(), is_due=is_stale)
         self._run = run
         self.lifecycle.apply(LifecycleEvent.RESUMED)
         try:

@@ -6,9 +6,12 @@ child decides again. The core's lock guards them, except while a backend is chos
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from heksher._client.history import Moment
 from heksher._client.stand_ins import GivenClock
+from heksher.backends._steady import steady
 from heksher.backends.base import Backend, Clock
 from heksher.exceptions import BackendError, HeksherError, WrongEventLoopError
 
@@ -85,6 +88,16 @@ class Home:
                 "make one client for each event loop"
             )
         return 0.0
+
+    def moment(self) -> Moment:
+        """Return what the clocks show: the client's, the machine's, and the wall clock.
+
+        The wall clock is the only one that notices if a virtual machine was paused. If the application
+        has given the client a clock, that is all the time there is.
+        """
+        assert self.clock is not None
+        now = self.clock.now()
+        return (now,) if self._given_clock is not None else (now, steady(), time.time())
 
     def is_elsewhere(self) -> bool:
         """Whether the client's event loop has ended, or is not the one that runs here."""

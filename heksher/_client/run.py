@@ -126,9 +126,10 @@ class Run:
 
     async def wait_until_ready(self) -> None:
         """Wait until an update has decided how the start ends, or the time for that is over."""
-        deadline = self._clock.now() + self._parts.options.startup_timeout
+        timeout = self._parts.options.startup_timeout
+        deadline = self._clock.now() + timeout
         while not self.ready.is_set() and (left := deadline - self._clock.now()) > 0:
-            await self._clock.wait(self.ready, left)
+            await self._clock.wait(self.ready, min(left, timeout))
 
     def error_of_start(self) -> Exception | None:
         """Return what is wrong with the start at this moment, or None."""
@@ -220,7 +221,7 @@ class Run:
     async def _wait_for_work(self) -> None:
         while self.goes_on() and not self.wake.is_set():
             is_resting = forking.is_uwsgi_master() or self._rests()
-            left = None if is_resting else self._parts.history.due - self._clock.now()
+            left = None if is_resting else self._parts.history.left(self._parts.home.moment())
             if left is not None and left <= 0:
                 return
             await self._clock.wait(self.wake, left)
@@ -342,7 +343,7 @@ class Run:
         options, history = self._parts.options, self._parts.history
         url, now, date, chance = (
             options.http.base_url,
-            self._clock.now(),
+            self._parts.home.moment(),
             time.time(),
             options.random(),
         )

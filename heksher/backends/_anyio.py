@@ -221,7 +221,9 @@ class AsyncioBackend(_LoopBackend):
 
     def create_clock(self) -> Clock:
         """Return the running loop's clock."""
-        return _LoopClock(asyncio.get_running_loop().time)
+        loop = asyncio.get_running_loop()
+        # Looked up at each call: tests replace the method.
+        return _LoopClock(lambda: loop.time())
 
     def _call_soon(self) -> CallSoon:
         loop = asyncio.get_running_loop()

@@ -6,12 +6,12 @@ Knows no HTTP and no greenlets.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
 from heksher.backends._lookups import Lookups
+from heksher.backends._steady import steady
 from heksher.backends._work import start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
 
@@ -30,11 +30,9 @@ class _ThreadEvent:
 
 
 class MonotonicClock:
-    """`time.monotonic`."""
+    """The machine's own clock."""
 
-    def now(self) -> float:
-        """Return the current time."""
-        return time.monotonic()
+    now = staticmethod(steady)
 
     async def wait(self, event: Event, timeout: float | None) -> None:
         """Return once *event* is set, or after *timeout* seconds."""

@@ -81,14 +81,15 @@ def test_what_the_service_asks_for_does_not_shorten_the_backoff() -> None:
 # --- the history ----------------------------------------------------------------------------------
 
 MIDDLE = 0.5
+START = (1000.0,)
 
 
 def test_the_first_success_is_followed_by_a_poll_anywhere_in_the_interval() -> None:
     history = History(60)
-    history.note_success(1000, 1.7e9, MIDDLE)
-    assert history.due == 1030
-    history.note_success(1030, 1.7e9, MIDDLE)
-    assert history.due == 1030 + 54
+    history.note_success(START, 1.7e9, MIDDLE)
+    assert history.left(START) == 30
+    history.note_success((1030.0,), 1.7e9, MIDDLE)
+    assert history.left((1030.0,)) == 54
 
 
 def test_failures_in_a_row_are_counted_until_a_success() -> None:
@@ -96,10 +97,10 @@ def test_failures_in_a_row_are_counted_until_a_success() -> None:
     error = ServiceUnreachableError("no answer")
     for count in (1, 2, 3):
         history.begin_update(is_requested=False)
-        history.note_failure(error, 1000, 1.7e9, MIDDLE)
+        history.note_failure(error, START, 1.7e9, MIDDLE)
         assert (history.failures, history.last_error, history.last_failure) == (count, error, 1.7e9)
-        assert history.due == 1000 + 2 ** (count - 1) * MIDDLE
-    history.note_success(1010, 1.8e9, MIDDLE)
+        assert history.left(START) == 2 ** (count - 1) * MIDDLE
+    history.note_success((1010.0,), 1.8e9, MIDDLE)
     assert (history.failures, history.last_error, history.last_success) == (0, error, 1.8e9)
     assert history.polls == 3
 
@@ -108,43 +109,112 @@ def test_a_reload_begins_the_pauses_anew_and_goes_on_counting_failures() -> None
     history = History(60)
     error = ServiceUnreachableError("no answer")
     for _ in range(5):
-        history.note_failure(error, 1000, 1.7e9, MIDDLE)
+        history.note_failure(error, START, 1.7e9, MIDDLE)
     history.begin_update(is_requested=True)
-    history.note_failure(error, 1000, 1.7e9, MIDDLE)
-    assert history.due == 1000 + MIDDLE
+    history.note_failure(error, START, 1.7e9, MIDDLE)
+    assert history.left(START) == MIDDLE
     assert history.failures == 6
 
 
 def test_the_service_may_ask_for_a_longer_pause() -> None:
     history = History(60)
-    history.note_failure(UnexpectedStatusError("busy", 503, 40.0), 1000, 1.7e9, MIDDLE)
-    assert history.due == 1040
+    history.note_failure(UnexpectedStatusError("busy", 503, 40.0), START, 1.7e9, MIDDLE)
+    assert history.left(START) == 40
 
 
 def test_a_start_has_succeeded_when_its_newest_update_has() -> None:
     history = History(60)
     assert not history.has_succeeded
-    history.note_success(1000, 1.7e9, MIDDLE)
+    history.note_success(START, 1.7e9, MIDDLE)
     assert history.has_succeeded
-    history.note_failure(ServiceUnreachableError("no answer"), 1001, 1.7e9, MIDDLE)
+    history.note_failure(ServiceUnreachableError("no answer"), (1001.0,), 1.7e9, MIDDLE)
     assert not history.has_succeeded
-    history.note_success(1002, 1.7e9, MIDDLE)
+    history.note_success((1002.0,), 1.7e9, MIDDLE)
     history.begin_start()
     assert not history.has_succeeded
-    assert history.staleness(1012) == 10
+    assert history.staleness((1012.0,)) == 10
 
 
 def test_staleness_goes_on_by_another_clock() -> None:
     history = History(60)
-    assert history.staleness(5) is None
-    history.note_success(1000, 1.7e9, MIDDLE)
+    assert history.staleness((5.0,)) is None
+    history.note_success(START, 1.7e9, MIDDLE)
     history.move_clock(-900)
-    assert history.staleness(107) == 7
-    assert history.staleness(99) == 0, "never below zero, whatever a clock says"
+    assert history.staleness((107.0,)) == 7
+    assert history.staleness((99.0,)) == 0, "never below zero, whatever a clock says"
 
 
-@pytest.mark.parametrize(("is_due", "due"), [(True, 1000), (False, 1030)])
-def test_a_forked_child_polls_at_once_only_if_the_parent_rested(is_due: bool, due: float) -> None:
+@pytest.mark.parametrize(("is_due", "left"), [(True, 0), (False, 30)])
+def test_a_forked_child_polls_at_once_only_if_the_parent_rested(is_due: bool, left: float) -> None:
     history = History(60)
-    history.resume(1000, MIDDLE, is_due=is_due)
-    assert history.due == due
+    history.resume(START, MIDDLE, is_due=is_due)
+    assert history.left(START) == left
+
+
+# --- clocks that cannot be trusted ----------------------------------------------------------------
+
+#: The client's clock, and the wall clock.
+BOTH = (1000.0, 1.7e9)
+HOURS = 8 * 3600.0
+
+
+def history_of_a_success(now: tuple[float, ...] = BOTH) -> History:
+    """Return the history of a client that polls again after 54 seconds."""
+    history = History(60)
+    history.note_success(now, 1.7e9, MIDDLE)
+    history.note_success(now, 1.7e9, MIDDLE)
+    return history
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param((1010.0, 1.7e9 + HOURS), id="a machine was suspended"),
+        pytest.param((1000.0 + HOURS, 1.7e9 + 10), id="the event loop's clock jumped"),
+    ],
+)
+def test_the_largest_time_counts(now: tuple[float, ...]) -> None:
+    history = history_of_a_success()
+    assert history.left(now) == 54 - HOURS
+    assert history.staleness(now) == HOURS
+    history.note_success(now, 1.8e9, MIDDLE)
+    assert history.left(now) == 54
+    assert history.staleness(now) == 0, "a success sets it right"
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param((1010.0, 1.7e9), id="the wall clock is frozen"),
+        pytest.param((1000.0, 1.7e9 + 10), id="the event loop's clock is frozen"),
+        pytest.param((1010.0, 1.7e9 - HOURS), id="the wall clock was set back"),
+    ],
+)
+def test_a_clock_that_stands_still_or_goes_back_does_not_count(now: tuple[float, ...]) -> None:
+    history = history_of_a_success()
+    assert history.left(now) == 44
+    assert history.staleness(now) == 10
+
+
+@pytest.mark.parametrize("begun", [(1.9e9, 1.9e9), (1.9e9,)])
+def test_an_update_is_due_if_all_clocks_went_back(begun: tuple[float, ...]) -> None:
+    """As at the end of a test that freezes the time in a later year."""
+    history = history_of_a_success(begun)
+    assert history.left(BOTH[: len(begun)]) == 0
+    assert history.staleness(BOTH[: len(begun)]) == 0
+
+
+def test_no_wait_is_longer_than_the_interval_whatever_the_clocks_show() -> None:
+    generator = random.Random(7)
+    for _ in range(1000):
+        history = History(60)
+        moments = [(generator.uniform(-1e9, 1e9), generator.uniform(0, 2e9)) for _ in range(2)]
+        history.note_success(moments[0], 1.7e9, generator.random())
+        assert history.left(moments[1]) <= 60
+
+
+def test_only_the_clients_own_clock_is_exchanged() -> None:
+    history = history_of_a_success()
+    history.move_clock(-900)
+    assert history.staleness((107.0, 1.7e9 + 8)) == 8
+    assert history.staleness((109.0, 1.7e9 + 8)) == 9

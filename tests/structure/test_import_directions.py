@@ -83,6 +83,7 @@ LIBRARY_LAYERS = [
             "heksher.backends._fork_lock",
             "heksher.backends._lookups",
             "heksher.backends._running",
+            "heksher.backends._steady",
         ),
     ),
     Layer(
@@ -178,9 +179,10 @@ ONLY_IN = {
     "ssl": {"heksher.backends._http"},
     "time": {
         "heksher._client.snapshot",
+        "heksher._client.home",
         "heksher._client.run",
         "heksher.backends._http",
-        "heksher.backends._thread",
+        "heksher.backends._steady",
         "heksher.clients.stub",
     },
     "threading": {"heksher._registry", "heksher.backends", "heksher._client"},

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic  # by this name, it cannot be frozen by a test
 from typing import Any, TypeVar
 
 import anyio
@@ -151,9 +151,9 @@ class _LoopHarness(Harness):
         return AnyClient(AsyncHeksherClient(url, interval, features, **options))
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < deadline, f"it never happened: {what or condition}"
+            assert monotonic() < deadline, f"it never happened: {what or condition}"
             # A short sleep instead of a busy loop: a server process needs the processor, too.
             await anyio.sleep(0.001)
 
@@ -214,10 +214,10 @@ class ThreadHarness(Harness):
         return AnyClient(ThreadHeksherClient(url, interval, features, **options))
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = monotonic() + PATIENCE
         nap = threading.Event()
         while not condition():
-            assert time.monotonic() < deadline, f"it never happened: {what or condition}"
+            assert monotonic() < deadline, f"it never happened: {what or condition}"
             nap.wait(0.001)
 
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:
@@ -255,9 +255,9 @@ class GeventHarness(ThreadHarness):
         return super().client(url, interval, features, **options)
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < deadline, f"it never happened: {what or condition}"
+            assert monotonic() < deadline, f"it never happened: {what or condition}"
             self._gevent.sleep(0.001)
 
     def beside(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Background:

@@ -313,7 +313,14 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake the waits that it ends."""
         self._now += seconds
+        self._wake(self._now)
+
+    def wake_all(self) -> None:
+        """End all waits without letting time pass: real time passed, which this clock did not notice."""
+        self._wake(math.inf)
+
+    def _wake(self, until: float) -> None:
         for deadline, event in list(self._sleepers):
-            if deadline <= self._now and not event.is_set():
+            if deadline <= until and not event.is_set():
                 self._woken.append((deadline, event))
                 event.set()
