@@ -8,6 +8,7 @@ imports httpx. Knows nothing else of this package but how names are shown.
 from __future__ import annotations
 
 import copyreg
+import keyword
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,13 @@ class HeksherError(Exception):
         # Errors are pickled on their way out of worker processes. Exception would call __init__ with
         # the finished message instead of its arguments.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def _argument(feature: str, value: str = "...") -> str:
+    """Return how to write the argument of a call: a feature may be called ``class``, or ``1a``."""
+    if feature.isidentifier() and not keyword.iskeyword(feature):
+        return f"{feature}={value}"
+    return f"**{{{feature!r}: {value}}}"
 
 
 # --- the application's fault: an argument, a declaration or a call that cannot work ---------------
@@ -116,8 +124,8 @@ class MissingFeatureError(HeksherError, RuntimeError):
     def __init__(self, setting: str, feature: str) -> None:
         super().__init__(
             f"setting {setting!r} needs a value for the context feature {feature!r}: "
-            f"call get({feature}=...), or give the client a default, "
-            f"set_defaults({feature}=...) with a string or a context variable that has a value"
+            f"call get({_argument(feature)}), or give the client a default, "
+            f"set_defaults({_argument(feature)}) with a string or a context variable that has a value"
         )
         self.setting = setting
         self.feature = feature
@@ -137,7 +145,8 @@ class FeatureTypeError(HeksherError, TypeError):
     ) -> None:
         super().__init__(
             f"setting {setting!r}: invalid value of type {type_name} for the context feature "
-            f"{feature!r}: expected a string, such as {feature}={conversion}, or None for no value"
+            f"{feature!r}: expected a string, such as {_argument(feature, conversion)}, "
+            "or None for no value"
         )
         self.setting = setting
         self.feature = feature

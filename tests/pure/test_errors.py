@@ -121,6 +121,23 @@ def test_a_value_of_another_type_is_told_with_what_to_write() -> None:
         assert part in str(error)
 
 
+@pytest.mark.parametrize(
+    ("feature", "argument", "converted"),
+    [
+        ("user", "user=...", "user=str(...)"),
+        ("class", "**{'class': ...}", "**{'class': str(...)}"),
+        ("1a", "**{'1a': ...}", "**{'1a': str(...)}"),
+    ],
+)
+def test_the_advice_is_valid_python_whatever_the_feature_is_called(
+    feature: str, argument: str, converted: str
+) -> None:
+    missing = str(MissingFeatureError("s", feature))
+    assert f"get({argument})" in missing
+    assert f"set_defaults({argument})" in missing
+    assert f"such as {converted}, or None" in str(FeatureTypeError("s", feature, "int"))
+
+
 def test_rejected_declarations_are_told_one_by_one() -> None:
     why = {"a": "too old", "b": "too new"}
     error = DeclarationRejected(why)
