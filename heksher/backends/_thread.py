@@ -14,6 +14,7 @@ from heksher.backends._lookups import Lookups
 from heksher.backends._steady import steady
 from heksher.backends._work import start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport, run_blocking
+from heksher.exceptions import BackendError
 
 T = TypeVar("T")
 
@@ -49,9 +50,19 @@ class ThreadTask:
         )
 
     async def start(self) -> None:
-        """Start the thread."""
-        # From CPython 3.14 on, a thread may inherit the context of the one that starts it.
-        Context().run(self._thread.start)
+        """Start the thread.
+
+        Raises:
+            BackendError: no thread can be started.
+        """
+        try:
+            # From CPython 3.14 on, a thread may inherit the context of the one that starts it.
+            Context().run(self._thread.start)
+        except RuntimeError as error:
+            raise BackendError(
+                f"no thread can be started for the client's updates: {error}; "
+                "let the process have more threads, by ulimit -u or the container's limit on pids"
+            ) from error
 
     def cancel(self) -> None:
         """Do nothing: the core's flags and the transport's `abort` end a thread."""

@@ -15,7 +15,15 @@ A client that an application hands in may come from another library of httpx's s
 httpx2. That is imported nowhere: what is needed of it is reached from the objects that it made.
 """
 
-from heksher.backends._http.async_transport import AsyncTransport
-from heksher.backends._http.blocking_transport import BlockingTransport
+from heksher.exceptions import BackendError
+
+try:
+    from heksher.backends._http.async_transport import AsyncTransport
+    from heksher.backends._http.blocking_transport import BlockingTransport
+except ImportError as error:
+    raise BackendError(
+        f"httpx cannot be imported: {error}; "
+        "install it anew, by pip install --force-reinstall httpx"
+    ) from error
 
 __all__ = ["AsyncTransport", "BlockingTransport"]
