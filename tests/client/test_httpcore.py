@@ -361,7 +361,8 @@ def test_closing_ends_a_tls_handshake_with_its_connection(backend: Harness) -> N
             http_client_args={"timeout": None},  # so that httpx does not end it
         )
         ping = backend.beside(client.ping)
-        await backend.until(lambda: server.open_connections() == 1, "the connection is made")
+        # Not only connected: older versions of anyio leave a connection open that is cancelled just then.
+        await backend.until(lambda: server.received > 0, "the handshake begins")
         gc.disable()  # so that it is not the collector that closes it
         try:
             await client.close()

@@ -68,6 +68,7 @@ class MisbehavingServer:
         self.tls = tls
         self._by_path: dict[str, Answer] = {}
         self.requests: list[bytes] = []
+        self.received = 0
         self.connected = threading.Event()
         self._stop = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -120,6 +121,7 @@ class MisbehavingServer:
                 if not received:
                     return
                 request += received
+                self.received += len(received)
             self.requests.append(request)
             self.connected.set()
             path = request.split(b" ", 2)[1].decode()
