@@ -41,7 +41,7 @@ def test_a_file_of_authorities_that_is_renewed_is_read(
         for _ in range(2):
             with pytest.raises(ServiceUnreachableError, match="certificate verify failed"):
                 await client.ping()
-        path.unlink()  # as it is being replaced
+        path.write_text("")  # as it is being written
         with pytest.raises(InvalidArgumentError, match="SSL_CERT_FILE"):
             await client.ping()
         authority.cert_pem.write_to_path(str(path))
