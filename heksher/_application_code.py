@@ -12,11 +12,17 @@ import logging
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from heksher._text import named
 
 T = TypeVar("T")
+
+
+#: The names of the calls that are under way in this context, innermost last; None: nobody wants to know.
+#: Code that does not return can be named only by somebody else.
+calls_under_way: ContextVar[list[str] | None] = ContextVar("calls_under_way", default=None)
 
 
 class ApplicationCodeError(Exception):
@@ -37,12 +43,18 @@ def call_application(
     Raises:
         ApplicationCodeError: *function* raised anything but `KeyboardInterrupt`.
     """
+    under_way = calls_under_way.get()
+    if under_way is not None:
+        under_way.append(what)
     try:
         return function(*arguments, **keyword_arguments)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise ApplicationCodeError(f"{what} raised {named(error)}") from error
+    finally:
+        if under_way is not None:
+            under_way.pop()
 
 
 def ends_caller(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from heksher._application_code import (
     ApplicationCodeError,
     call_application,
+    calls_under_way,
     ends_caller,
     get_logger,
 )
@@ -111,6 +112,8 @@ class Run:
         self._current_reload: Reload | None = None
         # The place of the update under way in the queue for publishing.
         self._ticket: Ticket | None = None
+        # The calls of the application's code that are under way.
+        self._calls: list[str] = []
         self.wake = backend.create_event()
         self.ready = backend.create_event()
         self.starter: object = _callers.caller()
@@ -138,7 +141,7 @@ class Run:
             error = history.last_error if history.failures else None
         if not self.ready.is_set():
             timeout = StartupTimeoutError(
-                f"{options.http.base_url} did not answer all that a start needs within "
+                f"{self._awaited()} within "
                 f"startup_timeout={counted(options.startup_timeout, 'second')}"
                 f"{'' if error is None else f'; the newest error: {error}'}"
             )
@@ -150,6 +153,18 @@ class Run:
         rejected = DeclarationRejected(refusals)
         rejected.__cause__ = error
         return rejected
+
+    def _awaited(self) -> str:
+        """Return what has not happened yet and the start waits for, as the beginning of a sentence."""
+        ticket = self._ticket  # read once: the loop withdraws it
+        if ticket is not None and not ticket.granted:
+            return "modification_lock, which the start waits for, was not released"
+        if self._calls:
+            return (
+                f"{self._calls[-1]}, which the start waits for, did not return (if it imports the module "
+                "that starts the client, start it after the import)"
+            )
+        return f"{self._parts.options.http.base_url} did not answer all that a start needs"
 
     def end_start(self, error: Exception | None = None) -> None:
         """Tell the callers who wait for this start how it ended. Only the first call counts."""
@@ -191,6 +206,7 @@ class Run:
     async def _loop(self) -> None:
         """Update once, then time and again, until the run is stopped. Runs as the task."""
         self.caller = _callers.caller()
+        calls_under_way.set(self._calls)
         is_due = not self.ready.is_set()  # else it goes on in a forked child
         try:
             while self.goes_on():

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import importlib
+import sys
+import threading
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
-from support.harness import HARNESSES, AnyClient, Background, Harness
+from support.harness import (
+    HARNESSES,
+    PATIENCE,
+    AnyClient,
+    Background,
+    Harness,
+    ThreadHarness,
+)
 from support.scenes import Scene
 
 from heksher import Setting
 from heksher._client.settings import ClientSettings
 from heksher._wire import Request, Response
 from heksher.backends import Event, run_blocking
+from heksher.backends.base import LARGE
 from heksher.exceptions import (
     ClientClosedError,
     DeclarationRejected,
@@ -385,3 +399,100 @@ def test_a_start_that_would_wait_for_itself_is_refused(harness: type[Harness]) -
             assert "being started" in str(refused[0])
 
     scene.run(body)
+
+
+# --- what a start waits for -----------------------------------------------------------------------
+
+
+async def late_start(scene: Scene, client: AnyClient, is_stuck: Callable[[], object]) -> str:
+    """Start a client whose update gets stuck, let its time run out, and return what is said of it."""
+    start = scene.backend.beside(client.set_as_main)
+    await scene.backend.until(is_stuck, "the update is stuck")
+    await scene.settled()
+    scene.clock.advance(1_000)
+    await scene.backend.until(lambda: start.ended, "the start returns")
+    error = client.status.last_error
+    assert isinstance(error, StartupTimeoutError)
+    return str(error)
+
+
+def test_a_start_that_waits_for_a_validator_says_so(scene: Scene) -> None:
+    """Such a validator may import the module that starts the client, which waits for the start."""
+    ttl = Setting("ttl", int, ["user"], 60)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def check(value: int, *_: object) -> int:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return value
+
+    ttl.add_validator(check)
+    for number in range(LARGE // 60):  # so many that an event loop leaves them to a thread
+        scene.service.add_rule("ttl", number, user=f"user{number}")
+
+    async def body() -> None:
+        client = scene.client(startup="continue", startup_timeout=5)
+        said = await late_start(scene, client, begun.is_set)
+        assert "<locals>.check, which the start waits for, did not return (if it imports" in said
+        assert said.endswith(" within startup_timeout=5 seconds")
+        assert "http://service.test" not in said
+        go_on.set()
+        await scene.backend.until(lambda: ttl.get(user="user7") == 7, "the client goes on")
+        await client.close()
+
+    scene.run(body)
+
+
+def test_a_start_that_waits_for_the_modification_lock_says_so(scene: Scene) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+    scene.service.add_rule("ttl", 5, user="jim")
+
+    async def body() -> None:
+        client = scene.client(startup="continue", startup_timeout=5)
+        lock = client.client.modification_lock
+        acquiring = lock.acquire()
+        if not isinstance(acquiring, bool):
+            await acquiring
+        said = await late_start(scene, client, lambda: scene.waiting)
+        assert said == (
+            "modification_lock, which the start waits for, was not released within "
+            "startup_timeout=5 seconds"
+        )
+        lock.release()
+        await scene.backend.until(lambda: ttl.get(user="jim") == 5, "the client goes on")
+        await client.close()
+
+    scene.run(body)
+
+
+def test_a_module_that_starts_a_client_and_is_imported_by_a_validator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The import waits for the start, and the validator for the import."""
+    backend = ThreadHarness()
+    scene = Scene(backend)
+    scene.service.add_rule("ttl", 5, user="jim")
+    client = backend.client(
+        "http://service.test",
+        60,
+        ["user"],
+        backend=scene.library_backend(),
+        startup="continue",
+        startup_timeout=0.2,
+    )
+    ttl = Setting("ttl", int, ["user"], 60)
+
+    def check(value: int, *_: object) -> int:
+        importlib.import_module("heksher_shop_of_a_test")
+        return value
+
+    ttl.add_validator(check)
+    (tmp_path / "heksher_shop_of_a_test.py").write_text("import builtins; builtins.start_shop()\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    start = lambda: run_blocking(client.set_as_main())  # noqa: E731
+    monkeypatch.setattr(builtins, "start_shop", start, raising=False)
+    importlib.import_module("heksher_shop_of_a_test")
+    assert "<locals>.check, which the start waits for" in str(client.status.last_error)
+    run_blocking(backend.until(lambda: ttl.get(user="jim") == 5, "the client goes on"))
+    run_blocking(client.close())
