@@ -9,6 +9,7 @@ Pure decisions:
 - `history`: failures, and when the next update is due;
 - `options`: the client's arguments and their checks;
 - `declarations`: what to declare, and what the service's answers mean;
+- `splitting`: which requests a query for many settings takes;
 - `reading`: from a section of an answer to a rule table.
 
 State, guarded by locks; `parts` puts these together:

@@ -6,8 +6,7 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -27,6 +26,7 @@ from heksher._client.declarations import (
 from heksher._client.publishing import Publication, Publisher
 from heksher._client.settings import ClientSettings, Entry
 from heksher._client.snapshot import SnapshotData, SnapshotFile
+from heksher._client.splitting import Part, Parts
 from heksher._rules.tracking import Tracking
 from heksher._text import shown
 from heksher.backends.base import LARGE, Backend
@@ -46,42 +46,12 @@ T = TypeVar("T")
 # The requests in a row that may fail to reach the service before an update gives up. Each may take as long
 # as a request may.
 _MAX_UNREACHED = 3
-# How proxies and firewalls answer if a URL is too long for them.
-_TOO_LONG = frozenset((400, 403, 404, 414, 431))
-# No proxy's limit is below this. A shorter length is not remembered: one odd refusal must not leave a
-# client with a request for each setting.
-_MIN_QUERY_LENGTH = 256
 
 
 class ExchangeFunction(Protocol):
     """Sends a request and reads the answer."""
 
     def __call__(self, exchange: _wire.Exchange[T], /) -> Awaitable[T]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What one request asks for.
-
-    Attributes:
-        names: current names of settings.
-        filters: see `_wire.encode_context_filters`.
-    """
-
-    names: tuple[str, ...]
-    filters: str | None
-
-    @property
-    def target(self) -> str:
-        """Path and query of the request."""
-        return _wire.query_target(self.names, self.filters)
-
-
-def _parts(names: Sequence[str], filters: str | None, length: int) -> list[_Part]:
-    """Split a query into parts of at most *length*; leave a filter out that takes more than half of it."""
-    if filters is not None and len(filters) > length // 2:
-        filters = None
-    return [_Part(each, filters) for each in _wire.split_names(names, filters, length)]
 
 
 def _retry_after(error: ServiceError) -> float:
@@ -94,24 +64,18 @@ class _Query:
     """How far a query for all settings has come, which is made part by part.
 
     Attributes:
-        names: of all settings that it asks for.
-        may_be_unknown: whether the service may lack some of them.
+        parts: those that are yet to be asked for.
+        may_be_unknown: whether the service may lack some of the settings.
         usable: the sections that could be used, by the setting's name in the application.
-        longest: the length of the longest target that was answered.
         has_all: whether the service has all that it was asked for.
         is_complete: whether each part brought its sections: none failed or was unchanged.
-        has_failed: whether a part failed.
-        has_probed: whether one name was asked for alone, to see whether that is answered.
     """
 
-    names: Sequence[str]
+    parts: Parts
     may_be_unknown: bool
     usable: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
-    longest: int = 0
     has_all: bool = True
     is_complete: bool = True
-    has_failed: bool = False
-    has_probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,13 +329,12 @@ class Updater:
         tracking, _ = reading = self._settings.reading()
         if self._etags_hold_for != (features, reading):
             self._etags, self._etags_hold_for = {}, (features, reading)
-        query = _Query(self._settings.known_names(), may_be_unknown)
+        names = self._settings.known_names()
         filters = _wire.encode_context_filters(tracking.as_lists())
-        length = self._settings.query_length
-        parts = deque(_parts(query.names, filters, length))
+        query = _Query(Parts(names, filters, self._settings.query_length), may_be_unknown)
+        has_failed = False
         try:
-            while parts:
-                part = parts.popleft()
+            while (part := query.parts.next()) is not None:
                 try:
                     answer = await self._ask(
                         _wire.query(
@@ -382,36 +345,39 @@ class Updater:
                         )
                     )
                 except ServiceError as error:
-                    if not await self._is_too_long(query, part, error):
-                        query.has_failed, query.is_complete = True, False
-                        self._note_failure(error)
+                    await self._probe(query.parts.probe(part, error), query.parts)
+                    is_too_long = query.parts.is_too_long(part, error)
+                    if is_too_long and query.parts.shorten(part):
                         continue
-                    shorter = self._settings.query_length
-                    while shorter >= len(part.target):
-                        shorter //= 2
-                    pieces = _parts(part.names, filters, shorter)
-                    if pieces != [part]:
-                        length = min(length, shorter)
-                        parts.extendleft(reversed(pieces))
-                        continue
-                    # It fails every time, and must not fail the other settings' update.
                     query.is_complete = False
-                    self._publisher.note_unusable(part.names[0], error)
-                    self._answered.update(part.names)
+                    if is_too_long:
+                        # It fails every time, and must not fail the other settings' update.
+                        self._publisher.note_unusable(part.names[0], error)
+                        self._answered.update(part.names)
+                    else:
+                        has_failed = True
+                        self._note_failure(error)
                 else:
                     await self._take(query, part, answer, features, tracking)
         finally:
             self._keep_for_snapshot(query, features, tracking)
-        if not query.has_failed:
-            self._settings.query_length = max(length, _MIN_QUERY_LENGTH)
-        if self._answered.issuperset(query.names) and (query.names or not self._failures):
+        if not has_failed:
+            self._settings.query_length = query.parts.length
+        if self._answered.issuperset(names) and (names or not self._failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all
+
+    async def _probe(self, probe: Part | None, parts: Parts) -> None:
+        """Ask for one name, only to see whether that is answered."""
+        if probe is not None:
+            with suppress(ServiceError):
+                await self._ask(_wire.query(probe.names, None, None, may_be_unknown=False))
+                parts.note_answered(probe)
 
     async def _take(
         self,
         query: _Query,
-        part: _Part,
+        part: Part,
         answer: _wire.QueryAnswer | _wire.NotModified | _wire.UnknownNames,
         features: tuple[str, ...],
         tracking: Tracking,
@@ -420,7 +386,7 @@ class Updater:
         if isinstance(answer, _wire.UnknownNames):
             query.has_all = False
             return
-        query.longest = max(query.longest, len(part.target))
+        query.parts.note_answered(part)
         if isinstance(answer, _wire.NotModified):
             query.is_complete = False
             self._answered.update(part.names)
@@ -439,18 +405,6 @@ class Updater:
         self._etags.pop(part.target, None)
         if answer.etag is not None:
             self._etags[part.target] = answer.etag
-
-    async def _is_too_long(self, query: _Query, part: _Part, error: ServiceError) -> bool:
-        """Whether a part seems to be refused for its length: because something shorter is answered."""
-        if not isinstance(error, UnexpectedStatusError) or error.status not in _TOO_LONG:
-            return False
-        probe = _Part((min(query.names, key=len),), None)
-        if not query.longest and not query.has_probed and probe != part:
-            query.has_probed = True
-            with suppress(ServiceError):
-                await self._ask(_wire.query(probe.names, None, None, may_be_unknown=False))
-                query.longest = len(probe.target)
-        return 0 < query.longest < len(part.target)
 
     async def _publish(
         self,
