@@ -46,13 +46,14 @@ def service() -> ScriptedService:
 
 
 def make_client(service: ScriptedService, **options: Any) -> AsyncHeksherClient:
+    options.setdefault("startup", "raise")
     return AsyncHeksherClient(
         "http://service.test",
         INTERVAL,
         FEATURES,
         backend=ScriptedBackend(TrioHarness().backend, service, []),
         random=random.Random(7).random,
-        **{"startup": "raise", **options},
+        **options,
     )
 
 
