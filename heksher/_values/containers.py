@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar, cast, overload
+from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar, overload
 
 from heksher._text import shown
 from heksher._values.base import (
@@ -160,8 +160,15 @@ class ReadOnlyDict(dict[str, ElementT]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("the value of a setting is read-only: change a copy of it, made by copy()")
 
-    __setitem__ = __delitem__ = __ior__ = cast("Any", _refuse)
-    clear = pop = popitem = setdefault = update = cast("Any", _refuse)
+    # Any: each has another signature in dict.
+    __setitem__: Any = _refuse
+    __delitem__: Any = _refuse
+    __ior__: Any = _refuse
+    clear: Any = _refuse
+    pop: Any = _refuse
+    popitem: Any = _refuse
+    setdefault: Any = _refuse
+    update: Any = _refuse
 
 
 class HeksherMapping(_Container[Mapping[str, ElementT], ElementT]):

@@ -23,7 +23,7 @@ from heksher.service.domain.errors import CannotStartError
 # Maximum number of connections that wait in the kernel to be accepted.
 _BACKLOG = 2048
 
-logger = logging.getLogger("heksher.service")
+logger: logging.Logger = logging.getLogger("heksher.service")
 
 
 def listen(host: str, port: int) -> socket.socket:
