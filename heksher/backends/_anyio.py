@@ -7,6 +7,7 @@ hosted that belongs to no caller. Knows no HTTP and no client.
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ import anyio
 from heksher._application_code import ends_caller, get_logger
 from heksher.backends._lookups import Lookups
 from heksher.backends._running import running_library
+from heksher.backends._steady import monotonic
 from heksher.backends._work import Work, start_thread
 from heksher.backends.base import Clock, Event, HttpOptions, Transport
 from heksher.exceptions import BackendError
@@ -31,6 +33,9 @@ CallSoon = Callable[[Callable[[], None]], None]
 # A caller that is cancelled waits at most this many seconds for its thread, which ends as soon as it
 # notices that its result is not needed.
 _THREAD_TIMEOUT = 1.0
+
+# Seconds by which two clocks may go apart that go alike.
+_MAX_DRIFT = 1.0
 
 
 class _Event:
@@ -69,11 +74,36 @@ class _Event:
 
 
 class _LoopClock:
-    def __init__(self, now: Callable[[], float]) -> None:
+    """An event loop's clock.
+
+    The problem: tests that freeze the time freeze this clock, too, at a moment that may be years away. A
+    timer that is armed then is not due before the real clock shows that moment. So where this clock has
+    not gone as the machine's does, a thread ends the wait as well. (Seen with freezegun 1.5. A clock that
+    jumps to its next timer, as in other tests, ends the wait first.)
+
+    Args:
+        now: the loop's time.
+        call_soon: runs a function in the loop.
+        ahead: seconds that this clock is ahead of the machine's, unless somebody changes it.
+    """
+
+    def __init__(self, now: Callable[[], float], call_soon: CallSoon, ahead: float) -> None:
         self.now = now
+        self._call_soon = call_soon
+        self._ahead = ahead
 
     async def wait(self, event: Event, timeout: float | None) -> None:
-        await event.wait(timeout)
+        if timeout is None or abs(self.now() - monotonic() - self._ahead) < _MAX_DRIFT:
+            await event.wait(timeout)
+            return
+        with anyio.CancelScope() as scope:
+            timer = threading.Timer(timeout, self._call_soon, [scope.cancel])
+            timer.daemon = True
+            timer.start()
+            try:
+                await event.wait(timeout)
+            finally:
+                timer.cancel()
 
 
 class _LoopTask:
@@ -223,7 +253,7 @@ class AsyncioBackend(_LoopBackend):
         """Return the running loop's clock."""
         loop = asyncio.get_running_loop()
         # Looked up at each call: tests replace the method.
-        return _LoopClock(lambda: loop.time())
+        return _LoopClock(lambda: loop.time(), self._call_soon(), ahead=0.0)
 
     def _call_soon(self) -> CallSoon:
         loop = asyncio.get_running_loop()
@@ -259,7 +289,9 @@ class TrioBackend(_LoopBackend):
         """Return the clock of the running trio, which in tests may be one that jumps."""
         import trio
 
-        return _LoopClock(trio.lowlevel.current_clock().current_time)
+        now = trio.lowlevel.current_clock().current_time
+        # Each run of trio begins at another moment.
+        return _LoopClock(now, self._call_soon(), ahead=now() - monotonic())
 
     def _call_soon(self) -> CallSoon:
         import trio

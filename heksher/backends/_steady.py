@@ -7,10 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 
-def _choose() -> Callable[[], float]:
-    # On macOS the second one goes on in a suspended machine, unlike `time.monotonic`. Windows has neither,
-    # and there `time.monotonic` goes on.
-    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
+def _choose(*names: str) -> Callable[[], float]:
+    for name in names:
         try:
             time.clock_gettime(number := getattr(time, name))
         except (AttributeError, OSError):
@@ -19,6 +17,11 @@ def _choose() -> Callable[[], float]:
     return time.monotonic
 
 
-#: Returns seconds since a fixed moment. It never goes back, and goes on while the machine is suspended.
-#: Tests that freeze `time.monotonic` leave it alone, as they do the real time that events wait for.
-steady = _choose()
+# Both return seconds since a fixed moment, and never go back. Tests that freeze `time.monotonic` leave
+# them alone, as they do the real time that events wait for.
+
+#: Goes on while the machine is suspended. On macOS that is the second one; Windows has neither, and there
+#: `time.monotonic` goes on.
+steady = _choose("CLOCK_BOOTTIME", "CLOCK_MONOTONIC")
+#: The clock that the timers of event loops go by.
+monotonic = _choose("CLOCK_MONOTONIC")

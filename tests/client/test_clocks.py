@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
-from support.harness import AnyClient, GeventHarness, Harness, ThreadHarness
+from support.harness import PATIENCE, AnyClient, GeventHarness, Harness, ThreadHarness
 from support.scenes import FEATURES, INTERVAL, Scene
-from support.scripted import ManualClock, ScriptedBackend, unreachable
+from support.scripted import ManualClock, ScriptedBackend, ScriptedService, unreachable
 
-from heksher import Setting
+from heksher import AsyncHeksherClient, Setting
 from heksher.backends import Clock
+from heksher.backends._anyio import AsyncioBackend, TrioBackend
+from heksher.backends._steady import steady
 
 HOURS = 8 * 3600.0
 #: A moment in the future, as a test would freeze it.
@@ -201,3 +205,38 @@ def test_a_start_waits_no_longer_than_its_timeout_whatever_the_clock_shows(scene
 
     scene.run(body)
     assert ttl.get(user="jim") == 60
+
+
+@pytest.mark.parametrize(
+    ("loop", "clock"),
+    [("asyncio", "time.monotonic"), ("trio", "trio._core._run.perf_counter")],
+    ids=["asyncio", "trio"],
+)
+def test_an_event_loop_whose_timers_were_armed_at_a_later_year_goes_on_polling(
+    loop: str, clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+    backend = AsyncioBackend() if loop == "asyncio" else TrioBackend()
+    service = ScriptedService(*FEATURES)
+
+    async def body() -> None:
+        client = AsyncHeksherClient(
+            "http://service.test",
+            0.02,
+            FEATURES,
+            backend=ScriptedBackend(backend, service, []),
+            startup="raise",
+        )
+        async with client:
+            with monkeypatch.context() as freezing:
+                freezing.setattr(clock, lambda: LATER)
+                await client.reload()
+                for _ in range(50):  # the update loop arms its timer
+                    await anyio.lowlevel.checkpoint()
+            service.add_rule("ttl", 5, user="jim")
+            deadline = steady() + PATIENCE
+            while ttl.get(user="jim") != 5:
+                assert steady() < deadline, "no poll comes"
+                await anyio.sleep(0.001)
+
+    anyio.run(body, backend=loop)
