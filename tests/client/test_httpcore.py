@@ -393,6 +393,44 @@ def test_a_request_over_tls_is_ended_at_its_deadline(backend: Harness) -> None:
         backend.run(body)
 
 
+def test_a_service_behind_a_proxy_that_is_reached_over_tls_answers(backend: Harness) -> None:
+    """TLS inside of TLS, for which httpcore wraps no socket."""
+    trusting, certified = tls_contexts()
+
+    def tunnel(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inside = certified.wrap_bio(incoming, outgoing, server_side=True)
+
+        def perform(step: Callable[[], object]) -> None:
+            while True:
+                try:
+                    step()
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    received = connection.recv(65536)
+                    if not received:
+                        raise OSError("the client has closed the connection") from None
+                    incoming.write(received)
+                else:
+                    connection.sendall(outgoing.read())
+                    return
+
+        perform(inside.do_handshake)
+        perform(lambda: inside.read(65536))
+        perform(lambda: inside.write(OK + b"content-length: %d\r\n\r\n" % len(BODY) + BODY))
+
+    async def body() -> None:
+        proxy = httpx.Proxy(server.url, ssl_context=trusting)
+        arguments = {"verify": trusting, "proxy": proxy}
+        client = backend.client("https://127.0.0.1:9", 60, ["user"], http_client_args=arguments)
+        await client.ping()
+        await client.close()
+
+    with MisbehavingServer(tunnel, certified) as server:
+        backend.run(body)
+
+
 def test_a_library_has_the_names_that_it_is_known_by(library: Any) -> None:
     for name in ("TransportError", "TimeoutException", "DecodingError"):
         assert issubclass(getattr(library, name), library.RequestError)

@@ -20,7 +20,8 @@ lasts as long as its server sends a byte now and then.
 
 During a TLS handshake that socket is an empty shell: `ssl` has moved its file descriptor to a socket of
 its own, which httpcore reports only when the handshake is done. So a duplicate is kept for that long.
-Shutting it down ends the handshake, too.
+Shutting it down ends the handshake, too. Behind a proxy that is itself reached over TLS, the second
+handshake goes through a TLS socket, which stays where it is and cannot be duplicated.
 
 A connection that is being made cannot be ended: its socket is not known yet. The HTTP client bounds it in
 time, and when it is made after all, it is shut down as soon as the trace reports it.
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 import threading
 import weakref
 from collections.abc import Callable
@@ -79,7 +81,7 @@ class Slot:
     def begin_handshake(self) -> None:
         """Note that the newest socket is about to be moved to a TLS socket."""
         newest = None if self._newest is None else self._newest()
-        if newest is not None:
+        if newest is not None and not isinstance(newest, ssl.SSLSocket):
             self._in_handshake = newest.dup()
             self._note(self._in_handshake)
 
