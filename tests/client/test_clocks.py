@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.harness import PATIENCE, AnyClient, GeventHarness, Harness, ThreadHarness
+from support.misbehaving import OK, MisbehavingServer, trickle
 from support.scenes import FEATURES, INTERVAL, Scene
 from support.scripted import ManualClock, ScriptedBackend, ScriptedService, unreachable
 
@@ -175,6 +176,32 @@ def test_polls_go_on_while_a_test_has_frozen_the_time(
             assert ttl.get(user="jim") == 5
 
     backend.run(body)
+
+
+@pytest.mark.parametrize(
+    "harness", [ThreadHarness, GeventHarness]
+)  # an event loop would stop itself
+@pytest.mark.parametrize("is_long", [True, False], ids=["for long", "at the beginning"])
+def test_a_request_ends_at_its_deadline_though_a_test_has_frozen_the_time(
+    harness: type[Harness], is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = harness()
+
+    async def body() -> None:
+        client = backend.client(server.url, 60, FEATURES, request_timeout=0.5)
+        with monkeypatch.context() as frozen:
+            for name in ("time", "monotonic", "perf_counter"):
+                frozen.setattr(time, name, lambda: LATER)
+            ping = backend.beside(client.ping)
+            await backend.until(server.connected.is_set, "the request is under way")
+            if is_long:
+                await backend.until(lambda: ping.ended, "the request is ended")
+        await backend.until(lambda: ping.ended, "the request is ended")
+        assert "longer than 0.5 seconds" in str(ping.error)
+        await client.close()
+
+    with MisbehavingServer(trickle(OK)) as server:
+        backend.run(body)
 
 
 class LeapingClock(ManualClock):

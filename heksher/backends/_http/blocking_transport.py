@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from heksher.backends._http.network import BlockingNetwork
 from heksher.backends._http.slot import Slot, SlotTrace, Sockets
 from heksher.backends._http.transport import CHUNKS_PER_TURN, InThread, TransportBase
 from heksher.backends._lookups import Lookups
+from heksher.backends._steady import steady
 from heksher.backends.base import HttpOptions
 
 
@@ -69,7 +69,7 @@ class BlockingTransport(TransportBase):
             except Exception as error:
                 if slot.ended is not None:
                     raise slot.ended() from None
-                if isinstance(error, RequestEnded) or time.monotonic() < slot.deadline:
+                if isinstance(error, RequestEnded) or steady() < slot.deadline:
                     raise
                 # A timeout of the HTTP client's was a little earlier than the watcher.
                 raise self._too_slow() from None
@@ -93,7 +93,7 @@ class BlockingTransport(TransportBase):
             if body.is_too_large:
                 break
             # A transport of the application's may have no socket that could be shut down.
-            if time.monotonic() > slot.deadline:
+            if steady() > slot.deadline:
                 raise self._too_slow()
             if body.chunk_count % CHUNKS_PER_TURN == 0:
                 yield_to_greenlets()

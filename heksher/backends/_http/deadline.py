@@ -10,12 +10,12 @@ many a request. So one thread watches all requests of a transport.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextvars import Context
 
 from heksher.backends._http.errors import RequestEnded
 from heksher.backends._http.slot import Slot
+from heksher.backends._steady import steady
 
 
 class DeadlineWatcher:
@@ -48,7 +48,7 @@ class DeadlineWatcher:
             RuntimeError: no thread can be started.
         """
         with self._changed:
-            slot.deadline = time.monotonic() + self._seconds
+            slot.deadline = steady() + self._seconds
             if self._is_stopped:
                 return  # the slot has been ended
             if not self._is_running:
@@ -79,7 +79,7 @@ class DeadlineWatcher:
         with self._changed:
             while self._slots:
                 slot = next(iter(self._slots))
-                left = slot.deadline - time.monotonic()
+                left = slot.deadline - steady()
                 if left > 0:
                     self._changed.wait(left)
                 else:

@@ -54,7 +54,7 @@ class Slot:
         self.client = client
         self._is_ours = is_ours
         self._sockets = sockets or Sockets()
-        #: By `time.monotonic`, when the request on it is ended.
+        #: By `steady`, when the request on it is ended.
         self.deadline = math.inf
         #: Makes the error for the request, if that was ended from another thread. The error itself would
         #: refer back to the slot by its traceback.
