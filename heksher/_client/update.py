@@ -403,7 +403,8 @@ class Updater:
             query.usable.update(await self._publish(answer.sections, features, tracking))
         self._answered.update(set(part.names) - missing)
         self._etags.pop(part.target, None)
-        if answer.etag is not None:
+        # Where settings are missing, a later 304 must not pass for an answer about them.
+        if answer.etag is not None and not missing:
             self._etags[part.target] = answer.etag
 
     async def _publish(

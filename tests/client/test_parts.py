@@ -183,6 +183,33 @@ def test_a_list_that_fails_after_a_deletion_keeps_no_rules_away(scene: Scene) ->
     scene.run(body)
 
 
+def test_an_answer_that_lacks_a_setting_is_no_reason_to_ask_for_less(scene: Scene) -> None:
+    settings = [Setting(name, int, ["user"], 0) for name in ("a", "b")]
+    for setting in settings:
+        scene.service.add_rule(setting.name, 1, user="jim")
+    answer = scene.service.answer
+
+    async def unchanged_half(request: Request) -> Response:
+        if dict(request.headers).get("if-none-match") == '"half"':
+            return Response(304)
+        return await answer(request)
+
+    async def body() -> None:
+        async with scene.client() as client:
+            set_rules(scene, 2)
+            half = b'{"settings": {"a": {"rules": [], "default_value": 5}}}'
+            # Features, the query, and the list.
+            scene.service.faults = [None, Response(200, {"etag": '"half"'}, half), Response(500)]
+            with pytest.raises(UnexpectedStatusError):
+                await client.reload()
+            assert values(settings) == [5, 1]
+            scene.service.answer = unchanged_half  # type: ignore[method-assign]
+            await client.reload()
+            assert values(settings) == [2, 2]
+
+    scene.run(body)
+
+
 def test_a_declaration_that_does_not_reach_the_service_costs_no_other(scene: Scene) -> None:
     settings = [Setting(f"s{n}", int, ["user"], 0) for n in range(4)]
     for setting in settings:
