@@ -6,6 +6,7 @@ and how they say so is no standard, so that the client finds out what gets throu
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Parts:
         self._left = deque(self._split(names, length))
         # The length of the longest target that was answered.
         self._answered = 0
+        # The length of the shortest target that was refused and asks for one name only.
+        self._refused = math.inf
         self._has_probed = False
 
     def next(self) -> Part | None:
@@ -87,6 +90,7 @@ class Parts:
         pieces = self._split(part.names, length)
         if pieces == [part]:
             if part.filters is None:
+                self._refused = min(self._refused, len(part.target))
                 return False
             pieces = [Part(part.names, None)]
         self._shortest = min(self._shortest, length)
@@ -96,6 +100,9 @@ class Parts:
     @property
     def length(self) -> int:
         """The length to begin the next query with, if no part has failed in the end."""
+        if self._refused < self._answered:
+            # For itself, and not for its length: it is unknown by now, or a firewall dislikes it.
+            return self._length
         return max(self._shortest, _MIN_LENGTH)
 
     def _split(self, names: Sequence[str], length: int) -> list[Part]:
