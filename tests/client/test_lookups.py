@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -218,6 +219,31 @@ def test_an_address_that_is_silent_does_not_hold_up_the_others(
         await client.close()
 
     backend.run(body)
+
+
+def test_a_request_ends_in_time_however_many_addresses_are_silent(
+    backend: Harness, names: Names
+) -> None:
+    names.addresses = [f"127.0.0.{number}" for number in range(10, 30)]
+
+    async def body() -> None:
+        client = backend.client(f"http://{HOST}:{port}", 60, ["user"], request_timeout=0.6)
+        before = monotonic()
+        with pytest.raises(ServiceUnreachableError) as caught:
+            await client.ping()
+        assert monotonic() - before < 3
+        assert isinstance(caught.value, httpx.TimeoutException)
+        await client.close()
+
+    with ExitStack() as stack:
+        # Linux drops what comes once the queue of connections to accept is full.
+        silent = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))
+        port = silent.getsockname()[1]
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        backend.run(body)
 
 
 @pytest.mark.parametrize("host", [HOST, "a" * 70])

@@ -19,6 +19,7 @@ from httpcore._backends.auto import AutoBackend
 from httpcore._backends.sync import SyncStream
 
 from heksher.backends._lookups import Lookups
+from heksher.backends._steady import steady
 from heksher.backends.base import run_blocking
 
 # Try the next address of a host if this many seconds bring no connection to the one before (RFC 8305).
@@ -97,7 +98,8 @@ class BlockingNetwork(httpcore.SyncBackend):
 
     Args:
         lookups: of the client.
-        seconds: wait at most so long for a look-up, whatever timeouts the HTTP client has.
+        seconds: take at most so long for the look-up and all addresses together, whatever timeouts the
+            HTTP client has.
     """
 
     def __init__(self, lookups: Lookups, seconds: float) -> None:
@@ -113,13 +115,17 @@ class BlockingNetwork(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """Return a connection to *host*."""
+        deadline = steady() + self._seconds
         wait = self._seconds if timeout is None else min(timeout, self._seconds)
         errors: list[OSError] = []
         try:
             for family, *_, address in run_blocking(self._lookups.find(host, port, wait)):
+                left = min(wait, deadline - steady())
+                if left <= 0:
+                    raise TimeoutError(f"connecting to {host} takes too long")
                 try:
                     return SyncStream(
-                        _connected(family, address, timeout, local_address, socket_options or ())
+                        _connected(family, address, left, local_address, socket_options or ())
                     )
                 except OSError as error:
                     errors.append(error)
@@ -133,7 +139,7 @@ class BlockingNetwork(httpcore.SyncBackend):
 def _connected(
     family: int,
     address: Any,
-    timeout: float | None,
+    timeout: float,
     local_address: str | None,
     options: Iterable[httpcore.SOCKET_OPTION],
 ) -> socket.socket:
