@@ -221,6 +221,33 @@ def test_an_address_that_is_silent_does_not_hold_up_the_others(
     backend.run(body)
 
 
+@pytest.mark.parametrize("harness", [AsyncioHarness, TrioHarness])
+def test_a_link_local_address_keeps_its_interface(
+    harness: Callable[[], Harness],
+    names: Names,
+    server: MisbehavingServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names.addresses = ["fe80::1%lo"]
+    connect = AutoBackend.connect_tcp
+    tried: list[str] = []
+
+    async def connect_tcp(backend: AutoBackend, host: str, *args: Any, **options: Any) -> Any:
+        tried.append(host)
+        return await connect(backend, "127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(AutoBackend, "connect_tcp", connect_tcp)
+    backend = harness()
+
+    async def body() -> None:
+        client = backend.client(url_of(server), 60, ["user"])
+        await client.ping()
+        assert tried == names.addresses
+        await client.close()
+
+    backend.run(body)
+
+
 def test_a_request_ends_in_time_however_many_addresses_are_silent(
     backend: Harness, names: Names
 ) -> None:

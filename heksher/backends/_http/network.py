@@ -70,7 +70,7 @@ class AsyncNetwork(AutoBackend):
                 async with anyio.create_task_group() as group:
                     for *_, address in found:
                         ended = anyio.Event()
-                        group.start_soon(attempt, address[0], ended)
+                        group.start_soon(attempt, _numeric(address), ended)
                         with anyio.move_on_after(_STAGGER):
                             await ended.wait()
         except TimeoutError as error:
@@ -85,6 +85,12 @@ class AsyncNetwork(AutoBackend):
         if not streams:
             raise errors[0]
         return streams[0]
+
+
+def _numeric(address: Any) -> str:
+    """Return a socket's address as text, with the interface that a link-local one is reached by."""
+    host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    return host
 
 
 async def _close(streams: list[httpcore.AsyncNetworkStream]) -> None:
