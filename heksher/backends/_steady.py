@@ -23,5 +23,6 @@ def _choose(*names: str) -> Callable[[], float]:
 #: Goes on while the machine is suspended. On macOS that is the second one; Windows has neither, and there
 #: `time.monotonic` goes on.
 steady = _choose("CLOCK_BOOTTIME", "CLOCK_MONOTONIC")
-#: The clock that the timers of event loops go by.
-monotonic = _choose("CLOCK_MONOTONIC")
+#: The clock that the timers of event loops go by. The first one is macOS's, and stands still while the
+#: machine is suspended, as they do.
+monotonic = _choose("CLOCK_UPTIME_RAW", "CLOCK_MONOTONIC")
