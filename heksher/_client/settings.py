@@ -120,8 +120,8 @@ class ClientSettings:
         # Counts changes of the settings: what was answered before does not hold for those that came later.
         self._generation = 0
         self._warned_constants: set[tuple[str, str]] = set()
-        # The moment at which the newest update began.
-        self._now = 0.0
+        # The moments at which the newest update began, and at which queries became shorter.
+        self._now = self._shortened = 0.0
         self._cached = _CachedReport()
 
     # --- which settings ---------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class ClientSettings:
                 entry.declared = _PENDING
 
     def begin_update(self, now: float, *, is_requested: bool) -> None:
-        """Have declarations made again that something on the way refused: hourly, and by `reload`.
+        """Try again what something on the way refused: hourly, and declarations by `reload` as well.
 
         Args:
             now: the moment, by the client's clock.
@@ -302,6 +302,15 @@ class ClientSettings:
             for entry in self._entries.values():
                 if entry.refused is not None:
                     entry.to_declare |= is_requested or now - entry.refused >= _REFUSAL_PAUSE
+            if now - self._shortened >= _REFUSAL_PAUSE:
+                self.query_length = MAX_QUERY_LENGTH
+
+    def note_query_length(self, length: int) -> None:
+        """Begin the next queries with targets of this length. What refused longer ones may go away."""
+        with self._lock:
+            if length < self.query_length:
+                self._shortened = self._now
+            self.query_length = length
 
     def pending(self, features: Iterable[str]) -> list[tuple[Entry, Setting[Any]]]:
         """Return what is to be declared to a service that has these context features."""

@@ -362,7 +362,7 @@ class Updater:
         finally:
             self._keep_for_snapshot(query, features, tracking)
         if not has_failed:
-            self._settings.query_length = query.parts.length
+            self._settings.note_query_length(query.parts.length)
         if self._answered.issuperset(names) and (names or not self._failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -151,6 +152,29 @@ def test_odd_refusals_do_not_make_queries_ever_shorter(scene: Scene) -> None:
             queries(scene)
             await client.reload()
             assert len(queries(scene)) <= 2
+            assert settings
+
+    scene.run(body)
+
+
+def test_longer_queries_are_tried_again_every_hour(scene: Scene) -> None:
+    settings = some_settings(scene, 1000)
+    scene.service.longest_target = 1000
+
+    async def longest() -> int:
+        queries(scene)
+        await scene.pass_time(INTERVAL)
+        return max(len(target) for target in queries(scene))
+
+    async def body() -> None:
+        async with scene.client():
+            assert await longest() <= 1000
+            scene.service.longest_target = math.inf
+            assert await longest() <= 1000
+            scene.clock.advance(3600 - 2 * INTERVAL)
+            await scene.settled()
+            assert await longest() > 1000
+            assert await longest() > 1000
             assert settings
 
     scene.run(body)
