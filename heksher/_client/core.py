@@ -206,6 +206,8 @@ class Core(Parts):
             if (
                 run is not None
                 and self.lifecycle.is_starting
+                # Else Ctrl-C has broken the start off between two lines, and there is nothing to wait for.
+                and not run.start_ended.is_set()
                 and not self._would_wait_for_itself(run)
             ):
                 return run, False

@@ -374,6 +374,28 @@ def test_ctrl_c_while_a_start_is_prepared_leaves_a_client_that_can_be_started(
     scene.run(body)
 
 
+def test_nobody_waits_for_a_start_that_was_broken_off(scene: Scene) -> None:
+    """As by a Ctrl-C that comes just when the start begins: its end was announced, and changed nothing."""
+
+    async def body() -> None:
+        arrived, go_on = scene.backend.event(), scene.backend.event()
+        scene.service.hold("v1/context_features", arrived, go_on)
+        client = scene.client()
+        first = scene.backend.beside(client.set_as_main)
+        await arrived.wait()
+        run = client.client._core._run  # pyright: ignore[reportPrivateUsage]
+        assert run is not None
+        run.end_start()
+        second = scene.backend.beside(client.set_as_main)
+        await scene.backend.until(lambda: second.ended, "the second caller is refused")
+        assert isinstance(second.error, HeksherError)
+        go_on.set()
+        await scene.backend.until(lambda: first.ended, "the first one goes on")
+        await client.close()
+
+    scene.run(body)
+
+
 @pytest.mark.parametrize(
     "harness", [each for each in HARNESSES if each.is_blocking], ids=lambda harness: harness.name
 )
@@ -490,7 +512,10 @@ def test_a_module_that_starts_a_client_and_is_imported_by_a_validator(
     (tmp_path / "heksher_shop_of_a_test.py").write_text("import builtins; builtins.start_shop()\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
-    start = lambda: run_blocking(client.set_as_main())  # noqa: E731
+
+    def start() -> None:
+        run_blocking(client.set_as_main())
+
     monkeypatch.setattr(builtins, "start_shop", start, raising=False)
     importlib.import_module("heksher_shop_of_a_test")
     assert "<locals>.check, which the start waits for" in str(client.status.last_error)
