@@ -20,8 +20,8 @@ from heksher._text import named
 T = TypeVar("T")
 
 
-#: The names of the calls that are under way in this context, innermost last; None: nobody wants to know.
-#: Code that does not return can be named only by somebody else.
+#: The names of the application's functions that are running in this context, the innermost last. None:
+#: they are not recorded. A start that times out names the function that has not returned.
 calls_under_way: ContextVar[list[str] | None] = ContextVar("calls_under_way", default=None)
 
 

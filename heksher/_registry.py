@@ -259,7 +259,7 @@ def set_main(client: MainClient) -> MainClient | None:
         except BaseException:
             client.detach(None)
             raise
-        # A strict stub gives up its settings when it is told, and whoever is the main client gets them.
+        # First, because a strict stub that is detached hands its settings to the main client.
         _main = client
         if former is not None:
             former.detach(None)

@@ -125,7 +125,7 @@ class History:
     def left(self, now: Moment) -> float:
         """Return the seconds to the next poll, at most the interval; 0 or less: it is due."""
         if elapsed(self.planned, now) < 0:
-            return 0.0  # all clocks went back, and nobody knows how long ago it was planned
+            return 0.0  # all clocks went back, so the time since then is unknown
         # The sum first: if a clock shows exactly that, as a simulated one does, nothing may be left.
         due = [each + self.delay for each in self.planned]
         return min(map(operator.sub, due, now), default=0.0)

@@ -155,7 +155,7 @@ class Run:
         return rejected
 
     def _awaited(self) -> str:
-        """Return what has not happened yet and the start waits for, as the beginning of a sentence."""
+        """Return what the start is still waiting for, as the beginning of a sentence."""
         ticket = self._ticket  # read once: the loop withdraws it
         if ticket is not None and not ticket.granted:
             return "modification_lock, which the start waits for, was not released"

@@ -377,8 +377,8 @@ class ClientSettings:
     def reconcile(self, catalogue: Catalogue) -> list[Setting[Any]]:
         """Note what was renamed or deleted on the service; deleted settings become pending, once each.
 
-        If the service has not one of the client's settings, it lost its data, and all become pending,
-        however often that happens. So does a setting that is the client's only one.
+        If the service has none of the client's settings, it has lost its data, and all become pending,
+        however often that happens. The same goes for the only setting of a client.
 
         Returns:
             the settings that were deleted.

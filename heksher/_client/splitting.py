@@ -83,7 +83,7 @@ class Parts:
         return _may_be_too_long(error) and 0 < self._answered < len(part.target)
 
     def shorten(self, part: Part) -> bool:
-        """Have shorter parts asked for instead of *part*; False if there are none."""
+        """Replace *part* by shorter parts. Return False if there are none."""
         length = self._length
         while length >= len(part.target):
             length //= 2
@@ -101,7 +101,7 @@ class Parts:
     def length(self) -> int:
         """The length to begin the next query with, if no part has failed in the end."""
         if self._refused < self._answered:
-            # For itself, and not for its length: it is unknown by now, or a firewall dislikes it.
+            # Not because of its length: the setting is unknown by now, or a firewall blocks its name.
             return self._length
         return max(self._shortest, _MIN_LENGTH)
 

@@ -307,7 +307,7 @@ class Updater:
         """Fetch all rules, and publish what changed.
 
         Returns:
-            what the service has, if it has not all that it was asked for; else None.
+            the service's list of settings, if one that it was asked for is missing; else None.
         """
         there: Catalogue | None = None
         if not await self._query(features):

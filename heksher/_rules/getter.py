@@ -137,7 +137,7 @@ class _CompiledGetter:
     may have none: a member of an Enum that defines ``__eq__``, or what an application's own type
     decodes. And on a free-threaded interpreter it is not safe to replace the code of a function that
     another thread is calling. For these the code forwards to a second function, ``current·``, whose
-    globals hold the tables: the collector sees globals, nobody hashes them, and storing into a dict is
+    globals hold the tables: the collector sees globals, they are never hashed, and storing into a dict is
     safe everywhere. It costs one more call.
 
     On the free-threaded CPython 3.14 this second function needs one more trick. Functions made at

@@ -84,7 +84,7 @@ class _LoopClock:
     Args:
         now: the loop's time.
         call_soon: runs a function in the loop.
-        ahead: seconds that this clock is ahead of the machine's, unless somebody changes it.
+        ahead: seconds by which this clock is ahead of the machine's as long as both are real.
     """
 
     def __init__(self, now: Callable[[], float], call_soon: CallSoon, ahead: float) -> None:

@@ -49,7 +49,7 @@ def pass_on(interrupt: KeyboardInterrupt) -> bool:
     """Raise *interrupt* in the main task or greenlet of this thread, where the program expects it.
 
     All greenlets share the thread that gets the signals, and Ctrl-C is raised in whichever is running. An
-    event loop handles the signal. In trio, an error that leaves a task of nobody's is an internal error.
+    event loop handles the signal. In trio, an error that leaves a system task is an internal error.
 
     Returns:
         False if there are neither tasks nor greenlets, or the caller is the main greenlet.

@@ -1,8 +1,8 @@
 """Run the command ``heksher`` as a child process that ends when its parent does.
 
 A parent that is killed cannot end its children. So it keeps the other end of this process's stdin, and
-writes nothing to it: the system closes that end with the parent, however the parent ended. The command is
-not told to stop but ends at once, since nobody is left to wait for it.
+writes nothing to it: the system closes that end with the parent, however the parent ended. The command
+then ends at once, without finishing its requests: their callers have ended, too.
 """
 
 from __future__ import annotations

@@ -249,9 +249,9 @@ class SyncStubHeksherClient(_Stub):
 
     From its first rules on, a setting behaves as with a started client: a feature that has neither an
     argument nor a default raises `MissingFeatureError`. Other settings are not affected, unless the stub
-    is *strict*. Then this holds for all settings of the process while the stub is the main client, also
-    for those that are defined meanwhile, and a setting without rules has its default value. So a unit test
-    fails where production would. The pytest fixture ``heksher_stub`` is strict.
+    is *strict*. Then this holds for all settings of the process while the stub is the main client,
+    including those that are defined meanwhile. A setting without rules has its default value. So a unit
+    test fails where production would. The pytest fixture ``heksher_stub`` is strict.
 
     While a setting has a stub's rules or a strict stub's default value, no client updates it.
 

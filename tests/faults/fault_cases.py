@@ -618,7 +618,7 @@ LATE = "longer than 0.5 seconds"
 REFUSED = "refused|attempts"
 
 _AT_A_START = "a snapshot is read at a start only"
-_NOBODY = "nobody has declared it anew yet"
+_NOBODY = "it has not been declared anew yet"
 
 GROUPS: Mapping[str, Sequence[Case]] = {
     "Answers": (
