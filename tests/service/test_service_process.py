@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -251,33 +251,15 @@ def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
     assert process.returncode == 0
 
 
-def test_more_connections_than_it_may_have() -> None:
-    """They wait, and this is logged once a second, not thousands of times."""
-    command = [sys.executable, "-m", "heksher", "serve", "--port", "0"]
-    with (
-        subprocess.Popen(
-            ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process,
-        ExitStack() as stack,
-    ):
-        stack.callback(process.kill)
-        assert process.stdout is not None and process.stderr is not None
-        url = httpx.URL(process.stdout.readline().removeprefix("heksher service on ").rstrip())
-        assert url.port is not None
-        with ExitStack() as connections:
-            for _ in range(100):
-                connections.enter_context(socket.create_connection((url.host, url.port)))
-            while "out of system resource" not in process.stderr.readline():
-                assert process.poll() is None
-        health = httpx.get(f"{url}/api/health", trust_env=False, timeout=DEADLINE)
-        assert health.status_code == 200
-        process.terminate()
-        _, log = process.communicate(timeout=DEADLINE)
-    assert log.count("out of system resource") < 100
-    assert process.returncode == 0
+def test_what_else_uvicorn_could_run_on_is_not_loaded(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    """The bounds of connections are bounds of h11 and asyncio, whatever ``uvicorn[standard]`` brings."""
+    for name in ("httptools", "uvloop"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it is imported')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    service.start(environment={"PYTHONPATH": path})
+    assert service.get("/settings") == {"settings": []}
 
 
 def test_the_token(service: ServiceProcess) -> None:

@@ -19,9 +19,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from heksher.service.domain.errors import CannotStartError
+from heksher.service.web.connections import BoundedProtocol, Listener
 
 # Maximum number of connections that wait in the kernel to be accepted.
 _BACKLOG = 2048
+
+# Maximum number of connections that asyncio accepts before it continues with requests. With one at a
+# time, a service that all clients return to at once answers the last ones late.
+_ACCEPTED_AT_ONCE = 64
 
 logger: logging.Logger = logging.getLogger("heksher.service")
 
@@ -36,7 +41,7 @@ def listen(host: str, port: int) -> socket.socket:
     # Not socket.create_server(): it leaves the protocol at 0, and asyncio sets TCP_NODELAY only on
     # sockets with IPPROTO_TCP. Without it, Nagle's algorithm holds back the body of each response
     # until the client has acknowledged the head, which delayed acknowledgement puts off by 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on Windows this would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,9 +122,11 @@ class Server(uvicorn.Server):
             log_config=None,  # the process configures logging; uvicorn would log on stdout
             access_log=False,
             lifespan="on",
-            # asyncio accepts up to this many connections at a time. If no file descriptors are left, it
-            # still makes that many attempts and logs each of them, so a large number fills the log.
-            backlog=1,
+            # By default, uvicorn takes uvloop and httptools if they are installed. Not everything here
+            # would work with them: the bounds of connections, what is logged, and what is tested.
+            loop="asyncio",
+            http=BoundedProtocol,
+            backlog=_ACCEPTED_AT_ONCE,
             ws="none",  # the WebSocket implementations log headers
             timeout_graceful_shutdown=grace,
         )
@@ -134,5 +141,5 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             for listener in sockets or ():
-                listener.listen(_BACKLOG)  # asyncio passed its backlog of 1 to the kernel as well
+                listener.listen(_BACKLOG)  # asyncio passed the number above to the kernel as well
             self._on_ready()
