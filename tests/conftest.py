@@ -22,7 +22,7 @@ from heksher import testing
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
 
-# The first one is loaded anyway if heksher is installed.
+# pytest finds the first one by itself if heksher is installed.
 pytest_plugins = ["heksher.pytest_plugin", "pytester"]
 
 #: The folders whose tests start programs and services. They take long, and their results depend little on

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -301,26 +299,52 @@ def test_a_missing_package_names_the_extra(run: Run) -> None:
     done.stdout.fnmatch_lines(["*ModuleNotFoundError:*pip install 'heksher[[]testing[]]'*"])
 
 
-def test_tests_that_ask_for_nothing_pay_for_nothing(run: Run) -> None:
+def test_tests_that_ask_for_nothing_pay_for_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(msgspec="raise ImportError('msgspec is broken')")
     run("""
         import sys
 
+        def loaded():
+            heavy = {"anyio", "h11", "httpx", "msgspec", "sqlalchemy", "starlette", "trio", "uvicorn"}
+            return {name for name in sys.modules if name.split(".")[0] in {"heksher", *heavy}}
+
+        assert loaded() == set()
+
         def test_it():
-            heavy = {"anyio", "httpx", "h11", "starlette", "uvicorn", "sqlalchemy", "trustme", "trio"}
-            assert not heavy & sys.modules.keys()
-            mine = {name for name in sys.modules if name.startswith("heksher.")}
-            assert "heksher.pytest_plugin" in mine
-            outside = ("heksher.testing", "heksher.service", "heksher.clients", "heksher._client.core")
-            assert not {name for name in mine if name.startswith(outside)}
+            assert loaded() == set()
     """).assert_outcomes(passed=1)
 
 
-def test_the_entry_point_is_the_plugin() -> None:
-    """`pyproject.toml` registers the module under a name that ``-p`` accepts as well."""
+def test_the_entry_point_has_the_name_of_the_public_module() -> None:
+    """``-p heksher.pytest_plugin`` finds it by its name."""
     root = Path(__file__).parents[2]
     points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert points["pytest11"] == {"heksher.pytest_plugin": "heksher.pytest_plugin"}
-    command = [sys.executable, "-m", "pytest", "-p", "heksher.pytest_plugin", "--markers"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root / "docs")
-    assert "@pytest.mark.heksher_service(features=[], " in shown.stdout
-    assert "@pytest.mark.heksher_stub(features=[], strict=True): " in shown.stdout
+    assert points["pytest11"] == {"heksher.pytest_plugin": "_heksher_pytest"}
+
+
+@pytest.mark.parametrize(
+    ("by_itself", "by_option", "by_conftest"),
+    [
+        (False, True, False),
+        (False, False, True),
+        (False, True, True),
+        (True, True, True),
+    ],
+)
+def test_it_may_be_loaded_in_several_ways_at_once(
+    by_itself: bool,
+    by_option: bool,
+    by_conftest: bool,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not by_itself:
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    if by_conftest:
+        pytester.makeconftest('pytest_plugins = ["heksher.pytest_plugin"]')
+    options = ["-p", "heksher.pytest_plugin"] if by_option else []
+    # The plugin of schemathesis takes seconds to import.
+    done = pytester.runpytest_subprocess(*options, "-p", "no:schemathesis", "--markers")
+    shown = done.stdout.str()
+    assert shown.count("@pytest.mark.heksher_service(features=[], ") == 1
+    assert shown.count("@pytest.mark.heksher_stub(features=[], strict=True): ") == 1

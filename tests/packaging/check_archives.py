@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 
-IN_WHEEL = {"heksher/__init__.py", "heksher/py.typed"}
+IN_WHEEL = {"heksher/__init__.py", "heksher/py.typed", "_heksher_pytest.py"}
 IN_SDIST = {
     *IN_WHEEL,
     "CHANGELOG.md",
@@ -66,12 +66,13 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def check_wheel(wheel: Path) -> None:
-    """Check that the wheel holds the package and its licence, and nothing else."""
+    """Check that the wheel holds the package, its licence and the plugin for pytest, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info/"
     expect(names, {*IN_WHEEL, metadata + "licenses/LICENSE"}, wheel)
-    if strangers := {name for name in names if not name.startswith(("heksher/", metadata))}:
+    ours = ("heksher/", "_heksher_pytest.py", metadata)
+    if strangers := {name for name in names if not name.startswith(ours)}:
         raise CheckFailedError(f"{wheel.name} holds unexpected files: {sorted(strangers)}")
 
 
