@@ -14,7 +14,9 @@ from typing import Any
 
 def one_line(text: str, limit: int = 500) -> str:
     """Return the beginning of *text* as one line that does no harm to a log or a terminal."""
-    line = _printable(" ".join(text[:limit].split()))
+    line = text[:limit]
+    if not line.isprintable():
+        line = _printable(" ".join(line.split()))
     return line if len(text) <= limit else f"{line}…"
 
 

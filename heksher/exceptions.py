@@ -14,6 +14,9 @@ from typing import Any
 
 from heksher._text import joined
 
+# Name at most this many settings in a message, one line each.
+_MAX_LINES = 20
+
 __all__ = [
     "HeksherError",
     "InvalidArgumentError",
@@ -216,7 +219,10 @@ class DeclarationRejected(ServiceError):
     """
 
     def __init__(self, rejections: dict[str, str]) -> None:
-        super().__init__("\n".join(f"setting {name!r}: {why}" for name, why in rejections.items()))
+        lines = [f"setting {name!r}: {why}" for name, why in rejections.items()]
+        if more := lines[_MAX_LINES:]:
+            lines[_MAX_LINES:] = [f"and {len(more)} more: see the attribute `rejections`"]
+        super().__init__("\n".join(lines))
         self.rejections: dict[str, str] = dict(rejections)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from heksher._text import counted, joined, named
@@ -20,6 +21,12 @@ __all__ = [
     "SnapshotStatus",
     "SettingData",
 ]
+
+
+# Show the texts of at most this many settings.
+_MAX_SHOWN = 100
+# Name at most this many settings in a line.
+_MAX_NAMED = 20
 
 
 class ClientState(StrEnum):
@@ -154,14 +161,17 @@ class ClientStatus:
         failures: updates that failed in a row; 0 after a success.
         last_error: the error of the newest failed update, even after a success; None if none failed.
         declarations: the result of each setting's declaration, by its name here.
-        rejected_rules: the rules of the newest update that are not used here.
-        coerced_rules: the rules of the newest update that are used in part.
+        rejected_rules: the rules that are not used here, at most 100. Where there are more, each setting
+            has some of its rules in it.
+        coerced_rules: the rules that are used in part, likewise.
         source: where the rules came from: service, snapshot or defaults.
         last_success: the date of the newest successful update, or None.
         last_failure: the date of the newest failed update, or None.
         polls: the number of updates that were tried.
         bytes_received: the size of all answers of the service in bytes, decompressed.
         snapshot: the state of the snapshot file; None if there is none.
+        rejected_count: how many rules are not used, also those that `rejected_rules` does not list.
+        coerced_count: how many rules are used in part.
     """
 
     state: ClientState
@@ -177,6 +187,8 @@ class ClientStatus:
     polls: int = 0
     bytes_received: int = 0
     snapshot: SnapshotStatus | None = None
+    rejected_count: int = 0
+    coerced_count: int = 0
 
     @property
     def is_ready(self) -> bool:
@@ -211,7 +223,14 @@ class ClientStatus:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the status in JSON's types. Errors become texts, and `settings` is included."""
+        """Return the status in JSON's types. Errors become texts, and `settings` is included.
+
+        Its size is bounded, whatever the service sends: `differences` and `refusals` are those of at
+        most 100 settings. `settings` has the names of all.
+        """
+        differing = (
+            (name, each) for name, each in sorted(self.declarations.items()) if each.differences
+        )
         return {
             "state": str(self.state),
             "source": str(self.source),
@@ -226,15 +245,15 @@ class ClientStatus:
             "settings": {str(state): list(names) for state, names in self.settings.items()},
             "pending": list(self.pending),
             "differences": {
-                name: list(declared.differences)
-                for name, declared in sorted(self.declarations.items())
-                if declared.differences
+                name: list(declared.differences) for name, declared in islice(differing, _MAX_SHOWN)
             },
-            "refusals": self.refusals,
+            "refusals": dict(islice(self.refusals.items(), _MAX_SHOWN)),
+            "rejected_count": self.rejected_count,
             "rejected_rules": [
                 {"setting": rule.setting, "rule_id": rule.rule_id, "reason": rule.reason}
                 for rule in self.rejected_rules
             ],
+            "coerced_count": self.coerced_count,
             "coerced_rules": [
                 {
                     "setting": rule.setting,
@@ -259,19 +278,26 @@ class ClientStatus:
             error = "" if self.last_error is None else f": {named(self.last_error)}"
             parts.append(f"{counted(self.failures, 'failure')} in a row{error}")
         if self.refusals:
-            parts.append(f"declarations not accepted: {joined(self.refusals)}")
+            parts.append(f"declarations not accepted: {_some(self.refusals)}")
         if deleted := self.settings.get(DeclarationState.DELETED):
-            parts.append(f"deleted on the service: {joined(deleted)}")
-        if rules := sum(each.rule_id is not None for each in self.rejected_rules):
+            parts.append(f"deleted on the service: {_some(deleted)}")
+        others = [each.setting for each in self.rejected_rules if each.rule_id is None]
+        if rules := max(self.rejected_count, len(self.rejected_rules)) - len(others):
             parts.append(f"{counted(rules, 'rule')} not used")
-        if others := {each.setting for each in self.rejected_rules if each.rule_id is None}:
-            parts.append(f"part of the answer not used for {joined(sorted(others))}")
+        if others:
+            parts.append(f"part of the answer not used for {_some(sorted({*others}))}")
         if (snapshot := self.snapshot) is not None:
             if snapshot.refused is not None and self.source is not DataSource.SERVICE:
                 parts.append(f"snapshot not used: {snapshot.refused}")
             if snapshot.error is not None:
                 parts.append(f"snapshot not written: {snapshot.error}")
         return ", ".join(parts)
+
+
+def _some(names: Collection[str]) -> str:
+    """Return *names*, and of many the first ones and how many more there are."""
+    more = len(names) - _MAX_NAMED
+    return joined(names) if more <= 0 else joined((*islice(names, _MAX_NAMED), f"{more} more"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ Pure decisions:
 - `options`: the client's arguments and their checks;
 - `declarations`: what to declare, and what the service's answers mean;
 - `splitting`: which requests a query for many settings takes;
-- `reading`: from a section of an answer to a rule table.
+- `reading`: from a section of an answer to a rule table;
+- `unused`: what is listed of the rules that are not used.
 
 State, guarded by locks; `parts` puts these together:
 

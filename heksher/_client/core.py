@@ -120,7 +120,7 @@ class Core(Parts):
             history = self.history
             state = self.lifecycle.reported
             is_resting = state is ClientState.RUNNING and rests
-            declarations, rejected_rules, coerced_rules = self.settings.report()
+            declarations, rejected, coerced = self.settings.report()
             is_counting = self.home.clock is not None and not is_resting
             return ClientStatus(
                 state=ClientState.RESTING if is_resting else state,
@@ -128,14 +128,16 @@ class Core(Parts):
                 failures=history.failures,
                 last_error=history.last_error,
                 declarations=declarations,
-                rejected_rules=rejected_rules,
-                coerced_rules=coerced_rules,
+                rejected_rules=(*rejected,),
+                coerced_rules=(*coerced,),
                 source=self.publisher.source,
                 last_success=history.last_success,
                 last_failure=history.last_failure,
                 polls=history.polls,
                 bytes_received=self.connection.bytes_received,
                 snapshot=None if self.snapshot is None else self.snapshot.status,
+                rejected_count=rejected.total,
+                coerced_count=coerced.total,
             )
 
     def create_event(self) -> Event:

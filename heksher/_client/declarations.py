@@ -23,6 +23,10 @@ from heksher.exceptions import ServiceError, UnexpectedStatusError
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
+# The characters of one difference, and of the reason for a refusal, which names all differences.
+_MAX_DIFFERENCE = 1000
+_MAX_REASON = 2000
+
 
 class Catalogue:
     """The settings of a service, by name and by alias."""
@@ -161,7 +165,8 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     A refusal names each attribute that differs, with its value here and there, and what to do.
     """
     differences = tuple(
-        _describe_difference(declaration, difference) for difference in answer.differences
+        one_line(_describe_difference(declaration, difference), _MAX_DIFFERENCE)
+        for difference in answer.differences
     )
     service_version = answer.service_version and one_line(answer.service_version)
     refusal = None
@@ -172,10 +177,11 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
                 "change or remove the rules that are named, then raise the version; "
                 "until then the service refuses every version"
             )
+        reason = one_line("; ".join(differences) or answer.text, _MAX_REASON)
         refusal = (
             f"the declaration of version {declaration.version} {_REFUSALS[answer.state]}"
             f"{f' (the service has version {service_version})' if service_version else ''}: "
-            f"{'; '.join(differences) or answer.text}. Hint: {hint}."
+            f"{reason}. Hint: {hint}."
         )
     # These answers tell no version, since the service has the declared one.
     if answer.state in ("created", "uptodate", "mismatch"):

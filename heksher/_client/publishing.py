@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
+from heksher._application_code import get_logger
 from heksher._client.errors import without_frames
 from heksher._client.lifecycle import Lifecycle
 from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
+from heksher._client.unused import MAX_LISTED, Listed, first_of
 from heksher._rules.getter import Published
 from heksher._rules.tracking import Tracking
 from heksher._wire import Undecoded, decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
 from heksher.setting import Setting, Validator, state_of
 from heksher.status import CoercedRule, DataSource, RejectedRule
+
+_logger = get_logger(__name__)
+
+# Name at most this many unused rules of one answer in the log, one line each.
+_MAX_LOGGED_RULES = 20
+
+R = TypeVar("R")
+
+_Unused: TypeAlias = tuple[Listed[RejectedRule], Listed[CoercedRule]]
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +49,7 @@ class Publication:
         is_wanted: whether the run that asked for it goes on.
         is_withdrawn: whether its update has ended without waiting for it.
         usable: the sections that could be used, by the name in the application.
+        unused: what could not be used, or only in part, and could be before.
     """
 
     sections: Mapping[str, Undecoded]
@@ -46,6 +58,7 @@ class Publication:
     is_wanted: Callable[[], bool]
     is_withdrawn: bool = False
     usable: dict[str, Undecoded] = field(default_factory=dict[str, Undecoded])
+    unused: list[_Unused] = field(default_factory=list[_Unused])
 
     @property
     def is_over(self) -> bool:
@@ -72,8 +85,8 @@ class _Reading:
     features: tuple[str, ...]
     tracking: Tracking
     validators: tuple[Validator[Any], ...]
-    rejected: tuple[RejectedRule, ...]
-    coerced: tuple[CoercedRule, ...]
+    rejected: Listed[RejectedRule]
+    coerced: Listed[CoercedRule]
 
 
 class Publisher:
@@ -142,6 +155,12 @@ class Publisher:
 
         The client may be closed, and the publication withdrawn, while this runs. Then it returns soon.
         """
+        try:
+            self._publish(publication)
+        finally:
+            _log_unused(publication.unused)
+
+    def _publish(self, publication: Publication) -> None:
         # Equal strings and numbers are kept once: many rules, also of other settings, name the same users.
         known: dict[Any, Any] = {}
         for entry in self._settings.entries():
@@ -162,7 +181,7 @@ class Publisher:
             try:
                 section = decode_section(raw)
             except InvalidResponseError as error:
-                self._note_unusable(entry, error)
+                publication.unused.append(self._note_unusable(entry, error))
                 continue
             publication.usable[entry.name] = raw
             readers = [
@@ -177,7 +196,7 @@ class Publisher:
             for reader in readers:
                 if not self._finish(reader, section.default_value, entry, digest, publication):
                     return
-            self._settings.note_unused(entry, *self._unused_by(entry))
+            publication.unused.append(self._settings.note_unused(entry, *self._unused_by(entry)))
 
     def _finish(
         self,
@@ -271,16 +290,20 @@ class Publisher:
             for setting in settings:
                 self._readings.pop(setting, None)
 
-    def note_unusable(self, current_name: str, error: ServiceError) -> None:
-        """Note that an answer has nothing usable for this setting, which keeps its last table."""
-        for entry in self._settings.entries():
-            if entry.current_name == current_name:
+    def note_unusable(self, current_names: Collection[str], error: ServiceError) -> None:
+        """Note that an answer has nothing usable for these settings, which keep their last tables."""
+        _log_unused(
+            [
                 self._note_unusable(entry, error)
+                for entry in self._settings.entries()
+                if entry.current_name in current_names
+            ]
+        )
 
-    def _note_unusable(self, entry: Entry, error: ServiceError) -> None:
+    def _note_unusable(self, entry: Entry, error: ServiceError) -> _Unused:
         self.forget(entry.alive())
         rejected = RejectedRule(entry.name, None, str(error), without_frames(error))
-        self._settings.note_unused(entry, (rejected,), ())
+        return self._settings.note_unused(entry, Listed((rejected,)), Listed())
 
     def _is_known(self, setting: Setting[Any], digest: int, publication: Publication) -> bool:
         """Whether reading a section with this digest would bring nothing new to *setting*."""
@@ -298,7 +321,7 @@ class Publisher:
                 and reading.features is table.features
             )
 
-    def _unused_by(self, entry: Entry) -> tuple[tuple[RejectedRule, ...], tuple[CoercedRule, ...]]:
+    def _unused_by(self, entry: Entry) -> _Unused:
         """Return what the settings of one name cannot use, and what they can use in part."""
         with self._lock:
             readings = [
@@ -309,9 +332,31 @@ class Publisher:
         if len(readings) == 1:
             return readings[0].rejected, readings[0].coerced
         # Settings of one name differ in their own validators at most.
-        rejected = dict.fromkeys(each for reading in readings for each in reading.rejected)
-        coerced = dict.fromkeys(each for reading in readings for each in reading.coerced)
-        return (*rejected,), (*coerced,)
+        return _united([each.rejected for each in readings]), _united(
+            [each.coerced for each in readings]
+        )
+
+
+def _united(listed: Sequence[Listed[R]]) -> Listed[R]:
+    """Return what is in any of these lists, each rule once."""
+    rules = dict.fromkeys(rule for each in listed for rule in each)
+    return Listed([*rules][:MAX_LISTED], max((each.total for each in listed), default=0))
+
+
+def _log_unused(news: Sequence[_Unused]) -> None:
+    """Warn of what is not used any more, in no more lines than a reader takes in."""
+    _log_first("dropped: %s", [rejected for rejected, _ in news])
+    _log_first("coerced: %s", [coerced for _, coerced in news])
+
+
+def _log_first(message: str, groups: Sequence[Listed[R]]) -> None:
+    rules = first_of(groups, _MAX_LOGGED_RULES)
+    for rule in rules:
+        _logger.warning(message, rule)
+    if more := rules.total - len(rules):
+        _logger.warning(
+            message, f"{more} more; status has the number, and lists the first {MAX_LISTED}"
+        )
 
 
 def _digest(section: Undecoded) -> int:

@@ -14,10 +14,11 @@ from typing import Any, Generic, TypeVar
 
 from heksher._application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
+from heksher._client.unused import MAX_LISTED, Listed
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
-from heksher._text import error_text, shown
+from heksher._text import error_text, one_line, shown
 from heksher._wire import RuleBatch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
 from heksher.status import CoercedRule, RejectedRule
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 # The feature of a condition.
 _feature: Callable[[tuple[str, str]], str] = itemgetter(0)
+
+# The characters of a reason that is kept. A validator's error may show the whole value.
+_MAX_REASON = 1000
 
 # The types whose equal values are interchangeable. A bool or a float may be equal to an int.
 _SHAREABLE = frozenset[type]((int, str))
@@ -37,13 +41,13 @@ class ReadResult(Generic[T]):
 
     Attributes:
         table: the new table.
-        rejected: the rules, and the default value, that cannot be used.
-        coerced: the rules, and the default value, that are used in part.
+        rejected: the first rules that cannot be used; the default value counts as one.
+        coerced: the first rules that are used in part.
     """
 
     table: RuleTable[T]
-    rejected: tuple[RejectedRule, ...]
-    coerced: tuple[CoercedRule, ...]
+    rejected: Listed[RejectedRule]
+    coerced: Listed[CoercedRule]
 
 
 class SectionReader(Generic[T]):
@@ -83,6 +87,7 @@ class SectionReader(Generic[T]):
         self._shared = {} if shared is None else shared
         self._rejected: list[RejectedRule] = []
         self._coerced: list[CoercedRule] = []
+        self._rejected_total = self._coerced_total = 0
 
     def add(self, batch: RuleBatch) -> None:
         """Add the rules of a batch.
@@ -90,8 +95,9 @@ class SectionReader(Generic[T]):
         Most sections use few sets of features, so rules that list the same ones are handled together:
         what depends on the features alone is checked once, and the rest runs in loops of the interpreter.
         """
-        name = self.setting.name
-        self._rejected += [RejectedRule(name, None, problem) for problem in batch.problems]
+        for text in batch.problems:
+            self._reject_part(None, text)
+        self._rejected_total += batch.unreadable - len(batch.problems)
         groups: dict[tuple[str, ...], list[RuleData]] = {}
         for data in batch.rules:
             groups.setdefault(tuple(map(_feature, data.context_features)), []).append(data)
@@ -122,8 +128,8 @@ class SectionReader(Generic[T]):
         default = self._decode(raw_default, None) or [self._state.published.table.default]
         return ReadResult(
             RuleTable(default[0], self._rules, self._features),
-            tuple(self._rejected),
-            tuple(self._coerced),
+            Listed(self._rejected, self._rejected_total),
+            Listed(self._coerced, self._coerced_total),
         )
 
     # --- which rules ------------------------------------------------------------------------------
@@ -152,8 +158,15 @@ class SectionReader(Generic[T]):
     ) -> None:
         """Report that a rule, or with None the default value, cannot be used."""
         rule_id, what = (None, "default value: ") if data is None else (data.rule_id, "")
-        error = error and without_frames(error)
-        self._rejected.append(RejectedRule(self.setting.name, rule_id, what + reason, error))
+        self._reject_part(rule_id, what + reason, error and without_frames(error))
+
+    def _reject_part(
+        self, rule_id: int | None, reason: str, error: BaseException | None = None
+    ) -> None:
+        self._rejected_total += 1
+        if len(self._rejected) < MAX_LISTED:
+            reason = one_line(reason, _MAX_REASON)
+            self._rejected.append(RejectedRule(self.setting.name, rule_id, reason, error))
 
     # --- their values -----------------------------------------------------------------------------
 
@@ -227,8 +240,11 @@ class SectionReader(Generic[T]):
             self._reject(data, str(error), error.__cause__)
             return []
         if left_out:
-            rule_id = None if data is None else data.rule_id
-            self._coerced.append(CoercedRule(setting.name, rule_id, tuple(left_out)))
+            self._coerced_total += 1
+            if len(self._coerced) < MAX_LISTED:
+                rule_id = None if data is None else data.rule_id
+                texts = tuple(one_line(text, _MAX_REASON) for text in left_out)
+                self._coerced.append(CoercedRule(setting.name, rule_id, texts))
         return [value]
 
     def _share(self, values: list[T]) -> list[T]:

@@ -12,15 +12,16 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from heksher._application_code import get_logger
 from heksher._client.declarations import Catalogue
 from heksher._client.lifecycle import Call, Lifecycle
+from heksher._client.unused import Listed, first_of
 from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
-from heksher._text import joined, one_line, shown
+from heksher._text import counted, joined, one_line, shown
 from heksher._wire import MAX_QUERY_LENGTH
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
@@ -28,17 +29,17 @@ from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, Rejec
 
 _logger = get_logger(__name__)
 
-# The number of rules of one setting that an update names in the log, one line each.
-_MAX_LOGGED_RULES = 20
+# Log at most this many settings that were deleted or renamed at once, one line each.
+_MAX_LOGGED_SETTINGS = 20
 
 # Seconds until a declaration that something on the way refused is made again.
 _REFUSAL_PAUSE = 3600.0
 
+R = TypeVar("R")
+
 _PENDING = DeclaredSetting(DeclarationState.PENDING)
 
-_Report: TypeAlias = tuple[
-    dict[str, DeclaredSetting], tuple[RejectedRule, ...], tuple[CoercedRule, ...]
-]
+_Report: TypeAlias = tuple[dict[str, DeclaredSetting], Listed[RejectedRule], Listed[CoercedRule]]
 
 
 @dataclass(eq=False, slots=True)
@@ -56,8 +57,8 @@ class Entry:
         refused: the moment at which a firewall or the like refused the declaration; None: it did not.
         declared_anew: whether it was declared again after it had been deleted on the service.
         declared: the outcome of its declaration.
-        rejected: what the last update could not use.
-        coerced: what the last update could use in part.
+        rejected: the first rules that the last update could not use.
+        coerced: the first rules that the last update could use in part.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Entry:
     refused: float | None = None
     declared_anew: bool = False
     declared: DeclaredSetting = _PENDING
-    rejected: tuple[RejectedRule, ...] = ()
-    coerced: tuple[CoercedRule, ...] = ()
+    rejected: Listed[RejectedRule] = field(default_factory=Listed[RejectedRule])
+    coerced: Listed[CoercedRule] = field(default_factory=Listed[CoercedRule])
 
     def alive(self) -> list[Setting[Any]]:
         """Return the settings that the application still holds."""
@@ -416,22 +417,25 @@ class ClientSettings:
                     )
                     message = "setting %r was renamed to %s on the service; its rules keep arriving"
                     news.append((logging.WARNING, message, (entry.name, shown(stored.name))))
-        for level, message, arguments in news:
+        for level, message, arguments in news[:_MAX_LOGGED_SETTINGS]:
             _logger.log(level, message, *arguments)
+        if more := len(news[_MAX_LOGGED_SETTINGS:]):
+            _logger.error(
+                "%s were deleted or renamed; status lists them", counted(more, "more setting")
+            )
         return deleted
 
     # --- reports ----------------------------------------------------------------------------------
 
     def note_unused(
-        self, entry: Entry, rejected: tuple[RejectedRule, ...], coerced: tuple[CoercedRule, ...]
-    ) -> None:
-        """Keep for the status what was not used, and log what was used the last time."""
+        self, entry: Entry, rejected: Listed[RejectedRule], coerced: Listed[CoercedRule]
+    ) -> tuple[Listed[RejectedRule], Listed[CoercedRule]]:
+        """Keep for the status what was not used; return what of it was used the last time."""
         with self._lock:
-            known_rejected, known_coerced = set(entry.rejected), set(entry.coerced)
+            news = _news(rejected, entry.rejected), _news(coerced, entry.coerced)
             entry.rejected, entry.coerced = rejected, coerced
             self._cached.drop()
-        _log_some("dropped: %s", [rule for rule in rejected if rule not in known_rejected])
-        _log_some("coerced: %s", [rule for rule in coerced if rule not in known_coerced])
+        return news
 
     def report(self) -> _Report:
         """Return how declarations stand, by name, and the rules that are not used as they are."""
@@ -441,8 +445,8 @@ class ClientSettings:
                 entries = [entry for entry in self._entries.values() if entry.alive()]
                 report = self._cached.report = (
                     {entry.name: entry.declared for entry in entries},
-                    tuple(rule for entry in entries for rule in entry.rejected),
-                    tuple(rule for entry in entries for rule in entry.coerced),
+                    first_of([entry.rejected for entry in entries]),
+                    first_of([entry.coerced for entry in entries]),
                 )
         declared, rejected, coerced = report
         return dict(declared), rejected, coerced
@@ -479,17 +483,16 @@ def _note_deleted(entry: Entry, *, is_declared_anew: bool) -> None:
     entry.to_declare, entry.on_service = is_declared_anew, False
     entry.current_name, entry.refused = entry.name, None
     entry.declared = DeclaredSetting(DeclarationState.DELETED)
-    entry.rejected, entry.coerced = (), ()
+    entry.rejected, entry.coerced = Listed(), Listed()
 
 
 def _is_given_up(entry: Entry) -> bool:
     return entry.declared.state is DeclarationState.DELETED and not entry.to_declare
 
 
-def _log_some(message: str, rules: Sequence[object]) -> None:
-    """Warn of each of *rules*, but of no more than a reader takes in."""
-    for rule in rules[:_MAX_LOGGED_RULES]:
-        _logger.warning(message, rule)
-    if len(rules) > _MAX_LOGGED_RULES:
-        count = len(rules) - _MAX_LOGGED_RULES
-        _logger.warning(message, f"{count} more of this setting; status lists them")
+def _news(rules: Listed[R], known: Listed[R]) -> Listed[R]:
+    """Return those of *rules* that are not in *known*. The rules that are not listed are only counted."""
+    earlier = set(known)
+    new = [rule for rule in rules if rule not in earlier]
+    unlisted = (rules.total - len(rules)) - (known.total - len(known))
+    return Listed(new, len(new) + max(0, unlisted))

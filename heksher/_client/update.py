@@ -352,7 +352,7 @@ class Updater:
                     query.is_complete = False
                     if is_too_long:
                         # It fails every time, and must not fail the other settings' update.
-                        self._publisher.note_unusable(part.names[0], error)
+                        self._publisher.note_unusable(part.names, error)
                         self._answered.update(part.names)
                     else:
                         has_failed = True
@@ -395,9 +395,8 @@ class Updater:
         if missing:
             query.has_all = False
         if not query.may_be_unknown:
-            for name in sorted(missing):
-                error = InvalidResponseError("the answer to the query has no section for it")
-                self._publisher.note_unusable(name, error)
+            error = InvalidResponseError("the answer to the query has no section for it")
+            self._publisher.note_unusable(missing, error)
             missing.clear()
         async with self._publishing():
             query.usable.update(await self._publish(answer.sections, features, tracking))

@@ -18,7 +18,7 @@ SMALLEST_INT = -(2**63)
 LARGEST_INT = 2**63 - 1
 
 # Coercions of one value that are listed one by one. A hostile service could cause millions.
-_MAX_COERCIONS = 100
+_MAX_COERCIONS = 20
 
 
 class SettingType(ABC, Generic[T]):

@@ -18,7 +18,7 @@ from heksher.status import DeclarationState
 _ACCEPTED = frozenset(("created", "uptodate", "upgraded", "outdated"))
 _OUTCOMES = _ACCEPTED | {"mismatch", "rejected"}
 # Keep at most this many differences of an answer; a setting has five attributes.
-_MAX_DIFFERENCES = 100
+_MAX_DIFFERENCES = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ _logger = get_logger(__name__)
 # priority of a rule, so that a list as long as a list of settings could be would cost too much.
 _MAX_FEATURES_BYTES = 1_000_000
 _MAX_FEATURES = 10_000
+# Name at most this many unreadable settings in the log, one line each.
+_MAX_LOGGED = 20
 
 
 def health() -> Exchange[None]:
@@ -63,7 +65,7 @@ def settings() -> Exchange[dict[str, SettingData]]:
     def read(response: Response) -> dict[str, SettingData]:
         parts = decode(response.body, _Settings, what).settings
         check_number(parts, len(response.body), what)
-        found, problems = decode_each(parts, SettingData, "the setting")
+        found, problems = decode_each(parts, SettingData, "the setting", _MAX_LOGGED)
         for problem in problems:
             _logger.warning("%s: left out: %s", what, problem)
         return {setting.name: setting for setting in found}

@@ -74,10 +74,12 @@ class RuleBatch:
         rules: the rules that can be read.
         problems: one text for each rule that cannot be read, and after many of them one with the
             number of the others.
+        unreadable: how many rules cannot be read.
     """
 
     rules: Sequence[RuleData]
     problems: Sequence[str] = ()
+    unreadable: int = 0
 
 
 class _Section(msgspec.Struct):
@@ -109,7 +111,7 @@ class Section:
             except InvalidResponseError:
                 rules, problems = decode_each(batch, RuleData, "the rule", room)
                 room = max(0, room - len(problems))
-            yield RuleBatch(rules, problems)
+            yield RuleBatch(rules, problems, len(batch) - len(rules))
 
 
 def _split(rules: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:

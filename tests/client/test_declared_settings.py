@@ -574,7 +574,7 @@ def test_the_log_names_no_more_rules_than_somebody_reads(
 
     scene.run(body)
     assert caplog.text.count("dropped: ") == 21
-    assert "dropped: 30 more of this setting; status lists them" in caplog.text
+    assert "dropped: 30 more; status has the number, and lists the first 100" in caplog.text
 
 
 def test_what_is_known_of_a_setting_changes_under_the_clients_lock(

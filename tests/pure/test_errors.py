@@ -145,3 +145,13 @@ def test_rejected_declarations_are_told_one_by_one() -> None:
     assert str(error).splitlines() == ["setting 'a': too old", "setting 'b': too new"]
     why.clear()
     assert len(error.rejections) == 2
+
+
+def test_an_error_about_many_settings_names_the_first_ones() -> None:
+    why = {f"s{number}": "because" for number in range(25)}
+    error = DeclarationRejected(why)
+    assert str(error).splitlines()[19:] == [
+        "setting 's19': because",
+        "and 5 more: see the attribute `rejections`",
+    ]
+    assert error.rejections == why

@@ -11,6 +11,7 @@ from support.reading import WholeSection, read_section, read_table
 
 from heksher import TRACK_ALL, Setting
 from heksher._client.reading import ReadResult, SectionReader
+from heksher._client.unused import Listed
 from heksher._rules.contexts import Defaults
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable, TableRule
@@ -50,8 +51,8 @@ def test_rules_are_taken_over_with_values_of_the_type_and_the_services_order() -
             ),
             FEATURES,
         ),
-        (),
-        (),
+        Listed(),
+        Listed(),
     )
     assert [type(each.value) for each in result.table.rules] == [int, int, int]
     assert type(result.table.default) is int
@@ -138,7 +139,7 @@ def test_the_services_default_beats_the_local_one(default: int) -> None:
 def test_empty_defaults_are_values(kind: type[Any], local: Any, value: Any) -> None:
     setting: Setting[Any] = Setting("empty", kind, ["user"], local)
     result = read_table(setting, WholeSection((), value), FEATURES, Tracking())
-    assert result == ReadResult(RuleTable(value, (), FEATURES), (), ())
+    assert result == ReadResult(RuleTable(value, (), FEATURES), Listed(), Listed())
 
 
 @pytest.mark.parametrize("unusable", [None, "x", 1.5, True, []], ids=repr)

@@ -82,6 +82,23 @@ class Unspeakable(Exception):
                 1.0,
                 0,
                 None,
+                {
+                    f"s{number}": DeclaredSetting(DeclarationState.DELETED)
+                    for number in range(1000, 1030)
+                },
+                rejected_rules=(RejectedRule("s1000", 4, "no str"),),
+                rejected_count=1_100_000,
+            ),
+            "running, updated 1.0 s ago, deleted on the service: "
+            f"{', '.join(f's{number}' for number in range(1000, 1020))} and 10 more, "
+            "1100000 rules not used",
+        ),
+        (
+            ClientStatus(
+                ClientState.RUNNING,
+                1.0,
+                0,
+                None,
                 rejected_rules=(RejectedRule("ttl", None, "default value: no int"),),
             ),
             "running, updated 1.0 s ago, part of the answer not used for ttl",
@@ -111,6 +128,7 @@ class Unspeakable(Exception):
         "closed",
         "refused",
         "parts",
+        "many",
         "default",
         "snapshot",
         "unspeakable",
@@ -175,6 +193,8 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         7,
         1234,
         SnapshotStatus("/rules", is_loaded=True, written=1e9),
+        rejected_count=1,
+        coerced_count=1,
     )
     assert json.loads(json.dumps(status.as_dict())) == {
         "state": "running",
@@ -196,7 +216,9 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         "pending": ["c", "d"],
         "differences": {"b": ["type differs"]},
         "refusals": {"c": "HTTP 500"},
+        "rejected_count": 1,
         "rejected_rules": [{"setting": "b", "rule_id": 4, "reason": "no str"}],
+        "coerced_count": 1,
         "coerced_rules": [{"setting": "b", "rule_id": None, "coercions": ["element 0: no int"]}],
         "snapshot": {
             "path": "/rules",
@@ -207,3 +229,15 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         },
     }
     assert json.dumps(ClientStatus(ClientState.NEW, None, 0, None).as_dict())
+
+
+def test_the_texts_of_a_hundred_settings_are_shown_and_the_names_of_all() -> None:
+    names = [f"s{number}" for number in range(1000, 1150)]
+    declared = DeclaredSetting(DeclarationState.MISMATCH, "1.0", ("type differs",), "it differs")
+    status = ClientStatus(
+        ClientState.RUNNING, 1.0, 0, None, dict.fromkeys(reversed(names), declared)
+    )
+    shown = status.as_dict()
+    assert [*shown["refusals"]] == [*shown["differences"]] == names[:100]
+    assert shown["settings"] == {"mismatch": names}
+    assert len(status.refusals) == 150

@@ -15,7 +15,7 @@ from heksher._text import counted, error_text, excerpt, joined, named, one_line,
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("as it is", "as it is"),
+        ("as  it is ", "as  it is "),
         ("  two\n lines\t", "two lines"),
         ("\x1b[2J\u202e", "\ufffd[2J\ufffd"),
         ("x" * 500, "x" * 500),
