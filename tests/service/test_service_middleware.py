@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from starlette.routing import Mount
 
 from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError
+from heksher.service.web.openapi import OPERATIONS
 
 T = TypeVar("T")
 LIMIT = 1024 * 1024
@@ -261,8 +263,7 @@ def test_a_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert "http" not in response.headers["content-security-policy"]
 
 
-def test_without_the_files_a_page_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package, the service still starts."""
+def test_without_the_extra_a_page_lists_the_operations(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def nothing(_name: str) -> None:
         return None
@@ -273,7 +274,13 @@ def test_without_the_files_a_page_is_bare(monkeypatch: pytest.MonkeyPatch) -> No
         for page in ("docs", "redoc"):
             response = await client.get(f"/{page}")
             assert response.status_code == 200
-            assert 'href="openapi.json"' in response.text
+            assert re.findall('(?:href|src)="([^"]*)', response.text) == ["openapi.json"]
+            assert response.text.count("<tr>") == len(OPERATIONS)
+            assert (
+                "<tr><td>PUT</td><td>/api/v1/settings/{name}/name</td>"
+                "<td>Rename a setting; its former name becomes an alias</td></tr>"
+            ) in response.text
+            assert "pip install 'heksher[docs-ui]'" in response.text
         assert (await client.get("/docs/files/swagger-ui.css")).status_code == 404
 
     _with(create_app(), use)

@@ -1,7 +1,8 @@
 """The OpenAPI document and the pages that show it, at the same paths as in the original service.
 
 Knows Starlette and nothing about settings. The pages load nothing from other hosts. The files of
-Swagger UI and Redoc come from the package ``fastapi-offline``; its code is not used.
+Swagger UI and Redoc come from the package ``fastapi-offline`` (extra: docs-ui); its code is not used.
+Without it, both pages are a list of the operations.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from heksher.service.web.http import responses
-from heksher.service.web.openapi import document
+from heksher.service.web.openapi import OPERATIONS, document
 
 # The package with the files of Swagger UI and Redoc, and their names there.
 _PACKAGE = "fastapi_offline"
@@ -39,7 +41,6 @@ _PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Heksher</title>
-<link rel="icon" href="docs/files/favicon.png">
 {head}</head>
 <body>
 <div id="page"><p>The interface of this service is described by its
@@ -47,14 +48,26 @@ _PAGE = """\
 {body}</body>
 </html>
 """
-_SWAGGER_HEAD = '<link rel="stylesheet" href="docs/files/swagger-ui.css">\n'
-_SWAGGER_BODY = (
-    '<script src="docs/files/swagger-ui-bundle.js"></script>\n'
-    '<script src="docs/files/start-swagger.js"></script>\n'
+_ICON = '<link rel="icon" href="docs/files/favicon.png">\n'
+_SWAGGER = _PAGE.format(
+    head=f'{_ICON}<link rel="stylesheet" href="docs/files/swagger-ui.css">\n',
+    body='<script src="docs/files/swagger-ui-bundle.js"></script>\n'
+    '<script src="docs/files/start-swagger.js"></script>\n',
 )
-_REDOC_BODY = (
-    '<script src="docs/files/redoc.standalone.js"></script>\n'
-    '<script src="docs/files/start-redoc.js"></script>\n'
+_REDOC = _PAGE.format(
+    head=_ICON,
+    body='<script src="docs/files/redoc.standalone.js"></script>\n'
+    '<script src="docs/files/start-redoc.js"></script>\n',
+)
+_LIST = _PAGE.format(
+    head="<style>body { font-family: sans-serif } td { padding: 0.2em 1em 0.2em 0 }</style>\n",
+    body="<table>\n"
+    + "".join(
+        f"<tr><td>{operation.replace(' ', '</td><td>')}</td><td>{escape(about.summary)}</td></tr>\n"
+        for operation, about in OPERATIONS.items()
+    )
+    + "</table>\n<p>To try them out on this page, install the service with "
+    "<code>pip install 'heksher[docs-ui]'</code>.</p>\n",
 )
 _SCRIPTS: Mapping[str, str] = {
     "start-swagger.js": (
@@ -83,6 +96,7 @@ def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list
         with_token: whether the service requires a token.
     """
     folder = _folder()
+    swagger, redoc = (_SWAGGER, _REDOC) if folder else (_LIST, _LIST)
 
     @lru_cache(maxsize=8)  # by prefix; there is rarely more than one
     def encoded(root_path: str) -> bytes:
@@ -104,15 +118,15 @@ def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list
 
     return [
         Route("/openapi.json", openapi),
-        _page("/docs", _PAGE.format(head=_SWAGGER_HEAD, body=_SWAGGER_BODY)),
+        _page("/docs", swagger),
         _page("/docs/oauth2-redirect", _NO_OAUTH),
-        _page("/redoc", _PAGE.format(head="", body=_REDOC_BODY)),
+        _page("/redoc", redoc),
         Route("/docs/files/{name}", file),
     ]
 
 
 def _folder() -> Path | None:
-    """Return the folder of the files, or None without the package; the pages are bare then."""
+    """Return the folder of the files, or None without the package."""
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         return None
