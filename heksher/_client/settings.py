@@ -11,18 +11,18 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from heksher._application_code import get_logger
 from heksher._client.declarations import Catalogue
 from heksher._client.lifecycle import Call, Lifecycle
+from heksher._client.splitting import Limits
 from heksher._client.unused import Listed, first_of
 from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import counted, joined, one_line, shown
-from heksher._wire import MAX_QUERY_LENGTH
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -103,7 +103,7 @@ class ClientSettings:
 
     Attributes:
         defaults: the values of features that calls of ``get()`` leave out. Replaced, never changed.
-        query_length: the length of a query's target that gets through to the service, as far as known.
+        limits: what gets through to the service.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class ClientSettings:
         # The settings that stay with this client whichever the main client is.
         self._own: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self.defaults = Defaults()
-        self.query_length = MAX_QUERY_LENGTH
+        self.limits = Limits()
         self._tracking = Tracking()
         # Counts changes of the settings: what was answered before does not hold for those that came later.
         self._generation = 0
         self._warned_constants: set[tuple[str, str]] = set()
-        # The moments at which the newest update began, and at which queries became shorter.
-        self._now = self._shortened = 0.0
+        # The moments at which the newest update began, and at which limits were found.
+        self._now = self._limited = 0.0
         self._cached = _CachedReport()
 
     # --- which settings ---------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class ClientSettings:
                 entry.declared = _PENDING
 
     def begin_update(self, now: float, *, is_requested: bool) -> None:
-        """Try again what something on the way refused: hourly, and declarations by `reload` as well.
+        """Try again what something on the way refused: hourly, and settings by `reload` as well.
 
         Args:
             now: the moment, by the client's clock.
@@ -303,15 +303,17 @@ class ClientSettings:
             for entry in self._entries.values():
                 if entry.refused is not None:
                     entry.to_declare |= is_requested or now - entry.refused >= _REFUSAL_PAUSE
-            if now - self._shortened >= _REFUSAL_PAUSE:
-                self.query_length = MAX_QUERY_LENGTH
+            if now - self._limited >= _REFUSAL_PAUSE:
+                self.limits = Limits()
+            elif is_requested:
+                self.limits = replace(self.limits, refused=frozenset())
 
-    def note_query_length(self, length: int) -> None:
-        """Begin the next queries with targets of this length. What refused longer ones may go away."""
+    def note_limits(self, limits: Limits) -> None:
+        """Keep to these limits in the next queries. What refuses the others may go away."""
         with self._lock:
-            if length < self.query_length:
-                self._shortened = self._now
-            self.query_length = length
+            if self.limits == Limits():
+                self._limited = self._now
+            self.limits = limits
 
     def pending(self, features: Iterable[str]) -> list[tuple[Entry, Setting[Any]]]:
         """Return what is to be declared to a service that has these context features."""

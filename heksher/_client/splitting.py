@@ -1,24 +1,40 @@
-"""How a query for many settings is split into parts, and into shorter ones where a URL is too long.
+"""How a query for many settings is split into parts, and what to do where something refuses a part.
 
 Pure decisions; the updater sends the requests. No URL is longer than common proxies take. Some take less,
-and how they say so is no standard, so that the client finds out what gets through.
+and some firewalls refuse a word that is part of a setting's name, or of a filter. How they say so is no
+standard. One rule serves all of them: as long as anything is answered, a part that is refused is halved,
+down to a single name.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from heksher._wire import query_target, split_names
+from heksher._wire import MAX_QUERY_LENGTH, query_target, split_names
 from heksher.exceptions import ServiceError, UnexpectedStatusError
 
-# How proxies and firewalls answer if a URL is too long for them.
-_TOO_LONG = frozenset((400, 403, 404, 414, 431))
+# How proxies and firewalls answer if a URL is too long for them, or has a word that they refuse.
+_REFUSED = frozenset((400, 403, 404, 414, 431))
 # No proxy's limit is below this. A shorter length is not remembered: one odd refusal must not leave a
 # client with a request for each setting.
 _MIN_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What gets through to the service, as far as is known.
+
+    Attributes:
+        length: the length that the target of a query may have.
+        takes_filters: whether queries with the filter are answered.
+        refused: the names that were refused, each by itself.
+    """
+
+    length: int = MAX_QUERY_LENGTH
+    takes_filters: bool = True
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +44,13 @@ class Part:
     Attributes:
         names: current names of settings.
         filters: see `heksher._wire.encode_context_filters`.
+        was_refused: whether these are the names that were refused before. One request shows whether
+            they still are.
     """
 
     names: tuple[str, ...]
     filters: str | None
+    was_refused: bool = False
 
     @property
     def target(self) -> str:
@@ -40,78 +59,102 @@ class Part:
 
 
 class Parts:
-    """The parts of one query that are yet to be asked for, and what is known of the length of URLs.
+    """The parts of one query that are yet to be asked for, and what the query shows of the limits.
 
     Args:
         names: of all settings that the query asks for.
         filters: see `heksher._wire.encode_context_filters`.
-        length: the length that a target may have, as far as is known.
+        limits: what earlier queries showed.
     """
 
-    def __init__(self, names: Sequence[str], filters: str | None, length: int) -> None:
-        self._names = names
-        self._filters = filters
-        self._length = self._shortest = length
-        self._left = deque(self._split(names, length))
+    def __init__(self, names: Sequence[str], filters: str | None, limits: Limits) -> None:
+        self._limits = limits
+        self._filters = filters if limits.takes_filters else None
+        self._is_filter_refused = not limits.takes_filters
+        self._refused = limits.refused.intersection(names)
+        self._others = [name for name in names if name not in self._refused]
+        each = self._filters_within(limits.length)
+        self._left = deque(
+            Part(some, each) for some in split_names(self._others, each, limits.length)
+        )
+        if self._refused:
+            self._left.append(Part(tuple(sorted(self._refused)), None, was_refused=True))
+        # Two names, because one of them may be refused.
+        self._probes = [
+            Part((name,), each)
+            for name in sorted(self._others, key=len)[:2]
+            for each in dict.fromkeys((self._filters, None))
+        ]
+        self._halved: list[Part] = []
         # The length of the longest target that was answered.
         self._answered = 0
-        # The length of the shortest target that was refused and asks for one name only.
-        self._refused = math.inf
-        self._has_probed = False
+        #: Whether requests are answered at all. None: unknown since the last refusal.
+        self.are_answered: bool | None = None
 
     def next(self) -> Part | None:
         """Return the part to ask for, or None after the last one."""
-        return self._left.popleft() if self._left else None
+        if not self._left:
+            return None
+        part = self._left.popleft()
+        return replace(part, filters=None) if self._filters is None else part
 
     def note_answered(self, part: Part) -> None:
-        """Note that the service has answered a request for *part*."""
+        """Note that the service has answered a request for *part*, which may be a probe."""
+        self.are_answered = True
         self._answered = max(self._answered, len(part.target))
+        self._refused = self._refused.difference(part.names)
 
-    def probe(self, part: Part, error: ServiceError) -> Part | None:
-        """Return what to ask for to see whether anything is answered, once *part* has failed.
+    def probes(self, part: Part) -> Iterator[Part]:
+        """Yield what to ask for, up to the first answer, once *part* was refused.
 
-        It is one name, and asked for once: where everything is refused, no length helps.
+        This shows whether anything is answered. Where everything is refused, halving does not help, and
+        would cost hundreds of requests.
         """
-        probe = Part((min(self._names, key=len),), None)
-        if not _may_be_too_long(error) or self._answered or self._has_probed or probe == part:
-            return None
-        self._has_probed = True
-        return probe
+        if self.are_answered is not None:
+            return
+        self.are_answered = False
+        for probe in self._probes:
+            if probe != part:
+                yield probe
+            if self.are_answered:
+                if probe.filters != self._filters:
+                    self._filters, self._is_filter_refused = None, True
+                self._probes = sorted(self._probes, key=lambda each: each != probe)
+                return
 
-    def is_too_long(self, part: Part, error: ServiceError) -> bool:
-        """Whether *part* seems to have failed by its length: because something shorter was answered."""
-        return _may_be_too_long(error) and 0 < self._answered < len(part.target)
-
-    def shorten(self, part: Part) -> bool:
-        """Replace *part* by shorter parts. Return False if there are none."""
-        length = self._length
-        while length >= len(part.target):
-            length //= 2
-        pieces = self._split(part.names, length)
-        if pieces == [part]:
-            if part.filters is None:
-                self._refused = min(self._refused, len(part.target))
-                return False
-            pieces = [Part(part.names, None)]
-        self._shortest = min(self._shortest, length)
-        self._left.extendleft(reversed(pieces))
+    def halve(self, part: Part) -> bool:
+        """Replace a part that was refused by shorter ones. Return False if there are none."""
+        self.are_answered = None
+        names, half = part.names, len(part.names) // 2
+        if part.filters is not None and (self._filters is None or not half):
+            self._left.appendleft(Part(names, None))
+        elif half and not part.was_refused:
+            filters = self._filters_within(len(part.target) // 2)
+            self._left.extendleft((Part(names[half:], filters), Part(names[:half], filters)))
+            self._halved.append(part)
+        else:
+            self._refused = self._refused.union(names)
+            return False
         return True
 
     @property
-    def length(self) -> int:
-        """The length to begin the next query with, if no part has failed in the end."""
-        if self._refused < self._answered:
-            # Not because of its length: the setting is unknown by now, or a firewall blocks its name.
-            return self._length
-        return max(self._shortest, _MIN_LENGTH)
+    def limits(self) -> Limits:
+        """The limits for the next query."""
+        length = self._limits.length
+        too_long = [
+            len(part.target) for part in self._halved if self._refused.isdisjoint(part.names)
+        ]
+        if too_long and self._answered < min(too_long):
+            length = min(length, max(self._answered, _MIN_LENGTH))
+        return Limits(length, not self._is_filter_refused, self._refused)
 
-    def _split(self, names: Sequence[str], length: int) -> list[Part]:
-        # A filter only saves bytes of the answer. It is left out if it takes the room that names need.
+    def _filters_within(self, length: int) -> str | None:
+        """Return the filter for a target of this length; None if it takes the room that names need."""
         filters = self._filters
-        if filters is not None and len(filters) > length // 2:
-            filters = None
-        return [Part(each, filters) for each in split_names(names, filters, length)]
+        # A filter only saves bytes of the answer.
+        return None if filters is None or len(filters) > length // 2 else filters
 
 
-def _may_be_too_long(error: ServiceError) -> bool:
-    return isinstance(error, UnexpectedStatusError) and error.status in _TOO_LONG
+def may_be_limited(error: ServiceError) -> bool:
+    """Whether *error* may come from something on the way that refuses some requests only."""
+    return isinstance(error, UnexpectedStatusError) and error.status in _REFUSED

@@ -6,7 +6,7 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -26,7 +26,7 @@ from heksher._client.declarations import (
 from heksher._client.publishing import Publication, Publisher
 from heksher._client.settings import ClientSettings, Entry
 from heksher._client.snapshot import SnapshotData, SnapshotFile
-from heksher._client.splitting import Part, Parts
+from heksher._client.splitting import Part, Parts, may_be_limited
 from heksher._rules.tracking import Tracking
 from heksher._text import shown
 from heksher.backends.base import LARGE, Backend
@@ -66,16 +66,16 @@ class _Query:
     Attributes:
         parts: those that are yet to be asked for.
         may_be_unknown: whether the service may lack some of the settings.
+        missing: the settings whose sections have yet to come: they failed, or are unchanged.
         usable: the sections that could be used, by the setting's name in the application.
         has_all: whether the service has all that it was asked for.
-        is_complete: whether each part brought its sections: none failed or was unchanged.
     """
 
     parts: Parts
     may_be_unknown: bool
+    missing: set[str]
     usable: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
     has_all: bool = True
-    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,48 +331,50 @@ class Updater:
             self._etags, self._etags_hold_for = {}, (features, reading)
         names = self._settings.known_names()
         filters = _wire.encode_context_filters(tracking.as_lists())
-        query = _Query(Parts(names, filters, self._settings.query_length), may_be_unknown)
-        has_failed = False
+        parts = Parts(names, filters, self._settings.limits)
+        query = _Query(parts, may_be_unknown, set(names))
         try:
-            while (part := query.parts.next()) is not None:
+            while (part := parts.next()) is not None:
                 try:
                     answer = await self._ask(
                         _wire.query(
                             part.names,
                             part.filters,
                             self._etags.get(part.target),
-                            may_be_unknown=may_be_unknown,
+                            may_be_unknown=may_be_unknown and not part.was_refused,
                         )
                     )
                 except ServiceError as error:
-                    await self._probe(query.parts.probe(part, error), query.parts)
-                    is_too_long = query.parts.is_too_long(part, error)
-                    if is_too_long and query.parts.shorten(part):
-                        continue
-                    query.is_complete = False
-                    if is_too_long:
-                        # It fails every time, and must not fail the other settings' update.
-                        self._publisher.note_unusable(part.names, error)
-                        self._answered.update(part.names)
-                    else:
-                        has_failed = True
+                    if not await self._is_limited(parts, part, error):
                         self._note_failure(error)
+                    elif not parts.halve(part):
+                        # It fails every time, and must not fail the other settings' update.
+                        if not part.was_refused:
+                            self._publisher.note_unusable(part.names, error)
+                        self._note_done(query, part.names)
                 else:
                     await self._take(query, part, answer, features, tracking)
         finally:
             self._keep_for_snapshot(query, features, tracking)
-        if not has_failed:
-            self._settings.note_query_length(query.parts.length)
+        self._settings.note_limits(parts.limits)
         if self._answered.issuperset(names) and (names or not self._failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all
 
-    async def _probe(self, probe: Part | None, parts: Parts) -> None:
-        """Ask for one name, only to see whether that is answered."""
-        if probe is not None:
+    def _note_done(self, query: _Query, names: Iterable[str]) -> None:
+        """Note that nothing more can be had of these settings."""
+        self._answered.update(names)
+        query.missing.difference_update(names)
+
+    async def _is_limited(self, parts: Parts, part: Part, error: ServiceError) -> bool:
+        """Whether *part* failed by what it asks for. If that is not known, ask for less to find out."""
+        if not may_be_limited(error):
+            return False
+        for probe in parts.probes(part):
             with suppress(ServiceError):
-                await self._ask(_wire.query(probe.names, None, None, may_be_unknown=False))
+                await self._ask(_wire.query(probe.names, probe.filters, None, may_be_unknown=False))
                 parts.note_answered(probe)
+        return parts.are_answered is True
 
     async def _take(
         self,
@@ -388,7 +390,6 @@ class Updater:
             return
         query.parts.note_answered(part)
         if isinstance(answer, _wire.NotModified):
-            query.is_complete = False
             self._answered.update(part.names)
             return
         missing = set(part.names).difference(answer.sections)
@@ -400,7 +401,7 @@ class Updater:
             missing.clear()
         async with self._publishing():
             query.usable.update(await self._publish(answer.sections, features, tracking))
-        self._answered.update(set(part.names) - missing)
+        self._note_done(query, set(part.names) - missing)
         self._etags.pop(part.target, None)
         # Where settings are missing, a later 304 must not pass for an answer about them.
         if answer.etag is not None and not missing:
@@ -461,7 +462,7 @@ class Updater:
                 query.usable if earlier is None else {**earlier.sections, **query.usable},
                 features,
                 tracking,
-                query.is_complete or (earlier is not None and earlier.is_complete),
+                not query.missing or (earlier is not None and earlier.is_complete),
             )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -44,9 +45,9 @@ def values(settings: list[Setting[int]]) -> list[int]:
         (unreachable(), ServiceUnreachableError),
         (Response(500, {}, b"oops"), UnexpectedStatusError),
         (Response(429, {}, b"slow down"), UnexpectedStatusError),
-        (Response(403, {}, b"no"), UnexpectedStatusError),
+        (Response(405, {}, b"no"), UnexpectedStatusError),
     ],
-    ids=["unreachable", "500", "429", "403"],
+    ids=["unreachable", "500", "429", "405"],
 )
 @pytest.mark.parametrize("failing", range(3))
 def test_a_part_that_fails_costs_no_other(
@@ -300,6 +301,34 @@ def test_the_snapshot_keeps_each_part_that_came(scene: Scene, tmp_path: Path) ->
         scene.service.fault = unreachable()
         async with scene.client(snapshot=path, startup="continue"):
             assert values(settings) == [2, 1]
+
+    scene.run(body)
+
+
+def test_the_snapshot_gets_a_part_of_which_the_service_knew_nothing_for_a_while(
+    scene: Scene, tmp_path: Path
+) -> None:
+    settings = parts_of(scene, 2)
+    path = tmp_path / "missing" / "rules"
+
+    def kept() -> set[str]:
+        return set(json.loads(path.read_bytes().partition(b"\n")[2])["settings"])
+
+    async def body() -> None:
+        async with scene.client(snapshot=path) as client:
+            await scene.settled()
+            path.parent.mkdir()
+            set_rules(scene, 2)
+            # Features, the parts, and the list.
+            scene.service.faults = [None, Response(404), None, Response(500)]
+            scene.service.rules[settings[0].name][0]["value"] = 1
+            with pytest.raises(UnexpectedStatusError):
+                await client.reload()
+            await scene.settled()
+            assert kept() == {settings[1].name}
+            for _ in range(2):
+                await scene.pass_time(INTERVAL)
+            assert kept() == {each.name for each in settings}
 
     scene.run(body)
 

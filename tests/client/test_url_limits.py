@@ -1,7 +1,8 @@
-"""Something on the way to the service that refuses long URLs, on every backend."""
+"""Something on the way to the service that refuses long URLs, or words in them, on every backend."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -10,7 +11,7 @@ from support.harness import Harness
 from support.scenes import INTERVAL, Scene
 
 from heksher import Setting
-from heksher._wire import Response
+from heksher._wire import Request, Response
 from heksher.exceptions import DeclarationRejected, UnexpectedStatusError
 
 #: What proxies and firewalls answer if a URL is too long.
@@ -71,15 +72,16 @@ def test_one_name_is_asked_for_before_a_query_is_split(scene: Scene) -> None:
             lengths = [len(target) for target in queries(scene)]
             assert lengths[0] > 6900
             assert lengths[1] < 50
-            assert 3400 < lengths[2] <= 3500
-            assert 1700 < lengths[3] <= 1750
+            assert 3400 < lengths[2] <= 3600
+            assert lengths[3] < 50
+            assert 1700 < lengths[4] <= 1800
             assert settings
 
     scene.run(body)
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_nothing_is_split_if_one_name_is_refused_as_well(scene: Scene, status: int) -> None:
+def test_nothing_is_split_if_single_names_are_refused_as_well(scene: Scene, status: int) -> None:
     settings = some_settings(scene, 1000)
 
     async def body() -> None:
@@ -91,8 +93,8 @@ def test_nothing_is_split_if_one_name_is_refused_as_well(scene: Scene, status: i
                     await client.reload()
                 requests = queries(scene)
                 # With a 404, the settings are looked for first.
-                assert len(requests) == (5 if status == 404 else 3)
-                assert sum(len(target) < 50 for target in requests) == 1
+                assert len(requests) == (6 if status == 404 else 4)
+                assert sum(len(target) < 50 for target in requests) == 2
             scene.service.longest_target = 10_000
             await client.reload()
             assert len(queries(scene)) == 2, "no shorter length is remembered"
@@ -117,18 +119,121 @@ def test_no_other_status_says_anything_about_the_length(scene: Scene, status: in
     scene.run(body)
 
 
-def test_a_refusal_of_what_is_no_longer_than_what_is_answered_is_a_failure(scene: Scene) -> None:
+def test_an_odd_refusal_costs_few_requests_and_no_rule(scene: Scene) -> None:
     settings = some_settings(scene, 1000)
 
     async def body() -> None:
         async with scene.client() as client:
             queries(scene)
-            # Features, the first part, and the second one, which is shorter.
+            for setting in settings:
+                scene.service.add_rule(setting.name, 2, user="joe")
+            # Features, the first part, and the second one.
             scene.service.faults = [None, None, Response(403)]
-            with pytest.raises(UnexpectedStatusError, match="403"):
-                await client.reload()
-            assert len(queries(scene)) == 2
-            assert settings
+            await client.reload()
+            assert [each.get(user="joe") for each in settings] == [2] * 1000
+            assert len(queries(scene)) == 4, "two halves instead of the second part"
+            await client.reload()
+            assert len(queries(scene)) == 2, "and nothing is remembered"
+
+    scene.run(body)
+
+
+def test_an_odd_refusal_of_one_setting_is_over_with_the_next_poll(scene: Scene) -> None:
+    settings = some_settings(scene, 2)
+    refusal = Response(403, {}, b"no")
+
+    async def body() -> None:
+        async with scene.client() as client:
+            for setting in settings:
+                scene.service.add_rule(setting.name, 2, user="joe")
+            # Features, both names, a probe, and the first name.
+            scene.service.faults = [None, refusal, None, refusal]
+            await scene.pass_time(INTERVAL)
+            assert [each.get(user="joe") for each in settings] == [0, 2]
+            (rejected,) = client.status.rejected_rules
+            assert rejected.setting == settings[0].name
+            assert "403" in rejected.reason
+            await scene.pass_time(INTERVAL)
+            assert [each.get(user="joe") for each in settings] == [2, 2]
+            assert not client.status.rejected_rules
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_setting_whose_name_is_refused_costs_no_other(
+    scene: Scene, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = some_settings(scene, 150)
+    odd = settings[77]
+    answer, numbers = scene.service.answer, itertools.count()
+
+    async def filtered(request: Request) -> Response:
+        response = await answer(request)
+        if "v1/query" in request.target and odd.name in request.target:
+            return Response(status, {}, b"rejected, support ID %d" % next(numbers))
+        return response
+
+    scene.service.answer = filtered  # type: ignore[method-assign]
+
+    async def poll() -> int:
+        await scene.pass_time(INTERVAL)
+        return len(queries(scene))
+
+    async def body() -> None:
+        async with scene.client() as client:
+            others = [each for each in settings if each is not odd]
+            assert [each.get(user="jim") for each in others] == [1] * 149
+            assert odd.get(user="jim") == 0
+            (rejected,) = client.status.rejected_rules
+            assert rejected.setting == odd.name
+            assert str(status) in rejected.reason
+            assert client.status.failures == 0
+            assert 10 < len(queries(scene)) < 30
+            # All others, and the name that was refused.
+            assert [await poll(), await poll()] == [2, 2]
+            assert client.status.failures == 0
+            # By reload() the name is looked for again, and every hour.
+            await client.reload()
+            assert 10 < len(queries(scene)) < 30
+            assert await poll() == 2
+            scene.clock.advance(3600 - INTERVAL)
+            await scene.settled()
+            queries(scene)
+            assert await poll() > 10
+            assert await poll() == 2
+            scene.service.answer = answer  # type: ignore[method-assign]
+            assert await poll() == 2
+            assert odd.get(user="jim") == 1
+            assert not client.status.rejected_rules
+            assert await poll() == 1
+
+    scene.run(body)
+    mentions = [each for each in caplog.messages if "dropped" in each]
+    assert len(mentions) == 3, "once for each time that it was looked for"
+
+
+def test_a_filter_with_a_word_that_is_refused_is_left_out(scene: Scene) -> None:
+    settings = some_settings(scene, 100)
+    answer = scene.service.answer
+
+    async def filtered(request: Request) -> Response:
+        response = await answer(request)
+        return Response(403) if "select" in request.target else response
+
+    scene.service.answer = filtered  # type: ignore[method-assign]
+
+    async def body() -> None:
+        client = scene.client()
+        client.track_contexts(user=["jim", "select"])
+        async with client:
+            assert [each.get(user="jim") for each in settings] == [1] * 100
+            assert not client.status.rejected_rules
+            assert len(queries(scene)) == 4, "with and without, and a name with and without"
+            await scene.pass_time(INTERVAL)
+            assert len(queries(scene)) == 1
+
+    scene.run(body)
 
     scene.run(body)
 
