@@ -19,7 +19,7 @@ from heksher._wire import (
     Exchange,
     settings,
 )
-from heksher.exceptions import ServiceError, UnexpectedStatusError
+from heksher.exceptions import ServiceError
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
@@ -157,6 +157,10 @@ _HINTS = {
     DeclarationState.REJECTED: "raise the major version",
     DeclarationState.REFUSED: "correct the declaration or the service, then start again",
 }
+_FOREIGN = (
+    "was refused, as it seems by something on the way to the service",
+    "have POST requests let through; it is retried every hour and by reload()",
+)
 
 
 def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> DeclaredSetting:
@@ -171,15 +175,17 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     service_version = answer.service_version and one_line(answer.service_version)
     refusal = None
     if not answer.accepted:
-        hint = _HINTS[answer.state]
-        if any(difference.level == "mismatch" for difference in answer.differences):
+        what, hint = _REFUSALS[answer.state], _HINTS[answer.state]
+        if answer.is_foreign:
+            what, hint = _FOREIGN
+        elif any(difference.level == "mismatch" for difference in answer.differences):
             hint = (
                 "change or remove the rules that are named, then raise the version; "
                 "until then the service refuses every version"
             )
         reason = one_line("; ".join(differences) or answer.text, _MAX_REASON)
         refusal = (
-            f"the declaration of version {declaration.version} {_REFUSALS[answer.state]}"
+            f"the declaration of version {declaration.version} {what}"
             f"{f' (the service has version {service_version})' if service_version else ''}: "
             f"{reason}. Hint: {hint}."
         )
@@ -189,38 +195,13 @@ def describe_answer(declaration: Declaration, answer: DeclarationAnswer) -> Decl
     return DeclaredSetting(answer.state, service_version, differences, refusal)
 
 
-# Statuses of refusals that pass: new credentials or a second try may help.
-_PASSING = frozenset((401, 407, 408, 425, 429))
-
-
 def describe_failure(declaration: Declaration, error: ServiceError) -> DeclaredSetting:
-    """Describe a setting whose declaration got no answer of the service's.
-
-    Where a firewall or a proxy refuses to send declarations, the client works without: the setting is
-    refused, and no update fails by that. Otherwise the declaration failed, and will be retried.
-    """
-    is_refused = (
-        isinstance(error, UnexpectedStatusError)
-        and 400 <= error.status < 500
-        and error.status not in _PASSING
-    )
-    state, what, hint = (
-        (
-            DeclarationState.REFUSED,
-            "was refused on its way",
-            "have POST requests let through; it is retried every hour and by reload()",
-        )
-        if is_refused
-        else (
-            DeclarationState.FAILED,
-            "failed",
-            "check the service; the declaration is retried",
-        )
-    )
+    """Describe a setting whose declaration got no answer that means anything, and will be retried."""
     return DeclaredSetting(
-        state,
+        DeclarationState.FAILED,
         refusal=(
-            f"the declaration of version {declaration.version} {what}: {error}. Hint: {hint}."
+            f"the declaration of version {declaration.version} failed: {error}. "
+            "Hint: check the service; the declaration is retried."
         ),
     )
 

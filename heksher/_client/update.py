@@ -259,14 +259,13 @@ class Updater:
             except ServiceError as error:
                 declared = describe_failure(declaration, error)
                 self._settings.note_declared(entry, declared)
-                if declared.state is DeclarationState.FAILED:
-                    _logger.debug("setting %r: %s", entry.name, declared.refusal)
-                    self._note_failure(error)
-                    break
+                _logger.debug("setting %r: %s", entry.name, declared.refusal)
+                self._note_failure(error)
+                break
+            declared = describe_answer(declaration, answer)
+            self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
+            if answer.is_foreign:
                 self._settings.note_refused_on_the_way(entry)
-            else:
-                declared = describe_answer(declaration, answer)
-                self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
             if declared.refusal is not None:
                 if declared != planned.known:
                     _logger.error("setting %r: %s", entry.name, declared.refusal)

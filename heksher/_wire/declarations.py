@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from heksher._text import excerpt, shown
-from heksher._wire.decoding import check_size, decode
+from heksher._wire.decoding import Undecoded, check_size, decode
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 from heksher.status import DeclarationState
@@ -17,6 +17,13 @@ from heksher.status import DeclarationState
 # The protocol's outcomes. A `DeclarationState` equals its word.
 _ACCEPTED = frozenset(("created", "uptodate", "upgraded", "outdated"))
 _OUTCOMES = _ACCEPTED | {"mismatch", "rejected"}
+# How the service refuses a declaration without an outcome. The body is JSON with a `detail`. It also
+# refuses by a text, but nothing that a client declares after it has looked at the service.
+_REFUSALS = frozenset((400, 404, 422))
+# Its framework's answer to a path that there is not.
+_NO_SUCH_PATH = b'{"detail":"Not Found"}'
+# Refusals that pass: new credentials or a second try may help.
+_PASSING = frozenset((401, 407, 408, 425, 429))
 # Keep at most this many differences of an answer; a setting has five attributes.
 _MAX_DIFFERENCES = 20
 
@@ -68,13 +75,16 @@ class DeclarationAnswer:
         state: the outcome; `REFUSED` for a refusal without one.
         differences: between the declaration and the setting that the service has, or had before.
         service_version: the version that the service has, or had before, if the answer has it.
-        text: the status and the service's own words, for a refusal without an outcome.
+        text: the status and the words of the answer, for a refusal without an outcome.
+        is_foreign: whether it is no answer of a Heksher's. A firewall refuses to send declarations, for
+            example, or a gateway answers itself while the service is replaced.
     """
 
     state: DeclarationState
     differences: tuple[Difference, ...] = ()
     service_version: str | None = None
     text: str = ""
+    is_foreign: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -89,6 +99,10 @@ class _Declared(msgspec.Struct):
     previous_version: str | None = None
 
 
+class _Refused(msgspec.Struct):
+    detail: Undecoded
+
+
 def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
     """Declare a setting."""
     body = asdict(declaration)
@@ -101,7 +115,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
             DeclarationState.REFUSED, text=f"HTTP {response.status}: {excerpt(response.body, 1000)}"
         )
         if response.status not in (200, 409):
-            return refusal
+            return refusal if _is_own_refusal(response) else replace(refusal, is_foreign=True)
         check_size(response.body, what)
         answer = decode(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:
@@ -119,6 +133,18 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         "api/v1/settings/declare",
         headers=(("content-type", "application/json"),),
         body=msgspec.json.encode(body),
-        expected=frozenset((200, 400, 404, 409, 422)),
+        expected=frozenset((200, *range(400, 500))) - _PASSING,
     )
     return Exchange(request, read)
+
+
+def _is_own_refusal(response: Response) -> bool:
+    """Whether *response* is a Heksher's."""
+    if response.status not in _REFUSALS or response.body == _NO_SUCH_PATH:
+        return False
+    try:
+        check_size(response.body, "the refusal")
+        decode(response.body, _Refused, "the refusal")
+    except InvalidResponseError:
+        return False
+    return True

@@ -190,9 +190,9 @@ REFUSALS = [
         id="rejected",
     ),
     pytest.param(
-        Response(400, {}, b"newly created settings must have version 1.0"),
+        answer(400, {"detail": "There was an error parsing the body"}),
         DeclarationState.REFUSED,
-        ["HTTP 400: newly created", "Hint"],
+        ["HTTP 400", "error parsing the body", "Hint"],
         id="400",
     ),
     pytest.param(

@@ -1,4 +1,4 @@
-"""A firewall that lets no declaration through, on every backend: the client works without."""
+"""A firewall or a gateway that lets no declaration through, on every backend: the client works without."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from heksher.exceptions import DeclarationRejected
 from heksher.status import DeclarationState
 
 HOUR = 3600.0
-#: How firewalls refuse a method or a body.
-STATUSES = [403, 405, 411, 413, 415, 418, 451]
+#: How firewalls refuse a method or a body, and gateways without a service to send it to.
+STATUSES = [400, 403, 404, 405, 411, 413, 415, 418, 422, 451]
 
 DECLARE = "POST v1/settings/declare"
 
@@ -113,6 +113,63 @@ def test_it_is_declared_again_every_hour(scene: Scene) -> None:
             assert refused.get(user="jim") == 1
             await scene.pass_time(HOUR)
             assert scene.service.count(DECLARE) == 5
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, b"default backend - 404"),
+        (404, b"404 page not found"),
+        (404, b'{"message":"no Route matched with those values"}'),
+        (404, b'{"detail":"Not Found"}'),
+        (404, b""),
+        (400, b"<html><title>400 Bad Request</title>"),
+        (422, b"[" * 100_000),
+    ],
+    ids=str,
+)
+def test_a_gateway_that_answers_while_the_service_is_replaced_is_not_taken_for_it(
+    scene: Scene, answer: tuple[int, bytes]
+) -> None:
+    settings = settings_behind_a_firewall(scene, 404)
+    scene.service.answers["refused"] = Response(answer[0], {}, answer[1])
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            assert client.status.failures == 0
+            del scene.service.answers["refused"]
+            await client.reload()
+            assert client.status.declarations["refused"].state is DeclarationState.CREATED
+            assert settings[1].get(user="jim") == 1
+
+    scene.run(body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, b'{"detail":"alias A does not exist"}'),
+        (400, b'{"detail":"There was an error parsing the body"}'),
+        (409, b'{"detail":"alias A is an alias of unrelated setting C"}'),
+        (422, b'{"detail":[{"loc":["body","type"]}]}'),
+    ],
+    ids=str,
+)
+def test_what_the_service_refuses_is_not_declared_again(
+    scene: Scene, answer: tuple[int, bytes]
+) -> None:
+    settings = settings_behind_a_firewall(scene, 404)
+    scene.service.answers["refused"] = Response(answer[0], {}, answer[1])
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            await client.reload()
+            await scene.pass_time(HOUR)
+            assert scene.service.count(DECLARE) == 2
+            assert "start again" in client.status.refusals["refused"]
+            assert settings
 
     scene.run(body)
 
