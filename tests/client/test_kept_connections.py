@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import httpx
@@ -120,3 +120,77 @@ def test_a_request_that_closing_ends_is_not_sent_again(backend: Harness) -> None
 
     with MisbehavingServer(after_the_first(silence)) as server:
         backend.run(body)
+
+
+class TokenAuth(httpx.Auth):
+    """An auth flow that asks for a token, before each request or once one has been refused."""
+
+    def __init__(self, url: str, *, is_first: bool) -> None:
+        self._url = url
+        self._is_first = is_first
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if not self._is_first:
+            yield request
+        yield httpx.Request("POST", f"{self._url}/token")
+        request.headers["authorization"] = "token"
+        yield request
+
+
+def test_a_get_is_sent_again_without_the_requests_of_its_auth_flow(backend: Harness) -> None:
+    async def body() -> None:
+        options = HttpOptions(
+            server.url + "/", client_args={"auth": TokenAuth(server.url, is_first=True)}
+        )
+        transport = backend.backend.create_transport(options)
+        assert (await transport.send(GET)).status == 200
+        # The token, and on the same connection the request, which gets no answer there.
+        assert [each.partition(b" ")[0] for each in server.requests] == [b"POST", b"GET", b"GET"]
+        assert b"authorization: token" in server.requests[-1].lower()
+        await transport.aclose()
+
+    with MisbehavingServer(after_the_first(hang_up)) as server:
+        backend.run(body)
+
+
+class StreamsThatAreReset(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A kept HTTP/2 connection on which each POST fails."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.methods.append(request.method)
+        if request.method == "POST":
+            raise httpx.RemoteProtocolError("the stream was reset", request=request)
+        return httpx.Response(401)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if "trace" in request.extensions:
+            request.extensions["trace"]("http2.send_request_headers.started", {})
+        return self._answer(request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "trace" in request.extensions:
+            await request.extensions["trace"]("http2.send_request_headers.started", {})
+        return self._answer(request)
+
+
+def test_a_post_of_an_auth_flow_is_not_sent_again(backend: Harness) -> None:
+    streams = StreamsThatAreReset()
+
+    async def body() -> None:
+        options = HttpOptions(
+            "http://service.test/",
+            client_args={
+                "transport": streams,
+                "auth": TokenAuth("http://service.test", is_first=False),
+            },
+        )
+        transport = backend.backend.create_transport(options)
+        with pytest.raises(ServiceUnreachableError):
+            await transport.send(GET)
+        await transport.aclose()
+
+    backend.run(body)
+    assert streams.methods == ["GET", "POST"]

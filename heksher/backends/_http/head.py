@@ -100,10 +100,11 @@ class RequestTrace(ABC):
 
     @property
     def found_kept_connection_closed(self) -> bool:
-        """Whether the request was sent on a connection from before, and not a byte came back.
+        """Whether the request was sent on a connection from before, and as far as is known no byte came.
 
         To be asked if no answer came. Each side may close an idle connection, and the server may do so
-        at the moment of the request.
+        at the moment of the request. With HTTP/2 the bytes are unknown: this is also true if only the
+        request's own stream was reset.
         """
         return self._is_sent and not (self._opens_connection or self._bytes_read)
 

@@ -169,7 +169,7 @@ class TransportBase(ABC):
             trace: takes httpcore's trace of the request.
             read: adds all chunks of an answer to a body, or the first ones of a body that is too large.
         """
-        answer = await self._answer(client, request, trace)
+        answer = await self._answer(client, self._build(client, request, trace), trace)
         if isinstance(answer, Response):
             return answer
         try:
@@ -188,28 +188,36 @@ class TransportBase(ABC):
             return body.response(answer, is_decoded=is_decoded)
         return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
 
-    async def _answer(
-        self, client: Any, request: Request, trace: RequestTrace, *, is_first: bool = True
-    ) -> Any:
+    async def _answer(self, client: Any, built: Any, trace: RequestTrace) -> Any:
         """Return the HTTP client's answer, or a `Response` if a hook turned that into an error."""
-        built = self._build(client, request, trace)
         # The core follows redirects: only it knows to where credentials may be sent.
         arguments: dict[str, Any] = {"stream": True, "follow_redirects": False}
         if self._options.auth is not None:
             arguments["auth"] = self._options.auth
         try:
-            return await self._send(client, built, arguments)
+            try:
+                return await self._send(client, built, arguments)
+            except Exception as error:
+                if not self._may_be_repeated(built, error, trace):
+                    raise
+            # As its auth flow has made it: the flow's own requests, for a token, are not made again.
+            return await self._send(client, built, {**arguments, "auth": None})
         except Exception as error:
             if (refused := refused_answer(error, built)) is not None:
                 return refused
-            library = self._library or httpx
-            if (
-                not (is_first and request.method == "GET" and trace.found_kept_connection_closed)
-                or not isinstance(error, library.TransportError)
-                or isinstance(error, library.TimeoutException)
-            ):
-                raise
-        return await self._answer(client, request, trace, is_first=False)
+            raise
+
+    def _may_be_repeated(self, built: Any, error: Exception, trace: RequestTrace) -> bool:
+        """Whether *error* means that *built* met a kept connection that was being closed."""
+        library = self._library or httpx
+        return (
+            built.method == "GET"
+            and trace.found_kept_connection_closed
+            and isinstance(error, library.TransportError)
+            and not isinstance(error, library.TimeoutException)
+            # Else it is the error of a request of its auth flow.
+            and getattr(error, "_request", built) is built
+        )
 
     @abstractmethod
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
