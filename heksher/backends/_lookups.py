@@ -16,10 +16,10 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+from heksher._text import error_text
 from heksher.backends.base import Event
 
 
@@ -54,7 +54,7 @@ class Lookups:
 
         Raises:
             TimeoutError: the look-up took longer than *timeout* seconds, or was given up by `abort`.
-            Exception: what `socket.getaddrinfo` raised, an OSError unless the name cannot be one.
+            OSError: `socket.getaddrinfo` raised something, which is the cause.
         """
         try:
             return _look_up(host, port, socket.AI_NUMERICHOST)
@@ -66,7 +66,8 @@ class Lookups:
             self._start(lambda: self._run(host, port, made))
         await lookup.ended.wait(timeout)
         if isinstance(lookup.result, Exception):
-            raise copy(lookup.result)  # of its own for each who waits: a traceback is added to it
+            # Not the error itself, which all who wait would add their tracebacks to.
+            raise OSError(error_text(lookup.result)) from lookup.result
         if lookup.result is None:
             raise TimeoutError(f"the look-up of {host} takes too long")
         return lookup.result

@@ -335,3 +335,52 @@ def test_a_client_outlives_the_main_thread(name: str, server: MisbehavingServer)
         timeout=4 * PATIENCE,
     )
     assert (ended.stdout, ended.returncode) == ("answered\n", 0), ended.stderr
+
+
+class OddError(Exception):
+    """An error that cannot be copied: its class needs more than it keeps."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def test_whatever_error_a_look_up_ends_with_is_told(
+    backend: Harness, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **options: Any) -> Any:
+        if options.get("flags"):
+            raise socket.gaierror
+        raise OddError("no", "names")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+    async def body() -> None:
+        client = backend.client(url_of(server), 60, ["user"])
+        for _ in range(2):
+            with pytest.raises(ServiceUnreachableError, match="no names"):
+                await client.ping()
+        await client.close()
+
+    backend.run(body)
+
+
+def test_a_look_up_that_takes_too_long_is_told_with_its_name(
+    backend: Harness, names: Names, server: MisbehavingServer
+) -> None:
+    names.released.clear()
+
+    async def body() -> None:
+        client = backend.client(
+            url_of(server),
+            60,
+            ["user"],
+            http_client_args={"timeout": httpx.Timeout(PATIENCE, connect=0.05)},
+        )
+        with pytest.raises(ServiceUnreachableError) as caught:
+            await client.ping()
+        assert isinstance(caught.value, httpx.TimeoutException)
+        assert str(caught.value).endswith(f"got no answer: the look-up of {HOST} takes too long")
+        await client.close()
+
+    backend.run(body)
+    names.released.set()

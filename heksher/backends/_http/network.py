@@ -9,6 +9,7 @@ that is no longer possible; names are looked up as httpcore does it then.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -52,6 +53,7 @@ class AsyncNetwork(AutoBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Return a connection to *host*."""
         connect = super().connect_tcp
+        deadline = anyio.current_time() + (math.inf if timeout is None else timeout)
         streams: list[httpcore.AsyncNetworkStream] = []
         errors: list[Exception] = []
 
@@ -65,8 +67,8 @@ class AsyncNetwork(AutoBackend):
                 ended.set()
 
         try:
-            with anyio.fail_after(timeout):
-                found = await self._lookups.find(host, port, None)
+            found = await self._lookups.find(host, port, timeout)
+            with anyio.fail_after(deadline - anyio.current_time()):
                 async with anyio.create_task_group() as group:
                     for *_, address in found:
                         ended = anyio.Event()
@@ -75,7 +77,7 @@ class AsyncNetwork(AutoBackend):
                             await ended.wait()
         except TimeoutError as error:
             await _close(streams)
-            raise httpcore.ConnectTimeout(error) from error
+            raise httpcore.ConnectTimeout(str(error) or _too_slow(host)) from error
         except OSError as error:
             raise httpcore.ConnectError(error) from error
         except BaseException:
@@ -128,7 +130,7 @@ class BlockingNetwork(httpcore.SyncBackend):
             for family, *_, address in run_blocking(self._lookups.find(host, port, wait)):
                 left = min(wait, deadline - steady())
                 if left <= 0:
-                    raise TimeoutError(f"connecting to {host} takes too long")
+                    raise TimeoutError(_too_slow(host))
                 try:
                     return SyncStream(
                         _connected(family, address, left, local_address, socket_options or ())
@@ -140,6 +142,10 @@ class BlockingNetwork(httpcore.SyncBackend):
             raise httpcore.ConnectTimeout(error) from error
         except OSError as error:
             raise httpcore.ConnectError(error) from error
+
+
+def _too_slow(host: str) -> str:
+    return f"connecting to {host} takes too long"
 
 
 def _connected(
