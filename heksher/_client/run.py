@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 _TOO_MANY_REQUESTS = 429
 
+_UPDATE = "an update"
+
 
 @dataclass(eq=False, slots=True)
 class Reload:
@@ -112,6 +114,8 @@ class Run:
         self._current_reload: Reload | None = None
         # The place of the update under way in the queue for publishing.
         self._ticket: Ticket | None = None
+        # What the loop is busy with.
+        self._step = _UPDATE
         # The calls of the application's code that are under way.
         self._calls: list[str] = []
         self.wake = backend.create_event()
@@ -164,6 +168,9 @@ class Run:
                 f"{self._calls[-1]}, which the start waits for, did not return (if it imports the module "
                 "that starts the client, start it after the import)"
             )
+        if self._step != _UPDATE and self._parts.snapshot is not None:
+            path = self._parts.snapshot.status.path
+            return f"{self._step} {path}, which the start waits for, did not end"
         return f"{self._parts.options.http.base_url} did not answer all that a start needs"
 
     def end_start(self, error: Exception | None = None) -> None:
@@ -226,7 +233,7 @@ class Run:
                         raise
                     else:
                         _logger.exception("the update loop met an unforeseen error, and goes on")
-                        failure = _as_failure("an update", raised)
+                        failure = _as_failure(_UPDATE, raised)
                     with self._parts.lock:
                         self._end_reload(failure)
                     # Not at once, since it may happen each time.
@@ -252,9 +259,9 @@ class Run:
         if self._is_latest(self):
             await self._parts.connection.aclose()
 
-    @staticmethod
-    async def _attempt(what: str, step: Awaitable[None]) -> Exception | None:
+    async def _attempt(self, what: str, step: Awaitable[None]) -> Exception | None:
         """Take one step and return what went wrong. The loop has to live, whatever that is."""
+        self._step = what
         try:
             await step
         except HeksherError as error:
@@ -264,6 +271,8 @@ class Run:
                 raise
             _logger.exception("%s failed by an unforeseen error", what)
             return _as_failure(what, error)
+        finally:
+            self._step = _UPDATE
         return None
 
     async def _save_snapshot(self) -> None:
@@ -312,7 +321,7 @@ class Run:
             is_requested = self._current_reload is not None
             self._parts.history.begin_update(is_requested=is_requested)
             self._parts.settings.begin_update(now, is_requested=is_requested)
-        error = await self._attempt("an update", self._updater.update())
+        error = await self._attempt(_UPDATE, self._updater.update())
         if not self.goes_on():
             return error  # the run was stopped, and the callers that wait were told then
         if self._updater.has_to_save:

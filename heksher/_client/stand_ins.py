@@ -10,8 +10,13 @@ import math
 from collections.abc import Callable
 from random import SystemRandom
 
-from heksher._application_code import ApplicationCodeError, call_application, get_logger
-from heksher._text import shown
+from heksher._application_code import (
+    ApplicationCodeError,
+    call_application,
+    ends_caller,
+    get_logger,
+)
+from heksher._text import named, shown
 from heksher.backends.base import Clock, Event
 
 _logger = get_logger(__name__)
@@ -63,14 +68,24 @@ class GivenClock:
                 self._last = call_application("clock=", _number, self._given.now)
                 return self._last
             except ApplicationCodeError as error:
-                self._given, self._offset = None, self._last - self._own.now()
-                _logger.error("%s; the client goes by a clock of its own from now on", error)
+                self._give_up(str(error))
         return self._own.now() + self._offset
 
     async def wait(self, event: Event, timeout: float | None) -> None:
         """Return once *event* is set, or after *timeout* seconds."""
-        # What it raises may be meant for the caller: a signal handler's exception, a cancellation.
-        await (self._given or self._own).wait(event, timeout)
+        if self._given is None:
+            await self._own.wait(event, timeout)
+            return
+        try:
+            await self._given.wait(event, timeout)
+        except BaseException as error:
+            if not ends_caller(error):
+                self._give_up(f"clock= raised {named(error)}")
+            raise  # it may be meant for the caller: a signal handler's exception, for example
+
+    def _give_up(self, why: str) -> None:
+        self._given, self._offset = None, self._last - self._own.now()
+        _logger.error("%s; the client goes by a clock of its own from now on", why)
 
 
 def _number(

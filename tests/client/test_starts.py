@@ -26,6 +26,7 @@ from support.scenes import Scene
 
 from heksher import Setting
 from heksher._client.settings import ClientSettings
+from heksher._client.snapshot import SnapshotFile
 from heksher._wire import Request, Response
 from heksher.backends import Event, run_blocking
 from heksher.backends.base import LARGE
@@ -190,18 +191,21 @@ def test_a_declaration_that_failed_is_tried_again_with_jitter_while_a_start_may_
     scene.run(body)
 
 
-def test_a_start_whose_declarations_fail_to_the_end_names_the_newest_error(scene: Scene) -> None:
+def test_a_start_whose_declarations_fail_to_the_end_names_the_newest_error(
+    scene: Scene, tmp_path: Path
+) -> None:
     settings = some_settings(1)
     scene.service.answers["s0"] = Response(500, {}, b"Internal Server Error")
 
     async def body() -> None:
-        client = scene.client(startup_timeout=5)
+        client = scene.client(startup_timeout=5, snapshot=tmp_path / "rules")
         starting = scene.backend.beside(client.set_as_main)
         await scene.backend.until(lambda: scene.clock.sleeping == 2, "caller and loop wait")
         scene.clock.advance(5)
         await scene.backend.until(lambda: starting.ended, "the start is given up")
         assert isinstance(starting.error, StartupTimeoutError)
         assert "startup_timeout=5 seconds" in str(starting.error)
+        assert str(starting.error).startswith("http://service.test/ did not answer")
         assert "HTTP 500: Internal Server Error" in str(starting.error)
         assert client.status.state is ClientState.NEW
         await client.close()
@@ -481,6 +485,35 @@ def test_a_start_that_waits_for_the_modification_lock_says_so(scene: Scene) -> N
             "startup_timeout=5 seconds"
         )
         lock.release()
+        await scene.backend.until(lambda: ttl.get(user="jim") == 5, "the client goes on")
+        await client.close()
+
+    scene.run(body)
+
+
+def test_a_start_that_waits_for_a_disk_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as one of a file server that is gone."""
+    ttl = Setting("ttl", int, ["user"], 60)
+    scene.service.add_rule("ttl", 5, user="jim")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    monkeypatch.setattr(SnapshotFile, "load", load)
+    path = tmp_path / "rules"
+
+    async def body() -> None:
+        client = scene.client(startup="continue", startup_timeout=5, snapshot=path)
+        said = await late_start(scene, client, begun.is_set)
+        assert said == (
+            f"loading the snapshot {path}, which the start waits for, did not end within "
+            "startup_timeout=5 seconds"
+        )
+        go_on.set()
         await scene.backend.until(lambda: ttl.get(user="jim") == 5, "the client goes on")
         await client.close()
 
