@@ -16,15 +16,20 @@ from pathlib import Path
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from heksher.service.web.http import responses
 from heksher.service.web.openapi import OPERATIONS, document
 
-# The package with the files of Swagger UI and Redoc, and their names there.
+# The package with the files of Swagger UI and Redoc, and their names and media types.
 _PACKAGE = "fastapi_offline"
-_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+_FILES: Mapping[str, str] = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "redoc.standalone.js": "text/javascript",
+    "favicon.png": "image/png",
+}
 
 # Browsers enforce this, so a page that tries to load something from another host visibly fails.
 _POLICY = (
@@ -108,13 +113,14 @@ def pages(version: str, described: Sequence[Route], *, with_token: bool) -> list
         root_path = str(request.scope.get("root_path", ""))
         return Response(encoded(root_path), media_type="application/json")
 
-    async def file(request: Request) -> Response:
+    def file(request: Request) -> Response:
         name = request.path_params["name"]
         if name in _SCRIPTS:
             return Response(_SCRIPTS[name], media_type="text/javascript")
         if folder is None or name not in _FILES:
             raise HTTPException(404)
-        return FileResponse(folder / name)
+        # Starlette's own response for files honours Range, whose many parts can take it seconds.
+        return Response((folder / name).read_bytes(), media_type=_FILES[name])
 
     return [
         Route("/openapi.json", openapi),
