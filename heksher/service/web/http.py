@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import anyio
 import msgspec
+from anyio.lowlevel import RunVar
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -29,9 +31,10 @@ from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.web import bodies
 from heksher.service.web.openapi import Responses
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response", Response, Response | None)
+_Result = TypeVar("_Result")
 _Body_co = TypeVar("_Body_co", bound=ResponseBody, covariant=True)
+_Encoded = TypeVar("_Encoded", bound="Encoded[ResponseBody]")
+_Encoded_co = TypeVar("_Encoded_co", bound="Encoded[ResponseBody]", covariant=True)
 
 # Path prefix of all routes of the protocol except health.
 BASE = "/api/v1"
@@ -45,6 +48,10 @@ _MAX_ATTEMPTS = 5
 # Maximum duration of a request, in seconds. Waiting for the database has shorter timeouts, so this one
 # only matters if the database hangs without an error.
 _REQUEST_TIMEOUT = 30.0
+
+# Maximum number of threads for slow work, for each resource. Together they need fewer threads and
+# connections to the database than there are, so other requests do not wait for them.
+_MAX_SLOW = 3
 
 # Value of Retry-After while the database is unavailable, in seconds.
 _RETRY_AFTER = 2
@@ -107,17 +114,32 @@ class Located(Generic[_Body_co]):
     path: str
 
 
-class Tagged(Response, Generic[_Body_co]):
+class Encoded(Response, Generic[_Body_co]):
+    """A 200 response with a body that is encoded already."""
+
+
+class Tagged(Encoded[_Body_co]):
     """A 200 response with an encoded body, or a 304 without a body. Both have an ETag."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slow(Generic[_Encoded_co]):
+    """The rest of a handler that takes long: it runs on one of the few threads for slow work."""
+
+    work: Callable[[], _Encoded_co]
+
+
+MaybeSlow: TypeAlias = _Encoded | Slow[_Encoded]
+
+_Finished: TypeAlias = ResponseBody | Located[ResponseBody] | Encoded[ResponseBody] | None
+
 # The result of a handler. None means 204.
-Reply: TypeAlias = ResponseBody | Located[ResponseBody] | Tagged[ResponseBody] | None
+Reply: TypeAlias = _Finished | Slow[Encoded[ResponseBody]]
 Handler: TypeAlias = Callable[[Call], Reply]
 
 # Runs in the event loop, so it must not block. It does not see the body of the request. None means that
 # the regular handler has to answer.
-NowaitHandler: TypeAlias = Callable[[Request], Tagged[ResponseBody] | None]
+NowaitHandler: TypeAlias = Callable[[Request], Encoded[ResponseBody] | None]
 
 
 class Resource:
@@ -126,7 +148,7 @@ class Resource:
     Args:
         handlers: by method.
         nowait: by method, handlers to try in the event loop before the regular handler.
-        on_timeout: handler that answers if a regular handler times out. Without it, the response is
+        on_timeout: makes the answer if a regular handler times out. Without it, the response is
             503.
     """
 
@@ -134,11 +156,14 @@ class Resource:
         self,
         handlers: Mapping[str, Handler],
         nowait: Mapping[str, NowaitHandler] | None = None,
-        on_timeout: Handler | None = None,
+        on_timeout: Callable[[Call], ResponseBody] | None = None,
     ) -> None:
         self.handlers: dict[str, Handler] = dict(handlers)
         self._nowait = dict(nowait or {})
         self._on_timeout = on_timeout
+        # One limiter for each event loop, because an application may outlive one. Some versions of
+        # anyio find the variable by its name.
+        self._slow = RunVar[anyio.CapacityLimiter](f"slow work of {id(self)}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -147,7 +172,7 @@ class Resource:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.handlers))})
         nowait = self._nowait.get(request.method)
         if nowait is not None:
-            response = _answer_or_refuse(nowait, request)
+            response = _answer_or_refuse(partial(nowait, request))
             if response is not None:
                 await response(scope, receive, send)
                 return
@@ -162,10 +187,33 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        response = await _answer_in_thread(handler, call, self._on_timeout)
+        response = await self._answer_in_threads(handler, call)
         if "location" in response.headers:  # relative to the application's own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
+
+    async def _answer_in_threads(self, handler: Handler, call: Call) -> Response:
+        with anyio.move_on_after(_REQUEST_TIMEOUT):
+            # On a timeout, the thread continues and its result is discarded.
+            response = await anyio.to_thread.run_sync(
+                _answer_or_refuse, partial(_begin, handler, call), abandon_on_cancel=True
+            )
+            if isinstance(response, Slow):
+                response = await anyio.to_thread.run_sync(
+                    _answer_or_refuse,
+                    response.work,
+                    abandon_on_cancel=True,
+                    limiter=self._slow_limiter(),
+                )
+            return response
+        return _unavailable() if self._on_timeout is None else _as_response(self._on_timeout(call))
+
+    def _slow_limiter(self) -> anyio.CapacityLimiter:
+        limiter = self._slow.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(_MAX_SLOW)
+            self._slow.set(limiter)
+        return limiter
 
 
 def responses(routes: Iterable[BaseRoute]) -> dict[str, Responses]:
@@ -185,7 +233,8 @@ def _responses_of(handler: Handler) -> Responses:
     found = defaultdict[int, tuple[type[ResponseBody] | None, ...]](tuple)
     for kind in get_args(returned) if is_union else (returned,):
         for status, body in _by_status(kind).items():
-            found[status] += (body,)
+            if body not in found[status]:
+                found[status] += (body,)
     return found
 
 
@@ -195,30 +244,25 @@ def _by_status(kind: Any) -> dict[int, type[ResponseBody] | None]:
     origin, of = get_origin(kind), get_args(kind)
     if origin is Located:
         return {201: of[0]}
+    if origin is Encoded:
+        return {200: of[0]}
     if origin is Tagged:
         return {200: of[0], 304: None}
+    if origin is Slow:
+        return _by_status(of[0])
     return {kind.status: kind}
 
 
-async def _answer_in_thread(handler: Handler, call: Call, on_timeout: Handler | None) -> Response:
-    def answer(call: Call) -> Response:
-        return _as_response(handler(call))
-
-    with anyio.move_on_after(_REQUEST_TIMEOUT):
-        # On a timeout, the thread continues and its result is discarded.
-        return await anyio.to_thread.run_sync(
-            _answer_or_refuse, answer, call, abandon_on_cancel=True
-        )
-    return _unavailable() if on_timeout is None else _as_response(on_timeout(call))
+def _begin(handler: Handler, call: Call) -> Response | Slow[Encoded[ResponseBody]]:
+    reply = handler(call)
+    return reply if isinstance(reply, Slow) else _as_response(reply)
 
 
-def _answer_or_refuse(
-    answer: Callable[[_Request], _Response], request: _Request
-) -> _Response | Response:
+def _answer_or_refuse(answer: Callable[[], _Result]) -> _Result | Response:
     """Call *answer*, again after conflicts of transactions; turn exceptions into responses."""
     for _ in range(_MAX_ATTEMPTS):
         try:
-            return answer(request)
+            return answer()
         except Refusal as refusal:
             return _refused(refusal)
         except MetAnotherTransaction:
@@ -228,10 +272,10 @@ def _answer_or_refuse(
     return _unavailable()
 
 
-def _as_response(reply: Reply) -> Response:
+def _as_response(reply: _Finished) -> Response:
     if reply is None:
         return Response(status_code=204)
-    if isinstance(reply, Tagged):
+    if isinstance(reply, Encoded):
         return reply
     if isinstance(reply, Located):
         return json_response(reply.body, 201, {"Location": reply.path})

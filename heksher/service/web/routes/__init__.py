@@ -12,7 +12,8 @@ import functools
 from starlette.routing import Route
 
 from heksher.service.storage import Storage
-from heksher.service.web.http import BASE, Call, Handler, Reply, Resource
+from heksher.service.web.http import BASE, Call, Handler, NowaitHandler, Reply, Resource
+from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.context_features import ContextFeatureRoutes
 from heksher.service.web.routes.health import HealthRoute
 from heksher.service.web.routes.metadata import RuleMetadataRoutes, SettingMetadataRoutes
@@ -48,10 +49,15 @@ def _metadata_key(resource: SettingMetadataRoutes | RuleMetadataRoutes) -> dict[
 
 def routes(storage: Storage, version: str) -> list[Route]:
     """Make the routes of all paths."""
-    health, features = HealthRoute(storage, version), ContextFeatureRoutes(storage)
-    settings, of_settings = SettingRoutes(storage), SettingMetadataRoutes(storage)
+    answers = Answers(storage)
+    query, health = QueryRoute(storage, answers), HealthRoute(storage, version)
+    features = ContextFeatureRoutes(storage, answers)
+    settings, of_settings = SettingRoutes(storage, answers), SettingMetadataRoutes(storage)
     rules, of_rules = RuleRoutes(storage), RuleMetadataRoutes(storage)
-    query = QueryRoute(storage)
+    nowait: dict[str, dict[str, NowaitHandler]] = {
+        "/context_features": {"GET": features.list_nowait},
+        "/settings": {"GET": settings.list_nowait},
+    }
     table: dict[str, dict[str, Handler]] = {
         "/context_features": {"GET": features.list, "POST": features.add},
         "/context_features/{name}": {"GET": features.get, "DELETE": features.delete},
@@ -85,5 +91,8 @@ def routes(storage: Storage, version: str) -> list[Route]:
         # The first match wins, and clients request this path most often.
         Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_nowait})),
         Route(HEALTH_PATH, Resource({"GET": health.get}, on_timeout=health.unhealthy)),
-        *(Route(BASE + path, Resource(handlers)) for path, handlers in table.items()),
+        *(
+            Route(BASE + path, Resource(handlers, nowait.get(path)))
+            for path, handlers in table.items()
+        ),
     ]

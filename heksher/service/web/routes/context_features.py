@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+
 from heksher.service.domain import limits, messages
 from heksher.service.domain.feature_order import moved
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Storage
 from heksher.service.web import bodies
-from heksher.service.web.http import Call
+from heksher.service.web.http import Call, Encoded, MaybeSlow
+from heksher.service.web.routes.answers import Answers, Listing, untagged
+
+_ALL = Listing("context features")
 
 
 class ContextFeatureRoutes:
     """Handlers for the ordered list of context features."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, answers: Answers) -> None:
         self._storage = storage
+        self._answers = answers
 
-    def list(self, _call: Call) -> messages.ContextFeatures:
+    def list(self, _call: Call) -> MaybeSlow[Encoded[messages.ContextFeatures]]:
         """List all names, in order."""
+        return self._answers.get(_ALL, self._all, untagged)
+
+    def list_nowait(self, _request: Request) -> Encoded[messages.ContextFeatures] | None:
+        """Answer like `list` if that needs no waiting; None otherwise."""
+        return self._answers.get_nowait(_ALL, untagged)
+
+    def _all(self) -> messages.ContextFeatures:
         with self._storage.reading() as reader:
             return messages.ContextFeatures(reader.features())
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
-import msgspec
 from msgspec import UNSET
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -16,8 +15,9 @@ from starlette.requests import Request
 from heksher.service.domain import filters, messages
 from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
-from heksher.service.web.http import Call, Tagged, flag
-from heksher.service.web.query_cache import CachedAnswer, Query, QueryCache
+from heksher.service.web.answer_cache import CachedAnswer
+from heksher.service.web.http import Call, MaybeSlow, Tagged, flag
+from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.stored import raw
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
@@ -25,32 +25,54 @@ _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
 # Maximum number of query strings whose parsed form is cached.
 _PARSED_QUERIES = 256
 
+# Estimated memory of a string in addition to its characters, in bytes.
+_STRING_OVERHEAD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query in normal form: queries with the same meaning are equal.
+
+    Attributes:
+        names: names or aliases of settings, sorted and without duplicates. None means all settings.
+        items: the items of the filter, sorted by feature. None means all rules.
+        with_metadata: whether the answer contains the metadata of rules.
+    """
+
+    names: tuple[str, ...] | None
+    items: tuple[filters.Item, ...] | None
+    with_metadata: bool
+
+    @property
+    def size(self) -> int:
+        """The memory that it takes, in bytes, as an estimate."""
+        strings = list(self.names or ())
+        for item in self.items or ():
+            strings += item.feature, *(item.values or ())
+        return sum(_STRING_OVERHEAD + len(text) for text in strings)
+
 
 class QueryRoute:
     """Handlers for the query, which returns default values and rules."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, answers: Answers) -> None:
         self._storage = storage
-        self._cache = QueryCache()
+        self._answers = answers
 
-    def get(self, call: Call) -> Tagged[messages.QueryAnswer]:
+    def get(self, call: Call) -> MaybeSlow[Tagged[messages.QueryAnswer]]:
         """Return the requested settings, each with the rules that pass the filters."""
         query = _parse_query(call.query)
-        # Read before the data, so that the data is never older than the revision it is cached under.
-        revision = self._storage.revision()
-        answer = self._cache.get_or_make(query, revision, lambda: self._make(query))
-        return _response(answer, call.if_none_match)
+        return self._answers.get(
+            query, partial(self._make, query), partial(_tagged, call.if_none_match)
+        )
 
     def get_nowait(self, request: Request) -> Tagged[messages.QueryAnswer] | None:
         """Answer like `get` if that needs no waiting; None otherwise."""
         query = _parsed(request.scope["query_string"])
-        revision = self._storage.revision_nowait()
-        answer = None if revision is None else self._cache.get(query, revision)
-        if answer is None:
-            return None
-        return _response(answer, request.headers.getlist("if-none-match"))
+        if_none_match = request.headers.getlist("if-none-match")
+        return self._answers.get_nowait(query, partial(_tagged, if_none_match))
 
-    def _make(self, query: Query) -> CachedAnswer:
+    def _make(self, query: Query) -> messages.QueryAnswer:
         with self._storage.reading() as reader:
             names = None if query.names is None else _canonical(reader, query.names)
             try:
@@ -70,14 +92,12 @@ class QueryRoute:
                         rule.metadata if query.with_metadata else UNSET,
                     )
                 )
-        answer = messages.QueryAnswer(
+        return messages.QueryAnswer(
             {
                 name: messages.QueriedSetting(raw(default), by_setting[name])
                 for name, default in defaults.items()
             }
         )
-        body = msgspec.json.encode(answer)
-        return CachedAnswer(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
 
 
 def _parse_query(parameters: Mapping[str, str]) -> Query:
@@ -101,7 +121,7 @@ def _parsed(query_string: bytes) -> Query:
     return _parse_query(QueryParams(query_string))
 
 
-def _response(answer: CachedAnswer, if_none_match: Sequence[str]) -> Tagged[messages.QueryAnswer]:
+def _tagged(if_none_match: Sequence[str], answer: CachedAnswer) -> Tagged[messages.QueryAnswer]:
     headers = {"ETag": answer.tag}
     if _names_tag(if_none_match, answer.tag):
         return Tagged(status_code=304, headers=headers)

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+
 from heksher.service.domain import changes, declarations, limits, messages
 from heksher.service.domain.declarations import DeclaredSetting, UnknownFeatures, WrongFirstVersion
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage
 from heksher.service.web import bodies
-from heksher.service.web.http import Call
+from heksher.service.web.http import Call, Encoded, MaybeSlow, flag
+from heksher.service.web.routes.answers import Answers, Listing, untagged
 from heksher.service.web.routes.stored import existing_setting, put_setting, raw
+
+_DETAILED = "include_additional_data"
+_ALL = Listing("settings")
+_ALL_SHORT = Listing("settings in short")
 
 
 class SettingRoutes:
     """Handlers for settings and their declarations."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, answers: Answers) -> None:
         self._storage = storage
+        self._answers = answers
 
-    def list(self, call: Call) -> messages.Settings | messages.ShortSettings:
+    def list(
+        self, call: Call
+    ) -> MaybeSlow[Encoded[messages.Settings]] | MaybeSlow[Encoded[messages.ShortSettings]]:
         """List all settings, on request with features, metadata and aliases."""
-        detailed = call.flag("include_additional_data")
+        if call.flag(_DETAILED):
+            return self._answers.get(_ALL, self._all, untagged)
+        return self._answers.get(_ALL_SHORT, self._all_short, untagged)
+
+    def list_nowait(self, request: Request) -> Encoded[messages.ResponseBody] | None:
+        """Answer like `list` if that needs no waiting; None otherwise."""
+        detailed = flag(request.query_params, _DETAILED)
+        return self._answers.get_nowait(_ALL if detailed else _ALL_SHORT, untagged)
+
+    def _all(self) -> messages.Settings:
         with self._storage.reading() as reader:
             records = reader.settings()
-        if detailed:
-            return messages.Settings([_setting(record) for record in records])
+        return messages.Settings([_setting(record) for record in records])
+
+    def _all_short(self) -> messages.ShortSettings:
+        with self._storage.reading() as reader:
+            records = reader.settings()
         return messages.ShortSettings([_short_setting(record) for record in records])
 
     def get(self, call: Call) -> messages.Setting:

@@ -1,7 +1,7 @@
-"""A cache of complete answers to queries, valid until the database changes.
+"""A cache of complete answers, valid until the database changes.
 
 Knows neither HTTP nor databases. Callers pass the revision that they have read, and a function that
-makes a missing answer. Safe for threads and event loops; only `QueryCache.get_or_make` may block.
+makes a missing answer. Safe for threads and event loops; only `AnswerCache.get_or_make` may block.
 """
 
 from __future__ import annotations
@@ -11,42 +11,32 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-
-from heksher.service.domain.filters import Item
+from typing import Protocol
 
 # Limits of the cache: the number of answers and their total size in bytes. For comparison, the answer
 # for 100,000 rules has about 9 million bytes.
 _MAX_ANSWERS = 1_000
 _MAX_BYTES = 64 * 1024 * 1024
 
-# Estimated memory of a string in addition to its characters, in bytes.
-_STRING_OVERHEAD = 100
 
+class Question(Hashable, Protocol):
+    """What an answer answers. Questions with the same meaning are equal."""
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query in normal form: queries with the same meaning are equal.
-
-    Attributes:
-        names: names or aliases of settings, sorted and without duplicates. None means all settings.
-        items: the items of the filter, sorted by feature. None means all rules.
-        with_metadata: whether the answer contains the metadata of rules.
-    """
-
-    names: tuple[str, ...] | None
-    items: tuple[Item, ...] | None
-    with_metadata: bool
+    @property
+    def size(self) -> int:
+        """The memory that it takes, in bytes, as an estimate."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """The answer to a query: its body and its ETag."""
+    """An answer: its body and its ETag."""
 
     body: bytes
     tag: str
 
 
-class QueryCache:
+class AnswerCache:
     """The answers for the latest requested revision. The least recently used are evicted first."""
 
     def __init__(self, max_answers: int = _MAX_ANSWERS, max_bytes: int = _MAX_BYTES) -> None:
@@ -54,36 +44,36 @@ class QueryCache:
         self._max_bytes = max_bytes
         self._guard = threading.Lock()
         self._revision: Hashable | None = None
-        self._answers = OrderedDict[Query, CachedAnswer]()
+        self._answers = OrderedDict[Question, CachedAnswer]()
         self._bytes = 0
-        self._being_made: dict[tuple[Hashable, Query], Future[CachedAnswer]] = {}
+        self._being_made: dict[tuple[Hashable, Question], Future[CachedAnswer]] = {}
 
-    def get(self, query: Query, revision: Hashable) -> CachedAnswer | None:
-        """Return the cached answer. *revision* is the database's, read after the query arrived."""
+    def get(self, question: Question, revision: Hashable) -> CachedAnswer | None:
+        """Return the cached answer. *revision* is the database's, read after the question arrived."""
         with self._guard:
-            return self._kept(query, revision)
+            return self._kept(question, revision)
 
     def get_or_make(
-        self, query: Query, revision: Hashable, make: Callable[[], CachedAnswer]
+        self, question: Question, revision: Hashable, make: Callable[[], CachedAnswer]
     ) -> CachedAnswer:
         """Return the cached answer or make it. Concurrent calls for the same answer make it once.
 
         Args:
-            query: the query.
-            revision: the database's, read after the query arrived. It is read before the data, so an
+            question: the question.
+            revision: the database's, read after the question arrived. It is read before the data, so an
                 answer is never older than the revision that it is cached under.
             make: reads the data and makes the answer. If it raises, all waiting calls raise the same
                 exception.
         """
         with self._guard:
-            answer = self._kept(query, revision)
+            answer = self._kept(question, revision)
             if answer is not None:
                 return answer
             # All waiting calls have read the same revision as the one that makes the answer.
-            made = self._being_made.get((revision, query))
+            made = self._being_made.get((revision, question))
             is_ours = made is None
             if made is None:
-                made = self._being_made[revision, query] = Future[CachedAnswer]()
+                made = self._being_made[revision, question] = Future[CachedAnswer]()
         if not is_ours:
             return made.result()
         try:
@@ -92,38 +82,35 @@ class QueryCache:
             made.set_exception(error)
             raise
         else:
-            self._keep(query, revision, answer)
+            self._keep(question, revision, answer)
             made.set_result(answer)
             return answer
         finally:
             with self._guard:
-                del self._being_made[revision, query]
+                del self._being_made[revision, question]
 
-    def _kept(self, query: Query, revision: Hashable) -> CachedAnswer | None:
+    def _kept(self, question: Question, revision: Hashable) -> CachedAnswer | None:
         if revision != self._revision:
             self._revision = revision
             self._answers.clear()
             self._bytes = 0
             return None
-        answer = self._answers.get(query)
+        answer = self._answers.get(question)
         if answer is not None:
-            self._answers.move_to_end(query)
+            self._answers.move_to_end(question)
         return answer
 
-    def _keep(self, query: Query, revision: Hashable, answer: CachedAnswer) -> None:
-        size = _size(query, answer)
+    def _keep(self, question: Question, revision: Hashable, answer: CachedAnswer) -> None:
+        size = _size(question, answer)
         with self._guard:
             # Another call may have seen a later revision in the meantime.
             if revision != self._revision or size > self._max_bytes:
                 return
-            self._answers[query] = answer
+            self._answers[question] = answer
             self._bytes += size
             while len(self._answers) > self._max_answers or self._bytes > self._max_bytes:
                 self._bytes -= _size(*self._answers.popitem(last=False))
 
 
-def _size(query: Query, answer: CachedAnswer) -> int:
-    strings = list(query.names or ())
-    for item in query.items or ():
-        strings += item.feature, *(item.values or ())
-    return len(answer.body) + sum(_STRING_OVERHEAD + len(text) for text in strings)
+def _size(question: Question, answer: CachedAnswer) -> int:
+    return len(answer.body) + question.size

@@ -23,9 +23,10 @@ from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Reader, Storage, open_storage
-from heksher.service.web.http import Call
-from heksher.service.web.query_cache import CachedAnswer, Query, QueryCache
-from heksher.service.web.routes.query import QueryRoute
+from heksher.service.web.answer_cache import AnswerCache, CachedAnswer
+from heksher.service.web.http import Call, Slow
+from heksher.service.web.routes.answers import Answers
+from heksher.service.web.routes.query import Query, QueryRoute
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
@@ -46,7 +47,7 @@ def never() -> CachedAnswer:
 
 
 def test_an_answer_is_made_once_for_a_revision() -> None:
-    cache = QueryCache()
+    cache = AnswerCache()
     assert cache.get(a_query(), 1) is None
     assert cache.get_or_make(a_query(), 1, answer) == answer()
     assert cache.get_or_make(a_query(), 1, never) == answer()
@@ -58,14 +59,14 @@ def test_an_answer_is_made_once_for_a_revision() -> None:
 
 def test_an_answer_of_a_revision_that_is_gone_never_comes_back() -> None:
     """Even if the number has been seen before, as after restoring a backup."""
-    cache = QueryCache()
+    cache = AnswerCache()
     cache.get_or_make(a_query(), 7, answer)
     assert cache.get(a_query("b"), 3) is None
     assert cache.get(a_query(), 7) is None
 
 
 def test_an_answer_that_was_overtaken_is_given_and_not_kept() -> None:
-    cache = QueryCache()
+    cache = AnswerCache()
 
     def overtaken() -> CachedAnswer:
         cache.get_or_make(a_query(), 2, lambda: answer("new"))
@@ -77,7 +78,7 @@ def test_an_answer_that_was_overtaken_is_given_and_not_kept() -> None:
 
 
 def test_what_was_not_made_is_not_kept() -> None:
-    cache = QueryCache()
+    cache = AnswerCache()
 
     def fail() -> CachedAnswer:
         raise DatabaseUnavailable("away")
@@ -90,7 +91,7 @@ def test_what_was_not_made_is_not_kept() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
-    cache = QueryCache()
+    cache = AnswerCache()
     others = 5
     begun, finish = threading.Event(), threading.Event()
     waiting = threading.Semaphore(0)
@@ -134,7 +135,7 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
 
 
 def test_the_cache_is_bounded_in_answers() -> None:
-    cache = QueryCache(max_answers=3)
+    cache = AnswerCache(max_answers=3)
     for name in "abc":
         cache.get_or_make(a_query(name), 1, answer)
     cache.get(a_query("a"), 1)
@@ -143,7 +144,7 @@ def test_the_cache_is_bounded_in_answers() -> None:
 
 
 def test_the_cache_is_bounded_in_bytes() -> None:
-    cache = QueryCache(max_bytes=10_000)
+    cache = AnswerCache(max_bytes=10_000)
     for name in "abc":
         cache.get_or_make(a_query(name), 1, lambda: answer("x" * 4_000))
     assert [name for name in "abc" if cache.get(a_query(name), 1)] == ["b", "c"]
@@ -156,7 +157,7 @@ def test_the_cache_is_bounded_in_bytes() -> None:
 
 
 def test_a_cache_is_bounded_without_being_told() -> None:
-    cache = QueryCache()
+    cache = AnswerCache()
     for number in range(1_001):
         cache.get_or_make(a_query(str(number)), 1, answer)
     assert [cache.get(a_query(str(number)), 1) for number in (0, 1)] == [None, answer()]
@@ -207,9 +208,10 @@ def ask(query: QueryRoute, request: Request) -> Response:
 
 
 def in_thread(query: QueryRoute, request: Request) -> Response:
-    """Answer like a worker thread."""
+    """Answer like worker threads."""
     tags = request.headers.getlist("if-none-match")
-    return query.get(Call({}, request.query_params, tags, None, b""))
+    answer = query.get(Call({}, request.query_params, tags, None, b""))
+    return answer.work() if isinstance(answer, Slow) else answer
 
 
 def values(body: bytes) -> dict[int, int]:
@@ -241,7 +243,7 @@ def test_the_database_is_read_once_for_a_question(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = count_readings(storage, monkeypatch)
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     same = [
         asked(settings="a,b", context_filters="user:(x,y),theme:*"),
         asked(settings="b,a,b", context_filters="theme:*,user:(y,x,y)"),
@@ -267,7 +269,7 @@ def test_the_database_is_read_once_for_a_question(
 
 @pytest.mark.parametrize("storage", DATABASES, indirect=True)
 def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     for request, status in (
         (asked(settings="c"), 404),
         (asked(context_filters="user:*,user:*"), 400),
@@ -284,7 +286,7 @@ def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
 
 @pytest.mark.parametrize("storage", DATABASES[:2], indirect=True)
 def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> None:
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     assert query.get_nowait(asked()) is None
     response = in_thread(query, asked())
     at_once = query.get_nowait(asked())
@@ -299,7 +301,7 @@ def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> No
 
 @pytest.mark.parametrize("storage", ["PostgreSQL"], indirect=True)
 def test_an_event_loop_asks_no_database_over_a_network(storage: Storage) -> None:
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     in_thread(query, asked())
     assert query.get_nowait(asked()) is None
 
@@ -343,7 +345,7 @@ def test_a_write_in_the_midst_of_a_query_is_in_the_next_answer(
         if moment == "after":
             write(storage, 1, 2)
 
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     ask(query, asked(settings="b"))
     monkeypatch.setattr(storage, "reading", disturbed)
     first = ask(query, asked())
@@ -389,7 +391,7 @@ def test_a_restored_database_with_a_count_from_before(
 ) -> None:
     database = kept_on_postgresql(postgres_server)
     with closing(filled(database.url)) as storage:
-        query = QueryRoute(storage)
+        query = QueryRoute(storage, Answers(storage))
         assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
         count = database.rows(_COUNT)
         database.rows(f"BEGIN; {_UNCOUNTED.format(2)}; {restore} COMMIT")
@@ -405,7 +407,7 @@ def test_another_server_with_the_same_count(postgres_server: PostgresServer) -> 
     with type(postgres_server)() as server:
         database = kept_on_postgresql(server)
         with closing(filled(database.url)) as storage:
-            query = QueryRoute(storage)
+            query = QueryRoute(storage, Answers(storage))
             assert values(bytes(ask(query, asked()).body)) == {1: 1, 2: 1}
             count = database.rows(_COUNT)
             database.rows(_UNCOUNTED.format(2))
@@ -478,7 +480,7 @@ def run_at_once(jobs: Sequence[Callable[[], object]]) -> None:
 
 @pytest.mark.parametrize("storage", DATABASES, indirect=True)
 def test_many_threads_never_see_an_old_answer(storage: Storage) -> None:
-    query = QueryRoute(storage)
+    query = QueryRoute(storage, Answers(storage))
     register = Register([1, 2], 150)
 
     def send(tag: str | None) -> tuple[int, str, bytes]:
