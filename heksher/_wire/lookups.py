@@ -25,7 +25,7 @@ _MAX_LOGGED = 20
 
 def health() -> Exchange[None]:
     """Ask whether the service is healthy. The status alone says it, whatever the body is."""
-    return Exchange(Request("GET", "api/health"), lambda _: None)
+    return Exchange(Request("GET", "api/health", reads_body=False), lambda _: None)
 
 
 class _Features(msgspec.Struct):

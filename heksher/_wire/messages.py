@@ -23,6 +23,7 @@ class Request:
         headers: pairs of name and value.
         body: the bytes to send, or None.
         expected: the statuses that the request's exchange can read; any other status is an error.
+        reads_body: whether the exchange reads the body of the answer.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     expected: frozenset[int] = frozenset((200,))
+    reads_body: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,20 @@ def test_no_answer_is_shown_whole_because_it_is_none(backend: Harness) -> None:
         backend.run(body)
 
 
+def test_no_location_is_shown_whole(backend: Harness) -> None:
+    async def body() -> None:
+        client = backend.client(server.url, 60, ["user"])
+        with pytest.raises(HeksherError, match="no answer") as caught:
+            await client.ping()
+        assert len(str(caught.value)) < 1000
+        await client.close()
+
+    moved = b"HTTP/1.1 307 M\r\nlocation: /%s\r\n" % (b"x" * 50_000)
+    with MisbehavingServer(hang_up) as server:
+        server.answer_by("api/health", http(b"", moved))
+        backend.run(body)
+
+
 # --- answers without end --------------------------------------------------------------------------
 
 

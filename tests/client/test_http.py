@@ -253,7 +253,8 @@ def test_many_members_take_no_longer_than_one_for_each_byte_of_them() -> None:
     many = gzip.compress(b"") * 200_000
     whole = Body(len(many))
     whole.add(many)
-    answer = httpx.Response(200, headers={"content-encoding": "gzip"})
+    request = httpx.Request("GET", "http://service.test")
+    answer = httpx.Response(200, headers={"content-encoding": "gzip"}, request=request)
     began = time.process_time()
     assert whole.response(answer, is_decoded=False).body == b""
     assert time.process_time() - began < 5

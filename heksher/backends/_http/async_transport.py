@@ -44,21 +44,19 @@ class AsyncTransport(TransportBase):
         self._busy: set[anyio.CancelScope] = set()
         self._idle: anyio.Event | None = None
 
-    async def send(self, request: Request) -> Response:
-        """Send *request* and read the whole answer."""
-        with self._translated_errors(request):
-            if not self._is_closed:
-                with anyio.CancelScope() as scope:
-                    self._busy.add(scope)
-                    try:
-                        return await self._send_in_time(request)
-                    finally:
-                        self._busy.discard(scope)
-                        if self._spent and not self._busy:
-                            await self._close_spent()
-                        if self._idle is not None and not self._busy:
-                            self._idle.set()
-            raise client_closed()
+    async def _send_request(self, request: Request) -> Response:
+        if not self._is_closed:
+            with anyio.CancelScope() as scope:
+                self._busy.add(scope)
+                try:
+                    return await self._send_in_time(request)
+                finally:
+                    self._busy.discard(scope)
+                    if self._spent and not self._busy:
+                        await self._close_spent()
+                    if self._idle is not None and not self._busy:
+                        self._idle.set()
+        raise client_closed()
 
     async def _send_in_time(self, request: Request) -> Response:
         if self._client is None:

@@ -52,32 +52,29 @@ class BlockingTransport(TransportBase):
         self._shared_sockets = Sockets()
         self._watcher = DeadlineWatcher(options.request_timeout, self._too_slow)
 
-    async def send(self, request: Request) -> Response:
+    async def _send_request(self, request: Request) -> Response:
         """Send *request* and read the whole answer, blocking."""
-        with self._translated_errors(request):
-            slot = self._take_slot()
-            trace = SlotTrace(slot)
-            try:
-                self._watcher.begin(slot)
-                response = await self._exchange(
-                    slot.client, request, trace, partial(self._read, slot)
-                )
-                # The end of the connection may be the end of the answer, and may have been made here.
-                if slot.ended is not None:
-                    raise slot.ended()
-                return response
-            except Exception as error:
-                if slot.ended is not None:
-                    raise slot.ended() from None
-                if isinstance(error, RequestEnded) or steady() < slot.deadline:
-                    raise
-                # A timeout of the HTTP client's was a little earlier than the watcher.
-                raise self._too_slow() from None
-            finally:
-                self._watcher.end(slot)
-                # A new client reads the certificates again.
-                slot.is_spent = trace.failed_in_tls
-                self._give_back(slot)
+        slot = self._take_slot()
+        trace = SlotTrace(slot)
+        try:
+            self._watcher.begin(slot)
+            response = await self._exchange(slot.client, request, trace, partial(self._read, slot))
+            # The end of the connection may be the end of the answer, and may have been made here.
+            if slot.ended is not None:
+                raise slot.ended()
+            return response
+        except Exception as error:
+            if slot.ended is not None:
+                raise slot.ended() from None
+            if isinstance(error, RequestEnded) or steady() < slot.deadline:
+                raise
+            # A timeout of the HTTP client's was a little earlier than the watcher.
+            raise self._too_slow() from None
+        finally:
+            self._watcher.end(slot)
+            # A new client reads the certificates again.
+            slot.is_spent = trace.failed_in_tls
+            self._give_back(slot)
 
     async def _send(self, client: Any, built: Any, arguments: dict[str, Any]) -> Any:
         return client.send(built, **arguments)

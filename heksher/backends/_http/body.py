@@ -11,7 +11,13 @@ from typing import Any
 
 from heksher._wire import Response
 from heksher.backends._http.errors import RequestEnded
-from heksher.backends._http.redaction import redact
+from heksher.backends._http.redaction import (
+    is_safe_location,
+    redact,
+    redacted,
+    repeated_secret,
+)
+from heksher.exceptions import InvalidResponseError
 
 # Keep at most this many bytes of a refusal's body. It is searched for secrets, which takes a second for
 # sixty megabytes, and no other thread runs during that.
@@ -19,6 +25,8 @@ _MAX_REFUSAL_BYTES = 4 * 1024 * 1024
 
 # Undo at most this many codings of one body. Servers apply one; many would multiply the work.
 _MAX_CODINGS = 4
+# Other codings that have a name.
+_OTHER_CODINGS = ("br", "compress", "deflate", "zstd")
 # The bytes that a member of a gzip file begins with (RFC 1952).
 _MEMBER = b"\x1f\x8b"
 # Decompress this many bytes at a time.
@@ -50,11 +58,17 @@ class Body:
         if not self.is_too_large:
             self._chunks.append(chunk)
 
-    def response(self, answer: Any, *, is_decoded: bool) -> Response:
+    def response(self, answer: Any, *, is_decoded: bool, is_read: bool = True) -> Response:
         """Return *answer*, whose whole body was added.
+
+        Args:
+            answer: the HTTP library's.
+            is_decoded: whether the body was decompressed already.
+            is_read: whether the body counts, and not the status alone.
 
         Raises:
             RequestEnded: the body is too large or cannot be decompressed.
+            InvalidResponseError: it repeats a secret of the request.
         """
         if self.is_too_large:
             raise RequestEnded(f"the answer is larger than {self._limit} bytes")
@@ -70,6 +84,10 @@ class Body:
             body = b""  # what a refusal means, its status says
         if not is_success:
             body = redact(body[:_MAX_REFUSAL_BYTES], answer.request)
+        elif is_read and (name := repeated_secret(body, answer.request)) is not None:
+            raise InvalidResponseError(
+                f"the answer is not used, since it repeats the secret {name!r} of the request"
+            )
         return Response(answer.status_code, headers, body.removeprefix(codecs.BOM_UTF8))
 
     def _decoded(self, body: bytes, header: str) -> bytes:
@@ -81,7 +99,9 @@ class Body:
             if coding in ("gzip", "x-gzip"):
                 body = self._unzipped(body)
             elif coding != "identity":
-                raise RequestEnded(f"the answer is encoded as {coding!r}, which was not asked for")
+                # Others are not shown: a header may repeat a secret, in small letters here.
+                shown = repr(coding) if coding in _OTHER_CODINGS else "something unknown"
+                raise RequestEnded(f"the answer is encoded as {shown}, which was not asked for")
         return body
 
     def _unzipped(self, body: bytes) -> bytes:
@@ -131,4 +151,11 @@ def refused_answer(error: Exception, request: Any) -> Response | None:
 
 
 def _headers(answer: Any) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    if not 200 <= answer.status_code < 300:
+        # They go into an error.
+        for name in headers.keys() - {"location"}:
+            headers[name] = redacted(headers[name], answer.request)
+    if "location" in headers and not is_safe_location(headers["location"], answer.request):
+        del headers["location"]
+    return headers

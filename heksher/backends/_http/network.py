@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import anyio
 import httpcore
+import httpx
 from httpcore._backends.auto import AutoBackend
 from httpcore._backends.sync import SyncStream
 
@@ -31,10 +32,53 @@ _CLOSE_TIMEOUT = 2.0
 
 def install(client: Any, network: AsyncNetwork | BlockingNetwork) -> None:
     """Let the connections of *client*, one of httpx's, be made by *network*, those to proxies included."""
-    for transport in (client._transport, *client._mounts.values()):
+    for transport in _transports(client):
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
             pool._network_backend = network
+        if type(transport) in _QUIET:
+            transport.__class__ = _QUIET[type(transport)]
+
+
+def proxy_headers(client: Any) -> list[tuple[str, str]]:
+    """Return the headers that *client* sends to its proxies, such as credentials."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for transport in _transports(client)
+        for name, value in getattr(getattr(transport, "_pool", None), "_proxy_headers", ())
+    ]
+
+
+def _transports(client: Any) -> Iterator[Any]:
+    yield getattr(client, "_transport", None)
+    yield from getattr(client, "_mounts", {}).values()
+
+
+class _QuietTransport(httpx.HTTPTransport):
+    """Drops what a server says beside the status, since httpx logs it as it is.
+
+    It may control a terminal, or repeat a token. httpx has its own words for each status then.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
+
+
+class _QuietAsyncTransport(httpx.AsyncHTTPTransport):
+    """Likewise for event loops."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
+
+
+_QUIET: dict[type[Any], type[Any]] = {
+    httpx.HTTPTransport: _QuietTransport,
+    httpx.AsyncHTTPTransport: _QuietAsyncTransport,
+}
 
 
 class AsyncNetwork(AutoBackend):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import httpx
@@ -25,8 +25,14 @@ from heksher.backends._http.errors import (
     request_error_class,
 )
 from heksher.backends._http.head import RequestTrace
-from heksher.backends._http.redaction import redacted_text, safe_cause, shows_header
-from heksher.backends.base import HttpOptions
+from heksher.backends._http.network import proxy_headers
+from heksher.backends._http.redaction import (
+    PROXY_HEADERS,
+    redacted_text,
+    safe_cause,
+    shows_header,
+)
+from heksher.backends.base import LARGE, HttpOptions
 from heksher.exceptions import (
     HeksherError,
     InvalidResponseError,
@@ -96,27 +102,41 @@ class TransportBase(ABC):
             request=library.Request(request.method, url),
         )
 
-    @contextmanager
-    def _translated_errors(self, request: Request) -> Generator[None, None, None]:
-        """Raise the errors of the block as errors of this library.
+    async def send(self, request: Request) -> Response:
+        """Send *request* and read the whole answer.
 
         Errors of this library pass: they are about an argument, and no answer to *request* would change
         that. Any other error means that there is no answer, whatever its class: an HTTP client that was
         handed in has errors of its own. `SystemExit` comes from the application's code in such a client,
         and would end the update loop without a line in the log.
         """
+        cause: BaseException | None = None
         try:
-            yield
-        except HeksherError:
+            return await self._send_request(request)
+        except InvalidResponseError as error:
+            failure: Any = self.invalid_response(request, error)
+        except HeksherError as error:
+            error.__context__ = None
             raise
         except RequestEnded as error:
-            raise self._unreachable(request, error) from None
+            failure = self._unreachable(request, error)
         except (Exception, SystemExit) as error:
-            raise self._unreachable(request, error) from safe_cause(error)
+            failure = self._unreachable(request, error)
+            cause = safe_cause(error, getattr(failure, "_request", None))
+        # Not where it was handled: that error would be the context, and it holds the request's headers.
+        try:
+            raise failure from cause
+        finally:
+            del failure, cause  # they lead to this frame
+
+    @abstractmethod
+    async def _send_request(self, request: Request) -> Response:
+        """Send *request* and read the whole answer; raise errors as they are."""
 
     def _unreachable(self, request: Request, error: BaseException) -> ServiceUnreachableError:
         library = self._library or library_of(error) or httpx
-        url = self._options.base_url + request.target
+        # Without the query: a redirect may have added a parameter that is secret.
+        url = (self._options.base_url + request.target).partition("?")[0]
         reason = one_line(redacted_text(error))
         if shows_header(error):
             reason = "a header cannot be sent; does its value hold a line break?"
@@ -124,7 +144,7 @@ class TransportBase(ABC):
             as_request = library.Request(request.method, url)
         except Exception:
             as_request = None  # the URL itself is what the library refused
-        message = f"{request.method} {url.partition('?')[0]} got no answer: {reason}"
+        message = f"{request.method} {one_line(url)} got no answer: {reason}"
         return as_http_error(
             ServiceUnreachableError(message),
             request_error_class(error, library),
@@ -143,7 +163,7 @@ class TransportBase(ABC):
             self._options.base_url + request.target,
             headers={"accept-encoding": "gzip", **dict(request.headers)},
             content=request.body,
-            extensions={"trace": trace.trace},
+            extensions={"trace": trace.trace, PROXY_HEADERS: proxy_headers(client)},
         )
         # The library is known by what the client makes: the client itself may be a wrapper.
         self._library = library_of(built) or self._library
@@ -182,11 +202,12 @@ class TransportBase(ABC):
                 await read(answer, body)
         finally:
             await self._close(answer)
-        # Decompress a large answer in a thread.
+        # Decompress a large answer in a thread, and search it for secrets.
         is_coded = "content-encoding" in answer.headers
-        if self._in_thread is None or not is_coded or body.size < _LARGE_COMPRESSED:
-            return body.response(answer, is_decoded=is_decoded)
-        return await self._in_thread(lambda: body.response(answer, is_decoded=is_decoded))
+        finish = partial(body.response, answer, is_decoded=is_decoded, is_read=request.reads_body)
+        if self._in_thread is None or body.size < (_LARGE_COMPRESSED if is_coded else LARGE):
+            return finish()
+        return await self._in_thread(finish)
 
     async def _answer(self, client: Any, built: Any, trace: RequestTrace) -> Any:
         """Return the HTTP client's answer, or a `Response` if a hook turned that into an error."""
