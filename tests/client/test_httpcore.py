@@ -8,8 +8,11 @@ httpcore has a bound of its own now, and the one here may go.
 from __future__ import annotations
 
 import gc
+import os
+import select
 import socket
 import ssl
+import struct
 import tempfile
 import threading
 from collections import Counter
@@ -23,10 +26,12 @@ import httpx
 import pytest
 import trustme
 from httpcore._backends.auto import AutoBackend
-from support.harness import Harness
+from support.harness import PATIENCE, Harness
 from support.misbehaving import OK, Answer, MisbehavingServer, http, silence
 
-from heksher.backends._http.network import install
+from heksher.backends._http.network import BlockingNetwork, install
+from heksher.backends._lookups import Lookups
+from heksher.backends._thread import ThreadBackend
 from heksher.exceptions import ServiceUnreachableError
 
 BODY = b'{"version": "1"}'
@@ -374,6 +379,28 @@ def test_closing_ends_a_tls_handshake_with_its_connection(backend: Harness) -> N
 
     with MisbehavingServer(silence) as server:
         backend.run(body)
+
+
+def test_a_connection_that_was_reset_before_its_tls_handshake_is_closed() -> None:
+    """`ssl` leaves it to the garbage collector."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        network = BlockingNetwork(Lookups(ThreadBackend().create_event, _no_thread), PATIENCE)
+        stream = network.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        opened: socket.socket = stream.get_extra_info("socket")
+        number = opened.fileno()
+        accepted, _ = listener.accept()
+        # No goodbye, but a reset.
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        select.select([opened], [], [], PATIENCE)
+        with pytest.raises(httpcore.ConnectError):
+            stream.start_tls(ssl.create_default_context(), "localhost")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+
+def _no_thread(_: object) -> None:
+    raise AssertionError("an address is looked up here")
 
 
 def test_a_request_over_tls_is_ended_at_its_deadline(backend: Harness) -> None:

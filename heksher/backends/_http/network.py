@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 from collections.abc import Iterable, Iterator
+from traceback import walk_tb
 from typing import Any
 
 import anyio
@@ -176,7 +178,7 @@ class BlockingNetwork(httpcore.SyncBackend):
                 if left <= 0:
                     raise TimeoutError(_too_slow(host))
                 try:
-                    return SyncStream(
+                    return _Stream(
                         _connected(family, address, left, local_address, socket_options or ())
                     )
                 except OSError as error:
@@ -186,6 +188,30 @@ class BlockingNetwork(httpcore.SyncBackend):
             raise httpcore.ConnectTimeout(error) from error
         except OSError as error:
             raise httpcore.ConnectError(error) from error
+
+
+class _Stream(SyncStream):
+    """A connection that is closed for certain if its TLS handshake fails.
+
+    The problem: of a connection that has been reset, `ssl` leaves the TLS socket that it has just made to
+    the garbage collector. Only the frames of the error lead to it (CPython 3.11 to 3.13).
+    """
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """Return the stream after the handshake."""
+        try:
+            return super().start_tls(ssl_context, server_hostname, timeout)
+        except Exception as error:
+            for frame, _ in walk_tb((error.__cause__ or error).__traceback__):
+                made = frame.f_locals.get("self")
+                if isinstance(made, ssl.SSLSocket):
+                    made.close()
+            raise
 
 
 def _too_slow(host: str) -> str:
