@@ -28,7 +28,7 @@ from heksher._client.settings import ClientSettings, Entry
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._client.splitting import Part, Parts, may_be_limited
 from heksher._rules.tracking import Tracking
-from heksher._text import shown
+from heksher._text import one_line, shown
 from heksher.backends.base import LARGE, Backend
 from heksher.exceptions import (
     InvalidResponseError,
@@ -43,6 +43,8 @@ _logger = get_logger(__name__)
 
 T = TypeVar("T")
 
+# The characters of differences in a line of the log.
+_MAX_DIFFERENCES = 2000
 # The requests in a row that may fail to reach the service before an update gives up. Each may take as long
 # as a request may.
 _MAX_UNREACHED = 3
@@ -279,7 +281,7 @@ class Updater:
     @staticmethod
     def _log_outcome(entry: Entry, declaration: _wire.Declaration) -> None:
         declared = entry.declared
-        differences = "; ".join(declared.differences)
+        differences = one_line("; ".join(declared.differences), _MAX_DIFFERENCES)
         if declared.state is DeclarationState.OUTDATED:
             _logger.warning(
                 "setting %r is declared at version %s, the service has %s: its default value and "

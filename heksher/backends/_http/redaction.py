@@ -105,9 +105,12 @@ def _repeated(body: bytes, found: Iterable[tuple[str, set[str]]]) -> str | None:
     overlap = _LONGEST_ESCAPE * max(len(form.encode()) for _, form in certain)
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE + overlap]
-        # The second codec undoes the escapes that begin with "\\u", and neither knows UTF-8.
-        text = piece.decode("raw_unicode_escape" if b"\\" in piece else "latin-1", "replace")
-        text = text.replace("\\/", "/")
+        # This codec undoes the escapes that begin with "\\u". Like the other one, it does not know UTF-8.
+        text = (
+            piece.decode("raw_unicode_escape", "replace").replace("\\/", "/")
+            if b"\\" in piece
+            else piece.decode("latin-1")
+        )
         for name, form in certain:
             if form in text or (not form.isascii() and form.encode().decode("latin-1") in text):
                 return name
