@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from types import CodeType
 from typing import Any, Final
@@ -196,16 +196,19 @@ class _Inlining(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(text, node))
 
 
-#: Sources that are kept, with their code and for tracebacks. A hostile service could cause new shapes
-#: without end, so beyond this number the least recently used are dropped; functions made of them go on
-#: working.
-MOST_SHAPES: Final = 1024
+#: Characters of all sources that are kept, with their code and for tracebacks. Each takes about ten bytes.
+#: A hostile service could cause new shapes without end, so beyond this the oldest are dropped.
+#: Functions made of them go on working.
+MOST_KEPT: Final = 2**20
+_codes: dict[tuple[str, bool], CodeType] = {}
 _numbers = count(1)
 
 
-@lru_cache(maxsize=MOST_SHAPES)
-def _code_of(text: str, inline: bool) -> CodeType:
-    """Compile a source, and show it to tracebacks and debuggers.
+def _compiled(text: str, inline: bool) -> CodeType:
+    """Compile a source, keep it, and show it to tracebacks and debuggers.
+
+    There is no lock, which a fork could leave locked in the child: each step is one operation of a dict.
+    At worst, two threads compile the same source.
 
     These look up a code's file name in `linecache`, which reads files but also accepts lines that were
     put in. The time of change is None, since `linecache.checkcache` would drop an entry whose file
@@ -221,6 +224,14 @@ def _code_of(text: str, inline: bool) -> CodeType:
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     (code,) = (each for each in module.co_consts if isinstance(each, CodeType))
     weakref.finalize(code, linecache.cache.pop, filename, None).atexit = False
+    kept = [*_codes]
+    size = len(text) + sum([len(each) for each, _ in kept])
+    for oldest in kept:
+        if size <= MOST_KEPT:
+            break
+        _codes.pop(oldest, None)
+        size -= len(oldest[0])
+    _codes[text, inline] = code
     return code
 
 
@@ -233,7 +244,8 @@ def compile_source(
         source: the text and its objects.
         checks: as made by `checks_of`.
     """
-    code = _code_of(source.text, source.inline)
+    shape = source.text, source.inline
+    code = _codes.get(shape) or _compiled(*shape)
     if not source.inline:
         return code
     objects = {**COMMON, **checks, **source.objects}

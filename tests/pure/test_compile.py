@@ -21,9 +21,9 @@ from fastapi.testclient import TestClient
 from support.published import code_of
 
 from heksher import Setting
+from heksher._rules import codegen
 from heksher._rules.codegen import (
     COMMON,
-    MOST_SHAPES,
     can_compile,
     checks_of,
     compile_source,
@@ -280,20 +280,35 @@ def test_generated_source_shows_up_in_tracebacks() -> None:
     assert linecache.getline(filename, 1) == "def get(*, user=...):\n"
 
 
-def test_of_sources_no_more_are_kept_than_there_is_room_for() -> None:
-    def function_with(number: int) -> FunctionType:
-        name = f"feature{number}"
-        rules = RuleTable(0, (TableRule(number, ((name, "x"),), 1),), (name,))
-        plan = decide([name], rules, Defaults(), started=True)
-        code = compile_source(emit(plan, inline=True), checks_of("ttl", [name]))
-        return FunctionType(code, {}, "get")
+def test_of_sources_no_more_characters_are_kept_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def function_with(name: str) -> FunctionType:
+        rules = RuleTable(0, (TableRule(1, ((name, "x"),), 1),), (name,))
+        source = emit(decide([name], rules, Defaults(), started=True), inline=True)
+        sizes[name] = len(source.text)
+        return FunctionType(compile_source(source, checks_of("ttl", [name])), {}, "get")
 
-    functions = [function_with(number) for number in range(MOST_SHAPES + 1)]
-    gc.collect()
-    kept = [bool(linecache.getlines(each.__code__.co_filename)) for each in functions]
-    assert kept == [False, *[True] * MOST_SHAPES]
-    assert functions[0](feature0="x") == 0
-    assert function_with(0)(feature0="x") == 0
+    def kept() -> list[str]:
+        gc.collect()
+        return [
+            name
+            for name, each in functions.items()
+            if linecache.getlines(each.__code__.co_filename)
+        ]
+
+    sizes: dict[str, int] = {}
+    names = [f"of_this_test_{number}" for number in range(7)]
+    function_with(names[0])
+    monkeypatch.setattr(codegen, "MOST_KEPT", 5 * sizes[names[0]])
+    functions = {name: function_with(name) for name in names}
+    assert kept() == names[2:]
+    longer = names[0] * 3
+    functions[longer] = function_with(longer)
+    assert kept()[-1] == longer
+    assert kept()[:-1] == names[-len(kept()) + 1 :]
+    assert sum(sizes[name] for name in kept()) <= 5 * sizes[names[0]]
+    assert functions[names[0]](**{names[0]: "x"}) == function_with(names[0])(**{names[0]: "x"}) == 1
 
 
 def test_signature_and_help_show_the_features() -> None:
