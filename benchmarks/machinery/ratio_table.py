@@ -21,6 +21,7 @@ from machinery.interleaved import median_ratio
 MODULES = (
     "look_up",
     "scaling",
+    "many_sets",
     "threads",
     "memory",
     "publish",

@@ -20,15 +20,17 @@ class RuleGroup(Generic[T]):
 
     Attributes:
         features: in the service's order.
+        rank: of two rules that match a context, that of the group with the larger number wins.
         values: the rules' values, by the values of their conditions: that of the only feature, or else
             a tuple of all, the latest feature first.
         ids: the service's numbers for the rules, in the order of `values`; -1 for none.
     """
 
-    __slots__ = ("_places", "features", "ids", "values")
+    __slots__ = ("_places", "features", "ids", "rank", "values")
 
-    def __init__(self, features: tuple[str, ...]) -> None:
+    def __init__(self, features: tuple[str, ...], rank: int) -> None:
         self.features = features
+        self.rank = rank
         self.values: dict[Any, T] = {}
         self.ids = array("q")
         # The place of each rule in `values`, by key; None until a rule was stored twice.
@@ -135,8 +137,13 @@ class GroupedRules(Sequence[TableRule[T]]):
         """Return the group of the rules on these features, a new one if there is none."""
         group = self._listed.get(listed)
         if group is None:
-            ordered = tuple(sorted(listed, key=self._order.index))
-            group = self._listed[listed] = self._groups.setdefault(ordered, RuleGroup(ordered))
+            places = sorted(map(self._order.index, listed))
+            ordered = tuple([self._order[place] for place in places])
+            # A bit for each feature, the highest for the latest one.
+            rank = sum([1 << place for place in places])
+            group = self._listed[listed] = self._groups.setdefault(
+                ordered, RuleGroup(ordered, rank)
+            )
         return group
 
     def __len__(self) -> int:

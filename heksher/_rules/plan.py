@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import Any, Final
 
+from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.contexts import MISSING, Context, Default, Defaults
 from heksher._rules.groups import RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
+#: Sets of features that get a dict each. With more, one index answers for all of them. It finds as fast
+#: that no rule matches as about ten dicts do, and a rule of the first set in three times the time of its
+#: dict. With four features there are 16 sets at most.
+MOST_LOOK_UPS: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """One dict to look into.
+    """One dict to look into, or one index.
 
     Attributes:
         key: the features whose values are the key: the value of one feature, or a tuple of several.
@@ -28,7 +35,7 @@ class LookUp:
     """
 
     key: tuple[str, ...]
-    values: dict[Any, Any]
+    values: dict[Any, Any] | BitmapIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +102,8 @@ def decide(
         sources = dict.fromkeys(features)
     constants = {name: each for name, each in sources.items() if not isinstance(each, ContextVar)}
     ranked = _ranked(table)
-    search = _search(ranked, [group.values for group in ranked], table.default, {})
-    folded: Search | None = None
-    if constants:
-        folded_values = [_folded(group, constants) for group in ranked]
-        folded = _search(ranked, folded_values, table.default, constants)
+    search = _search(ranked, table, {})
+    folded = _search(ranked, table, constants) if constants else None
     is_hashable = _is_hashable(search.default) and (
         folded is None or folded.default is search.default or _is_hashable(folded.default)
     )
@@ -116,13 +120,8 @@ def _is_hashable(value: object) -> bool:
 
 def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
     """Return the rules by the set of features in their conditions, the sets that win first."""
-    rank = {name: place for place, name in enumerate(table.features)}
     rules = grouped(table.features, table.rules)
-    return sorted(
-        rules.groups,
-        key=lambda group: [rank[name] for name in reversed(group.features)],
-        reverse=True,
-    )
+    return sorted(rules.groups, key=attrgetter("rank"), reverse=True)
 
 
 def _folded(group: RuleGroup[Any], constants: Mapping[str, str | None]) -> dict[Any, Any]:
@@ -151,14 +150,27 @@ def _key(names: tuple[str, ...], constants: Mapping[str, str | None]) -> tuple[s
 
 
 def _search(
-    ranked: Sequence[RuleGroup[Any]],
-    values_of_groups: Sequence[dict[Any, Any]],
-    default: Any,
-    constants: Mapping[str, str | None],
+    ranked: Sequence[RuleGroup[Any]], table: RuleTable[Any], constants: Mapping[str, str | None]
 ) -> Search:
     """Return the search where the features in *constants* are fixed, and so in no key."""
-    look_ups: list[LookUp] = []
-    for group, values in zip(ranked, values_of_groups, strict=True):
+    if len(ranked) > MOST_LOOK_UPS:
+        free = {
+            name: 1 << place for place, name in enumerate(table.features) if name not in constants
+        }
+        mask = sum(free.values())
+        # Neighbours that differ only in features that are fixed need one look-up.
+        ranks = [rank for rank, _ in groupby(group.rank & mask for group in ranked)]
+        key = tuple([name for name, bit in free.items() if any(bit & rank for rank in ranks)])
+        if len(ranks) > MOST_LOOK_UPS and len(key) > 1:
+            sets = (
+                (_key(group.features, constants), _folded(group, constants))
+                for group in reversed(ranked)
+            )
+            return Search((LookUp(key, BitmapIndex(key, sets)),), table.default)
+    tables: list[tuple[tuple[str, ...], list[dict[Any, Any]]]] = []
+    default = table.default
+    for group in ranked:
+        values = _folded(group, constants) if constants else group.values
         if not values:
             continue
         key = _key(group.features, constants)
@@ -166,9 +178,18 @@ def _search(
             # This rule matches in every context, so nothing after it is ever reached.
             (default,) = values.values()
             break
-        if look_ups and look_ups[-1].key == key:
+        if tables and tables[-1][0] == key:
             # The two groups differ only in features that are fixed. The one before wins.
-            look_ups[-1] = LookUp(key, values | look_ups[-1].values)
+            tables[-1][1].append(values)
         else:
-            look_ups.append(LookUp(key, values))
+            tables.append((key, [values]))
+    look_ups = [LookUp(key, each[0] if len(each) == 1 else _first_of(each)) for key, each in tables]
     return Search(tuple(look_ups), default)
+
+
+def _first_of(tables: Sequence[dict[Any, Any]]) -> dict[Any, Any]:
+    """Return the values in *tables*, for each key the first one."""
+    values: dict[Any, Any] = {}
+    for each in reversed(tables):
+        values.update(each)
+    return values

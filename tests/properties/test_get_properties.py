@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from support.property_helpers import FEATURES, VALUES, by_masks, conditions, modest, rule_lists
+from support.property_helpers import (
+    FEATURES,
+    VALUES,
+    by_masks,
+    conditions,
+    limited_look_ups,
+    look_up_limits,
+    modest,
+    rule_lists,
+)
 from support.published import publish
 
 from heksher import Setting, _registry
@@ -146,12 +155,14 @@ def calls(draw: st.DrawFn) -> tuple[list[str], list[TableRule[int]], dict[str, K
     st.permutations(FEATURES),
     st.sampled_from([True, True, True, True, False]),
     st.sampled_from(["inline", "forwarding", "generic"]),
+    look_up_limits,
 )
 def test_get_answers_as_the_contract_says(
     call: tuple[list[str], list[TableRule[int]], dict[str, KindOfDefault], dict[str, Any]],
     order: list[str],
     started: bool,
     form: str,
+    limits: tuple[int, int, int],
 ) -> None:
     features, rules, kinds, arguments = call
     _registry.reset()
@@ -168,7 +179,8 @@ def test_get_answers_as_the_contract_says(
         table = RuleTable(SERVICE, tuple(rules), tuple(order))
         # Another publish first, which must leave no trace.
         publish(setting, RuleTable(7))
-        publish(setting, table, Defaults().adding(sources))
+        with limited_look_ups(limits):
+            publish(setting, table, Defaults().adding(sources))
     else:
         rules = []
 
@@ -227,11 +239,13 @@ def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], b
         max_size=5,
     ),
     st.booleans(),
+    look_up_limits,
 )
 def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     published: list[tuple[RuleTable[int], dict[str, KindOfDefault], bool]],
     calls_made: list[dict[str, Any]],
     makes_values: bool,
+    limits: tuple[int, int, int],
 ) -> None:
     _registry.reset()
     setting = Setting("ttl", int, FEATURES, LOCAL)
@@ -241,7 +255,8 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     for table, kinds, started in published:
         inside = Context()
         sources = sources_of(kinds, inside)
-        publish(setting, table, Defaults().adding(sources), started=started)
+        with limited_look_ups(limits):
+            publish(setting, table, Defaults().adding(sources), started=started)
         for arguments in calls_made:
             expected = Expected.of(FEATURES, kinds, arguments, started)
             expected.check(lambda: inside.run(get, **arguments), table.resolve)  # noqa: B023

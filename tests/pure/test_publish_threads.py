@@ -16,7 +16,7 @@ import pytest
 from support.published import code_of, publish
 
 from heksher import Setting
-from heksher._rules import getter
+from heksher._rules import getter, plan
 from heksher._rules.contexts import Defaults
 from heksher._rules.table import RuleTable, TableRule
 
@@ -30,7 +30,7 @@ DARK, LIGHT = ("theme", "dark"), ("theme", "light")
 JIM, EVE = ("user", "jim"), ("user", "eve")
 
 
-@pytest.fixture(params=["inline", "forwarding", "free-threaded", "generic"])
+@pytest.fixture(params=["inline", "forwarding", "free-threaded", "generic", "bitmap index"])
 def make_setting(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Setting[int]]:
@@ -38,6 +38,8 @@ def make_setting(
     form: str = request.param
     if form == "free-threaded":
         monkeypatch.setattr(getter, "FREE_THREADED", True)
+    if form == "bitmap index":
+        monkeypatch.setattr(plan, "MOST_LOOK_UPS", 1)
 
     def make(name: str) -> Setting[int]:
         features = (*FEATURES, "class") if form == "generic" else FEATURES

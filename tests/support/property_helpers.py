@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from heksher._rules import bitmap_index, plan
 from heksher._rules.table import TableRule
 from heksher._rules.tracking import Tracking
 
@@ -23,6 +26,24 @@ VALUES: tuple[str, ...] = ("a", "b", "c")
 conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES)).map(
     lambda by_feature: tuple(by_feature.items())
 )
+
+#: The most sets of features that get a dict each, the rules in a block of the index for more, and the
+#: rules of a set that keeps its dict in there. Small numbers, so that few rules need many blocks.
+look_up_limits = st.sampled_from(
+    [(plan.MOST_LOOK_UPS, 512, 128), (1, 512, 128), (1, 3, 1), (2, 2, 2)]
+)
+
+
+@contextmanager
+def limited_look_ups(limits: tuple[int, int, int]) -> Generator[None]:
+    """Publish with these limits; tables that are published already keep theirs."""
+    most, block, large = limits
+    with (
+        patch.object(plan, "MOST_LOOK_UPS", most),
+        patch.object(bitmap_index, "BLOCK", block),
+        patch.object(bitmap_index, "LARGE", large),
+    ):
+        yield
 
 
 def admits(tracking: Tracking, conditions: Iterable[tuple[str, str]]) -> bool:
