@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from heksher.service.web import connections
 from heksher.service.web.connections import BoundedProtocol, Listener
+from heksher.service.web.http import Encoded
 from heksher.service.web.server import listen
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -219,6 +220,22 @@ def test_a_client_has_to_read(reads: bool) -> None:
             await peer.reader.readuntil(b"x" * 1_000)
 
     run(answering(body), test)
+
+
+def test_a_slow_client_costs_no_copy_of_a_long_answer() -> None:
+    body = bytes(range(256)) * 40_000
+
+    async def test(peer: Peer) -> None:
+        transport = peer.protocol.transport
+        peer.writer.write(REQUEST)
+        await peer.reader.readuntil(b"\r\n\r\n")
+        received = bytearray()
+        while len(received) < len(body):
+            assert transport.get_write_buffer_size() < 512 * 1024
+            received += await peer.reader.read(100_000)
+        assert received == body
+
+    run(Encoded[Any](body), test)
 
 
 # --- file descriptors -----------------------------------------------------------------------------

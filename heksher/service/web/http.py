@@ -53,6 +53,9 @@ _REQUEST_TIMEOUT = 30.0
 # connections to the database than there are, so other requests do not wait for them.
 _MAX_SLOW = 3
 
+# Number of bytes of a long body that are sent at a time.
+_PIECE = 256 * 1024
+
 # Value of Retry-After while the database is unavailable, in seconds.
 _RETRY_AFTER = 2
 
@@ -115,7 +118,19 @@ class Located(Generic[_Body_co]):
 
 
 class Encoded(Response, Generic[_Body_co]):
-    """A 200 response with a body that is encoded already."""
+    """A 200 response with a body that is encoded already.
+
+    It is sent in pieces, and a piece only when the client has read most of what was sent before. A server
+    would otherwise keep a copy of the whole body for each slow client.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        for begin in range(0, len(self.body) or 1, _PIECE):
+            end = begin + _PIECE
+            piece = {"body": self.body[begin:end], "more_body": end < len(self.body)}
+            await send({"type": "http.response.body", **piece})
 
 
 class Tagged(Encoded[_Body_co]):
