@@ -23,6 +23,7 @@ from heksher._registry import declared_alike, origin_of
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import counted, joined, one_line, shown
+from heksher._wire import DeclarationAnswer
 from heksher.exceptions import DuplicateSettingError
 from heksher.setting import Setting, state_of
 from heksher.status import CoercedRule, DeclarationState, DeclaredSetting, RejectedRule
@@ -337,18 +338,15 @@ class ClientSettings:
             entry.to_declare = True
 
     def note_declared(
-        self, entry: Entry, declared: DeclaredSetting, *, is_accepted: bool = False
+        self, entry: Entry, declared: DeclaredSetting, answer: DeclarationAnswer | None = None
     ) -> None:
-        """Note the outcome of a declaration."""
+        """Note the outcome of a declaration, and what the answer to it says beside that."""
         with self._lock:
             entry.declared = declared
-            entry.on_service |= is_accepted
+            if answer is not None:
+                entry.on_service |= answer.accepted
+                entry.refused = self._now if answer.is_foreign else None
             self._cached.drop()
-
-    def note_refused_on_the_way(self, entry: Entry) -> None:
-        """Note that not the service refused a declaration, but a firewall or the like before it."""
-        with self._lock:
-            entry.refused = self._now
 
     def note_done(self, entry: Entry) -> None:
         """Note that nothing is left to declare of a setting."""

@@ -68,6 +68,8 @@ class _Query:
     Attributes:
         parts: those that are yet to be asked for.
         may_be_unknown: whether the service may lack some of the settings.
+        features: the context features in the service's order.
+        tracking: what is tracked.
         missing: the settings whose sections have yet to come: they failed, or are unchanged.
         usable: the sections that could be used, by the setting's name in the application.
         has_all: whether the service has all that it was asked for.
@@ -75,6 +77,8 @@ class _Query:
 
     parts: Parts
     may_be_unknown: bool
+    features: tuple[str, ...]
+    tracking: Tracking
     missing: set[str]
     usable: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
     has_all: bool = True
@@ -265,9 +269,7 @@ class Updater:
                 self._note_failure(error)
                 break
             declared = describe_answer(declaration, answer)
-            self._settings.note_declared(entry, declared, is_accepted=answer.accepted)
-            if answer.is_foreign:
-                self._settings.note_refused_on_the_way(entry)
+            self._settings.note_declared(entry, declared, answer)
             if declared.refusal is not None:
                 if declared != planned.known:
                     _logger.error("setting %r: %s", entry.name, declared.refusal)
@@ -333,7 +335,7 @@ class Updater:
         names = self._settings.known_names()
         filters = _wire.encode_context_filters(tracking.as_lists())
         parts = Parts(names, filters, self._settings.limits)
-        query = _Query(parts, may_be_unknown, set(names))
+        query = _Query(parts, may_be_unknown, features, tracking, set(names))
         try:
             while (part := parts.next()) is not None:
                 try:
@@ -354,9 +356,9 @@ class Updater:
                             self._publisher.note_unusable(part.names, error)
                         self._note_done(query, part.names)
                 else:
-                    await self._take(query, part, answer, features, tracking)
+                    await self._take(query, part, answer)
         finally:
-            self._keep_for_snapshot(query, features, tracking)
+            self._keep_for_snapshot(query)
         self._settings.note_limits(parts.limits)
         if self._answered.issuperset(names) and (names or not self._failures):
             self._publisher.note_read(DataSource.SERVICE)
@@ -382,8 +384,6 @@ class Updater:
         query: _Query,
         part: Part,
         answer: _wire.QueryAnswer | _wire.NotModified | _wire.UnknownNames,
-        features: tuple[str, ...],
-        tracking: Tracking,
     ) -> None:
         """Publish the answer to one part."""
         if isinstance(answer, _wire.UnknownNames):
@@ -401,7 +401,7 @@ class Updater:
             self._publisher.note_unusable(missing, error)
             missing.clear()
         async with self._publishing():
-            query.usable.update(await self._publish(answer.sections, features, tracking))
+            query.usable |= await self._publish(answer.sections, query.features, query.tracking)
         self._note_done(query, set(part.names) - missing)
         self._etags.pop(part.target, None)
         # Where settings are missing, a later 304 must not pass for an answer about them.
@@ -413,7 +413,7 @@ class Updater:
         sections: Mapping[str, _wire.Undecoded],
         features: tuple[str, ...],
         tracking: Tracking,
-    ) -> Mapping[str, _wire.Undecoded]:
+    ) -> dict[str, _wire.Undecoded]:
         """Publish these sections; read large ones in a thread, so that no event loop waits.
 
         Returns:
@@ -453,16 +453,14 @@ class Updater:
                 await self._publish(sections, tuple(saved.features), tracking)
             self._publisher.note_read(DataSource.SNAPSHOT)
 
-    def _keep_for_snapshot(
-        self, query: _Query, features: tuple[str, ...], tracking: Tracking
-    ) -> None:
+    def _keep_for_snapshot(self, query: _Query) -> None:
         """Keep what a query brought, with what an earlier one of this update did."""
         if self._snapshot is not None:
             earlier = self._unsaved
             self._unsaved = SnapshotData(
                 query.usable if earlier is None else {**earlier.sections, **query.usable},
-                features,
-                tracking,
+                query.features,
+                query.tracking,
                 not query.missing or (earlier is not None and earlier.is_complete),
             )
 
