@@ -4,4 +4,4 @@ Where heksher is installed, pytest loads it by itself. Where `PYTEST_DISABLE_PLU
 ``-p heksher.pytest_plugin`` does. Knows only where the code is; `_heksher_pytest` says why it is there.
 """
 
-pytest_plugins = ["_heksher_pytest"]
+pytest_plugins: list[str] = ["_heksher_pytest"]

@@ -41,7 +41,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _OneAtATime(transport, self.conn)
+        self.flow: FlowControl = _OneAtATime(transport, self.conn)
         self._unsent = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._set_deadline()
