@@ -182,11 +182,13 @@ def test_connections_that_were_cut_are_not_noticed_by_clients(
             ).fetchall()
             assert cut and set(cut) == {(True,)}
             assert _declare(client, f"s{number}") == "created"
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
-                [name],
-            )
-            assert client.get("/api/v1/context_features").status_code == 200
+            for path in ("query", "settings/s0", "context_features"):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    [name],
+                )
+                assert client.get(f"/api/v1/{path}").status_code == 200
 
 
 def test_a_database_that_can_only_be_read(

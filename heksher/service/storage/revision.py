@@ -34,6 +34,7 @@ import threading
 from typing import Protocol, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.storage.engines import Database
@@ -153,6 +154,14 @@ class _PostgresRevision:
         self._engine = engine
 
     def read(self) -> str:
+        try:
+            return self._read()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return self._read()  # the pool has discarded its other old connections as well
+
+    def _read(self) -> str:
         with self._engine.connect() as connection:
             return str(connection.scalar(_MARK))
 
