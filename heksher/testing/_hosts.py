@@ -89,16 +89,17 @@ class ProcessHost(Host):
         command += ["--port", str(self.port), "--database", self.database, *self._options]
         if features:
             command += ["--features", ",".join(features)]
+        environment = self.environment
         if self.api_token is not None:
-            # One word with "=": a token that begins with a hyphen would look like an option.
-            command.append(f"--api-token={self.api_token}")
+            # Not on the command line: other users of the machine can see it there.
+            environment = environment | {"HEKSHER_API_TOKEN": self.api_token}
         self.process = subprocess.Popen(  # noqa: S603 (our own command)
             command,
             stdin=subprocess.PIPE,  # it ends the child when this process ends
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self.environment,
+            env=environment,
         )
         assert self.process.stdout is not None and self.process.stderr is not None
         self._lines = []

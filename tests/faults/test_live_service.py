@@ -173,6 +173,10 @@ def test_a_database_is_kept(tmp_path: Path, in_process: bool) -> None:
 @pytest.mark.parametrize("in_process", [True, False])
 def test_a_token(in_process: bool) -> None:
     with LiveService(["user"], in_process=in_process, api_token="s3cret-é") as service:
+        if service.process is not None and Path("/proc").exists():
+            command = Path(f"/proc/{service.process.pid}/cmdline").read_text()
+            assert "serve" in command
+            assert "s3cret" not in command  # other users can read it
         service.declare("a")
         url = f"{service.url}/api/v1/settings"
         assert httpx.get(url, trust_env=False).status_code == 401

@@ -194,6 +194,22 @@ def test_no_request_writes_lines_of_its_own(caplog: pytest.LogCaptureFixture) ->
     assert record.message.startswith("GET /api/v1/settings/a%0AGET%20/x%20200%1B%5B31m%C3%A9 404 ")
 
 
+@pytest.mark.parametrize(
+    "path", ["/" + "a" * 500, "/" + "a" * 60_000, "/" + "%c3%a9" * 10_000, "/" + "%0a" * 20_000]
+)
+def test_a_long_path_is_cut(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    (record,) = _logged(caplog, path, access_log=True)
+    assert len(record.message) < 600
+    assert "… 404 " in record.message
+
+
+def test_a_long_method_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "heksher.service.access"):
+        _with(create_app(access_log=True), lambda client: client.request("A" * 60_000, "/"))
+    (record,) = [each for each in caplog.records if each.name == "heksher.service.access"]
+    assert len(record.message) < 600
+
+
 def test_without_it_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert _logged(caplog, "/api/v1/settings") == []
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,30 @@ def test_a_file_without_our_own_revision_is_migrated_only_when_it_may_be(tmp_pat
     open_storage(path, migrate=True).close()
     with closing(open_storage(path)) as storage, storage.reading() as reader:
         assert reader.features() == ["user"]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_only_its_owner_can_use_a_new_file(tmp_path: Path, is_link: bool) -> None:
+    before = os.umask(0)
+    try:
+        path = tmp_path / "a.db"
+        if is_link:
+            path.symlink_to("elsewhere.db")
+        with closing(open_storage(str(path), ["user"])):
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+        name = path.resolve().name
+        assert modes == dict.fromkeys({"a.db", name, f"{name}-wal", f"{name}-shm"}, 0o600)
+    finally:
+        os.umask(before)
+
+
+def test_an_existing_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.touch()
+    path.chmod(0o660)
+    with closing(open_storage(str(path), ["user"])):
+        modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes == {0o660}
 
 
 def test_the_last_migration_is_the_one_that_tables_are_of() -> None:

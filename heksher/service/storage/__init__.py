@@ -24,7 +24,7 @@ from heksher.service.domain.errors import (
 from heksher.service.domain.feature_order import merged
 from heksher.service.storage import failures, opening
 from heksher.service.storage.engines import MEMORY, Database, database_of
-from heksher.service.storage.file import File
+from heksher.service.storage.file import File, create_private
 from heksher.service.storage.outages import Outage
 from heksher.service.storage.reader import Reader
 from heksher.service.storage.revision import Mark, Revision, revision_of
@@ -196,6 +196,8 @@ def open_storage(database: str, features: Sequence[str] = (), *, migrate: bool =
     found = database_of(database)
     with ExitStack() as undo, _refusing_to_start(found):
         undo.callback(found.engine.dispose)
+        if found.path is not None:
+            create_private(found.path)
         with _begun(found, found.begin_opening) as connection:
             opening.prepare(connection, in_memory=found.in_memory, migrate=migrate)
         storage = Storage(found)

@@ -1,6 +1,6 @@
-"""Check that the file that connections have open is still at its path.
+"""Create the file of a database, and check that the one that connections have open is still at its path.
 
-SQLite does not check this. It continues with a file that was deleted or replaced. Writes to it are
+SQLite does not check the latter. It continues with a file that was deleted or replaced. Writes to it are
 acknowledged, and lost when the process ends.
 
 A file that replaces the open one is not opened automatically. The write-ahead log of the former file
@@ -12,11 +12,23 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.storage.outages import Outage
 
 _REPLACED = "its file was deleted or replaced"
+
+
+def create_private(path: str) -> None:
+    """Create an empty file at *path* that only its owner can use. An existing file is left as it is.
+
+    SQLite makes an empty file into a database, and gives the files beside it the same permissions. It
+    reports itself what does not work here.
+    """
+    with suppress(OSError):
+        # Of a link without a file, SQLite creates the file.
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 class File:

@@ -15,6 +15,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from heksher._text import one_line
 from heksher.service.domain.messages import Refused
 from heksher.service.web.http import json_response
 
@@ -23,6 +24,9 @@ access: logging.Logger = logging.getLogger("heksher.service.access")
 # How long the rest of a body that is too long is read and discarded, in seconds. A client that sends
 # its whole body before it reads would otherwise lose the response when the connection is closed.
 _DRAIN_TIMEOUT = 2.0
+
+# Maximum number of characters of a method or a path in the access log.
+_MAX_LOGGED = 500
 
 
 def _announced(scope: Scope) -> tuple[int, bool]:
@@ -161,7 +165,8 @@ class BodyLimit:
 class AccessLog:
     """Log each request when it has been answered: method, path, status, milliseconds, bytes.
 
-    Headers and query strings are not logged: they may contain secrets or personal data.
+    Headers and query strings are not logged: they may contain secrets or personal data. Long methods
+    and paths are cut.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -186,11 +191,12 @@ class AccessLog:
             await self._app(scope, receive, noted)
         finally:
             milliseconds = (time.perf_counter() - began) * 1000
+            # Quoted, so that a path cannot inject lines into the log.
+            path = quote(scope["path"][: _MAX_LOGGED + 1], safe="/:@!$&'()*+,;=~-._")
             access.info(
                 "%s %s %s %.1f ms %d bytes",
-                scope["method"],
-                # Quoted, so that a path cannot inject lines into the log.
-                quote(scope["path"], safe="/:@!$&'()*+,;=~-._"),
+                one_line(scope["method"], _MAX_LOGGED),
+                one_line(path, _MAX_LOGGED),
                 status or "no answer",
                 milliseconds,
                 sent,
