@@ -31,12 +31,17 @@ INTEGRATION = {"cli", "docs", "faults", "servers", "service", "soak"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of `tests/faults/test_fault_matrix.py`."""
+    """Add the options of the fault matrix and of `tests/service/test_web_pages.py`."""
     parser.addoption(
         "--all-moments", action="store_true", help="fault matrix: each fault at every moment"
     )
     parser.addoption(
         "--save-faults", type=Path, metavar="FILE", help="fault matrix: keep the results there"
+    )
+    parser.addoption(
+        "--all-browsers",
+        action="store_true",
+        help="web pages: also in Firefox, which starts slowly",
     )
 
 

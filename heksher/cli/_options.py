@@ -166,6 +166,17 @@ OPTIONS = (
         many=True,
     ),
     Option(
+        "--allowed-host",
+        "HEKSHER_ALLOWED_HOST",
+        _names,
+        (),
+        "without tokens: also answer requests for this host name, such as heksher.example; the "
+        "service answers to IP addresses, localhost, and from other machines to names without a dot; "
+        "others may be those of foreign web pages; '*' for any; may be repeated",
+        "NAME",
+        many=True,
+    ),
+    Option(
         "--body-limit",
         "HEKSHER_BODY_LIMIT",
         _bytes,

@@ -34,12 +34,13 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     # The service logs its migrations itself.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        from heksher.service.web import server
+        from heksher.service.web import origins, server
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "heksher":
             raise
         return _fail(MISSING_EXTRA)
     host, port, faults = options["host"], options["port"], options["faults"]
+    tokens = (*options["api_token"], *options["api_token_file"])
     try:
         # With faults, the public address belongs to the proxy.
         listener = server.listen(*(("127.0.0.1", 0) if faults else (host, port)))
@@ -47,10 +48,11 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             app = create_app(
                 options["database"],
                 options["features"],
-                api_token=(*options["api_token"], *options["api_token_file"]) or None,
+                api_token=tokens or None,
                 migrate=options["migrate"],
                 body_limit=options["body_limit"],
                 access_log=options["access_log"],
+                allowed_hosts=options["allowed_host"],
             )
         except BaseException:
             listener.close()
@@ -60,6 +62,13 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except CannotStartError as error:
         origin = f" (from the environment: {joined(variables)})" if variables else ""
         return _fail(f"{error}{origin}")
+    if not tokens and not origins.is_loopback(host):
+        logger.warning(
+            "anyone who can reach %s port %d can change everything: no token is required; see "
+            "--api-token-file",
+            host,
+            listener.getsockname()[1] if not faults else port,
+        )
     in_memory = options["database"] == "memory"
     if in_memory and not options["features"]:
         logger.warning("no context features: settings cannot be declared; see --features")

@@ -35,6 +35,7 @@ def create_app(
     migrate: bool = False,
     body_limit: int = BODY_LIMIT,
     access_log: bool = False,
+    allowed_hosts: str | Collection[str] = (),
 ) -> Starlette:
     """Make an ASGI application that serves a database.
 
@@ -54,9 +55,14 @@ def create_app(
         body_limit: maximum size of a request body, in bytes. Longer ones are answered with 413.
         access_log: whether to log each request to ``heksher.service.access`` at INFO: method, path,
             status, milliseconds, bytes.
+        allowed_hosts: names under which clients reach the service, as they are in the header
+            ``Host``, without the port; ``"*"`` for any. Only a service without tokens needs them:
+            it refuses requests that a web page of a stranger can have made. It always answers to IP
+            addresses, ``localhost``, and from other machines to names without a dot.
 
     Raises:
-        CannotStartError: the database or the features cannot be used, or ``migrate`` is needed.
+        CannotStartError: the database, the features or the names cannot be used, or ``migrate`` is
+            needed.
         ModuleNotFoundError: the extra ``service`` is not installed.
     """
     try:
@@ -72,4 +78,5 @@ def create_app(
         migrate=migrate,
         body_limit=body_limit,
         access_log=access_log,
+        allowed_hosts=allowed_hosts,
     )

@@ -38,6 +38,7 @@ _VALUES: Mapping[str, tuple[str, Any, str, Any, str | None]] = {
     "--database": ("a.db", "a.db", "b.db", "b.db", None),
     "--features": ("a,b", ("a", "b"), "c", ("c",), None),
     "--api-token": ("a", ("a",), "é b", ("é b",), "\x07"),
+    "--allowed-host": ("a", ("a",), "b,c", ("b", "c"), None),
     "--body-limit": ("1", 1, "5000", 5000, "0"),
     "--shutdown-timeout": ("1", 1, "30", 30, "1.5"),
     "--log-level": ("DEBUG", "debug", "error", "error", "loud"),

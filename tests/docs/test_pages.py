@@ -117,7 +117,7 @@ def test_commands_of_the_service_have_options_that_there_are() -> None:
         for block in blocks(DOCS / "service.md", kind)
         for options in _options_of_serve(block)
     ]
-    assert len(found) == 4
+    assert len(found) == 5
     for options in found:
         parser.parse_args(options)
     variables = {option.variable for option in _options.OPTIONS}

@@ -30,7 +30,7 @@ from heksher.testing.faults.proxy import FaultProxy
 from heksher.testing.service import DEADLINE, LiveService
 
 QUERY = "/api/v1/query"
-REQUEST = b"GET /api/v1/query HTTP/1.1\r\nhost: x\r\n\r\n"
+REQUEST = b"GET /api/v1/query HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_client_that_waits_to_send_its_body_is_told_to(proxy: FaultProxy) -> N
     address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     with socket.create_connection(address) as connection:
         connection.sendall(
-            b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n"
             b"content-type: application/json\r\nexpect: 100-continue\r\n\r\n"
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
@@ -144,7 +144,7 @@ def test_requests_that_come_at_once_are_answered_in_order(proxy: FaultProxy) -> 
     proxy.faults.add(f.Status(418), nth=2)
     address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     with socket.create_connection(address) as connection:
-        connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n" * 3)
+        connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: localhost\r\n\r\n" * 3)
         received = b""
         while received.count(b"HTTP/1.1") < 3:
             received += connection.recv(65536)
@@ -156,7 +156,7 @@ def test_requests_that_come_at_once_are_answered_in_order(proxy: FaultProxy) -> 
 def test_a_client_that_asks_for_the_end_gets_it(proxy: FaultProxy, version: bytes) -> None:
     address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     with socket.create_connection(address) as connection:
-        connection.sendall(b"GET /api/health HTTP/%s\r\nhost: x\r\n\r\n" % version)
+        connection.sendall(b"GET /api/health HTTP/%s\r\nhost: localhost\r\n\r\n" % version)
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     assert received.startswith(b"HTTP/1.1 200 ")
     assert b'"version"' in received
@@ -312,7 +312,7 @@ def test_slow(proxy: FaultProxy, client: httpx.Client, real: httpx.Response) -> 
     with proxy.faults.add(f.Slow(1000)):
         address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         with socket.create_connection(address) as connection:
-            connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(b"GET /api/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert connection.recv(100) == b"H"
 
 
@@ -532,7 +532,7 @@ def test_it_ends_whatever_goes_on(upstream: LiveService, kind: Callable[[], f.Fa
         address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
         idle = socket.create_connection(address)
         busy = socket.create_connection(address)
-        busy.sendall(b"GET /api/v1/query HTTP/1.1\r\nhost: x\r\n\r\n")
+        busy.sendall(b"GET /api/v1/query HTTP/1.1\r\nhost: localhost\r\n\r\n")
         while not rule.hits:
             pass
     with idle, busy:

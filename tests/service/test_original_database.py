@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.service_process import DEADLINE, ServiceProcess
-from transcript_replay import Request, call
+from transcript_replay import AS_JSON, Request, call
 
 from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError
@@ -204,8 +204,7 @@ def test_what_the_original_left_is_served(postgres_server: PostgresServer, origi
         return json.loads(answer.body)
 
     async def post(path: str, body: Any) -> int:
-        headers = [("content-type", "application/json")]
-        request = Request("POST", f"/api/v1{path}", None, headers, json.dumps(body).encode())
+        request = Request("POST", f"/api/v1{path}", None, AS_JSON, json.dumps(body).encode())
         return (await call(app, request)).status
 
     async def main() -> None:

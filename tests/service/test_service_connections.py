@@ -21,7 +21,7 @@ from heksher.service.web.connections import BoundedProtocol, Listener
 from heksher.service.web.http import Encoded
 from heksher.service.web.server import listen
 
-REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -136,7 +136,7 @@ def test_a_large_body_is_read_although_the_application_takes_its_time() -> None:
     body = b"x" * 1_000_000
 
     async def test(peer: Peer) -> None:
-        post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        post = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
         peer.writer.write((post + body) * 3)
         for _ in range(3):
             await peer.reader.readuntil(b"\r\n\r\nok")
@@ -176,7 +176,7 @@ def test_a_request_that_does_not_arrive_ends_the_connection(
 
 def test_a_body_that_does_not_arrive_ends_the_connection() -> None:
     async def test(peer: Peer) -> None:
-        await peer.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r")
+        await peer.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r")
         peer.writer.write(b"\nbo")
         await until(lambda: peer.unread == 0)
         await peer.loop.forward(29)
@@ -257,7 +257,7 @@ def test_idle_connections_leave_descriptors_to_the_database(tmp_path: Path) -> N
         asking = [connect() for _ in range(10)]
         for number, connection in enumerate(asking):
             query = f"/api/v1/query?context_filters=user:({number})"
-            connection.sendall(f"GET {query} HTTP/1.1\r\nhost: x\r\n".encode())
+            connection.sendall(f"GET {query} HTTP/1.1\r\nhost: localhost\r\n".encode())
         idle = [connect() for _ in range(limit)]
         while "out of system resource" not in service.log:
             assert service.is_running

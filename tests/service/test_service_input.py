@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.databases import Database, KeptDatabase
-from transcript_replay import Answer, Request, call
+from transcript_replay import AS_JSON, Answer, Request, call
 
 from heksher.service import create_app
 from heksher.service.storage import tables
@@ -92,7 +92,7 @@ def _answers(database: Database, requests: Sequence[_Sent]) -> list[Answer]:
         async with app.router.lifespan_context(app):
             for method, target, body in requests:
                 path, mark, query = target.partition("?")
-                request = Request(method, f"/api/v1{path}", query if mark else None, [], body)
+                request = Request(method, f"/api/v1{path}", query if mark else None, AS_JSON, body)
                 answers.append(await call(app, request))
         return answers
 
@@ -274,7 +274,7 @@ def test_what_a_field_does_not_take_is_told_by_its_name_and_leaves_no_trace(
         app = create_app(kept_database.url, ["user", "theme"])
 
         async def send(method: str, path: str, body: bytes) -> Answer:
-            headers = [("content-length", str(len(body)))]
+            headers = [*AS_JSON, ("content-length", str(len(body)))]
             return await call(app, Request(method, f"/api/v1{path}", None, headers, body))
 
         async with app.router.lifespan_context(app):

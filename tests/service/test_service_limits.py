@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 from support.databases import Database
-from transcript_replay import Answer, Request, call
+from transcript_replay import AS_JSON, Answer, Request, call
 
 from heksher.service.domain import limits
 from heksher.service.domain.messages import Malformed
@@ -66,7 +66,7 @@ def test_settings_that_do_not_fit(setting: SettingRecord, field: str) -> None:
 
 async def _send(app: ASGIApp, method: str, path: str, body: Any = None) -> Answer:
     content = b"" if body is None else json.dumps(body).encode()
-    return await call(app, Request(method, f"/api/v1{path}", None, [], content))
+    return await call(app, Request(method, f"/api/v1{path}", None, AS_JSON, content))
 
 
 def test_names_too_long_are_refused_by_every_route_and_nothing_is_kept(database: Database) -> None:

@@ -36,7 +36,7 @@ def _with(app: Starlette, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://service.test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://service") as client,
         ):
             return await use(client)
 
@@ -135,8 +135,11 @@ def _declare(app: Starlette, length: int, *, chunked: bool) -> httpx.Response:
             yield body[start : start + 1000]
 
     async def send(client: httpx.AsyncClient) -> httpx.Response:
-        content = chunks() if chunked else body
-        return await client.post("/api/v1/settings/declare", content=content)
+        return await client.post(
+            "/api/v1/settings/declare",
+            content=chunks() if chunked else body,
+            headers={"content-type": "application/json"},
+        )
 
     return _with(app, send)
 
@@ -242,13 +245,13 @@ def test_below_a_prefix_all_addresses_are_right() -> None:
         moved = await client.get(f"{prefix}/api/v1/settings/?include_additional_data=1")
         assert moved.status_code == 307
         assert moved.headers["location"] == (
-            f"http://service.test{prefix}/api/v1/settings?include_additional_data=1"
+            f"http://service{prefix}/api/v1/settings?include_additional_data=1"
         )
         document = await client.get(f"{prefix}/openapi.json")
         assert document.json()["servers"] == [{"url": prefix}]
         for page in ("docs", "redoc"):
             for address in _addresses((await client.get(f"{prefix}/{page}")).text):
-                answer = await client.get(httpx.URL(f"http://service.test{prefix}/").join(address))
+                answer = await client.get(httpx.URL(f"http://service{prefix}/").join(address))
                 assert answer.status_code == 200, address
 
     _with(_mounted(), use)

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from service_model import MetadataChange, Model, Rule, Setting, Version, fits, spelled
 from support.databases import Database
-from transcript_replay import Answer, Request, call
+from transcript_replay import AS_JSON, Answer, Request, call
 
 _Listed: TypeAlias = dict[str, tuple[str, ...] | None]
 
@@ -113,7 +113,7 @@ class ServiceMachine(RuleBasedStateMachine):
             method,
             f"/api/v1{path}",
             query if mark else None,
-            [] if tag is None else [("if-none-match", tag)],
+            AS_JSON if tag is None else [("if-none-match", tag)],
             b"" if body is None else json.dumps(body).encode(),
         )
         return self._loop.run(call(self._app, request))

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import pytest
 from msgspec import structs
 from support.service_process import DEADLINE, ServiceProcess
-from transcript_replay import Answer, Request, Scenario, call, replay, scenarios
+from transcript_replay import AS_JSON, Answer, Request, Scenario, call, replay, scenarios
 
 from heksher.service import create_app
 from heksher.service.storage import MEMORY, open_storage
@@ -215,7 +215,7 @@ def test_bodies_are_read_as_they_are_described(
         path = path.format(name="a" if "settings" in path else "theme", id=1, key="k")
         query = "setting=a&feature_values=user:x" if path.endswith("search") else None
         content = json.dumps({name: _SAMPLES[name] for name in names}).encode()
-        return await call(app, Request(method, path, query, [], content))
+        return await call(app, Request(method, path, query, AS_JSON, content))
 
     async def main() -> None:
         async with app.router.lifespan_context(app):

@@ -174,9 +174,9 @@ def test_signals_end_it(service: ServiceProcess, number: signal.Signals) -> None
         socket.create_connection(address) as in_headers,
         socket.create_connection(address) as in_body,
     ):
-        in_headers.sendall(b"GET /api/health HTTP/1.1\r\nhost: x\r\n")
+        in_headers.sendall(b"GET /api/health HTTP/1.1\r\nhost: localhost\r\n")
         in_body.sendall(
-            b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n"
             b"expect: 100-continue\r\n\r\n"
         )
         assert in_body.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the body now
@@ -219,7 +219,8 @@ def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
         assert url.port is not None
         with socket.create_connection((url.host, url.port), DEADLINE) as client:
             client.sendall(
-                b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+                b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\n"
+                b"transfer-encoding: chunked\r\n\r\nzz\r\n"
             )
             assert client.recv(100).startswith(b"HTTP/1.1 400")
         process.terminate()
@@ -240,7 +241,7 @@ def test_what_the_end_cuts_off_is_told_in_one_line() -> None:
         assert url.port is not None
         with socket.create_connection((url.host, url.port)) as in_body:
             in_body.sendall(
-                b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+                b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n"
                 b"expect: 100-continue\r\n\r\n"
             )
             assert in_body.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the body now

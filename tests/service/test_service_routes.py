@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.databases import Database
-from transcript_replay import Answer, Request, call
+from transcript_replay import AS_JSON, Answer, Request, call
 
 _DECLARED = {"name": "a", "configurable_features": ["user"], "type": "int", "default_value": 1}
 _RULE = {"setting": "a", "feature_values": {"user": "x"}, "value": 2}
@@ -24,7 +24,7 @@ def _answers(database: Database, *requests: tuple[str, str, Any]) -> list[Answer
             start = [("POST", "/settings/declare", _DECLARED), ("POST", "/rules", _RULE)]
             for method, path, body in (*start, *requests):
                 content = b"" if body is None else json.dumps(body).encode()
-                request = Request(method, f"/api/v1{path}", None, [], content)
+                request = Request(method, f"/api/v1{path}", None, AS_JSON, content)
                 answers.append(await call(app, request))
         return answers[len(start) :]
 

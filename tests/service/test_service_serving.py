@@ -101,6 +101,32 @@ def test_what_the_environment_led_to_is_told() -> None:
     assert "(from the environment: HEKSHER_PORT and HEKSHER_FEATURES)" in message
 
 
+# --- without a token ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api_token", [None, "x"])
+def test_a_service_that_is_open_to_all_warns_of_it(
+    service: ServiceProcess, api_token: str | None
+) -> None:
+    service.start(api_token=api_token, options=["--host", "0.0.0.0"])
+    service.stop()
+    assert (f"anyone who can reach 0.0.0.0 port {service.port}" in service.log) == (not api_token)
+
+
+def test_it_answers_to_allowed_names(service: ServiceProcess) -> None:
+    environment = {"HEKSHER_ALLOWED_HOST": "heksher.example,heksher.test"}
+    service.start(environment=environment)
+    statuses = [
+        service.request("GET", "/settings", headers={"host": host}).status_code
+        for host in ("heksher.example", "heksher.test:80", "stranger.test")
+    ]
+    assert statuses == [200, 200, 421]
+    service.stop()
+    assert "anyone who can reach" not in service.log
+    message = _refusal("--port", "0", "--allowed-host", "http://heksher.example")
+    assert "invalid allowed host 'http://heksher.example': expected a name" in message
+
+
 # --- long bodies ----------------------------------------------------------------------------------
 
 
@@ -108,7 +134,7 @@ def test_a_body_that_is_announced_as_too_long_is_refused_at_once(service: Servic
     service.start()
     with _connect(service) as connection:
         connection.sendall(
-            b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\ncontent-length: 1048577\r\n"
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1048577\r\n"
             b"expect: 100-continue\r\n\r\n"
         )
         status, body = _answer(connection)
@@ -124,7 +150,9 @@ def test_a_client_that_sends_all_before_it_reads_gets_the_answer(
     part = b"-" * 1_000_000
     with _connect(service) as connection:
         kind = b"transfer-encoding: chunked" if chunked else b"content-length: 9000000"
-        connection.sendall(b"POST /api/v1/rules HTTP/1.1\r\nhost: x\r\n" + kind + b"\r\n\r\n")
+        connection.sendall(
+            b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\n" + kind + b"\r\n\r\n"
+        )
         for _ in range(9):
             connection.sendall(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
         if chunked:
@@ -150,7 +178,7 @@ def test_a_body_without_end_is_not_read_for_ever(
     chunk = b"%x\r\n%s\r\n" % (65536, b"-" * 65536)
     with _connect(service) as connection:
         connection.sendall(
-            f"POST {path} HTTP/1.1\r\nhost: x\r\napi_token: {token}\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\napi_token: {token}\r\n"
             "transfer-encoding: chunked\r\n\r\n".encode()
         )
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -231,7 +259,8 @@ def test_requests_under_way_are_finished(service: ServiceProcess, number: signal
     ).encode()
     with _connect(service) as connection:
         connection.sendall(
-            b"POST /api/v1/settings/declare HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+            b"POST /api/v1/settings/declare HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+            b"content-type: application/json\r\n"
             b"content-length: %d\r\n\r\n" % len(body)
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the request has begun

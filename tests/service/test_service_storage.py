@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from starlette.types import ASGIApp
-from transcript_replay import Answer, Request, call
+from transcript_replay import AS_JSON, Answer, Request, call
 
 from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError
@@ -103,7 +103,7 @@ def test_the_last_migration_is_the_one_that_tables_are_of() -> None:
 async def _send(app: ASGIApp, method: str, path: str, body: Any = None) -> Answer:
     content = b"" if body is None else json.dumps(body).encode()
     path, _, query = path.partition("?")
-    request = Request(method, path, query or None, [("content-type", "application/json")], content)
+    request = Request(method, path, query or None, AS_JSON, content)
     return await call(app, request)
 
 

@@ -26,8 +26,11 @@ from heksher.service.domain.json_values import is_list
 FOLDER = Path(__file__).parent / "transcripts"
 DIFFERING = Path(__file__).parent / "differing_scenarios.txt"
 
-_BASE = "http://service.test"
+_BASE = "http://service"
 _SHOWN = 200  # maximum number of characters of an answer in the list
+# Headers of requests with a body.
+AS_JSON = [("content-type", "application/json")]
+
 _COMPARED_HEADERS = ("content-type", "etag", "vary", "location", "allow")
 
 
@@ -204,11 +207,11 @@ async def call(app: ASGIApp, request: Request) -> Answer:
         "root_path": "",
         "query_string": (request.query or "").encode("ascii"),
         "headers": [
-            (b"host", b"service.test"),
+            (b"host", b"service"),
             *((k.lower().encode(), v.strip(" \t").encode("latin-1")) for k, v in request.headers),
         ],
         "client": ("127.0.0.1", 1),
-        "server": ("service.test", 80),
+        "server": ("service", 80),
         "state": {},
     }
     sent: list[Message] = []
@@ -245,7 +248,7 @@ class _State:
         body = b""
         if "json" in recorded:
             body = json.dumps(recorded["json"], ensure_ascii=False).encode()
-            headers.append(("content-type", "application/json"))
+            headers += AS_JSON
         elif "content" in recorded:
             body = recorded["content"].encode()
         elif "content_b64" in recorded:

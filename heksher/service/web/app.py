@@ -18,7 +18,8 @@ import heksher
 from heksher.service.domain.errors import CannotStartError
 from heksher.service.storage import open_storage
 from heksher.service.web.http import framework_error
-from heksher.service.web.middleware import AccessLog, BodyLimit, TokenRequired
+from heksher.service.web.middleware import AccessLog, BodyLimit, OwnPagesOnly, TokenRequired
+from heksher.service.web.origins import checked_names
 from heksher.service.web.pages import pages
 from heksher.service.web.routes import HEALTH_PATH, routes
 
@@ -31,9 +32,11 @@ def create_app(
     migrate: bool,
     body_limit: int,
     access_log: bool,
+    allowed_hosts: str | Collection[str],
 ) -> Starlette:
     """Make the application; see ``heksher.service.create_app``."""
     tokens = None if api_token is None else _tokens(api_token)
+    names = checked_names(allowed_hosts)
     storage = open_storage(database, features, migrate=migrate)
 
     @asynccontextmanager
@@ -42,11 +45,13 @@ def create_app(
         await run_in_threadpool(storage.close)
 
     # The first one is the outermost: refused requests are logged as well, and no body is read before
-    # the token has been checked.
+    # the token, or where the request comes from, has been checked.
     middleware: list[Middleware] = []
     if access_log:
         middleware.append(Middleware(AccessLog))
-    if tokens is not None:
+    if tokens is None:
+        middleware.append(Middleware(OwnPagesOnly, allowed_hosts=names))
+    else:
         middleware.append(Middleware(TokenRequired, tokens=tokens, open_path=HEALTH_PATH))
     middleware.append(Middleware(BodyLimit, limit=body_limit))
     resources = routes(storage, heksher.__version__)

@@ -43,7 +43,8 @@ def read_object(
     Raises:
         Refusal: 422 or 400.
     """
-    if content_type and not _is_json(content_type):
+    # A web page can send a body without a content type to any service without asking it first.
+    if content_type is None or not _is_json(content_type):
         raise malformed("invalid content type: expected a JSON body with application/json")
     try:
         value = json_values.read(body, unique_keys=unique_keys)

@@ -1,4 +1,4 @@
-"""Middleware in front of all routes: API token, body limit, access log.
+"""Middleware in front of all routes: API token or protection from web pages, body limit, access log.
 
 Each is an ASGI application that wraps another one. They know HTTP and nothing about settings.
 """
@@ -15,9 +15,10 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from heksher._text import one_line
+from heksher._text import one_line, shown
 from heksher.service.domain.messages import Refused
 from heksher.service.web.http import json_response
+from heksher.service.web.origins import is_foreign_page, is_own_name
 
 access: logging.Logger = logging.getLogger("heksher.service.access")
 
@@ -93,6 +94,44 @@ class TokenRequired:
             for token in self._tokens
         ]
         return any(equal)
+
+
+class OwnPagesOnly:
+    """Refuse requests that a web page of another origin can have made; see the module ``origins``.
+
+    For a service without tokens. A page of another origin does not know a token.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
+        self._app = app
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is not None:
+            status, reason = refusal
+            app = json_response(Refused(reason), status, _closing(scope))
+        await app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Return the status and the reason of a refusal."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        server = (scope.get("server") or ("",))[0]
+        if not is_own_name(host, server, self._allowed_hosts):
+            reason = (
+                f"invalid Host {shown(host)}: not known as a name of this service; start it with "
+                "--allowed-host (allowed_hosts of create_app), or with a token"
+            )
+            return 421, reason
+        if is_foreign_page(scope["method"], headers):
+            reason = (
+                "a web page of another origin cannot use this service; if it is the service's own "
+                "page behind a proxy, let the proxy pass on the header Host"
+            )
+            return 403, reason
+        return None
 
 
 class _TooLong(Exception):

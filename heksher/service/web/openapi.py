@@ -208,9 +208,11 @@ _MEANINGS: Mapping[int, str] = {
     304: "Not modified",
     400: "The request does not fit the stored data, or its body cannot be read",
     401: "No valid token",
+    403: "Sent by a web page of another origin",
     404: "Not found",
     409: "Conflict with the stored data",
     413: "The body is too long",
+    421: "The host is not a name of this service",
     422: "Invalid request",
     500: "The database does not answer",
     503: "The database is unavailable at the moment",
@@ -220,9 +222,11 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": "seconds to wait before the next attempt"},
 }
 
-# Refusals of all operations: invalid token, body too long, database unavailable.
+# Refusals of all operations: body too long, database unavailable. Then those of services with tokens, and
+# of those without.
 _ALWAYS: Responses = {413: (messages.Refused,), 503: (TEXT,)}
 _WITH_TOKEN: Responses = {401: (messages.Refused,)}
+_WITHOUT_TOKEN: Responses = {403: (messages.Refused,), 421: (messages.Refused,)}
 
 
 def document(
@@ -244,11 +248,13 @@ def document(
     paths: dict[str, _Schema] = {}
     for route, operation in OPERATIONS.items():
         method, _, path = route.partition(" ")
-        needs_token = with_token and operation.tag != "health"
-        more = [responses[route], _WITH_TOKEN] if needs_token else [responses[route]]
+        is_open = with_token and operation.tag == "health"
+        more = [responses[route]]
+        if not is_open:
+            more.append(_WITH_TOKEN if with_token else _WITHOUT_TOKEN)
         paths.setdefault(path, {})[method.lower()] = _operation(
             path, operation, references, more
-        ) | ({} if needs_token or not with_token else {"security": []})
+        ) | ({"security": []} if is_open else {})
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
