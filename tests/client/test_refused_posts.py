@@ -128,7 +128,7 @@ def test_it_is_declared_again_every_hour(scene: Scene) -> None:
         (400, b"<html><title>400 Bad Request</title>"),
         (422, b"[" * 100_000),
     ],
-    ids=str,
+    ids=lambda answer: f"{answer[0]} {answer[1][:20]}",
 )
 def test_a_gateway_that_answers_while_the_service_is_replaced_is_not_taken_for_it(
     scene: Scene, answer: tuple[int, bytes]
@@ -155,7 +155,7 @@ def test_a_gateway_that_answers_while_the_service_is_replaced_is_not_taken_for_i
         (409, b'{"detail":"alias A is an alias of unrelated setting C"}'),
         (422, b'{"detail":[{"loc":["body","type"]}]}'),
     ],
-    ids=str,
+    ids=lambda answer: f"{answer[0]} {answer[1][:20]}",
 )
 def test_what_the_service_refuses_is_not_declared_again(
     scene: Scene, answer: tuple[int, bytes]

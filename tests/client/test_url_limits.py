@@ -120,7 +120,7 @@ def test_no_other_status_says_anything_about_the_length(scene: Scene, status: in
 
 
 def test_an_odd_refusal_costs_few_requests_and_no_rule(scene: Scene) -> None:
-    settings = some_settings(scene, 1000)
+    settings = some_settings(scene, 600)
 
     async def body() -> None:
         async with scene.client() as client:
@@ -130,7 +130,7 @@ def test_an_odd_refusal_costs_few_requests_and_no_rule(scene: Scene) -> None:
             # Features, the first part, and the second one.
             scene.service.faults = [None, None, Response(403)]
             await client.reload()
-            assert [each.get(user="joe") for each in settings] == [2] * 1000
+            assert [each.get(user="joe") for each in settings] == [2] * 600
             assert len(queries(scene)) == 4, "two halves instead of the second part"
             await client.reload()
             assert len(queries(scene)) == 2, "and nothing is remembered"
