@@ -36,13 +36,14 @@ class Layer:
 PURE = [
     Layer(
         "terms",
-        "errors, status, names, shown text and how code of the application is called, which everything "
-        "may use; they know nothing",
+        "errors, status, names, shown text, bounds of JSON texts and how code of the application is "
+        "called, which everything may use; they know nothing",
         (
             "heksher.exceptions",
             "heksher.status",
             "heksher._names",
             "heksher._text",
+            "heksher._json_bounds",
             "heksher._application_code",
         ),
     ),
@@ -323,6 +324,7 @@ def test_the_service_knows_only_pure_parts_of_the_library() -> None:
         "heksher.exceptions",
         "heksher._names",
         "heksher._text",
+        "heksher._json_bounds",
         "heksher._values",
         "heksher._wire",
         "heksher.service",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
+
+from heksher._json_bounds import TooManyDeepParts, cut_at_depth
 
 # What json.loads returns. It is Any, not a recursive union, because bodies are untrusted and each
 # field is checked where it is read.
@@ -65,8 +66,12 @@ def read(body: bytes, *, unique_keys: bool = False) -> Json:
     except UnicodeDecodeError as error:
         raise Unreadable from error
     # Checked before parsing: the depth at which json.loads gives up differs between Pythons.
-    if _nests_deeper_than(text, MAX_DEPTH):
-        raise Unreadable
+    try:
+        encoded = text.encode("utf-8", "surrogatepass")
+        if cut_at_depth(encoded, MAX_DEPTH) is not encoded:
+            raise Unreadable
+    except TooManyDeepParts as error:
+        raise Unreadable from error
     repetitive: list[tuple[Json, str]] = []
 
     def unique(pairs: list[tuple[str, Json]]) -> Json:
@@ -88,26 +93,6 @@ def read(body: bytes, *, unique_keys: bool = False) -> Json:
         part, key = repetitive[-1]
         raise InvalidJson(f"duplicate key {key!r}", _path(value, part))
     return value
-
-
-# A string, even one without an end, or a bracket.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.?)*+"?|[\[\]{}]', re.DOTALL)
-
-
-def _nests_deeper_than(text: str, depth: int) -> bool:
-    """Whether lists and objects nest more than *depth* times in *text*, which may not be JSON."""
-    if text.count("[") + text.count("{") <= depth:
-        return False
-    level = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        found = match[0]
-        if found in ("[", "{"):
-            level += 1
-            if level > depth:
-                return True
-        elif found in ("]", "}"):
-            level -= 1
-    return False
 
 
 def is_list(value: Json) -> TypeGuard[list[Json]]:
