@@ -31,9 +31,6 @@ _feature: Callable[[tuple[str, str]], str] = itemgetter(0)
 # The characters of a reason that is kept. A validator's error may show the whole value.
 _MAX_REASON = 1000
 
-# The types whose equal values are interchangeable. A bool or a float may be equal to an int.
-_SHAREABLE = frozenset[type]((int, str))
-
 
 @dataclass(frozen=True, slots=True)
 class ReadResult(Generic[T]):
@@ -57,8 +54,8 @@ class SectionReader(Generic[T]):
         setting: provides the type, the validators, and a default value if the section has no usable one.
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
-        shared: strings and numbers of other readers, each by itself. Equal ones are used instead of
-            those of the section, so that they are in memory once; new ones are added.
+        shared: strings of other readers, each by itself. Equal ones are used instead of those of the
+            section, so that they are in memory once; new ones are added.
 
     Attributes:
         setting: the setting.
@@ -70,7 +67,7 @@ class SectionReader(Generic[T]):
         setting: Setting[T],
         features: Sequence[str],
         tracking: Tracking,
-        shared: dict[Any, Any] | None = None,
+        shared: dict[str, str] | None = None,
     ) -> None:
         self.setting = setting
         self._state = state_of(setting)
@@ -98,10 +95,14 @@ class SectionReader(Generic[T]):
         for text in batch.problems:
             self._reject_part(None, text)
         self._rejected_total += batch.unreadable - len(batch.problems)
-        groups: dict[tuple[str, ...], list[RuleData]] = {}
+        groups: dict[str | tuple[str, ...], list[RuleData]] = {}
         for data in batch.rules:
-            groups.setdefault(tuple(map(_feature, data.context_features)), []).append(data)
-        for listed, all_rules in groups.items():
+            conditions = data.context_features
+            # Most rules have one condition, and making a tuple of its feature takes three times as long.
+            key = conditions[0][0] if len(conditions) == 1 else tuple(map(_feature, conditions))
+            groups.setdefault(key, []).append(data)
+        for key, all_rules in groups.items():
+            listed = (key,) if isinstance(key, str) else key
             rules = self._tracked(listed, all_rules)
             if not rules:
                 continue
@@ -248,7 +249,13 @@ class SectionReader(Generic[T]):
         return [value]
 
     def _share(self, values: list[T]) -> list[T]:
-        """Return *values* with one object for equal ones, if that is safe and saves memory."""
-        if not _SHAREABLE.issuperset(map(type, values)) or 2 * len(set(values)) > len(values):
+        """Return *values* with one object for equal ones, if that is safe and saves memory.
+
+        A service can choose numbers whose hashes collide, and those of strings it does not know. So a
+        dict of numbers lives for these few values only, and one of strings for the whole answer.
+        """
+        types = set[type](map(type, values))
+        if types not in ({int}, {str}) or 2 * len(set(values)) > len(values):
             return values
-        return [*map(self._shared.setdefault, values, values)]
+        shared: dict[Any, Any] = self._shared if types == {str} else {}
+        return [*map(shared.setdefault, values, values)]

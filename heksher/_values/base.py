@@ -16,6 +16,8 @@ T = TypeVar("T")
 # The service stores 64-bit integers.
 SMALLEST_INT = -(2**63)
 LARGEST_INT = 2**63 - 1
+# It also stores unsigned ones that an operator writes.
+LARGEST_UNSIGNED_INT = 2**64 - 1
 
 # Coercions of one value that are listed one by one. A hostile service could cause millions.
 _MAX_COERCIONS = 20

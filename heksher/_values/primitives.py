@@ -8,6 +8,7 @@ from typing import Any
 from heksher._text import shown
 from heksher._values.base import (
     LARGEST_INT,
+    LARGEST_UNSIGNED_INT,
     SMALLEST_INT,
     NamedType,
     SettingType,
@@ -37,12 +38,14 @@ class IntType(NamedType[int]):
         return int(value)
 
     def decode(self, raw: Any, coercions: list[str]) -> int:
-        if isinstance(raw, int) and not isinstance(raw, bool):
-            return raw
         # The service accepts 1.0 as an int and returns it unchanged.
-        if isinstance(raw, float) and raw.is_integer():
-            return int(raw)
-        raise ValueError(f"{shown(raw)} is not an int")
+        if type(raw) is float and raw.is_integer():
+            raw = int(raw)
+        if type(raw) is not int:
+            raise ValueError(f"{shown(raw)} is not an int")
+        if SMALLEST_INT <= raw <= LARGEST_UNSIGNED_INT:
+            return raw
+        raise ValueError(f"{shown(raw)} is out of range: expected an int of 64 bits")
 
 
 class FloatType(NamedType[float]):

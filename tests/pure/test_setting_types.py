@@ -148,7 +148,8 @@ def test_an_integer_that_python_refuses_to_print_is_refused_all_the_same(
         (INT, 5, 5),
         (INT, 1.0, 1),
         (INT, -0.0, 0),
-        (INT, 1e300, int(1e300)),
+        (INT, -(2.0**63), -(2**63)),
+        (INT, 2.0**63, 2**63),
         (INT, 2**64 - 1, 2**64 - 1),
         (FLOAT, 1, 1.0),
         (FLOAT, 1.5, 1.5),
@@ -200,6 +201,15 @@ def test_json_of_another_kind_is_no_value(type_: SettingType[Any], raw: Any) -> 
     assert len(str(caught.value)) < 300
     # It comes from the service, and is not a mistake of the application.
     assert not isinstance(caught.value, HeksherError)
+
+
+@pytest.mark.parametrize(
+    "raw", [2**64, -(2**63) - 1, 2.0**64, 1e300, -1e300, 10**5000], ids=shortly
+)
+def test_an_integer_of_more_than_64_bits_is_no_value(raw: float) -> None:
+    """A service could send many whose hashes collide, and the application gets what it expects."""
+    with pytest.raises(ValueError, match=r"out of range: expected an int of 64 bits$"):
+        INT.decode(raw, [])
 
 
 # --- types as values ------------------------------------------------------------------------------
