@@ -58,8 +58,8 @@ import msgspec
 from heksher._application_code import get_logger
 from heksher._rules.tracking import Tracking
 from heksher._text import encodable, error_text, excerpt, joined, one_line
-from heksher._wire import Undecoded
-from heksher.exceptions import InvalidArgumentError
+from heksher._wire import Undecoded, bounded, split
+from heksher.exceptions import InvalidArgumentError, InvalidResponseError
 from heksher.status import SnapshotStatus
 
 _logger = get_logger(__name__)
@@ -277,9 +277,9 @@ class SnapshotFile:
         if checksum(rest) != stated:
             raise _UnusableFile("it is damaged: its checksum does not match")
         try:
-            return msgspec.json.decode(rest, type=_Contents)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _UnusableFile(f"it is damaged: {error}") from None
+            return split(bounded(rest, "it"), _Contents, "it is damaged")
+        except InvalidResponseError as error:
+            raise _UnusableFile(str(error)) from None
 
     def _check_origin(self, contents: _Contents, tracking: Tracking) -> None:
         """Check that the service would answer this client the same."""

@@ -140,6 +140,7 @@ class Updater:
         # tells whether an answer would be read in the same way.
         self._etags: dict[str, str] = {}
         self._etags_hold_for: object = None
+        self._known_sections = _wire.KnownSections()
         # The names whose rules were read.
         self._answered: set[str] = set()
         # What failed in the update under way, and the requests in a row that did not reach the service.
@@ -333,6 +334,7 @@ class Updater:
         if self._etags_hold_for != (features, reading):
             self._etags, self._etags_hold_for = {}, (features, reading)
         names = self._settings.known_names()
+        self._known_sections.keep_only(set(names))
         filters = _wire.encode_context_filters(tracking.as_lists())
         parts = Parts(names, filters, self._settings.limits)
         query = _Query(parts, may_be_unknown, features, tracking, set(names))
@@ -345,6 +347,7 @@ class Updater:
                             part.filters,
                             self._etags.get(part.target),
                             may_be_unknown=may_be_unknown and not part.was_refused,
+                            known=self._known_sections,
                         )
                     )
                 except ServiceError as error:

@@ -10,12 +10,13 @@ Other packages import from here; the modules of this package import one another 
 from __future__ import annotations
 
 from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, declare
-from heksher._wire.decoding import Undecoded
+from heksher._wire.decoding import Undecoded, bounded, split
 from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import context_features, health, settings
 from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
     MAX_QUERY_LENGTH,
+    KnownSections,
     NotModified,
     QueryAnswer,
     RuleBatch,
@@ -37,6 +38,8 @@ __all__ = [
     "unexpected_status",
     "redirected",
     "Undecoded",
+    "bounded",
+    "split",
     "health",
     "context_features",
     "settings",
@@ -49,6 +52,7 @@ __all__ = [
     "split_names",
     "query_target",
     "query",
+    "KnownSections",
     "QueryAnswer",
     "NotModified",
     "UnknownNames",

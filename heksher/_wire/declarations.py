@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from heksher._text import excerpt, shown
-from heksher._wire.decoding import Undecoded, check_size, decode
+from heksher._wire.decoding import Undecoded, decode_body
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 from heksher.status import DeclarationState
@@ -116,8 +116,7 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         )
         if response.status not in (200, 409):
             return refusal if _is_own_refusal(response) else replace(refusal, is_foreign=True)
-        check_size(response.body, what)
-        answer = decode(response.body, _Declared, what)
+        answer = decode_body(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:
             return refusal  # the alias belongs to another setting
         if answer.outcome not in _OUTCOMES:
@@ -143,8 +142,7 @@ def _is_own_refusal(response: Response) -> bool:
     if response.status not in _REFUSALS or response.body == _NO_SUCH_PATH:
         return False
     try:
-        check_size(response.body, "the refusal")
-        decode(response.body, _Refused, "the refusal")
+        decode_body(response.body, _Refused, "the refusal")
     except InvalidResponseError:
         return False
     return True

@@ -8,7 +8,7 @@ import msgspec
 
 from heksher._application_code import get_logger
 from heksher._text import shown
-from heksher._wire.decoding import Undecoded, check_number, check_size, decode, decode_each
+from heksher._wire.decoding import Undecoded, bounded, decode_body, decode_objects, split
 from heksher._wire.messages import Exchange, Request, Response
 from heksher.exceptions import InvalidResponseError
 from heksher.status import SettingData
@@ -19,6 +19,8 @@ _logger = get_logger(__name__)
 # priority of a rule, so that a list as long as a list of settings could be would cost too much.
 _MAX_FEATURES_BYTES = 1_000_000
 _MAX_FEATURES = 10_000
+# The names and aliases in a list of settings. Catalogues of thousands of settings are large ones.
+_MAX_NAMES = 200_000
 # Name at most this many unreadable settings in the log, one line each.
 _MAX_LOGGED = 20
 
@@ -37,8 +39,7 @@ def context_features() -> Exchange[tuple[str, ...]]:
     what = "the list of context features"
 
     def read(response: Response) -> tuple[str, ...]:
-        check_size(response.body, what, _MAX_FEATURES_BYTES)
-        features = decode(response.body, _Features, what).context_features
+        features = decode_body(response.body, _Features, what, _MAX_FEATURES_BYTES).context_features
         if len(features) > _MAX_FEATURES:
             raise InvalidResponseError(
                 f"{what} has {len(features)} names; at most {_MAX_FEATURES} are read"
@@ -52,7 +53,7 @@ def context_features() -> Exchange[tuple[str, ...]]:
 
 
 class _Settings(msgspec.Struct):
-    settings: list[Undecoded]
+    settings: Undecoded
 
 
 def settings() -> Exchange[dict[str, SettingData]]:
@@ -63,11 +64,22 @@ def settings() -> Exchange[dict[str, SettingData]]:
     what = "the list of settings"
 
     def read(response: Response) -> dict[str, SettingData]:
-        parts = decode(response.body, _Settings, what).settings
-        check_number(parts, len(response.body), what)
-        found, problems = decode_each(parts, SettingData, "the setting", _MAX_LOGGED)
-        for problem in problems:
-            _logger.warning("%s: left out: %s", what, problem)
-        return {setting.name: setting for setting in found}
+        array = split(bounded(response.body, what), _Settings, what).settings
+        found: dict[str, SettingData] = {}
+        names = uncounted = 0
+        for batch in decode_objects(array, SettingData, what, "the setting", _MAX_LOGGED):
+            for problem in batch.problems:
+                _logger.warning("%s: left out: %s", what, problem)
+            uncounted += batch.unreadable - len(batch.problems)
+            for setting in batch.objects:
+                found[setting.name] = setting
+                names += 1 + len(setting.aliases)
+            if names > _MAX_NAMES:
+                raise InvalidResponseError(
+                    f"{what} has more than {_MAX_NAMES} names and aliases, which are read at most"
+                )
+        if uncounted:
+            _logger.warning("%s: left out: %s more that cannot be read", what, uncounted)
+        return found
 
     return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)

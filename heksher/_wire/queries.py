@@ -6,17 +6,17 @@ cheap until there is a reason for the next one:
 1. `query` splits the body into undecoded sections. The client compares a section with the last one that it
    used for the setting, by a hash of its bytes, and is done if they are equal: in most updates nothing
    changed, or a few settings did.
-2. `decode_section` splits a section into undecoded rules.
+2. `decode_section` splits a section into its default value and its rules.
 3. `Section.batches` decodes the rules, a batch at a time. msgspec holds the interpreter lock during a
    call: decoding a section of 100,000 rules (10 MB) at once would stop every other thread for 0.3
-   seconds, and freeing its objects at once for another 0.06. A batch is bounded both in rules and in
-   bytes, so that it takes less than 10 ms, and is done with before the next one is decoded.
+   seconds, and freeing its objects at once for another 0.06. A batch takes less than 10 ms, and is done
+   with before the next one is decoded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,25 +24,18 @@ from urllib.parse import quote
 import msgspec
 
 from heksher._names import is_condition_value
-from heksher._wire.decoding import (
-    MAX_PROBLEMS,
-    Undecoded,
-    check_number,
-    check_size,
-    decode,
-    decode_each,
-)
+from heksher._wire.decoding import Batch, Undecoded, bounded, decode, decode_objects, split
 from heksher._wire.messages import Exchange, Request, Response
-from heksher.exceptions import InvalidResponseError
 
 #: The characters of a query's target. Common proxies take URLs of 8,000 characters; the rest is room for
 #: the service's own address.
 MAX_QUERY_LENGTH = 7_000
 # The characters of a filter. A longer one is not sent, so that there is room for names.
 _MAX_FILTER_LENGTH = MAX_QUERY_LENGTH // 2
-# The rules that are decoded in one call, and their bytes.
-_BATCH_RULES = 500
-_BATCH_BYTES = 256 * 1024
+# The sections that an answer may have beyond the names that were asked for.
+_MAX_UNASKED = 1_000
+# Known sections that may be missing from an answer; then no more of them are searched for.
+_MAX_MISSED = 3
 # The characters of an ETag that is sent back. Servers take a few kilobytes of headers in all.
 _MAX_ETAG_LENGTH = 1000
 
@@ -72,8 +65,7 @@ class RuleBatch:
 
     Attributes:
         rules: the rules that can be read.
-        problems: one text for each rule that cannot be read, and after many of them one with the
-            number of the others.
+        problems: one text for each rule that cannot be read, up to 100 for a setting.
         unreadable: how many rules cannot be read.
     """
 
@@ -83,7 +75,7 @@ class RuleBatch:
 
 
 class _Section(msgspec.Struct):
-    rules: list[Undecoded]
+    rules: Undecoded
     default_value: Undecoded = msgspec.Raw(b"null")
 
 
@@ -92,48 +84,33 @@ class Section:
     """One setting's part of an answer.
 
     Attributes:
-        rules: the rules that pass the query's filter, undecoded.
+        rules: batches of the rules that pass the query's filter. They can be read once.
         default_value: the decoded JSON value; None if the service has no usable one.
     """
 
-    rules: Sequence[Undecoded]
+    rules: Iterator[Batch[RuleData]]
     default_value: Any = None
 
     def batches(self) -> Iterator[RuleBatch]:
         """Decode the rules, a batch at a time. A rule that cannot be read costs only itself."""
-        room = MAX_PROBLEMS
-        for batch in _split(self.rules):
-            try:
-                if len(batch) == 1:
-                    check_size(batch[0], "the rule")
-                rules = decode(b"[" + b",".join(batch) + b"]", list[RuleData], "the rules")
-                problems: list[str] = []
-            except InvalidResponseError:
-                rules, problems = decode_each(batch, RuleData, "the rule", room)
-                room = max(0, room - len(problems))
-            yield RuleBatch(rules, problems, len(batch) - len(rules))
-
-
-def _split(rules: Sequence[Undecoded]) -> Iterator[Sequence[Undecoded]]:
-    """Split *rules* into batches. If a batch has too many bytes, each of its rules becomes one."""
-    for start in range(0, len(rules), _BATCH_RULES):
-        batch = rules[start : start + _BATCH_RULES]
-        if sum(map(len, batch)) <= _BATCH_BYTES:
-            yield batch
-        else:
-            yield from ([rule] for rule in batch)
+        for batch in self.rules:
+            yield RuleBatch(batch.objects, batch.problems, batch.unreadable)
 
 
 def decode_section(raw: bytes | Undecoded) -> Section:
     """Decode a section of an answer, except for its rules.
 
+    Args:
+        raw: the section; its text is `bounded`.
+
     Raises:
         InvalidResponseError: it is not a section.
     """
-    section = decode(raw, _Section, "the section")
-    check_number(section.rules, len(raw), "the section")
-    check_size(section.default_value, "the default value")
-    return Section(section.rules, decode(section.default_value, object, "the default value"))
+    section = split(raw, _Section, "the section")
+    return Section(
+        decode_objects(section.rules, RuleData, "the rules", "the rule"),
+        decode(section.default_value, object, "the default value"),
+    )
 
 
 # --- asking ---------------------------------------------------------------------------------------
@@ -161,8 +138,96 @@ class UnknownNames:
     """The query failed because the service does not know one of the names."""
 
 
+class _Name(str):
+    """A key of an answer. msgspec does not know the type, and calls a hook for each, which counts."""
+
+    __slots__ = ()
+
+
 class _Query(msgspec.Struct):
-    settings: dict[str, Undecoded]
+    settings: dict[_Name, Undecoded]
+
+
+def _split_answer(body: bytes, most: int) -> dict[str, Undecoded]:
+    """Return the sections of an answer, of which there may be *most*."""
+    names = 0
+
+    def name_of(_: type[_Name], text: str) -> _Name:
+        nonlocal names
+        names += 1
+        if names > most:
+            raise ValueError(f"more than {most} settings")
+        return _Name(text)
+
+    what = "the answer to the query"
+    sections = split(bounded(body, what), _Query, what, name_of).settings
+    return {str(name): section for name, section in sections.items()}
+
+
+class KnownSections:
+    """Recognises sections of the last answers by their text, before anything is decoded.
+
+    To bound the depth of a body takes twice as long as to split it, and in most updates nearly all
+    sections are the last ones again. What was bounded then is taken out of the body, and only the rest is
+    bounded and split.
+    """
+
+    def __init__(self) -> None:
+        # Length and hash of each section, by name, in the order of the answer.
+        self._texts: dict[str, tuple[int, int]] = {}
+
+    def keep_only(self, names: Container[str]) -> None:
+        """Forget the sections of all other names."""
+        self._texts = {name: text for name, text in self._texts.items() if name in names}
+
+    def split(self, body: bytes, names: Collection[str]) -> dict[str, Undecoded]:
+        """Return the sections of the answer to a query for *names*.
+
+        Raises:
+            InvalidResponseError: it is no answer.
+        """
+        asked = frozenset(names)
+        most = len(asked) + _MAX_UNASKED
+        rest, known = self._take_out(body, asked)
+        sections = _split_answer(rest, most)
+        if any(bytes(sections.get(name, b"")) != b"null" for name in known):
+            # One of them was within another section.
+            known, sections = {}, _split_answer(body, most)
+        sections |= known
+        for name, section in sections.items():
+            if name in asked:
+                # At the end, so that the order is that of the answer.
+                text = self._texts.pop(name, None)
+                if text is None or name not in known:
+                    text = len(section), hash(bytes(section))
+                self._texts[name] = text
+        return sections
+
+    def _take_out(self, body: bytes, names: Container[str]) -> tuple[bytes, dict[str, Undecoded]]:
+        """Return *body* with null in place of known sections, and these sections.
+
+        The result is JSON if and only if *body* is, since each section is a value. A key cannot seem to
+        be within a string: its quotes would end the string.
+        """
+        rest: list[bytes] = []
+        known: dict[str, Undecoded] = {}
+        begin = at = missed = 0
+        for name, (length, hashed) in self._texts.items():
+            key = b'"%b":' % name.encode()
+            # Mostly it is the next one. A search that fails looks through all of the body.
+            start = body.find(key, at) + len(key) if name in names else 0
+            if start < len(key):
+                missed += name in names
+                if missed > _MAX_MISSED:
+                    break
+                continue
+            at = start = start + body.startswith(b" ", start)
+            text = body[start : start + length]
+            if hash(text) == hashed:
+                known[name] = msgspec.Raw(text)
+                rest += (body[begin:start], b"null")
+                begin = at = start + length
+        return b"".join((*rest, body[begin:])) if rest else body, known
 
 
 def query(
@@ -171,6 +236,7 @@ def query(
     etag: str | None,
     *,
     may_be_unknown: bool = True,
+    known: KnownSections | None = None,
 ) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
     """Ask for the rules of settings.
 
@@ -183,7 +249,10 @@ def query(
         context_filters: see `encode_context_filters`; None lets every rule pass.
         etag: the tag of the last answer for the same target, or None.
         may_be_unknown: whether a 404 is an `UnknownNames`; otherwise it is an unexpected status.
+        known: the sections of the last answers; it notes those of this one.
     """
+    names = (*names,)
+    known = KnownSections() if known is None else known
     expected = {200}
     if etag is not None:  # without a tag, a 304 would make no sense
         expected.add(304)
@@ -195,13 +264,13 @@ def query(
             return NotModified()
         if response.status == 404:
             return UnknownNames()
-        answer = decode(response.body, _Query, "the answer to the query")
+        sections = known.split(response.body, names)
         tag = response.headers.get("etag")
         if tag is not None and not (
             tag.isascii() and tag.isprintable() and len(tag) <= _MAX_ETAG_LENGTH
         ):
             tag = None  # sent back, it would make every later query fail
-        return QueryAnswer(answer.settings, tag)
+        return QueryAnswer(sections, tag)
 
     request = Request(
         "GET",
