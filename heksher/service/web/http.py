@@ -51,7 +51,7 @@ _REQUEST_TIMEOUT = 30.0
 
 # Maximum number of threads for slow work, for each resource. Together they need fewer threads and
 # connections to the database than there are, so other requests do not wait for them.
-_MAX_SLOW = 3
+_MAX_SLOW = 4
 
 # Number of bytes of a long body that are sent at a time.
 _PIECE = 256 * 1024
