@@ -80,7 +80,7 @@ class SectionReader(Generic[T]):
         # A new tuple even if it is given one: the caller recognises the table by this object.
         self._features = (*features,)
         self._configurable, self._known = set(setting.configurable_features), set(features)
-        self._rules = GroupedRules[T](self._features)
+        self._rules = GroupedRules[T]([name for name in features if name in self._configurable])
         self._shared = {} if shared is None else shared
         self._rejected: list[RejectedRule] = []
         self._coerced: list[CoercedRule] = []

@@ -7,12 +7,24 @@ entry of a dict that a call needs in any case, and a number.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
+from typing import Any, Final, Generic, TypeVar, cast, overload
 
 from heksher._rules.table import TableRule
 
 T = TypeVar("T")
+
+#: Sets of features that have a group of their own. Rules on all further sets are kept together.
+MOST_GROUPS: Final = 1024
+
+#: Rules that are sorted in one go, while all other threads wait.
+RUN: Final = 2**14
+
+_rank = attrgetter("rank")
+_rank_of_key = itemgetter(0)
 
 
 class RuleGroup(Generic[T]):
@@ -62,15 +74,7 @@ class RuleGroup(Generic[T]):
             ids: the service's numbers for the rules, or -1.
             known: the strings so far, each by itself; they replace equal ones, and new ones are added.
         """
-        columns: list[list[str]] = []
-        for feature in reversed(self.features):
-            place = listed.index(feature)
-            column = [each[place][1] for each in conditions]
-            columns.append([*map(known.setdefault, column, column)])
-        if len(columns) == 1:
-            keys: Sequence[Any] = columns[0]
-        else:
-            keys = [*zip(*columns, strict=True)] if columns else [()] * len(values)
+        keys = self._keys(listed, conditions, known)
         added = dict(zip(keys, values, strict=True))
         if (
             self._places is None
@@ -81,6 +85,18 @@ class RuleGroup(Generic[T]):
             self.values.update(added)
         else:
             self._extend_with_duplicates(keys, values, ids)
+
+    def _keys(
+        self,
+        listed: tuple[str, ...],
+        conditions: Sequence[tuple[tuple[str, str], ...]],
+        known: dict[str, str],
+    ) -> Sequence[Any]:
+        """Return the key of each rule."""
+        columns = _columns(self.features, listed, conditions, known)
+        if len(columns) == 1:
+            return columns[0]
+        return [*zip(*columns, strict=True)] if columns else [()] * len(conditions)
 
     def _extend_with_duplicates(
         self, keys: Iterable[Any], values: Iterable[T], ids: Iterable[int]
@@ -106,51 +122,128 @@ class RuleGroup(Generic[T]):
             yield TableRule(value, conditions, None if number == -1 else number)
 
 
+class _Rest(RuleGroup[T]):
+    """The rules of all sets of features that have no group of their own.
+
+    A key begins with the rank of the rule's set. A group for each of very many sets would take most of
+    the memory, and the garbage collector would stop all threads while it visits their objects.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Mapping[str, int]) -> None:
+        super().__init__((), -1)
+        self._place = place
+
+    def _keys(
+        self,
+        listed: tuple[str, ...],
+        conditions: Sequence[tuple[tuple[str, str], ...]],
+        known: dict[str, str],
+    ) -> Sequence[Any]:
+        features, rank = _ranked(listed, self._place)
+        ranks = [rank] * len(conditions)
+        return [*zip(ranks, *_columns(features, listed, conditions, known), strict=True)]
+
+    def groups(self) -> Iterator[RuleGroup[T]]:
+        """Make a group for each set, by rank, the lowest first. They cannot be extended."""
+        keys = iter(self.values)
+        runs: list[list[Any]] = []
+        while run := [*islice(keys, RUN)]:
+            runs.append(sorted(run, key=_rank_of_key))
+        for rank, of_rank in groupby(merge(*runs, key=_rank_of_key), _rank_of_key):
+            names = tuple([name for name, place in self._place.items() if rank >> place & 1])
+            group = RuleGroup[T](names, rank)
+            for key in of_rank:
+                group.values[key[1] if len(names) == 1 else key[1:]] = self.values[key]
+            yield group
+
+    def rules(self) -> Iterator[TableRule[T]]:
+        names = [*self._place]
+        for (key, value), number in zip(self.values.items(), self.ids, strict=True):
+            features = [name for place, name in enumerate(names) if key[0] >> place & 1]
+            conditions = tuple(zip(features, reversed(key[1:]), strict=True))
+            yield TableRule(value, conditions, None if number == -1 else number)
+
+
+def _columns(
+    features: Sequence[str],
+    listed: tuple[str, ...],
+    conditions: Sequence[tuple[tuple[str, str], ...]],
+    known: dict[str, str],
+) -> list[list[str]]:
+    """Return the values that the conditions ask for, by feature, the latest one first."""
+    columns: list[list[str]] = []
+    for feature in reversed(features):
+        place = listed.index(feature)
+        column = [each[place][1] for each in conditions]
+        columns.append([*map(known.setdefault, column, column)])
+    return columns
+
+
+def _ranked(listed: tuple[str, ...], place: Mapping[str, int]) -> tuple[tuple[str, ...], int]:
+    """Return features in the service's order, and the rank of their set.
+
+    That has a bit for each feature, the highest for the latest one. *place* has the place of each feature
+    in the service's order.
+    """
+    features = tuple(sorted(listed, key=place.__getitem__))
+    return features, sum([1 << place[name] for name in features])
+
+
 class GroupedRules(Sequence[TableRule[T]]):
     """Rules by group. As a sequence it makes each rule when it is asked for.
 
     Do not change it once it is published. Of rules with equal conditions only the newest is kept.
 
     Args:
-        order: the context features in the service's order.
+        order: the context features in the service's order; those that no rule uses may be left out.
         rules: the first rules.
+
+    Attributes:
+        order: as given.
+        used: a bit for each feature that a rule has a condition on, the lowest for the first feature.
     """
 
-    __slots__ = ("_groups", "_listed", "_order")
+    __slots__ = ("_groups", "_listed", "_place", "_rest", "order", "used")
 
     def __init__(self, order: Sequence[str], rules: Iterable[TableRule[T]] = ()) -> None:
-        self._order = order
+        self.order = order
+        self.used = 0
+        self._place = {name: place for place, name in enumerate(order)}
         self._groups: dict[tuple[str, ...], RuleGroup[T]] = {}
         # By the features as rules list them, which is mostly the service's order.
         self._listed: dict[tuple[str, ...], RuleGroup[T]] = {}
+        self._rest: _Rest[T] = _Rest(self._place)
         for rule in rules:
             listed = tuple([feature for feature, _ in rule.conditions])
             number = -1 if rule.rule_id is None else rule.rule_id
             self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number], {})
 
-    @property
-    def groups(self) -> Iterable[RuleGroup[T]]:
-        """The groups, each of other features."""
-        return self._groups.values()
+    def ranked(self) -> Iterable[RuleGroup[T]]:
+        """Return a group for each set of features, the sets that win last; many of them one by one."""
+        groups = sorted(self._groups.values(), key=_rank)
+        return merge(groups, self._rest.groups(), key=_rank) if self._rest else groups
 
     def group_of(self, listed: tuple[str, ...]) -> RuleGroup[T]:
-        """Return the group of the rules on these features, a new one if there is none."""
+        """Return the group for rules on these features, a new one if there is none."""
         group = self._listed.get(listed)
         if group is None:
-            places = sorted(map(self._order.index, listed))
-            ordered = tuple([self._order[place] for place in places])
-            # A bit for each feature, the highest for the latest one.
-            rank = sum([1 << place for place in places])
-            group = self._listed[listed] = self._groups.setdefault(
-                ordered, RuleGroup(ordered, rank)
-            )
+            features, rank = _ranked(listed, self._place)
+            self.used |= rank
+            group = self._groups.get(features)
+            if group is None:
+                if len(self._groups) >= MOST_GROUPS:
+                    return self._rest
+                group = self._groups[features] = RuleGroup(features, rank)
+            self._listed[listed] = group
         return group
 
     def __len__(self) -> int:
-        return sum(map(len, self.groups))
+        return sum(map(len, (*self._groups.values(), self._rest)))
 
     def __iter__(self) -> Iterator[TableRule[T]]:
-        for group in self.groups:
+        for group in (*self._groups.values(), self._rest):
             yield from group.rules()
 
     @overload

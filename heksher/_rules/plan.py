@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Final
 
 from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.contexts import MISSING, Context, Default, Defaults
-from heksher._rules.groups import RuleGroup, grouped
+from heksher._rules.groups import GroupedRules, RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
 #: Sets of features that get a dict each. With more, one index answers for all of them. It finds as fast
@@ -101,9 +101,9 @@ def decide(
     else:  # the client's defaults are not known yet
         sources = dict.fromkeys(features)
     constants = {name: each for name, each in sources.items() if not isinstance(each, ContextVar)}
-    ranked = _ranked(table)
-    search = _search(ranked, table, {})
-    folded = _search(ranked, table, constants) if constants else None
+    rules = grouped(table.features, table.rules)
+    search = _search(rules, table.default, {})
+    folded = _search(rules, table.default, constants) if constants else None
     is_hashable = _is_hashable(search.default) and (
         folded is None or folded.default is search.default or _is_hashable(folded.default)
     )
@@ -116,12 +116,6 @@ def _is_hashable(value: object) -> bool:
     except Exception:  # it may be the application's own code
         return False
     return True
-
-
-def _ranked(table: RuleTable[Any]) -> list[RuleGroup[Any]]:
-    """Return the rules by the set of features in their conditions, the sets that win first."""
-    rules = grouped(table.features, table.rules)
-    return sorted(rules.groups, key=attrgetter("rank"), reverse=True)
 
 
 def _folded(group: RuleGroup[Any], constants: Mapping[str, str | None]) -> dict[Any, Any]:
@@ -149,27 +143,24 @@ def _key(names: tuple[str, ...], constants: Mapping[str, str | None]) -> tuple[s
     return tuple(name for name in reversed(names) if name not in constants)
 
 
-def _search(
-    ranked: Sequence[RuleGroup[Any]], table: RuleTable[Any], constants: Mapping[str, str | None]
-) -> Search:
+def _search(rules: GroupedRules[Any], default: Any, constants: Mapping[str, str | None]) -> Search:
     """Return the search where the features in *constants* are fixed, and so in no key."""
-    if len(ranked) > MOST_LOOK_UPS:
-        free = {
-            name: 1 << place for place, name in enumerate(table.features) if name not in constants
-        }
+    groups = [*islice(rules.ranked(), MOST_LOOK_UPS + 1)]
+    if len(groups) > MOST_LOOK_UPS:
+        free = {name: 1 << place for place, name in enumerate(rules.order) if name not in constants}
         mask = sum(free.values())
+        key = tuple([name for name, bit in free.items() if bit & rules.used])
         # Neighbours that differ only in features that are fixed need one look-up.
-        ranks = [rank for rank, _ in groupby(group.rank & mask for group in ranked)]
-        key = tuple([name for name, bit in free.items() if any(bit & rank for rank in ranks)])
-        if len(ranks) > MOST_LOOK_UPS and len(key) > 1:
+        look_ups_needed = groupby(group.rank & mask for group in rules.ranked())
+        if len(key) > 1 and len([*islice(look_ups_needed, MOST_LOOK_UPS + 1)]) > MOST_LOOK_UPS:
             sets = (
                 (_key(group.features, constants), _folded(group, constants))
-                for group in reversed(ranked)
+                for group in rules.ranked()
             )
-            return Search((LookUp(key, BitmapIndex(key, sets)),), table.default)
+            return Search((LookUp(key, BitmapIndex(key, sets)),), default)
+        groups = [*rules.ranked()]
     tables: list[tuple[tuple[str, ...], list[dict[Any, Any]]]] = []
-    default = table.default
-    for group in ranked:
+    for group in reversed(groups):
         values = _folded(group, constants) if constants else group.values
         if not values:
             continue

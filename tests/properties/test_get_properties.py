@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.property_helpers import (
     FEATURES,
     VALUES,
+    Limits,
     by_masks,
     conditions,
     limited_look_ups,
@@ -162,7 +163,7 @@ def test_get_answers_as_the_contract_says(
     order: list[str],
     started: bool,
     form: str,
-    limits: tuple[int, int, int],
+    limits: Limits,
 ) -> None:
     features, rules, kinds, arguments = call
     _registry.reset()
@@ -245,7 +246,7 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
     published: list[tuple[RuleTable[int], dict[str, KindOfDefault], bool]],
     calls_made: list[dict[str, Any]],
     makes_values: bool,
-    limits: tuple[int, int, int],
+    limits: Limits,
 ) -> None:
     _registry.reset()
     setting = Setting("ttl", int, FEATURES, LOCAL)

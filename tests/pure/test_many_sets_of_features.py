@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 from support.property_helpers import (
     FEATURES,
     VALUES,
+    Limits,
     by_masks,
+    conditions,
     limited_look_ups,
     look_up_limits,
     modest,
+    rule_lists,
 )
 from support.published import publish
 
@@ -25,6 +29,7 @@ from heksher import Setting
 from heksher._rules.bitmap_index import BLOCK, LARGE
 from heksher._rules.codegen import emit
 from heksher._rules.contexts import Defaults
+from heksher._rules.groups import MOST_GROUPS, GroupedRules
 from heksher._rules.plan import MOST_LOOK_UPS, decide
 from heksher._rules.table import RuleTable, TableRule
 
@@ -125,6 +130,43 @@ def test_many_sets_may_fold_to_one_feature_or_none() -> None:
                 assert setting.get(user=user) == table.resolve({**constants, "user": user})
 
 
+def test_thousands_of_sets_add_few_objects_that_the_garbage_collector_visits() -> None:
+    features = (*MANY, "last")
+
+    def visited(sets: Iterable[tuple[str, ...]]) -> int:
+        """Return how many more objects are visited once a rule on each of *sets* is published."""
+        setting = Setting("ttl", int, features, 0)
+        gc.collect()
+        before = len(gc.get_objects())
+        rules = GroupedRules[int](features)
+        for number, names in enumerate(sets, 1):
+            conditions = tuple([(name, "x") for name in names])
+            rules.group_of(names).extend(names, [number], [conditions], [number], {})
+        publish(setting, RuleTable(-1, rules, features))
+        gc.collect()
+        return len(gc.get_objects()) - before
+
+    sets = [*sets_of(features)]
+    blocks = len(sets) / BLOCK
+    assert visited(sets) - visited(sets[:MOST_GROUPS]) < 4 * blocks * len(features)
+
+
+@modest
+@given(rule_lists(conditions), st.permutations(FEATURES), look_up_limits)
+def test_rules_can_be_listed_whichever_way_they_are_kept(
+    rules: list[TableRule[int]], order: list[str], limits: Limits
+) -> None:
+    newest = {frozenset(rule.conditions): rule for rule in sorted(rules, key=attrgetter("rule_id"))}
+    with limited_look_ups(limits):
+        kept = GroupedRules(order, rules)
+    assert len(kept) == len(newest)
+    assert {frozenset(rule.conditions): (rule.value, rule.rule_id) for rule in kept} == {
+        key: (rule.value, rule.rule_id) for key, rule in newest.items()
+    }
+    places = [[order.index(name) for name, _ in rule.conditions] for rule in kept]
+    assert places == [*map(sorted, places)]
+
+
 @st.composite
 def many_sets(draw: st.DrawFn) -> list[TableRule[int]]:
     """Draw rules on more sets of features than get a dict each."""
@@ -160,7 +202,7 @@ def test_the_value_is_that_of_the_highest_set_of_features_that_has_a_rule(
     order: list[str],
     constants: dict[str, str],
     contexts: list[dict[str, Any]],
-    limits: tuple[int, int, int],
+    limits: Limits,
 ) -> None:
     with limited_look_ups(limits):
         plan = decide(

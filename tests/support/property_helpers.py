@@ -10,7 +10,7 @@ from unittest.mock import patch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from heksher._rules import bitmap_index, plan
+from heksher._rules import bitmap_index, groups, plan
 from heksher._rules.table import TableRule
 from heksher._rules.tracking import Tracking
 
@@ -27,19 +27,23 @@ conditions = st.dictionaries(st.sampled_from(FEATURES), st.sampled_from(VALUES))
     lambda by_feature: tuple(by_feature.items())
 )
 
-#: The most sets of features that get a dict each, the rules in a block of the index for more, and the
-#: rules of a set that keeps its dict in there. Small numbers, so that few rules need many blocks.
-look_up_limits = st.sampled_from(
-    [(plan.MOST_LOOK_UPS, 512, 128), (1, 512, 128), (1, 3, 1), (2, 2, 2)]
+#: The most sets of features that have a group of their own, the most that get a dict each, the rules in a
+#: block of the index for more, and the rules of a set that keeps its dict in there. Small numbers, so that
+#: few rules reach each of them.
+Limits = tuple[int, int, int, int]
+look_up_limits: st.SearchStrategy[Limits] = st.sampled_from(
+    [(1024, plan.MOST_LOOK_UPS, 512, 128), (0, 1, 512, 128), (1, 1, 3, 1), (3, 2, 2, 2)]
 )
 
 
 @contextmanager
-def limited_look_ups(limits: tuple[int, int, int]) -> Generator[None]:
+def limited_look_ups(limits: Limits) -> Generator[None]:
     """Publish with these limits; tables that are published already keep theirs."""
-    most, block, large = limits
+    most_groups, most_look_ups, block, large = limits
     with (
-        patch.object(plan, "MOST_LOOK_UPS", most),
+        patch.object(groups, "MOST_GROUPS", most_groups),
+        patch.object(groups, "RUN", block),
+        patch.object(plan, "MOST_LOOK_UPS", most_look_ups),
         patch.object(bitmap_index, "BLOCK", block),
         patch.object(bitmap_index, "LARGE", large),
     ):
