@@ -161,8 +161,8 @@ class Publisher:
             _log_unused(publication.unused)
 
     def _publish(self, publication: Publication) -> None:
-        # Equal strings and numbers are kept once: many rules, also of other settings, name the same users.
-        known: dict[Any, Any] = {}
+        # Equal strings are kept once: many rules, also of other settings, name the same users.
+        known: dict[str, str] = {}
         for entry in self._settings.entries():
             raw = publication.sections.get(entry.current_name)
             if raw is None:
@@ -178,21 +178,21 @@ class Publisher:
             if not changed:
                 publication.usable[entry.name] = raw
                 continue
-            try:
-                section = decode_section(raw)
-            except InvalidResponseError as error:
-                publication.unused.append(self._note_unusable(entry, error))
-                continue
-            publication.usable[entry.name] = raw
             readers = [
                 SectionReader(setting, publication.features, publication.tracking, known)
                 for setting in changed
             ]
-            for batch in section.batches():
-                if publication.is_over:
-                    return
-                for reader in readers:
-                    reader.add(batch)
+            try:
+                section = decode_section(raw)
+                for batch in section.batches():
+                    if publication.is_over:
+                        return
+                    for reader in readers:
+                        reader.add(batch)
+            except InvalidResponseError as error:
+                publication.unused.append(self._note_unusable(entry, error))
+                continue
+            publication.usable[entry.name] = raw
             for reader in readers:
                 if not self._finish(reader, section.default_value, entry, digest, publication):
                     return

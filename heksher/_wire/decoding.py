@@ -38,6 +38,8 @@ Undecoded: TypeAlias = msgspec.Raw
 
 # Report at most this many unreadable parts of a list individually, and only count the others.
 MAX_PROBLEMS = 100
+# The unreadable parts after which a whole list is refused. Trying each of millions takes long.
+_MAX_UNREADABLE = 10_000
 # The levels of nesting in a body: 200 that a setting's type can have, and those of the message around a
 # value. msgspec needs 430 bytes of stack for each, 90 KB in all, which a thread with 256 KiB has.
 MAX_DEPTH = 210
@@ -156,7 +158,7 @@ def decode_objects(
         limit: report at most this many problems individually.
 
     Raises:
-        InvalidResponseError: it is not a list.
+        InvalidResponseError: it is not a list; or, from the iterator, very many cannot be decoded.
     """
     text = bytes(array)
     if not text.startswith(b"["):
@@ -168,6 +170,7 @@ def _batches(text: bytes, type_: type[S], what: str, room: int) -> Iterator[Batc
     begin, last = 1, len(text) - 1
     if not text[begin:last].strip():
         return
+    unreadable = 0
     while begin <= last:
         end = _end_of_objects(text, begin + _BATCH_BYTES, last)
         try:
@@ -176,6 +179,11 @@ def _batches(text: bytes, type_: type[S], what: str, room: int) -> Iterator[Batc
         except InvalidResponseError:
             batch, end = _one_by_one(text, begin, end, type_, what, room)
             room -= len(batch.problems)
+            unreadable += batch.unreadable
+            if unreadable > _MAX_UNREADABLE:
+                raise InvalidResponseError(
+                    f"more than {_MAX_UNREADABLE} parts of a list cannot be read ({what})"
+                ) from None
         yield batch
         begin = end + 1
 

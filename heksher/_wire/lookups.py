@@ -20,7 +20,7 @@ _logger = get_logger(__name__)
 _MAX_FEATURES_BYTES = 1_000_000
 _MAX_FEATURES = 10_000
 # The names and aliases in a list of settings. Catalogues of thousands of settings are large ones.
-_MAX_NAMES = 200_000
+_MAX_NAMES = 50_000
 # Name at most this many unreadable settings in the log, one line each.
 _MAX_LOGGED = 20
 

@@ -92,7 +92,11 @@ class Section:
     default_value: Any = None
 
     def batches(self) -> Iterator[RuleBatch]:
-        """Decode the rules, a batch at a time. A rule that cannot be read costs only itself."""
+        """Decode the rules, a batch at a time. A rule that cannot be read costs only itself.
+
+        Raises:
+            InvalidResponseError: there are thousands that cannot be read.
+        """
         for batch in self.rules:
             yield RuleBatch(batch.objects, batch.problems, batch.unreadable)
 

@@ -510,9 +510,20 @@ def test_a_list_of_settings_with_too_many_names_is_refused() -> None:
         parts = b",".join(setting % (each, aliases) for each in range(number))
         return len(settings().read(Response(200, {}, b'{"settings": [%s]}' % parts)))
 
-    assert read(200) == 200
-    with pytest.raises(InvalidResponseError, match="more than 200000 names and aliases"):
-        read(201)
+    assert read(50) == 50
+    with pytest.raises(InvalidResponseError, match="more than 50000 names and aliases"):
+        read(51)
+
+
+def test_a_list_in_which_thousands_cannot_be_read_is_refused() -> None:
+    def parts(number: int) -> bytes:
+        return b",".join([b"{}"] * number)
+
+    assert read_section(b'{"rules": [%s]}' % parts(10_000)).rules == ()
+    with pytest.raises(InvalidResponseError, match=r"more than 10000 parts .* \(the rule\)"):
+        read_section(b'{"rules": [%s]}' % parts(10_001))
+    with pytest.raises(InvalidResponseError, match=r"more than 10000 parts .* \(the setting\)"):
+        settings().read(Response(200, {}, b'{"settings": [%s]}' % parts(10_001)))
 
 
 def test_a_part_with_too_many_values_costs_only_itself() -> None:
