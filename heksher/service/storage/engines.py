@@ -182,6 +182,7 @@ def _check_encoding(connection: Any, _record: object) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         name = connection.info.dbname
+        connection.close()  # SQLAlchemy 2.0 leaves it open after an error
         raise CannotStartError(
             f"the database {name} has the encoding {encoding}, expected UTF8: "
             "create it with createdb --encoding=UTF8 --template=template0"
