@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
@@ -22,9 +23,9 @@ from support.service_process import DEADLINE, ServiceProcess
 from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.domain.records import SettingRecord
 from heksher.service.domain.refusals import Refusal
-from heksher.service.storage import Reader, Storage, open_storage
+from heksher.service.storage import Mark, Reader, Storage, open_storage
 from heksher.service.web.answer_cache import AnswerCache, CachedAnswer
-from heksher.service.web.http import Call, Slow
+from heksher.service.web.http import Slow
 from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.query import Query, QueryRoute
 
@@ -203,15 +204,19 @@ def asked(tag: str | None = None, **parameters: str) -> Request:
 
 
 def ask(query: QueryRoute, request: Request) -> Response:
-    """Answer like the application: without waiting if possible."""
-    return query.get_nowait(request) or in_thread(query, request)
-
-
-def in_thread(query: QueryRoute, request: Request) -> Response:
-    """Answer like worker threads."""
-    tags = request.headers.getlist("if-none-match")
-    answer = query.get(Call({}, request.query_params, tags, None, b""))
+    """Answer like the application."""
+    answer = asyncio.run(query.get(request))
     return answer.work() if isinstance(answer, Slow) else answer
+
+
+def ask_without_waiting(query: QueryRoute, request: Request) -> Response | None:
+    """Answer like an event loop that has no time; None if the answer has to be made."""
+    try:
+        query.get(request).send(None)
+    except StopIteration as done:
+        answer: Response | Slow[Any] = done.value
+        return None if isinstance(answer, Slow) else answer
+    raise AssertionError("it waits")
 
 
 def values(body: bytes) -> dict[int, int]:
@@ -287,23 +292,40 @@ def test_what_is_refused_is_asked_for_anew(storage: Storage) -> None:
 @pytest.mark.parametrize("storage", DATABASES[:2], indirect=True)
 def test_an_event_loop_has_what_is_kept_without_a_thread(storage: Storage) -> None:
     query = QueryRoute(storage, Answers(storage))
-    assert query.get_nowait(asked()) is None
-    response = in_thread(query, asked())
-    at_once = query.get_nowait(asked())
+    assert ask_without_waiting(query, asked()) is None
+    response = ask(query, asked())
+    at_once = ask_without_waiting(query, asked())
     assert at_once is not None
     assert (at_once.body, at_once.headers) == (response.body, response.headers)
-    unchanged = query.get_nowait(asked(response.headers["etag"]))
+    unchanged = ask_without_waiting(query, asked(response.headers["etag"]))
     assert unchanged is not None
     assert (unchanged.status_code, unchanged.body) == (304, b"")
     write(storage, 1, 2)
-    assert query.get_nowait(asked()) is None
+    assert ask_without_waiting(query, asked()) is None
 
 
 @pytest.mark.parametrize("storage", ["PostgreSQL"], indirect=True)
-def test_an_event_loop_asks_no_database_over_a_network(storage: Storage) -> None:
+def test_an_event_loop_asks_no_database_over_a_network(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks in one thread, for all requests that wait."""
     query = QueryRoute(storage, Answers(storage))
-    in_thread(query, asked())
-    assert query.get_nowait(asked()) is None
+    first = ask(query, asked())
+    revision, readers = storage.revision, list[threading.Thread]()
+
+    def noted() -> Mark:
+        readers.append(threading.current_thread())
+        return revision()
+
+    monkeypatch.setattr(storage, "revision", noted)
+
+    async def ask_at_once() -> list[Response | Slow[Any]]:
+        return await asyncio.gather(*(query.get(asked()) for _ in range(50)))
+
+    bodies = {getattr(each, "body", None) for each in asyncio.run(ask_at_once())}
+    assert bodies == {first.body}
+    assert len(readers) == 1
+    assert readers[0] is not threading.current_thread()
 
 
 def test_a_file_whose_revision_cannot_be_had_at_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from crowd import at_once, declaration, statuses
 from starlette.testclient import TestClient
@@ -26,6 +27,7 @@ from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError, DatabaseUnavailable
 from heksher.service.storage import Storage, engines, open_storage
 from heksher.service.web import http
+from heksher.service.web.routes import answers
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
@@ -117,20 +119,24 @@ def test_a_database_that_stands_still(
 ) -> None:
     """A server that keeps its connections but does not answer."""
     begun, ended = list[Any](), list[Any]()
-    answer = getattr(http, "_answer_or_refuse")  # noqa: B009
+    run_sync = anyio.to_thread.run_sync
 
-    def counted(*arguments: Any) -> Any:
-        begun.append(arguments)
-        try:
-            return answer(*arguments)
-        finally:
-            ended.append(arguments)
+    async def counted(work: Callable[[], object], **options: Any) -> object:
+        def noted() -> object:
+            begun.append(work)
+            try:
+                return work()
+            finally:
+                ended.append(work)
 
-    monkeypatch.setattr(http, "_answer_or_refuse", counted)
+        return await run_sync(noted, **options)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
     with _served(on_postgresql) as client:
         _declare(client, "a")
         with monkeypatch.context() as impatient, postgres_server.standing_still():
             impatient.setattr(http, "_REQUEST_TIMEOUT", 0.3)
+            impatient.setattr(answers, "_REVISION_TIMEOUT", 0.3)
             assert _declare(client, "b") == 2
             assert client.get("/api/v1/query").status_code == 503
             assert client.get("/api/health").status_code == 500

@@ -30,7 +30,7 @@ from heksher.service.storage.reader import Reader
 from heksher.service.storage.revision import Mark, Revision, revision_of
 from heksher.service.storage.writer import Writer
 
-__all__ = ["MEMORY", "Reader", "Storage", "Writer", "open_storage"]
+__all__ = ["MEMORY", "Mark", "Reader", "Storage", "Writer", "open_storage"]
 
 
 class Storage:

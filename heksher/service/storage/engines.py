@@ -25,8 +25,8 @@ MEMORY = "memory"
 # Maximum wait for a lock or for a connection, in seconds.
 LOCK_TIMEOUT = 10.0
 
-# Maximum number of connections per process. Writers queue before they take a connection, so all but
-# one are available to readers.
+# Maximum number of connections per process. Writers queue before they take a connection, and on
+# PostgreSQL one is kept to read the revision, so all but two are available to readers.
 _MAX_CONNECTIONS = 10
 
 # How long a writer stays in PostgreSQL's queue for the table locks before it leaves and queues again,

@@ -31,6 +31,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import suppress
+from queue import Empty, Full, Queue
 from typing import Protocol, TypeAlias
 
 import sqlalchemy as sa
@@ -130,7 +132,7 @@ class _FileRevision:
 
 # A single text, because more columns take longer. A restore creates the triggers last. While there is
 # no trigger, nothing is counted, so the current time makes every mark different.
-_MARK = sa.text("""
+_MARK = """
 SELECT concat_ws(
     ' ',
     sum(changes),
@@ -144,7 +146,7 @@ SELECT concat_ws(
         clock_timestamp()::text
     )
 ) FROM heksher_revision
-""")
+"""
 
 
 class _PostgresRevision:
@@ -152,18 +154,36 @@ class _PostgresRevision:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # Reading is several times faster on a connection that is kept: it needs no pool, and prepares
+        # the statement once. A second one is opened while the first one is in use.
+        self._kept = Queue[sa.Connection](maxsize=1)
 
     def read(self) -> str:
-        try:
-            return self._read()
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            return self._read()  # the pool has discarded its other old connections as well
+        # Two connections may be lost: the kept one, and one from the pool. Then the pool discards its
+        # other old connections, so the third one is new.
+        for _ in range(2):
+            try:
+                return self._read()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+        return self._read()
 
     def _read(self) -> str:
-        with self._engine.connect() as connection:
-            return str(connection.scalar(_MARK))
+        try:
+            connection = self._kept.get_nowait()
+        except Empty:
+            connection = self._engine.connect()
+        try:
+            mark: str = connection.exec_driver_sql(_MARK).scalar_one()
+        except BaseException:
+            connection.close()
+            raise
+        try:
+            self._kept.put_nowait(connection)
+        except Full:
+            connection.close()
+        return mark
 
     def read_nowait(self) -> None:
         return None
@@ -172,4 +192,5 @@ class _PostgresRevision:
         pass
 
     def close(self) -> None:
-        pass
+        with suppress(Empty):
+            self._kept.get_nowait().close()

@@ -1,15 +1,15 @@
 """HTTP around the route handlers: dispatch by method, bodies, worker threads, error responses.
 
 Knows Starlette and nothing about settings. Handlers are plain functions from a ``Call`` to a
-``Reply``. They run in worker threads, so they may block. Requests that do not have to wait can be
-answered in the event loop instead, by a ``NowaitHandler``. The OpenAPI document is generated from the
-declared return types of handlers.
+``Reply``. They run in worker threads, so they may block. The exception is what clients request all the
+time: a ``CachedHandler`` runs in the event loop, and threads do only what it leaves as ``Slow``. The
+OpenAPI document is generated from the declared return types of handlers.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import NoneType, UnionType
@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import anyio
 import msgspec
-from anyio.lowlevel import RunVar
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -30,6 +29,7 @@ from heksher.service.domain.messages import Refused, ResponseBody
 from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.web import bodies
 from heksher.service.web.openapi import Responses
+from heksher.service.web.per_loop import PerLoop
 
 _Result = TypeVar("_Result")
 _Body_co = TypeVar("_Body_co", bound=ResponseBody, covariant=True)
@@ -146,15 +146,12 @@ class Slow(Generic[_Encoded_co]):
 
 MaybeSlow: TypeAlias = _Encoded | Slow[_Encoded]
 
-_Finished: TypeAlias = ResponseBody | Located[ResponseBody] | Encoded[ResponseBody] | None
-
 # The result of a handler. None means 204.
-Reply: TypeAlias = _Finished | Slow[Encoded[ResponseBody]]
+Reply: TypeAlias = ResponseBody | Located[ResponseBody] | Encoded[ResponseBody] | None
 Handler: TypeAlias = Callable[[Call], Reply]
 
-# Runs in the event loop, so it must not block. It does not see the body of the request. None means that
-# the regular handler has to answer.
-NowaitHandler: TypeAlias = Callable[[Request], Encoded[ResponseBody] | None]
+# Runs in the event loop, so it must not block. It does not see the body of the request.
+CachedHandler: TypeAlias = Callable[[Request], Awaitable[MaybeSlow[Encoded[ResponseBody]]]]
 
 
 class Resource:
@@ -162,35 +159,39 @@ class Resource:
 
     Args:
         handlers: by method.
-        nowait: by method, handlers to try in the event loop before the regular handler.
-        on_timeout: makes the answer if a regular handler times out. Without it, the response is
-            503.
+        cached: by method, the handlers of other methods, which run in the event loop.
+        on_timeout: makes the answer if a handler of *handlers* times out. Without it, the response
+            is 503.
     """
 
     def __init__(
         self,
         handlers: Mapping[str, Handler],
-        nowait: Mapping[str, NowaitHandler] | None = None,
+        cached: Mapping[str, CachedHandler] | None = None,
         on_timeout: Callable[[Call], ResponseBody] | None = None,
     ) -> None:
-        self.handlers: dict[str, Handler] = dict(handlers)
-        self._nowait = dict(nowait or {})
+        self._handlers = dict(handlers)
+        self._cached = dict(cached or {})
         self._on_timeout = on_timeout
-        # One limiter for each event loop, because an application may outlive one. Some versions of
-        # anyio find the variable by its name.
-        self._slow = RunVar[anyio.CapacityLimiter](f"slow work of {id(self)}")
+        self._slow = PerLoop(lambda: anyio.CapacityLimiter(_MAX_SLOW))
+
+    @property
+    def handlers(self) -> Mapping[str, Handler | CachedHandler]:
+        """The handlers of all methods."""
+        return {**self._handlers, **self._cached}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        handler = self.handlers.get(request.method)
+        cached = self._cached.get(request.method)
+        if cached is not None:
+            response = await _answer_or_refuse(partial(cached, request))
+            if isinstance(response, Slow):
+                response = await _answer_in_thread(response.work, self._slow.get())
+            await response(scope, receive, send)
+            return
+        handler = self._handlers.get(request.method)
         if handler is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.handlers))})
-        nowait = self._nowait.get(request.method)
-        if nowait is not None:
-            response = _answer_or_refuse(partial(nowait, request))
-            if response is not None:
-                await response(scope, receive, send)
-                return
         try:
             body = await request.body()
         except ClientDisconnect:
@@ -202,33 +203,13 @@ class Resource:
             content_type=request.headers.get("content-type"),
             body=body,
         )
-        response = await self._answer_in_threads(handler, call)
+        response = await _answer_in_thread(
+            lambda: _as_response(handler(call)),
+            on_timeout=None if self._on_timeout is None else partial(self._on_timeout, call),
+        )
         if "location" in response.headers:  # relative to the application's own prefix
             response.headers["location"] = scope.get("root_path", "") + response.headers["location"]
         await response(scope, receive, send)
-
-    async def _answer_in_threads(self, handler: Handler, call: Call) -> Response:
-        with anyio.move_on_after(_REQUEST_TIMEOUT):
-            # On a timeout, the thread continues and its result is discarded.
-            response = await anyio.to_thread.run_sync(
-                _answer_or_refuse, partial(_begin, handler, call), abandon_on_cancel=True
-            )
-            if isinstance(response, Slow):
-                response = await anyio.to_thread.run_sync(
-                    _answer_or_refuse,
-                    response.work,
-                    abandon_on_cancel=True,
-                    limiter=self._slow_limiter(),
-                )
-            return response
-        return _unavailable() if self._on_timeout is None else _as_response(self._on_timeout(call))
-
-    def _slow_limiter(self) -> anyio.CapacityLimiter:
-        limiter = self._slow.get(None)
-        if limiter is None:
-            limiter = anyio.CapacityLimiter(_MAX_SLOW)
-            self._slow.set(limiter)
-        return limiter
 
 
 def responses(routes: Iterable[BaseRoute]) -> dict[str, Responses]:
@@ -241,7 +222,7 @@ def responses(routes: Iterable[BaseRoute]) -> dict[str, Responses]:
     }
 
 
-def _responses_of(handler: Handler) -> Responses:
+def _responses_of(handler: Handler | CachedHandler) -> Responses:
     """List what *handler* is declared to return, by status."""
     returned = get_type_hints(handler)["return"]
     is_union = get_origin(returned) in (Union, UnionType)
@@ -268,16 +249,23 @@ def _by_status(kind: Any) -> dict[int, type[ResponseBody] | None]:
     return {kind.status: kind}
 
 
-def _begin(handler: Handler, call: Call) -> Response | Slow[Encoded[ResponseBody]]:
-    reply = handler(call)
-    return reply if isinstance(reply, Slow) else _as_response(reply)
+async def _answer_in_thread(
+    work: Callable[[], Response],
+    limiter: anyio.CapacityLimiter | None = None,
+    on_timeout: Callable[[], ResponseBody] | None = None,
+) -> Response:
+    with anyio.move_on_after(_REQUEST_TIMEOUT):
+        # On a timeout, the thread continues and its result is discarded.
+        in_thread = partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True, limiter=limiter)
+        return await _answer_or_refuse(in_thread)
+    return _unavailable() if on_timeout is None else _as_response(on_timeout())
 
 
-def _answer_or_refuse(answer: Callable[[], _Result]) -> _Result | Response:
-    """Call *answer*, again after conflicts of transactions; turn exceptions into responses."""
+async def _answer_or_refuse(answer: Callable[[], Awaitable[_Result]]) -> _Result | Response:
+    """Await *answer*, again after conflicts of transactions; turn exceptions into responses."""
     for _ in range(_MAX_ATTEMPTS):
         try:
-            return answer()
+            return await answer()
         except Refusal as refusal:
             return _refused(refusal)
         except MetAnotherTransaction:
@@ -287,7 +275,7 @@ def _answer_or_refuse(answer: Callable[[], _Result]) -> _Result | Response:
     return _unavailable()
 
 
-def _as_response(reply: _Finished) -> Response:
+def _as_response(reply: Reply) -> Response:
     if reply is None:
         return Response(status_code=204)
     if isinstance(reply, Encoded):

@@ -12,7 +12,7 @@ import functools
 from starlette.routing import Route
 
 from heksher.service.storage import Storage
-from heksher.service.web.http import BASE, Call, Handler, NowaitHandler, Reply, Resource
+from heksher.service.web.http import BASE, CachedHandler, Call, Handler, Reply, Resource
 from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.context_features import ContextFeatureRoutes
 from heksher.service.web.routes.health import HealthRoute
@@ -54,15 +54,15 @@ def routes(storage: Storage, version: str) -> list[Route]:
     features = ContextFeatureRoutes(storage, answers)
     settings, of_settings = SettingRoutes(storage, answers), SettingMetadataRoutes(storage)
     rules, of_rules = RuleRoutes(storage), RuleMetadataRoutes(storage)
-    nowait: dict[str, dict[str, NowaitHandler]] = {
-        "/context_features": {"GET": features.list_nowait},
-        "/settings": {"GET": settings.list_nowait},
+    cached: dict[str, dict[str, CachedHandler]] = {
+        "/context_features": {"GET": features.list},
+        "/settings": {"GET": settings.list},
     }
     table: dict[str, dict[str, Handler]] = {
-        "/context_features": {"GET": features.list, "POST": features.add},
+        "/context_features": {"POST": features.add},
         "/context_features/{name}": {"GET": features.get, "DELETE": features.delete},
         "/context_features/{name}/index": {"PATCH": features.move},
-        "/settings": {"GET": settings.list},
+        "/settings": {},
         # A setting may be named "declare"; GET and DELETE treat it like any other.
         "/settings/declare": {
             "POST": settings.declare,
@@ -89,10 +89,10 @@ def routes(storage: Storage, version: str) -> list[Route]:
     }
     return [
         # The first match wins, and clients request this path most often.
-        Route(f"{BASE}/query", Resource({"GET": query.get}, {"GET": query.get_nowait})),
+        Route(f"{BASE}/query", Resource({}, {"GET": query.get})),
         Route(HEALTH_PATH, Resource({"GET": health.get}, on_timeout=health.unhealthy)),
         *(
-            Route(BASE + path, Resource(handlers, nowait.get(path)))
+            Route(BASE + path, Resource(handlers, cached.get(path)))
             for path, handlers in table.items()
         ),
     ]

@@ -1,8 +1,8 @@
 """Answers that depend on the question and the database alone: made once for each revision.
 
-What a request costs depends on where its answer is. From the cache, the event loop sends it if the
-revision can be read there, and a worker thread otherwise. Making it can take seconds, so that is done
-on threads of its own; see ``Slow``.
+Each request needs a revision that was read after it arrived. Where reading it takes a thread, requests
+share the reads. If the answer is cached for that revision, the event loop sends it. Making it can take
+seconds, so that is done on threads of its own; see ``Slow``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import anyio
 import msgspec
 
+from heksher.service.domain.errors import DatabaseUnavailable
 from heksher.service.domain.messages import ResponseBody
-from heksher.service.storage import Storage
+from heksher.service.storage import Mark, Storage
 from heksher.service.web.answer_cache import AnswerCache, CachedAnswer, Question
 from heksher.service.web.http import Encoded, Slow
+from heksher.service.web.per_loop import PerLoop
+from heksher.service.web.shared_reads import SharedReads
 
 _Response = TypeVar("_Response", bound=Encoded[ResponseBody])
+
+# Maximum time to read the revision, in seconds. A request waits twice as long at most: for the read in
+# progress and for the one that it shares. It matters only if the database hangs without an error.
+_REVISION_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,9 @@ class Answers:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._cache = AnswerCache()
+        self._revisions = PerLoop(lambda: SharedReads(self._read_revision))
 
-    def get(
+    async def get(
         self,
         question: Question,
         make: Callable[[], ResponseBody],
@@ -59,16 +68,21 @@ class Answers:
             encode = partial(_encoded, make)
             return response(self._cache.get_or_make(question, revision, encode))
 
-        answer = self._cache.get(question, self._storage.revision())
+        revision = self._storage.revision_nowait()
+        if revision is None:
+            revision = await self._revisions.get().get()
+        answer = self._cache.get(question, revision)
         return Slow(made) if answer is None else response(answer)
 
-    def get_nowait(
-        self, question: Question, response: Callable[[CachedAnswer], _Response]
-    ) -> _Response | None:
-        """Answer from the cache if that needs no waiting; None otherwise."""
-        revision = self._storage.revision_nowait()
-        answer = None if revision is None else self._cache.get(question, revision)
-        return None if answer is None else response(answer)
+    async def _read_revision(self) -> Mark:
+        with anyio.move_on_after(_REVISION_TIMEOUT):
+            # On a timeout, the thread continues and its result is discarded.
+            return await anyio.to_thread.run_sync(
+                self._storage.revision,
+                abandon_on_cancel=True,
+                limiter=anyio.CapacityLimiter(1),  # not the common one, which writers may exhaust
+            )
+        raise DatabaseUnavailable("it did not say its revision in time")
 
 
 def untagged(answer: CachedAnswer) -> Encoded[Any]:

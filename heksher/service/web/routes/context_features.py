@@ -22,13 +22,9 @@ class ContextFeatureRoutes:
         self._storage = storage
         self._answers = answers
 
-    def list(self, _call: Call) -> MaybeSlow[Encoded[messages.ContextFeatures]]:
+    async def list(self, _request: Request) -> MaybeSlow[Encoded[messages.ContextFeatures]]:
         """List all names, in order."""
-        return self._answers.get(_ALL, self._all, untagged)
-
-    def list_nowait(self, _request: Request) -> Encoded[messages.ContextFeatures] | None:
-        """Answer like `list` if that needs no waiting; None otherwise."""
-        return self._answers.get_nowait(_ALL, untagged)
+        return await self._answers.get(_ALL, self._all, untagged)
 
     def _all(self) -> messages.ContextFeatures:
         with self._storage.reading() as reader:

@@ -16,7 +16,7 @@ from heksher.service.domain import filters, messages
 from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
 from heksher.service.web.answer_cache import CachedAnswer
-from heksher.service.web.http import Call, MaybeSlow, Tagged, flag
+from heksher.service.web.http import MaybeSlow, Tagged, flag
 from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.stored import raw
 
@@ -59,18 +59,13 @@ class QueryRoute:
         self._storage = storage
         self._answers = answers
 
-    def get(self, call: Call) -> MaybeSlow[Tagged[messages.QueryAnswer]]:
+    async def get(self, request: Request) -> MaybeSlow[Tagged[messages.QueryAnswer]]:
         """Return the requested settings, each with the rules that pass the filters."""
-        query = _parse_query(call.query)
-        return self._answers.get(
-            query, partial(self._make, query), partial(_tagged, call.if_none_match)
-        )
-
-    def get_nowait(self, request: Request) -> Tagged[messages.QueryAnswer] | None:
-        """Answer like `get` if that needs no waiting; None otherwise."""
         query = _parsed(request.scope["query_string"])
         if_none_match = request.headers.getlist("if-none-match")
-        return self._answers.get_nowait(query, partial(_tagged, if_none_match))
+        return await self._answers.get(
+            query, partial(self._make, query), partial(_tagged, if_none_match)
+        )
 
     def _make(self, query: Query) -> messages.QueryAnswer:
         with self._storage.reading() as reader:

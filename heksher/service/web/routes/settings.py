@@ -26,18 +26,13 @@ class SettingRoutes:
         self._storage = storage
         self._answers = answers
 
-    def list(
-        self, call: Call
+    async def list(
+        self, request: Request
     ) -> MaybeSlow[Encoded[messages.Settings]] | MaybeSlow[Encoded[messages.ShortSettings]]:
         """List all settings, on request with features, metadata and aliases."""
-        if call.flag(_DETAILED):
-            return self._answers.get(_ALL, self._all, untagged)
-        return self._answers.get(_ALL_SHORT, self._all_short, untagged)
-
-    def list_nowait(self, request: Request) -> Encoded[messages.ResponseBody] | None:
-        """Answer like `list` if that needs no waiting; None otherwise."""
-        detailed = flag(request.query_params, _DETAILED)
-        return self._answers.get_nowait(_ALL if detailed else _ALL_SHORT, untagged)
+        if flag(request.query_params, _DETAILED):
+            return await self._answers.get(_ALL, self._all, untagged)
+        return await self._answers.get(_ALL_SHORT, self._all_short, untagged)
 
     def _all(self) -> messages.Settings:
         with self._storage.reading() as reader:
