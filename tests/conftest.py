@@ -31,9 +31,12 @@ INTEGRATION = {"cli", "docs", "faults", "servers", "service", "soak"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the fault matrix and of `tests/service/test_web_pages.py`."""
+    """Add the options of the fault matrix, and of tests of the service that can do more."""
     parser.addoption(
         "--all-moments", action="store_true", help="fault matrix: each fault at every moment"
+    )
+    parser.addoption(
+        "--kills", type=int, metavar="N", help="linearizability: kill something N times"
     )
     parser.addoption(
         "--save-faults", type=Path, metavar="FILE", help="fault matrix: keep the results there"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 import sqlite3
@@ -12,14 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from crowd import check_invariants, declaration, send
+from killable import KillableService
 from support.databases import kept_on_postgresql, kept_on_sqlite
 from support.service_process import DEADLINE, ServiceProcess
 
@@ -28,16 +26,6 @@ if TYPE_CHECKING:
 
 _KILLS = 50
 _WRITERS = 4
-
-
-def _serve(path: str, port: Connection) -> None:
-    """Run a service like ``heksher serve`` does, and report its port."""
-    from heksher.service import create_app
-    from heksher.service.web import server
-
-    listener = server.listen("127.0.0.1", 0)
-    port.send(listener.getsockname()[1])
-    server.serve(create_app(path, ["user"]), listener, grace=0)
 
 
 @dataclass
@@ -67,17 +55,7 @@ class _Acknowledged:
             number += 1
 
 
-@pytest.fixture
-def forkserver() -> ForkServerContext:
-    """Forked processes with all imports done, so that many can be started and killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["heksher.service.web.app", "heksher.service.web.server"])
-    return context
-
-
-def test_killing_the_service_loses_nothing_on_sqlite(
-    tmp_path: Path, forkserver: ForkServerContext
-) -> None:
+def test_killing_the_service_loses_nothing_on_sqlite(tmp_path: Path) -> None:
     database = kept_on_sqlite(tmp_path / "heksher.db")
     acknowledged = _Acknowledged()
     chance = random.Random(4)
@@ -86,22 +64,16 @@ def test_killing_the_service_loses_nothing_on_sqlite(
         ThreadPoolExecutor(_WRITERS) as pool,
     ):
         for kill in range(_KILLS):
-            receiver, sender = forkserver.Pipe(duplex=False)
-            process = forkserver.Process(target=_serve, args=(database.url, sender))
-            process.start()
-            sender.close()
-            with receiver:
-                url = f"http://127.0.0.1:{receiver.recv()}"
+            service = KillableService(database.url)
             writers = [
-                pool.submit(acknowledged.write_until_the_end, client, url, f"s{kill}_{writer}")
+                pool.submit(
+                    acknowledged.write_until_the_end, client, service.url, f"s{kill}_{writer}"
+                )
                 for writer in range(_WRITERS)
             ]
             for _ in range(chance.randrange(1, 9)):
                 assert acknowledged.news.acquire(timeout=DEADLINE)
-            process.kill()
-            process.join(DEADLINE)
-            assert process.exitcode == -signal.SIGKILL
-            process.close()
+            service.kill()
             for writer in writers:
                 writer.result(DEADLINE)
     with closing(sqlite3.connect(database.url)) as connection:
