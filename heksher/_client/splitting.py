@@ -30,11 +30,13 @@ class Limits:
         length: the length that the target of a query may have.
         takes_filters: whether queries with the filter are answered.
         refused: the names that were refused, each by itself.
+        probed: the names that were asked for to see whether anything is answered, and nothing was.
     """
 
     length: int = MAX_QUERY_LENGTH
     takes_filters: bool = True
     refused: frozenset[str] = frozenset()
+    probed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,12 @@ class Parts:
         )
         if self._refused:
             self._left.append(Part(tuple(sorted(self._refused)), None, was_refused=True))
-        # Two names, because one of them may be refused.
+        # Two names, because one of them may be refused. If both are, the next query tries others.
+        self._probed = limits.probed
+        likeliest = sorted(self._others, key=lambda name: (name in limits.probed, len(name)))
         self._probes = [
             Part((name,), each)
-            for name in sorted(self._others, key=len)[:2]
+            for name in likeliest[:2]
             for each in dict.fromkeys((self._filters, None))
         ]
         self._halved: list[Part] = []
@@ -121,6 +125,7 @@ class Parts:
                     self._filters, self._is_filter_refused = None, True
                 self._probes = sorted(self._probes, key=lambda each: each != probe)
                 return
+        self._probed = self._probed.union(*(probe.names for probe in self._probes))
 
     def halve(self, part: Part) -> bool:
         """Replace a part that was refused by shorter ones. Return False if there are none."""
@@ -146,7 +151,7 @@ class Parts:
         ]
         if too_long and self._answered < min(too_long):
             length = min(length, max(self._answered, _MIN_LENGTH))
-        return Limits(length, not self._is_filter_refused, self._refused)
+        return Limits(length, not self._is_filter_refused, self._refused, self._probed)
 
     def _filters_within(self, length: int) -> str | None:
         """Return the filter for a target of this length; None if it takes the room that names need."""

@@ -213,6 +213,31 @@ def test_a_setting_whose_name_is_refused_costs_no_other(
     assert len(mentions) == 3, "once for each time that it was looked for"
 
 
+def test_short_names_that_are_refused_keep_no_rules_away_for_long(scene: Scene) -> None:
+    settings = some_settings(scene, 10)
+    odd = [Setting(name, int, ["user"], 0) for name in ("drop_a", "drop_b")]
+    for setting in odd:
+        scene.service.add_rule(setting.name, 1, user="jim")
+    answer = scene.service.answer
+
+    async def filtered(request: Request) -> Response:
+        response = await answer(request)
+        is_refused = "v1/query" in request.target and "drop" in request.target
+        return Response(403) if is_refused else response
+
+    scene.service.answer = filtered  # type: ignore[method-assign]
+
+    async def body() -> None:
+        async with scene.client(startup="continue") as client:
+            assert client.status.failures == 1
+            await scene.pass_time(INTERVAL)
+            assert [each.get(user="jim") for each in settings] == [1] * 10
+            assert {each.setting for each in client.status.rejected_rules} == {"drop_a", "drop_b"}
+            assert client.status.failures == 0
+
+    scene.run(body)
+
+
 def test_a_filter_with_a_word_that_is_refused_is_left_out(scene: Scene) -> None:
     settings = some_settings(scene, 100)
     answer = scene.service.answer
@@ -232,8 +257,6 @@ def test_a_filter_with_a_word_that_is_refused_is_left_out(scene: Scene) -> None:
             assert len(queries(scene)) == 4, "with and without, and a name with and without"
             await scene.pass_time(INTERVAL)
             assert len(queries(scene)) == 1
-
-    scene.run(body)
 
     scene.run(body)
 

@@ -80,7 +80,7 @@ def test_nothing_is_split_if_nothing_is_answered(filters: str | None) -> None:
     way.ask(parts)
     assert way.failed == NAMES
     assert len(way.asked) == number + (2 if filters is None else 4)
-    assert parts.limits == Limits()
+    assert parts.limits == Limits(probed=frozenset(NAMES[:2])), "other names are tried next"
 
 
 def test_little_is_asked_for_once_nothing_is_answered_any_more() -> None:
@@ -163,3 +163,14 @@ def test_a_client_with_one_setting_has_nothing_to_compare_with() -> None:
     way.ask(parts)
     assert way.failed == ["a"]
     assert len(way.asked) == 1
+
+
+def test_other_names_are_tried_if_the_shortest_ones_are_refused() -> None:
+    names = [*NAMES, "drop_1", "drop_2", "drop_3", "drop_4"]
+    limits = Limits()
+    for _ in range(3):
+        way, parts = without("drop"), Parts(names, None, limits)
+        way.ask(parts)
+        limits = parts.limits
+    assert (sorted(way.answered), way.failed) == (NAMES, [])
+    assert limits.refused == frozenset(names[-4:])
