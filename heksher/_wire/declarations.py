@@ -114,7 +114,9 @@ def declare(declaration: Declaration) -> Exchange[DeclarationAnswer]:
         refusal = DeclarationAnswer(
             DeclarationState.REFUSED, text=f"HTTP {response.status}: {excerpt(response.body, 1000)}"
         )
-        if response.status not in (200, 409):
+        # Some firewalls send their pages with status 200.
+        is_page = "html" in response.headers.get("content-type", "")
+        if response.status not in (200, 409) or is_page:
             return refusal if _is_own_refusal(response) else replace(refusal, is_foreign=True)
         answer = decode_body(response.body, _Declared, what)
         if answer.outcome is None and response.status == 409:

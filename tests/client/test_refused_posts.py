@@ -127,6 +127,7 @@ def test_it_is_declared_again_every_hour(scene: Scene) -> None:
         (404, b""),
         (400, b"<html><title>400 Bad Request</title>"),
         (422, b"[" * 100_000),
+        (200, b"<html><title>Request Rejected</title>"),
     ],
     ids=lambda answer: f"{answer[0]} {answer[1][:20]}",
 )
@@ -134,7 +135,8 @@ def test_a_gateway_that_answers_while_the_service_is_replaced_is_not_taken_for_i
     scene: Scene, answer: tuple[int, bytes]
 ) -> None:
     settings = settings_behind_a_firewall(scene, 404)
-    scene.service.answers["refused"] = Response(answer[0], {}, answer[1])
+    headers = {"content-type": "text/html; charset=utf-8"} if b"<html>" in answer[1] else {}
+    scene.service.answers["refused"] = Response(answer[0], headers, answer[1])
 
     async def body() -> None:
         async with scene.client(startup="continue") as client:
