@@ -3,10 +3,10 @@
 ``heksher serve`` on an SQLite file is compared with a Starlette application that has the same bytes in
 memory and sends them, or 304 if the request has the same ETag. Both run in processes of their own, on
 the same server with the same options. wrk (``apt install wrk``) loads them in turn over eight
-connections, for a second each. The table also shows the processor time per request, which other programs
-disturb least. Without wrk nothing is measured, and the run says so. With ``--postgresql URL``, the URL
-of an empty database, queries on PostgreSQL are measured as well; there, each query reads the revision
-from the database.
+connections and over 64, for a second each. The table also shows the processor time per request, which
+other programs disturb least. Without wrk nothing is measured, and the run says so. With ``--postgresql
+URL``, the URL of an empty database, a service on PostgreSQL takes its turn as well; there, queries share
+readings of the revision, the more of them the more connections there are.
 
 - Queries that match 121 rules of eleven settings: answers with a body, and with 304.
 - From 100 rules to 100,000: the same query while nothing changes, and the first query after a change. The
@@ -26,10 +26,9 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,10 +46,15 @@ from heksher.service.web.server import listen, serve
 
 FEATURES = ["environment", "user", "theme"]
 SETTINGS = [f"setting_{number}" for number in range(11)]
-CONNECTIONS = 8
-#: The lowest ratios that meet the targets, for answers with a body and with 304.
-LEAST_200 = 0.5
-LEAST_304 = 0.7
+#: Numbers of connections; the first one is that of a row that names none.
+CONNECTIONS = (8, 64)
+#: The lowest ratios that meet the targets, by database, number of connections and status.
+TARGETS = {
+    ("SQLite", 8, 200): 0.5,
+    ("SQLite", 8, 304): 0.7,
+    ("PostgreSQL", 64, 200): 0.5,
+    ("PostgreSQL", 64, 304): 0.5,
+}
 
 _FILTERS = "environment:(dev),user:*,theme:*"
 QUERY = f"/api/v1/query?settings={','.join(SETTINGS)}&context_filters={_FILTERS}"
@@ -112,7 +116,7 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(server: Server, path: str, tag: str | None, *, connections: int = CONNECTIONS) -> Measured:
+def load(server: Server, path: str, tag: str | None, *, connections: int) -> Measured:
     """Request *path* as often as possible for one second."""
     assert _WRK is not None
     command = [_WRK, "--threads", "1", "--connections", str(connections), "--duration", "1s"]
@@ -199,57 +203,68 @@ def fill(database: str) -> None:
                     writer.add_rule(name, str(number), conditions, {})
 
 
-def compare(database: str, shown: str, ratios: Ratios, targets: Sequence[float | None]) -> None:
-    """Measure a service on *database*, and the floor with the same answer."""
-    fill(database)
-    with tempfile.TemporaryDirectory() as folder, started(*service(database)) as ours:
-        with closing(Connection(ours)) as connection:
-            body, tag = connection.ask("GET", QUERY)
-        assert body.count(b'"rule_id"') == 121
-        file = Path(folder, "body")
+def measure_queries(ratios: Ratios, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    databases = {"SQLite": str(tmp_path / "heksher.db")}
+    if (url := pytestconfig.getoption("--postgresql")) is not None:
+        databases["PostgreSQL"] = str(url)
+    with ExitStack() as stack:
+        services = dict[str, Server]()
+        body, tag = b"", ""
+        for name, database in databases.items():
+            fill(database)
+            services[name] = stack.enter_context(started(*service(database)))
+            with closing(Connection(services[name])) as connection:
+                body, tag = connection.ask("GET", QUERY)
+            assert body.count(b'"rule_id"') == 121
+        file = tmp_path / "body"
         file.write_bytes(body)
-        with started(__file__, str(file), tag) as floor:
-            for status, known, target in ((200, None, targets[0]), (304, tag, targets[1])):
-                some, others = _in_turn(ours, floor, known, ratios)
-                what = f"query of 121 rules on {shown}, {status}"
-                ratios.add(
-                    what,
-                    [each.per_second for each in some],
-                    [each.per_second for each in others],
-                    unit="per s",
-                    at_least=None if ratios.quick else target,
-                )
-                for which, unit in (("median", "ms"), ("slow", "ms"), ("processor", "us")):
-                    times, floors = (
-                        [getattr(each, which) for each in found] for found in (some, others)
+        floor = stack.enter_context(started(__file__, str(file), tag))
+        for connections in CONNECTIONS:
+            for status, known in ((200, None), (304, tag)):
+                found = _in_turn([*services.values(), floor], known, connections, ratios)
+                for name, ours in services.items():
+                    where = (
+                        name
+                        if connections == CONNECTIONS[0]
+                        else f"{name}, {connections} connections"
                     )
-                    if all(floors):
-                        ratios.add(f"{what}: {_SHOWN[which]}", times, floors, unit=unit)
+                    what = f"query of 121 rules on {where}, {status}"
+                    target = None if ratios.quick else TARGETS.get((name, connections, status))
+                    _add_load(ratios, what, found[ours], found[floor], target)
 
 
 def _in_turn(
-    ours: Server, floor: Server, tag: str | None, ratios: Ratios
-) -> tuple[list[Measured], list[Measured]]:
-    found: dict[Server, list[Measured]] = {ours: [], floor: []}
-    order = [ours, floor]
-    for server in order:
-        load(server, QUERY, tag)  # once before, since the interpreter specializes code when it runs
-    for _ in range(1 if ratios.quick else 11):
+    servers: Sequence[Server], tag: str | None, connections: int, ratios: Ratios
+) -> dict[Server, list[Measured]]:
+    found: dict[Server, list[Measured]] = {server: [] for server in servers}
+    order = list(servers)
+    for server in order:  # once before, since the interpreter specializes code when it runs
+        load(server, QUERY, tag, connections=connections)
+    for _ in range(1 if ratios.quick else 7):
         for server in order:
-            found[server].append(load(server, QUERY, tag))
+            found[server].append(load(server, QUERY, tag, connections=connections))
         order.reverse()
-    return found[ours], found[floor]
+    return found
 
 
-def measure_queries_on_sqlite(ratios: Ratios, tmp_path: Path) -> None:
-    compare(str(tmp_path / "heksher.db"), "SQLite", ratios, (LEAST_200, LEAST_304))
-
-
-def measure_queries_on_postgresql(ratios: Ratios, pytestconfig: pytest.Config) -> None:
-    url = pytestconfig.getoption("--postgresql")
-    if url is None:
-        pytest.skip("needs --postgresql URL of an empty database")
-    compare(str(url), "PostgreSQL", ratios, (None, None))
+def _add_load(
+    ratios: Ratios,
+    what: str,
+    ours: Sequence[Measured],
+    floor: Sequence[Measured],
+    target: float | None,
+) -> None:
+    ratios.add(
+        what,
+        [each.per_second for each in ours],
+        [each.per_second for each in floor],
+        unit="per s",
+        at_least=target,
+    )
+    for which, unit in (("median", "ms"), ("slow", "ms"), ("processor", "us")):
+        times, floors = ([getattr(each, which) for each in found] for found in (ours, floor))
+        if all(floors):
+            ratios.add(f"{what}: {_SHOWN[which]}", times, floors, unit=unit)
 
 
 # --- growth ---------------------------------------------------------------------------------------
