@@ -5,7 +5,7 @@ Pure decisions; the updater sends the requests, notes the results and logs them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,12 +17,18 @@ from heksher._wire import (
     DeclarationAnswer,
     Difference,
     Exchange,
+    Response,
+    setting,
     settings,
+    split_names,
 )
 from heksher.exceptions import ServiceError
 from heksher.setting import Setting
 from heksher.status import DeclarationState, DeclaredSetting, SettingData
 
+# Ask the original service for at most this many names one by one. At worst, where it has no other
+# settings, that takes 0.4 seconds longer than the list. Where it has 5,000, it saves 1.5 seconds.
+_MAX_SINGLY = 20
 # The characters of one difference, and of the reason for a refusal, which names all differences.
 _MAX_DIFFERENCE = 1000
 _MAX_REASON = 2000
@@ -33,20 +39,56 @@ class Catalogue:
 
     __slots__ = ("_by_any_name",)
 
-    def __init__(self, settings: Iterable[SettingData]) -> None:
+    def __init__(self, settings: Iterable[SettingData] = ()) -> None:
         self._by_any_name = {
             name: setting for setting in settings for name in (*setting.aliases, setting.name)
         }
+
+    def add(self, other: Catalogue) -> None:
+        """Add the settings of another catalogue."""
+        self._by_any_name |= other._by_any_name
 
     def find(self, name: str | None) -> SettingData | None:
         """Return the setting with this name or alias, or None."""
         return None if name is None else self._by_any_name.get(name)
 
 
-def catalogue() -> Exchange[Catalogue]:
-    """Ask for the service's catalogue. It is built where the response is read, since it may be large."""
-    exchange = settings()
+def look_ups(
+    names: Sequence[str], *, lists_by_name: bool
+) -> Iterator[Sequence[Exchange[Catalogue]]]:
+    """Yield how to ask what the service has under these names or aliases.
+
+    Each way is some requests. The next way is for when something on the way to the service refuses
+    these; the last one is the list of all settings.
+
+    Args:
+        names: names or aliases.
+        lists_by_name: whether the service lists settings by name. Then the cost depends on *names*
+            alone. The original service takes 20 ms for each name, and for the list 0.4 ms for each
+            setting of everyone, of which there may be thousands.
+    """
+    if lists_by_name:
+        yield [_listed(some) for some in split_names(names, None)]
+    # A name of dots would be a step in the path.
+    elif len(names) <= _MAX_SINGLY and all(name.strip(".") for name in names):
+        yield [_single(name) for name in names]
+    yield [_listed(None)]
+
+
+def _listed(names: Sequence[str] | None) -> Exchange[Catalogue]:
+    # The catalogue is built where the response is read, since it may be large.
+    exchange = settings(names)
     return Exchange(exchange.request, lambda response: Catalogue(exchange.read(response).values()))
+
+
+def _single(name: str) -> Exchange[Catalogue]:
+    exchange = setting(name)
+
+    def read(response: Response) -> Catalogue:
+        found = exchange.read(response)
+        return Catalogue([] if found is None else [found])
+
+    return Exchange(exchange.request, read)
 
 
 # --- before declaring -----------------------------------------------------------------------------

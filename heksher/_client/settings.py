@@ -327,6 +327,29 @@ class ClientSettings:
                 and (alive := entry.alive())
             ]
 
+    def needs_features(self) -> bool:
+        """Whether an update needs the service's context features before it asks for rules."""
+        return not self.known_names() or any(
+            (entry.to_declare or entry.lacking) and entry.alive() for entry in self.entries()
+        )
+
+    def names(self, *, of_all: bool) -> list[str]:
+        """Return the names by which the service may know the settings.
+
+        Args:
+            of_all: whether of all settings, or only of those that may have to be declared.
+        """
+        return sorted(
+            {
+                name
+                for entry in self.entries()
+                if of_all or entry.to_declare or entry.lacking or _is_given_up(entry)
+                for setting in entry.alive()[:1]
+                for name in (entry.name, entry.current_name, setting.alias)
+                if name is not None
+            }
+        )
+
     def note_found(
         self, entry: Entry, current_name: str, *, on_service: bool, lacking: frozenset[str]
     ) -> None:

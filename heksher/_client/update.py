@@ -6,7 +6,7 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -16,11 +16,11 @@ from heksher._application_code import get_logger
 from heksher._client.declarations import (
     Catalogue,
     DeclarationPlan,
-    catalogue,
     declaration_of,
     describe_answer,
     describe_failure,
     describe_missing_features,
+    look_ups,
     plan_declaration,
 )
 from heksher._client.publishing import Publication, Publisher
@@ -48,6 +48,15 @@ _MAX_DIFFERENCES = 2000
 # The requests in a row that may fail to reach the service before an update gives up. Each may take as long
 # as a request may.
 _MAX_UNREACHED = 3
+
+
+# The queries in a row that a change of the context features may begin anew. A service that changes them
+# all the time, by mistake, must not keep an update from ending.
+_MAX_QUERIES = 3
+
+
+class _FeaturesChanged(Exception):
+    """The context features changed during a query."""
 
 
 class ExchangeFunction(Protocol):
@@ -146,7 +155,9 @@ class Updater:
         # What failed in the update under way, and the requests in a row that did not reach the service.
         self._failures: list[ServiceError] = []
         self._unreached = 0
-        # The service's context features that the client's were last compared with.
+        # The service's context features. They hold as long as the answers to queries have their revision.
+        self._features = _wire.ContextFeatures()
+        # Those that the client's were last compared with.
         self._compared: tuple[str, ...] | None = None
 
     async def update(self) -> None:
@@ -159,26 +170,24 @@ class Updater:
             ServiceError: something failed and should be tried again.
         """
         self._failures, self._unreached = [], 0
-        features = await self._ask(_wire.context_features())
-        if features != self._compared:
-            self._compared = features
-            self._settings.compare_features(features)
+        if self._features.revision is None or self._settings.needs_features():
+            await self._read_features()
         planned: list[_Planned] = []
         # A setting that was given up may be back. After a loss of data, for example, another process
         # declares the same settings, and this one may have asked when only some of them were there.
-        if self._settings.pending(features) or self._settings.has_given_up():
-            there = await self._ask_for_catalogue()
+        if self._settings.pending(self._features.names) or self._settings.has_given_up():
+            there = await self._look_up(self._settings.names(of_all=False))
             if there is not None:
                 self._settings.note_returned(there)
-                planned = self._plan(features, there)
+                planned = self._plan(there)
         if not planned or self._settings.known_names():
-            there = await self._refresh(features)
+            there = await self._refresh()
             if there is not None:
-                planned = self._plan(features, there)
+                planned = self._plan(there)
         if planned:
             for each in planned:
                 await self._declare(each)
-            await self._refresh(features)
+            await self._refresh()
         if self._failures:
             # The newest of those that say longest when to try again, if any says it.
             raise max(reversed(self._failures), key=_retry_after)
@@ -198,18 +207,36 @@ class Updater:
         if self._unreached >= _MAX_UNREACHED:
             raise error
 
-    async def _ask_for_catalogue(self) -> Catalogue | None:
-        """Return what the service has, or None if it does not say."""
-        try:
-            return await self._ask(catalogue())
-        except ServiceError as error:
-            self._note_failure(error)
-            return None
+    async def _read_features(self) -> None:
+        """Ask for the context features."""
+        self._features = await self._ask(_wire.context_features())
+        if self._features.names != self._compared:
+            self._compared = self._features.names
+            self._settings.compare_features(self._features.names)
+
+    async def _look_up(self, names: Sequence[str]) -> Catalogue | None:
+        """Return what the service has under these names or aliases, or None if it does not say."""
+        failure: ServiceError | None = None
+        for asked in look_ups(names, lists_by_name=self._features.revision is not None):
+            there = Catalogue()
+            try:
+                for each in asked:
+                    there.add(await self._ask(each))
+            except ServiceError as error:
+                failure = error
+                if not (may_be_limited(error) or isinstance(error, InvalidResponseError)):
+                    break
+            else:
+                return there
+        if failure is not None:
+            self._note_failure(failure)
+        return None
 
     # --- declaring --------------------------------------------------------------------------------
 
-    def _plan(self, features: tuple[str, ...], there: Catalogue) -> list[_Planned]:
+    def _plan(self, there: Catalogue) -> list[_Planned]:
         """Note what the service has of the pending settings; return what is to be declared."""
+        features = self._features.names
         planned: list[_Planned] = []
         for entry, setting in self._settings.pending(features):
             decision = plan_declaration(declaration_of(setting), there)
@@ -307,29 +334,38 @@ class Updater:
 
     # --- refreshing -------------------------------------------------------------------------------
 
-    async def _refresh(self, features: tuple[str, ...]) -> Catalogue | None:
+    async def _refresh(self) -> Catalogue | None:
         """Fetch all rules, and publish what changed.
 
         Returns:
-            the service's list of settings, if one that it was asked for is missing; else None.
+            what the service has of the settings, if one that it was asked for is missing; else None.
         """
         there: Catalogue | None = None
-        if not await self._query(features):
+        if not await self._query_all():
             # A setting was deleted or renamed on the service.
-            there = await self._ask_for_catalogue()
+            there = await self._look_up(self._settings.names(of_all=True))
             if there is None:
                 return None
             self._publisher.forget(self._settings.reconcile(there))
             self._etags.clear()
-            await self._query(features, may_be_unknown=False)
+            await self._query_all(may_be_unknown=False)
         return there
 
-    async def _query(self, features: tuple[str, ...], *, may_be_unknown: bool = True) -> bool:
+    async def _query_all(self, *, may_be_unknown: bool = True) -> bool:
         """Ask for the rules of all settings, and publish each part that comes.
 
         Returns:
             whether the service has all settings.
         """
+        for _ in range(_MAX_QUERIES):
+            with suppress(_FeaturesChanged):
+                return await self._query(may_be_unknown=may_be_unknown)
+        raise InvalidResponseError(
+            f"the context features changed during each of {_MAX_QUERIES} queries in a row"
+        )
+
+    async def _query(self, *, may_be_unknown: bool) -> bool:
+        features = self._features.names
         tracking, _ = reading = self._settings.reading()
         if self._etags_hold_for != (features, reading):
             self._etags, self._etags_hold_for = {}, (features, reading)
@@ -359,6 +395,8 @@ class Updater:
                             self._publisher.note_unusable(part.names, error)
                         self._note_done(query, part.names)
                 else:
+                    if not isinstance(answer, _wire.UnknownNames):
+                        await self._check_features(query, answer.revision)
                     await self._take(query, part, answer)
         finally:
             self._keep_for_snapshot(query)
@@ -366,6 +404,19 @@ class Updater:
         if self._answered.issuperset(names) and (names or not self._failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all
+
+    async def _check_features(self, query: _Query, revision: str | None) -> None:
+        """Make sure that the context features are not older than an answer of this revision.
+
+        If the service names no revisions, they were read before the query, in this update.
+
+        Raises:
+            _FeaturesChanged: they are others than those that the query began with.
+        """
+        if self._features.revision not in (None, revision):
+            await self._read_features()
+            if self._features.names != query.features:
+                raise _FeaturesChanged
 
     def _note_done(self, query: _Query, names: Iterable[str]) -> None:
         """Note that nothing more can be had of these settings."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, declare
 from heksher._wire.decoding import Undecoded, bounded, split
 from heksher._wire.errors import unexpected_status
-from heksher._wire.lookups import context_features, health, settings
+from heksher._wire.lookups import ContextFeatures, context_features, health, setting, settings
 from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
     MAX_QUERY_LENGTH,
@@ -41,7 +41,9 @@ __all__ = [
     "bounded",
     "split",
     "health",
+    "ContextFeatures",
     "context_features",
+    "setting",
     "settings",
     "Declaration",
     "DeclarationAnswer",

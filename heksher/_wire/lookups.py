@@ -1,15 +1,18 @@
-"""Requests without arguments: health, context features, and the list of all settings."""
+"""What a service has beside rules: its health, context features, and settings."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
 from heksher._application_code import get_logger
-from heksher._text import shown
+from heksher._text import excerpt, shown
 from heksher._wire.decoding import Undecoded, bounded, decode_body, decode_objects, split
 from heksher._wire.messages import Exchange, Request, Response
+from heksher._wire.queries import quoted
 from heksher.exceptions import InvalidResponseError
 from heksher.status import SettingData
 
@@ -34,11 +37,24 @@ class _Features(msgspec.Struct):
     context_features: list[str]
 
 
-def context_features() -> Exchange[tuple[str, ...]]:
-    """Ask for the context features. The result has the service's order: rules on later ones win."""
+@dataclass(frozen=True, slots=True)
+class ContextFeatures:
+    """The service's context features.
+
+    Attributes:
+        names: in the service's order: rules on later ones win.
+        revision: the revision at which they were read, if the service names it.
+    """
+
+    names: tuple[str, ...] = ()
+    revision: str | None = None
+
+
+def context_features() -> Exchange[ContextFeatures]:
+    """Ask for the context features."""
     what = "the list of context features"
 
-    def read(response: Response) -> tuple[str, ...]:
+    def read(response: Response) -> ContextFeatures:
         features = decode_body(response.body, _Features, what, _MAX_FEATURES_BYTES).context_features
         if len(features) > _MAX_FEATURES:
             raise InvalidResponseError(
@@ -47,7 +63,7 @@ def context_features() -> Exchange[tuple[str, ...]]:
         for feature, count in Counter(features).items():
             if count > 1:
                 raise InvalidResponseError(f"{what} has the name {shown(feature)} {count} times")
-        return tuple(features)
+        return ContextFeatures(tuple(features), response.revision)
 
     return Exchange(Request("GET", "api/v1/context_features"), read)
 
@@ -56,10 +72,14 @@ class _Settings(msgspec.Struct):
     settings: Undecoded
 
 
-def settings() -> Exchange[dict[str, SettingData]]:
-    """Ask for all settings of the service, without their rules. The result is by current name.
+def settings(names: Iterable[str] | None = None) -> Exchange[dict[str, SettingData]]:
+    """Ask for settings of the service, without their rules. The result is by current name.
 
     A setting that cannot be read is left out, with a warning, as if the service did not have it.
+
+    Args:
+        names: names or aliases; unknown ones are left out. None: all settings. The original service
+            ignores it, and lists all.
     """
     what = "the list of settings"
 
@@ -82,4 +102,23 @@ def settings() -> Exchange[dict[str, SettingData]]:
             _logger.warning("%s: left out: %s more that cannot be read", what, uncounted)
         return found
 
-    return Exchange(Request("GET", "api/v1/settings?include_additional_data=true"), read)
+    target = "api/v1/settings?include_additional_data=true"
+    if names is not None:
+        target += f"&settings={','.join(map(quoted, names))}"
+    return Exchange(Request("GET", target), read)
+
+
+def setting(name: str) -> Exchange[SettingData | None]:
+    """Ask for the setting with this name or alias. None: the service has none."""
+    what = f"the setting {name!r}"
+
+    def read(response: Response) -> SettingData | None:
+        if response.status == 404:
+            # Gateways answer 404 as well. This is the original service's answer.
+            if response.body != f"the setting {name} does not exist".encode():
+                raise InvalidResponseError(f"{what}: unknown answer {excerpt(response.body, 100)}")
+            return None
+        return decode_body(response.body, SettingData, what)
+
+    target = f"api/v1/settings/{quoted(name)}"
+    return Exchange(Request("GET", target, expected=frozenset((200, 404))), read)

@@ -48,6 +48,14 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
 
+    @property
+    def revision(self) -> str | None:
+        """A name of the service's state, if it sends one: the answer is at least as new as that state.
+
+        The original service sends none.
+        """
+        return self.headers.get("heksher-revision")
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange(Generic[T]):

@@ -128,14 +128,23 @@ class QueryAnswer:
         sections: the undecoded section of each setting by its current name, so that a broken one costs
             only its own setting.
         etag: the tag to send with the next query for the same target, or None.
+        revision: see `Response.revision`.
     """
 
     sections: Mapping[str, Undecoded]
     etag: str | None
+    revision: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class NotModified:
-    """The answer to a query has not changed since the one with the ETag that was sent."""
+    """The answer to a query has not changed since the one with the ETag that was sent.
+
+    Attributes:
+        revision: see `Response.revision`.
+    """
+
+    revision: str | None = None
 
 
 class UnknownNames:
@@ -265,7 +274,7 @@ def query(
 
     def read(response: Response) -> QueryAnswer | NotModified | UnknownNames:
         if response.status == 304:
-            return NotModified()
+            return NotModified(response.revision)
         if response.status == 404:
             return UnknownNames()
         sections = known.split(response.body, names)
@@ -274,7 +283,7 @@ def query(
             tag.isascii() and tag.isprintable() and len(tag) <= _MAX_ETAG_LENGTH
         ):
             tag = None  # sent back, it would make every later query fail
-        return QueryAnswer(sections, tag)
+        return QueryAnswer(sections, tag, response.revision)
 
     request = Request(
         "GET",
@@ -287,7 +296,7 @@ def query(
 
 def query_target(names: Iterable[str], context_filters: str | None) -> str:
     """Return path and query of the request for these settings."""
-    target = f"api/v1/query?settings={','.join(map(_quoted, names))}"
+    target = f"api/v1/query?settings={','.join(map(quoted, names))}"
     if context_filters is None:
         return target
     return f"{target}&context_filters={quote(context_filters, safe=',:*()')}"
@@ -305,7 +314,7 @@ def split_names(
     part: list[str] = []
     used = 0
     for name in names:
-        needed = len(_quoted(name)) + 1
+        needed = len(quoted(name)) + 1
         if part and used + needed > room:
             parts.append(tuple(part))
             part, used = [], 0
@@ -317,7 +326,8 @@ def split_names(
 _is_plain = re.compile(r"[A-Za-z0-9_.]*").fullmatch
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return *name* as a part of a target."""
     # Only a name such as "a\n", to which the service lets a setting be renamed, needs quoting.
     # The test is much faster than quote().
     return name if _is_plain(name) else quote(name, safe="")

@@ -363,7 +363,8 @@ def test_the_start_asks_once_and_declares_only_what_differs(scene: Scene) -> Non
 
     async def body() -> None:
         async with scene.client():
-            assert scene.service.count("GET v1/settings") == 1
+            looked_up = [line for line in scene.service.log if line.startswith("GET v1/settings")]
+            assert looked_up == [f"GET v1/settings/{name}" for name in scene.service.settings]
             declared = [r.body for r in scene.service.requests if r.method == "POST"]
             assert len(declared) == 2
             assert not any(b'"cache_ttl"' in body for body in declared if body)

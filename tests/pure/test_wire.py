@@ -27,6 +27,7 @@ from heksher._wire import (
     query,
     query_target,
     redirected,
+    setting,
     settings,
     split_names,
     unexpected_status,
@@ -129,8 +130,48 @@ def test_any_body_is_healthy(body: bytes) -> None:
 
 
 def test_features_keep_the_services_order() -> None:
-    assert context_features().read(answer({"context_features": ["b", "a"]})) == ("b", "a")
-    assert context_features().read(answer({"context_features": []})) == ()
+    assert context_features().read(answer({"context_features": ["b", "a"]})).names == ("b", "a")
+    assert context_features().read(answer({"context_features": []})).names == ()
+
+
+def test_the_revision_of_an_answer_is_kept() -> None:
+    headers = {"heksher-revision": "r1"}
+    features = Response(200, headers, b'{"context_features": []}')
+    assert context_features().read(features).revision == "r1"
+    exchange = query(["a"], None, '"tag"')
+    for response in (Response(200, headers, b'{"settings": {}}'), Response(304, headers)):
+        read = exchange.read(response)
+        assert isinstance(read, (QueryAnswer, NotModified))
+        assert read.revision == "r1"
+
+
+def test_settings_can_be_listed_by_name() -> None:
+    target = settings(["a", "b\n"]).request.target
+    assert target == "api/v1/settings?include_additional_data=true&settings=a,b%0A"
+
+
+def test_one_setting() -> None:
+    exchange = setting("a.b")
+    assert exchange.request.target == "api/v1/settings/a.b"
+    stored: dict[str, Any] = {
+        "name": "c",
+        "configurable_features": ["user"],
+        "type": "int",
+        "default_value": 1,
+        "metadata": {},
+        "aliases": ["a.b"],
+        "version": "1.0",
+    }
+    found = exchange.read(answer(stored))
+    assert found is not None
+    assert (found.name, found.aliases) == ("c", ["a.b"])
+    assert exchange.read(Response(404, {}, b"the setting a.b does not exist")) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"404 page not found", b'{"detail":"Not Found"}'])
+def test_a_404_of_a_gateway_does_not_say_that_there_is_no_setting(body: bytes) -> None:
+    with pytest.raises(InvalidResponseError, match="'a': unknown answer"):
+        setting("a").read(Response(404, {}, body))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ def _answers(database: Database, *requests: tuple[str, str, Any]) -> list[Answer
             start = [("POST", "/settings/declare", _DECLARED), ("POST", "/rules", _RULE)]
             for method, path, body in (*start, *requests):
                 content = b"" if body is None else json.dumps(body).encode()
-                request = Request(method, f"/api/v1{path}", None, AS_JSON, content)
+                path, _, query = path.partition("?")
+                request = Request(method, f"/api/v1{path}", query or None, AS_JSON, content)
                 answers.append(await call(app, request))
         return answers[len(start) :]
 
@@ -90,6 +91,50 @@ def test_settings_named_like_routes_are_changed_like_others(database: Database, 
         "aliases": [],
         "version": "2.0",
     }
+
+
+def test_settings_are_listed_by_names_and_aliases(database: Database) -> None:
+    renamed = {"name": "new", "version": "1.0"}
+    other = {**_DECLARED, "name": "other"}
+    listed = "/settings?include_additional_data=1&settings="
+    _, _, found, short, nothing, malformed = _answers(
+        database,
+        ("POST", "/settings/declare", other),
+        ("PUT", "/settings/a/name", renamed),
+        ("GET", f"{listed}a,unknown,new", None),
+        ("GET", "/settings?settings=other,a", None),
+        ("GET", listed, None),
+        ("GET", f"{listed}a,,b", None),
+    )
+    (setting,) = json.loads(found.body)["settings"]
+    assert (setting["name"], setting["aliases"]) == ("new", ["a"])
+    assert [sorted(each) for each in json.loads(short.body)["settings"]] == [
+        ["default_value", "name", "type", "version"]
+    ] * 2
+    assert json.loads(nothing.body) == {"settings": []}
+    assert malformed.status == 422
+
+
+def test_any_change_gives_another_revision_and_nothing_else_does(database: Database) -> None:
+    listed = "/settings?settings=a"
+    lists = [("GET", path, None) for path in ("/context_features", listed, "/query", "/query")]
+    move = ("PATCH", "/context_features/user/index", {"to_after": "theme"})
+    change = ("PUT", "/rules/1/value", {"value": 3})
+    answers = _answers(database, *lists, move, *lists, change, *lists)
+    revisions = [answer.headers.get("heksher-revision") for answer in answers]
+    first, second, third = (set(revisions[begin : begin + 4]) for begin in (0, 5, 10))
+    assert len(first | second | third) == 3
+    assert None not in first | second | third
+    # A cache that keeps the revision of a stored answer, while its ETag is the same, misleads no one.
+    tags = [answer.headers.get("etag") for answer in answers]
+    assert tags[2] == tags[3] != tags[7]
+
+
+def test_another_database_has_other_revisions(database: Database) -> None:
+    seen = {
+        _answers(database, ("GET", "/query", None))[0].headers["heksher-revision"] for _ in range(3)
+    }
+    assert len(seen) == 3
 
 
 def test_metadata_that_is_loosely_equal_is_stored(database: Database) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -35,6 +36,8 @@ class ScriptedService:
         answers: the answers to declarations, by name, or by name and version.
         fault: the fault of every request for which `faults` has no entry; None for no fault.
         raising: what the next request raises, which may be no `Exception`; None for nothing.
+        is_embedded: whether it does what the library's own service does beyond the original: it names
+            revisions, and lists settings by name.
         longest_target: the longest target of a query; a longer one is refused, as by a proxy.
         too_long: the status of that refusal.
     """
@@ -47,6 +50,7 @@ class ScriptedService:
         self.faults: list[Exception | Response | None] = []
         self.fault: Exception | Response | None = None
         self.raising: BaseException | None = None
+        self.is_embedded = False
         self.longest_target = math.inf
         self.too_long = 414
         self.answers: dict[str, Response] = {}
@@ -129,12 +133,22 @@ class ScriptedService:
         if path == "api/health":
             return _json({"version": "scripted"})
         if path == "api/v1/context_features":
-            return _json({"context_features": self.features})
+            return self._at_revision(_json({"context_features": self.features}))
         if path == "api/v1/settings":
-            return _json({"settings": [self.settings[name] for name in sorted(self.settings)]})
+            names = set[str | None](self.settings)
+            if self.is_embedded and "settings" in parameters:
+                names = {self._current(name) for name in parameters["settings"].split(",")}
+            listed = [self.settings[name] for name in sorted(self.settings) if name in names]
+            return self._at_revision(_json({"settings": listed}))
         if path == "api/v1/settings/declare":
             assert request.body is not None
             return self._declare(json.loads(request.body))
+        if path.startswith("api/v1/settings/"):
+            name = unquote(path.removeprefix("api/v1/settings/"))
+            current = self._current(name)
+            if current is None:
+                return Response(404, {}, f"the setting {name} does not exist".encode())
+            return _json(self.settings[current])
         assert path == "api/v1/query", path
         if len(request.target) > self.longest_target:
             return Response(self.too_long, {}, b"too long")
@@ -159,10 +173,7 @@ class ScriptedService:
     def _query(self, names: str, etag: str | None) -> Response:
         sections: dict[str, Any] = {}
         for name in filter(None, names.split(",")):
-            current = next(
-                (s["name"] for s in self.settings.values() if name in (s["name"], *s["aliases"])),
-                None,
-            )
+            current = self._current(name)
             if current is None:
                 return Response(404, {}, b"unknown")
             sections[current] = {
@@ -172,8 +183,21 @@ class ScriptedService:
         answer = _json({"settings": sections})
         tag = f'"{hashlib.sha256(answer.body).hexdigest()}"'
         if etag == tag:
-            return Response(304, {"etag": tag})
-        return Response(200, {"etag": tag}, answer.body)
+            return self._at_revision(Response(304, {"etag": tag}))
+        return self._at_revision(Response(200, {"etag": tag}, answer.body))
+
+    def _current(self, name: str) -> str | None:
+        """Return the current name of the setting with this name or alias."""
+        return next(
+            (s["name"] for s in self.settings.values() if name in (s["name"], *s["aliases"])), None
+        )
+
+    def _at_revision(self, response: Response) -> Response:
+        if not self.is_embedded:
+            return response
+        state = json.dumps([self.features, self.settings, self.rules]).encode()
+        revision = hashlib.sha256(state).hexdigest()
+        return replace(response, headers={**response.headers, "heksher-revision": revision})
 
 
 def _json(value: Any) -> Response:

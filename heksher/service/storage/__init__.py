@@ -7,7 +7,9 @@ excludes all other writers: in this process, in other processes, and in the orig
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -44,6 +46,9 @@ class Storage:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._revision: Revision = revision_of(database)
+        # SQLite's marks are numbers that another process, or the next one, has as well.
+        is_shared = database.path is None and not database.in_memory
+        self._identity = database.engine.url.database if is_shared else secrets.token_hex(16)
         # Writers of this process queue for this lock and not for connections, so that they do not use
         # up the pool. A database in memory has a single connection, so readers queue here as well.
         self._writer_lock = threading.Lock()
@@ -86,6 +91,11 @@ class Storage:
         if self._file is not None and not self._file.is_in_place():
             return None
         return self._revision.read_nowait()
+
+    def name_of(self, revision: Mark) -> str:
+        """Return a name of *revision* that no other state of this database has, and no other database."""
+        named = f"{self._identity} {revision}".encode()
+        return hashlib.blake2b(named, digest_size=16).hexdigest()
 
     def answers(self) -> bool:
         """Whether the database answers."""

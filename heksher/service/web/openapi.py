@@ -54,6 +54,7 @@ _FEATURES, _SETTINGS, _RULES, _QUERY = "context features", "settings", "rules", 
 _NO_RULE: Responses = {404: (NOTHING,)}
 _NO_SETTING: Responses = {404: (TEXT,)}
 _ETAG = {"ETag": "for If-None-Match in a later request"}
+_REVISION = {"Heksher-Revision": "names the state of the database; another one: something changed"}
 
 _IN_PATH: Mapping[str, tuple[Any, str]] = {
     "name": (str, "a name; a setting is also found by its aliases"),
@@ -88,7 +89,9 @@ OPERATIONS: Mapping[str, Operation] = {
         "health",
         "Check whether the service can answer; needs no token",
     ),
-    "GET /api/v1/context_features": Operation(_FEATURES, "List all context features, in order"),
+    "GET /api/v1/context_features": Operation(
+        _FEATURES, "List all context features, in order", headers={200: _REVISION}
+    ),
     "POST /api/v1/context_features": Operation(
         _FEATURES,
         "Add a context feature at the end",
@@ -116,7 +119,12 @@ OPERATIONS: Mapping[str, Operation] = {
             Parameter(
                 "include_additional_data", "whether to include features, metadata and aliases", bool
             ),
+            Parameter(
+                "settings",
+                "names or aliases, joined by commas; unknown ones are left out. Missing: all settings",
+            ),
         ),
+        headers={200: _REVISION},
     ),
     "POST /api/v1/settings/declare": Operation(
         _SETTINGS,
@@ -196,7 +204,7 @@ OPERATIONS: Mapping[str, Operation] = {
             Parameter("include_metadata", "whether to include the metadata of rules", bool),
             Parameter("If-None-Match", "ETags of responses that the client has", place="header"),
         ),
-        headers={200: _ETAG, 304: _ETAG},
+        headers={200: _ETAG | _REVISION, 304: _ETAG | _REVISION},
     ),
 }
 

@@ -8,9 +8,8 @@ seconds, so that is done on threads of its own; see ``Slow``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -23,6 +22,11 @@ from heksher.service.web.answer_cache import AnswerCache, CachedAnswer, Question
 from heksher.service.web.http import Encoded, Slow
 from heksher.service.web.per_loop import PerLoop
 from heksher.service.web.shared_reads import SharedReads
+
+# Estimated memory of a string in addition to its characters, in bytes.
+_STRING_OVERHEAD = 100
+
+_REVISION = b"heksher-revision"
 
 _Response = TypeVar("_Response", bound=Encoded[ResponseBody])
 
@@ -50,14 +54,14 @@ class Answers:
     async def get(
         self,
         question: Question,
-        make: Callable[[], ResponseBody],
+        make: Callable[[], CachedAnswer],
         response: Callable[[CachedAnswer], _Response],
     ) -> _Response | Slow[_Response]:
         """Answer from the cache, or return what makes the answer.
 
         Args:
             question: what is asked; it determines the answer.
-            make: reads the data and makes the body.
+            make: reads the data and makes the answer.
             response: makes the response from the answer.
         """
 
@@ -65,14 +69,14 @@ class Answers:
             # Read before the data, so that the data is never older than the revision it is cached
             # under. Read again, because this may have waited for a thread.
             revision = self._storage.revision()
-            encode = partial(_encoded, make)
-            return response(self._cache.get_or_make(question, revision, encode))
+            answer = self._cache.get_or_make(question, revision, make)
+            return self._at(revision, response(answer))
 
         revision = self._storage.revision_nowait()
         if revision is None:
             revision = await self._revisions.get().get()
         answer = self._cache.get(question, revision)
-        return Slow(made) if answer is None else response(answer)
+        return Slow(made) if answer is None else self._at(revision, response(answer))
 
     async def _read_revision(self) -> Mark:
         with anyio.move_on_after(_REVISION_TIMEOUT):
@@ -84,12 +88,27 @@ class Answers:
             )
         raise DatabaseUnavailable("it did not say its revision in time")
 
+    def _at(self, revision: Mark, response: _Response) -> _Response:
+        """Tell clients the revision. The response is not older than that."""
+        name = self._storage.name_of(revision)
+        response.raw_headers.append((_REVISION, name.encode()))
+        return response
+
+
+def size_of(texts: Iterable[str]) -> int:
+    """Return the memory that *texts* take, in bytes, as an estimate."""
+    return sum(_STRING_OVERHEAD + len(text) for text in texts)
+
+
+def encoded(body: ResponseBody, also: Sequence[str] = ()) -> CachedAnswer:
+    """Make an answer. Its ETag stands for its bytes, and for the texts in *also*."""
+    text = msgspec.json.encode(body)
+    digest = hashlib.blake2b(text, digest_size=16)
+    if also:
+        digest.update(msgspec.json.encode(also))
+    return CachedAnswer(text, f'"{digest.hexdigest()}"')
+
 
 def untagged(answer: CachedAnswer) -> Encoded[Any]:
     """Make a response without an ETag."""
     return Encoded(answer.body, media_type="application/json")
-
-
-def _encoded(make: Callable[[], ResponseBody]) -> CachedAnswer:
-    body = msgspec.json.encode(make())
-    return CachedAnswer(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')

@@ -9,8 +9,9 @@ from heksher.service.domain.feature_order import moved
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Storage
 from heksher.service.web import bodies
+from heksher.service.web.answer_cache import CachedAnswer
 from heksher.service.web.http import Call, Encoded, MaybeSlow
-from heksher.service.web.routes.answers import Answers, Listing, untagged
+from heksher.service.web.routes.answers import Answers, Listing, encoded, untagged
 
 _ALL = Listing("context features")
 
@@ -26,9 +27,9 @@ class ContextFeatureRoutes:
         """List all names, in order."""
         return await self._answers.get(_ALL, self._all, untagged)
 
-    def _all(self) -> messages.ContextFeatures:
+    def _all(self) -> CachedAnswer:
         with self._storage.reading() as reader:
-            return messages.ContextFeatures(reader.features())
+            return encoded(messages.ContextFeatures(reader.features()))
 
     def get(self, call: Call) -> messages.FeatureIndex:
         """Return the index of a feature."""

@@ -17,16 +17,13 @@ from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
 from heksher.service.web.answer_cache import CachedAnswer
 from heksher.service.web.http import MaybeSlow, Tagged, flag
-from heksher.service.web.routes.answers import Answers
+from heksher.service.web.routes.answers import Answers, encoded, size_of
 from heksher.service.web.routes.stored import raw
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
 
 # Maximum number of query strings whose parsed form is cached.
 _PARSED_QUERIES = 256
-
-# Estimated memory of a string in addition to its characters, in bytes.
-_STRING_OVERHEAD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Query:
         strings = list(self.names or ())
         for item in self.items or ():
             strings += item.feature, *(item.values or ())
-        return sum(_STRING_OVERHEAD + len(text) for text in strings)
+        return size_of(strings)
 
 
 class QueryRoute:
@@ -67,7 +64,7 @@ class QueryRoute:
             query, partial(self._make, query), partial(_tagged, if_none_match)
         )
 
-    def _make(self, query: Query) -> messages.QueryAnswer:
+    def _make(self, query: Query) -> CachedAnswer:
         with self._storage.reading() as reader:
             names = None if query.names is None else _canonical(reader, query.names)
             try:
@@ -76,6 +73,7 @@ class QueryRoute:
                 raise Refusal(400, str(error)) from error
             defaults = reader.defaults(names)
             rules = reader.rules(names, with_metadata=query.with_metadata)
+            features = reader.features()
         by_setting = defaultdict[str, list[messages.QueriedRule]](list)
         for rule in rules:
             if passing.passes(rule.conditions):
@@ -87,12 +85,15 @@ class QueryRoute:
                         rule.metadata if query.with_metadata else UNSET,
                     )
                 )
-        return messages.QueryAnswer(
+        answer = messages.QueryAnswer(
             {
                 name: messages.QueriedSetting(raw(default), by_setting[name])
                 for name, default in defaults.items()
             }
         )
+        # The tag also stands for the features: a cache between service and clients may repeat the revision
+        # of a stored answer for as long as it has the same tag.
+        return encoded(answer, features)
 
 
 def _parse_query(parameters: Mapping[str, str]) -> Query:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
 from starlette.requests import Request
 
-from heksher.service.domain import changes, declarations, limits, messages
+from heksher.service.domain import changes, declarations, filters, limits, messages
 from heksher.service.domain.declarations import DeclaredSetting, UnknownFeatures, WrongFirstVersion
 from heksher.service.domain.records import SettingRecord
-from heksher.service.domain.refusals import Refusal
+from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
 from heksher.service.web import bodies
+from heksher.service.web.answer_cache import CachedAnswer
 from heksher.service.web.http import Call, Encoded, MaybeSlow, flag
-from heksher.service.web.routes.answers import Answers, Listing, untagged
+from heksher.service.web.routes.answers import Answers, encoded, size_of, untagged
 from heksher.service.web.routes.stored import existing_setting, put_setting, raw
 
-_DETAILED = "include_additional_data"
-_ALL = Listing("settings")
-_ALL_SHORT = Listing("settings in short")
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The question for a list of settings.
+
+    Attributes:
+        detailed: whether with features, metadata and aliases.
+        names: names or aliases, sorted and without duplicates; unknown ones are left out. None means
+            all settings.
+    """
+
+    detailed: bool
+    names: tuple[str, ...] | None
+
+    @property
+    def size(self) -> int:
+        """The memory that it takes, in bytes, as an estimate."""
+        return size_of(self.names or ())
 
 
 class SettingRoutes:
@@ -29,20 +49,18 @@ class SettingRoutes:
     async def list(
         self, request: Request
     ) -> MaybeSlow[Encoded[messages.Settings]] | MaybeSlow[Encoded[messages.ShortSettings]]:
-        """List all settings, on request with features, metadata and aliases."""
-        if flag(request.query_params, _DETAILED):
-            return await self._answers.get(_ALL, self._all, untagged)
-        return await self._answers.get(_ALL_SHORT, self._all_short, untagged)
+        """List all settings, or those with some names, on request with all that belongs to them."""
+        question = _parse_list(request.query_params)
+        return await self._answers.get(question, partial(self._list, question), untagged)
 
-    def _all(self) -> messages.Settings:
+    def _list(self, question: Settings) -> CachedAnswer:
         with self._storage.reading() as reader:
-            records = reader.settings()
-        return messages.Settings([_setting(record) for record in records])
-
-    def _all_short(self) -> messages.ShortSettings:
-        with self._storage.reading() as reader:
-            records = reader.settings()
-        return messages.ShortSettings([_short_setting(record) for record in records])
+            names = question.names
+            found = None if names is None else list(reader.canonical_names(names).values())
+            records = reader.settings(found)
+        if question.detailed:
+            return encoded(messages.Settings([_setting(record) for record in records]))
+        return encoded(messages.ShortSettings([_short_setting(record) for record in records]))
 
     def get(self, call: Call) -> messages.Setting:
         """Return a setting."""
@@ -123,6 +141,15 @@ class SettingRoutes:
                 features=writer.features(),
             )
             put_setting(writer, stored, changed)
+
+
+def _parse_list(parameters: Mapping[str, str]) -> Settings:
+    detailed, names = flag(parameters, "include_additional_data"), parameters.get("settings")
+    try:
+        wanted = None if names is None else filters.parse_setting_names(names)
+    except filters.MalformedParameter as error:
+        raise malformed(str(error)) from error
+    return Settings(detailed, None if wanted is None else tuple(sorted(set(wanted))))
 
 
 def _short_setting(record: SettingRecord) -> messages.ShortSetting:
