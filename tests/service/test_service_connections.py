@@ -222,6 +222,30 @@ def test_a_client_has_to_read(reads: bool) -> None:
     run(answering(body), test)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"?\r\n\r\n"],
+    ids=["connection: close", "no request"],
+)
+def test_a_client_has_to_read_the_last_answer_too(last: bytes) -> None:
+    async def test(peer: Peer) -> None:
+        transport = peer.protocol.transport
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        while not transport.get_write_buffer_size():
+            peer.writer.write(REQUEST)
+            answers = peer.protocol.server_state.total_requests
+            await until(lambda: peer.protocol.server_state.total_requests > answers)
+        assert not peer.protocol.flow.write_paused
+        peer.writer.write(last)
+        await until(transport.is_closing)
+        await peer.loop.forward(29)
+        assert not await peer.is_ended()
+        await peer.loop.forward(2)
+        assert await peer.is_ended()
+
+    run(answering(b"x" * 10_000), test)
+
+
 def test_a_slow_client_costs_no_copy_of_a_long_answer() -> None:
     body = bytes(range(256)) * 40_000
 

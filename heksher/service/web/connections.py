@@ -69,7 +69,11 @@ class BoundedProtocol(H11Protocol):
         self._set_deadline()
 
     def _is_clients_turn(self) -> bool:
-        return self.flow.write_paused or self.conn.their_state in _CLIENT_SENDS
+        return (
+            self.flow.write_paused
+            or self.transport.is_closing()  # once the client has read the rest of the answer
+            or self.conn.their_state in _CLIENT_SENDS
+        )
 
     def _set_deadline(self) -> None:
         self._clear_deadline()
