@@ -24,7 +24,7 @@ TOKEN = "SUPER/SECRET+42"
 PASSWORD = "hunter2pw"
 CODED = "Ym9iOmh1bnRlcjJwdw=="
 SESSION = "0123456789abcdef"
-API_KEY = "key-in-the-query"
+API_KEY = "Key-in-the-query"
 SECRETS = [TOKEN, PASSWORD, CODED, SESSION, API_KEY]
 
 FEATURES: dict[str, Any] = {"context_features": ["user"]}
@@ -236,7 +236,7 @@ def test_an_answer_with_a_secret_costs_freshness_and_says_which(backend: Harness
 
 def test_what_is_no_secret_for_certain_stays_in_an_answer(backend: Harness) -> None:
     """A header may have a word that settings use as well: rules must not change by it."""
-    values = ["production", "production-eu1", "password", "12345678", "a-b"]
+    values = ["production", "production-eu1", "password", "12345678", "A-B", "https://eu-west-1.x"]
     setting = Setting("n", str, ["user"], "")
     echo = Echo()
 
@@ -246,12 +246,13 @@ def test_what_is_no_secret_for_certain_stays_in_an_answer(backend: Harness) -> N
                 "x-environment": "production-eu1",
                 "x-token": "production",
                 "x-key": "12345678",
-                "x-secret": "a-b",
+                "x-secret": "A-B",
+                "x-signing-region": "eu-west-1",
             }
         }
         url = server.url.replace("//", "//heksher:password@")
         async with backend.client(url, 60, ["user"], http_client_args=arguments):
-            assert [setting.get(user=f"u{number}") for number in range(5)] == values
+            assert [setting.get(user=f"u{number}") for number in range(6)] == values
 
     rules = [rule(value, ["user", f"u{number}"]) for number, value in enumerate(values)]
     stored = {**STORED, "type": "str", "default_value": ""}

@@ -49,11 +49,12 @@ _SOURCE_POSITION = re.compile(r"_ssl\.c:\d+: | \(_ssl\.c:\d+\)")
 _MIN_SECRET_LENGTH = 4
 
 # In a successful answer, only these count as secrets: values of headers, cookies and parameters that are
-# called so, of at least this many characters, and neither a lower-case word nor a number, as values of
-# settings and conditions may be.
+# called so, of at least this many characters, and neither lower-case words nor numbers, as values of
+# settings and conditions may be: production, eu-west-1, 2026.12.
 _SECRET_NAME = re.compile("auth|cookie|credential|jwt|key|passw|secret|sess|sid|sign|token", re.I)
 _MIN_CERTAIN_LENGTH = 8
-_is_word = re.compile("[a-z_]{,24}|[0-9]{,24}").fullmatch
+_MAX_WORD_LENGTH = 24
+_is_word = re.compile("[a-z]*|[0-9]*|[a-z]*[0-9]*(?:[._-][a-z]*[0-9]*)+").fullmatch
 
 # Search this many bytes of an answer in one call. No other thread runs during a call, which takes up to
 # twenty milliseconds if the server chose the bytes to that end.
@@ -97,7 +98,8 @@ def _repeated(body: bytes, found: Iterable[tuple[str, set[str]]]) -> str | None:
         for name, secrets in found
         if _SECRET_NAME.search(name)
         for secret in secrets
-        if len(secret) >= _MIN_CERTAIN_LENGTH and not _is_word(secret)
+        if len(secret) >= _MIN_CERTAIN_LENGTH
+        and not (len(secret) <= _MAX_WORD_LENGTH and _is_word(secret))
         for form in {secret, json.dumps(secret, ensure_ascii=False)[1:-1]}
     ]
     if not certain:
