@@ -81,7 +81,7 @@ def test_a_request_by_http_2_is_bounded_in_time_and_size(
     async def body() -> None:
         for path, text in (
             ("/silent", r"longer than 0\.5 seconds"),
-            ("/large", "larger than 1000"),
+            ("/large", "is larger than max_response_bytes=1000"),
         ):
             client = service.client(
                 backend,

@@ -71,7 +71,7 @@ class Body:
             InvalidResponseError: it repeats a secret of the request.
         """
         if self.is_too_large:
-            raise RequestEnded(f"the answer is larger than {self._limit} bytes")
+            raise RequestEnded(f"the answer is larger than max_response_bytes={self._limit}")
         headers = _headers(answer)
         is_success = 200 <= answer.status_code < 300
         body = b"".join(self._chunks)
@@ -124,7 +124,7 @@ class Body:
                 left -= len(parts[-1])
                 if left < 0:
                     raise RequestEnded(
-                        f"the answer is larger than {self._limit} bytes, decompressed"
+                        f"the answer, decompressed, is larger than max_response_bytes={self._limit}"
                     )
                 position += len(piece) - len(unzip.unused_data)
         return b"".join(parts)
