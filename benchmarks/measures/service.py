@@ -9,6 +9,7 @@ URL``, the URL of an empty database, a service on PostgreSQL takes its turn as w
 readings of the revision, the more of them the more connections there are.
 
 - Queries that match 121 rules of eleven settings: answers with a body, and with 304.
+- Whole polls: all that a client asks for while nothing changes, which is one request.
 - From 100 rules to 100,000: the same query while nothing changes, and the first query after a change. The
   floor is 100 rules. These measure latency, so they use one connection.
 
@@ -31,8 +32,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from machinery.ratio_table import Ratios, Row
 from starlette.applications import Starlette
@@ -40,6 +43,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from heksher import Setting, ThreadHeksherClient, testing
 from heksher.service.domain.records import SettingRecord
 from heksher.service.storage import open_storage
 from heksher.service.web.server import listen, serve
@@ -265,6 +269,52 @@ def _add_load(
         times, floors = ([getattr(each, which) for each in found] for found in (ours, floor))
         if all(floors):
             ratios.add(f"{what}: {_SHOWN[which]}", times, floors, unit=unit)
+
+
+# --- polls ----------------------------------------------------------------------------------------
+
+
+def asked_by_a_poll(server: Server) -> list[tuple[str, str | None]]:
+    """Return the path and the ETag of each request that a client makes while nothing changes."""
+    asked: list[tuple[str, str | None]] = []
+
+    def note(request: httpx.Request) -> None:
+        asked.append((request.url.raw_path.decode(), request.headers.get("if-none-match")))
+
+    settings = [Setting(name, int, FEATURES, 0) for name in SETTINGS]
+    options: dict[str, Any] = {"event_hooks": {"request": [note]}}
+    with ThreadHeksherClient(
+        server.url, 3600, FEATURES, http_client_args=options, startup="raise"
+    ) as client:
+        asked.clear()
+        client.reload()
+        assert {each.state for each in client.status.declarations.values()} == {"uptodate"}
+    del settings
+    testing.reset()
+    return asked
+
+
+def measure_polls(ratios: Ratios, tmp_path: Path) -> None:
+    database, file = str(tmp_path / "heksher.db"), tmp_path / "body"
+    fill(database)
+    file.write_bytes(b"{}")
+    connections = CONNECTIONS[0]
+    with started(*service(database)) as ours:
+        ((path, tag),) = asked_by_a_poll(ours)  # one request
+        assert tag is not None
+        with started(__file__, str(file), tag) as floor:
+            found: dict[Server, list[float]] = {ours: [], floor: []}
+            for _ in range(1 if ratios.quick else 11):
+                for server, target in ((ours, path), (floor, QUERY)):
+                    measured = load(server, target, tag, connections=connections)
+                    found[server].append(measured.per_second)
+    ratios.add(
+        "whole polls on SQLite, while nothing changes",
+        found[ours],
+        found[floor],
+        unit="per s",
+        at_least=None if ratios.quick else 0.5,
+    )
 
 
 # --- growth ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from heksher._client.declarations import (
     declaration_of,
     describe_answer,
     describe_failure,
+    look_ups,
     plan_declaration,
 )
 from heksher._wire import Declaration, DeclarationAnswer, Difference
@@ -30,6 +31,28 @@ def test_a_setting_declares_what_it_was_made_with() -> None:
     assert declaration_of(setting) == Declaration(
         "ratio", "float", ("user", "theme"), 1.0, {"k": 1}, "old", "2.3"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "lists_by_name", "asked"),
+    [
+        (["a", "b"], True, [["?settings=a,b"], ["?"]]),
+        ([], True, [[], ["?"]]),
+        (["a", "b.c"], False, [["/a", "/b.c"], ["?"]]),
+        (["a", ".."], False, [["?"]]),
+        ([f"s{number}" for number in range(21)], False, [["?"]]),
+    ],
+    ids=["embedded", "nothing", "original", "a step in the path", "too many"],
+)
+def test_how_settings_are_looked_up(
+    names: list[str], lists_by_name: bool, asked: list[list[str]]
+) -> None:
+    def shown(target: str) -> str:
+        target = target.removeprefix("api/v1/settings")
+        return target.replace("include_additional_data=true", "").replace("&", "")
+
+    ways = look_ups(names, lists_by_name=lists_by_name)
+    assert [[shown(each.request.target) for each in way] for way in ways] == asked
 
 
 def test_the_catalogue_finds_by_name_and_by_alias() -> None:

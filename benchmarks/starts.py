@@ -1,0 +1,283 @@
+"""How much does a start cost, by the number of own settings and of those of others?
+
+On demand: ``PYTHONPATH=. python benchmarks/starts.py [--postgresql URL] [--minutes 15]``. Each start is
+made in three ways, in turn, by the same client:
+
+- ours: as the client chooses;
+- (a): one request for each own setting. For new settings, that is the declaration alone;
+- (b): one list of all settings.
+
+A client starts alone, and in 20 processes at once, where the slowest counts. A way that costs over three
+times as much as the cheapest when alone is not tried by 20, and new settings are tried by 20 up to 30,
+because each of them is a write that waits for the others. Bytes are those of the answers. The last column
+has the ratios of ours to the cheaper one of (a) and (b), for time and for bytes; at most 1.2 is wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from unittest import mock
+
+from heksher import Setting, ThreadHeksherClient, _wire, testing
+from heksher._client import declarations, update
+from heksher._client.declarations import Catalogue
+from heksher._wire import Exchange, Response
+from heksher.service.domain.records import SettingRecord
+from heksher.service.storage import Storage, open_storage
+from heksher.status import SettingData
+
+FEATURES = ["environment", "user", "theme"]
+OWN, OTHERS = (3, 30, 300, 1_500), (0, 1_000, 5_000)
+WAYS = ("ours", "a", "b")
+PROCESSES = 20
+MOST_NEW_AT_ONCE = 30
+
+#: Seconds and bytes.
+Cost: TypeAlias = tuple[float, float]
+Asked: TypeAlias = Iterator[Sequence[Exchange[Catalogue]]]
+LookUps: TypeAlias = Callable[..., Asked]
+
+
+# --- a process that starts clients ----------------------------------------------------------------
+
+
+def one_by_one(names: Sequence[str], *, lists_by_name: bool) -> Asked:
+    assert lists_by_name
+    yield [Exchange(each.request, _catalogue_of(each)) for each in map(_wire.setting, names)]
+
+
+def _catalogue_of(exchange: Exchange[SettingData | None]) -> Callable[[Response], Catalogue]:
+    return lambda response: Catalogue(filter(None, [exchange.read(response)]))
+
+
+def nothing(_names: Sequence[str], *, lists_by_name: bool) -> Asked:
+    assert lists_by_name
+    yield []
+
+
+def all_listed(_names: Sequence[str], *, lists_by_name: bool) -> Asked:
+    assert lists_by_name
+    exchange = _wire.settings()
+    yield [Exchange(exchange.request, lambda response: Catalogue(exchange.read(response).values()))]
+
+
+def work() -> None:
+    """Start a client for each line of stdin, a dict with url, names and way, at the line after it."""
+    choose = declarations.look_ups
+    ways: dict[str, LookUps] = {
+        "ours": choose,
+        "a": one_by_one,
+        "declared": nothing,
+        "b": all_listed,
+    }
+    for line in sys.stdin:
+        task = json.loads(line)
+        testing.reset()
+        settings = [Setting(name, int, ["environment", "user"], 60) for name in task["names"]]
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began = time.perf_counter()
+        with (
+            mock.patch.object(update, "look_ups", ways[task["way"]]),
+            ThreadHeksherClient(
+                task["url"], 3600, FEATURES, startup="raise", startup_timeout=600
+            ) as client,
+        ):
+            seconds = time.perf_counter() - began
+            print(json.dumps([seconds, client.status.bytes_received]), flush=True)
+        assert settings
+
+
+class Workers:
+    """Processes that start clients at once."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._processes = [
+            stack.enter_context(
+                subprocess.Popen(  # noqa: S603
+                    [sys.executable, __file__, "--work"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(PROCESSES)
+        ]
+        for process in self._processes:
+            stack.callback(process.terminate)
+
+    def start(self, number: int, url: str, names: Sequence[str], way: str) -> Cost:
+        """Start *number* clients at once; return the slowest one's seconds, and the mean of the bytes."""
+        some = self._processes[:number]
+        for process in some:
+            _write(process, json.dumps({"url": url, "names": names, "way": way}))
+        for process in some:
+            assert _read(process) == "ready\n"
+        for process in some:
+            _write(process, "")
+        costs = [json.loads(_read(process)) for process in some]
+        return max(seconds for seconds, _ in costs), statistics.mean(size for _, size in costs)
+
+
+def _write(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def _read(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "a process ended"
+    return line
+
+
+# --- the service ----------------------------------------------------------------------------------
+
+
+def add(storage: Storage, names: Sequence[str]) -> None:
+    with storage.writing() as writer:
+        for name in names:
+            features = ("environment", "user")
+            writer.add_setting(SettingRecord(name, "int", "60", "1.0", features, {}, ()))
+
+
+def delete(storage: Storage, prefix: str) -> None:
+    with storage.writing() as writer:
+        for record in writer.settings():
+            if record.name.startswith(prefix):
+                writer.delete_setting(record.name)
+
+
+@contextmanager
+def served(database: str) -> Generator[str]:
+    """Serve *database*; yield the URL."""
+    command = [sys.executable, "-m", "heksher", "serve", "--port", "0", "--database", database]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            yield _read(process).split()[-1]
+        finally:
+            process.terminate()
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+class Table:
+    """Measures the rows and prints each as soon as it is known.
+
+    Args:
+        workers: start the clients.
+        deadline: no row begins after that moment.
+    """
+
+    def __init__(self, workers: Workers, deadline: float) -> None:
+        self._workers = workers
+        self._deadline = deadline
+        self._round = 0
+        print(
+            "| database | own | others | settings | processes | ours | (a) each | (b) list | ratio |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+
+    def measure(self, database: str, shown: str, others: int, own: int) -> None:
+        with closing(open_storage(database, FEATURES)) as storage, served(database) as url:
+            names = [f"own{number}" for number in range(own)]
+            known = {record.name for record in self._stored(storage)}
+            add(storage, [name for name in names if name not in known])
+            self._rows(url, (shown, own, others, "known"), lambda: names, storage)
+            self._rows(url, (shown, own, others, "new"), lambda: self._new(own), storage)
+
+    def _stored(self, storage: Storage) -> Sequence[SettingRecord]:
+        with storage.reading() as reader:
+            return reader.settings()
+
+    def _new(self, own: int) -> list[str]:
+        self._round += 1
+        return [f"new{self._round}.{number}" for number in range(own)]
+
+    def _rows(
+        self,
+        url: str,
+        row: tuple[str, int, int, str],
+        names: Callable[[], list[str]],
+        storage: Storage,
+    ) -> None:
+        is_new, ways = row[3] == "new", list(WAYS)
+        for processes in (1, PROCESSES):
+            if time.monotonic() > self._deadline:
+                return
+            if processes > 1 and is_new and row[1] > MOST_NEW_AT_ONCE:
+                return
+            rounds = 5 if row[1] <= 30 else 3 if processes == 1 and row[1] <= 300 else 2
+            costs: dict[str, list[Cost]] = {way: [] for way in ways}
+            for _ in range(rounds):
+                for way in ways:
+                    kind = "declared" if is_new and way == "a" else way
+                    costs[way].append(self._workers.start(processes, url, names(), kind))
+                    if is_new:
+                        delete(storage, "new")
+                ways.reverse()
+            cheapest = {
+                way: (min(each[0] for each in found), found[0][1]) for way, found in costs.items()
+            }
+            self._print(row, processes, cheapest)
+            least = min(seconds for seconds, _ in cheapest.values())
+            ways = [w for w in WAYS if w == "ours" or cheapest[w][0] <= 3 * least]
+
+    @staticmethod
+    def _print(row: tuple[Any, ...], processes: int, costs: dict[str, Cost]) -> None:
+        cells = [
+            "-"
+            if way not in costs
+            else f"{1e3 * costs[way][0]:.0f} ms, {costs[way][1] / 1e3:.1f} kB"
+            for way in WAYS
+        ]
+        others = [costs[way] for way in WAYS[1:] if way in costs]
+        ratios = [
+            costs["ours"][which] / min(each[which] for each in others) for which in (0, 1) if others
+        ]
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print("|", " | ".join(map(str, (*row, processes, *cells, shown))), "|", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--postgresql", help="URL of an empty database")
+    parser.add_argument("--minutes", type=float, default=15, help="begin no row after that")
+    parser.add_argument("--own", type=int, nargs="*", default=OWN)
+    parser.add_argument("--others", type=int, nargs="*", default=OTHERS)
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work()
+        return
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        databases = [(str(Path(folder, "heksher.db")), "SQLite")]
+        if arguments.postgresql:
+            databases.append((arguments.postgresql, "PostgreSQL"))
+        table = Table(Workers(stack), time.monotonic() + 60 * arguments.minutes)
+        for database, shown in databases:
+            stored = 0
+            for others in arguments.others:
+                with closing(open_storage(database, FEATURES)) as storage:
+                    add(storage, [f"other{number}" for number in range(stored, others)])
+                    delete(storage, "own")
+                stored = others
+                for own in arguments.own:
+                    table.measure(database, shown, others, own)
+
+
+if __name__ == "__main__":
+    main()
