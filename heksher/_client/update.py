@@ -6,49 +6,22 @@ decides when updates are made, and handles their errors.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
 
 from heksher import _wire
-from heksher._application_code import get_logger
-from heksher._client.declarations import (
-    Catalogue,
-    DeclarationPlan,
-    declaration_of,
-    describe_answer,
-    describe_failure,
-    describe_missing_features,
-    look_ups,
-    plan_declaration,
-)
+from heksher._client.declarations import Catalogue, look_ups
+from heksher._client.declaring import Declarer, Planned
 from heksher._client.publishing import Publication, Publisher
-from heksher._client.settings import ClientSettings, Entry
+from heksher._client.requests import ExchangeFunction, Requests
+from heksher._client.settings import ClientSettings
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._client.splitting import Part, Parts, may_be_limited
 from heksher._rules.tracking import Tracking
-from heksher._text import one_line, shown
 from heksher.backends.base import LARGE, Backend
-from heksher.exceptions import (
-    InvalidResponseError,
-    ServiceError,
-    ServiceUnreachableError,
-    UnexpectedStatusError,
-)
-from heksher.setting import Setting
-from heksher.status import DataSource, DeclarationState, DeclaredSetting
-
-_logger = get_logger(__name__)
-
-T = TypeVar("T")
-
-# The characters of differences in a line of the log.
-_MAX_DIFFERENCES = 2000
-# The requests in a row that may fail to reach the service before an update gives up. Each may take as long
-# as a request may.
-_MAX_UNREACHED = 3
-
+from heksher.exceptions import InvalidResponseError, ServiceError
+from heksher.status import DataSource
 
 # The queries in a row that a change of the context features may begin anew. A service that changes them
 # all the time, by mistake, must not keep an update from ending.
@@ -57,17 +30,6 @@ _MAX_QUERIES = 3
 
 class _FeaturesChanged(Exception):
     """The context features changed during a query."""
-
-
-class ExchangeFunction(Protocol):
-    """Sends a request and reads the answer."""
-
-    def __call__(self, exchange: _wire.Exchange[T], /) -> Awaitable[T]: ...
-
-
-def _retry_after(error: ServiceError) -> float:
-    """Return the seconds after which the service wants to be asked again."""
-    return (isinstance(error, UnexpectedStatusError) and error.retry_after) or 0.0
 
 
 @dataclass(slots=True)
@@ -93,23 +55,6 @@ class _Query:
     has_all: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A setting that was looked for on the service.
-
-    Attributes:
-        entry: what is known of the setting.
-        setting: the setting.
-        decision: how to declare it.
-        known: the result that was logged before.
-    """
-
-    entry: Entry
-    setting: Setting[Any]
-    decision: DeclarationPlan
-    known: DeclaredSetting
-
-
 class Updater:
     """Updates the settings of one client. Not for two tasks or threads at a time.
 
@@ -133,7 +78,8 @@ class Updater:
         backend: Backend,
         snapshot: SnapshotFile | None = None,
     ) -> None:
-        self._exchange = exchange
+        self._requests = Requests(exchange)
+        self._declarer = Declarer(self._requests, settings)
         self._settings = settings
         self._publisher = publisher
         self._publishing = publishing
@@ -152,9 +98,6 @@ class Updater:
         self._known_sections = _wire.KnownSections()
         # The names whose rules were read.
         self._answered: set[str] = set()
-        # What failed in the update under way, and the requests in a row that did not reach the service.
-        self._failures: list[ServiceError] = []
-        self._unreached = 0
         # The service's context features. They hold as long as the answers to queries have their revision.
         self._features = _wire.ContextFeatures()
         # Those that the client's were last compared with.
@@ -169,47 +112,30 @@ class Updater:
         Raises:
             ServiceError: something failed and should be tried again.
         """
-        self._failures, self._unreached = [], 0
+        self._requests.begin()
         if self._features.revision is None or self._settings.needs_features():
             await self._read_features()
-        planned: list[_Planned] = []
+        planned: list[Planned] = []
         # A setting that was given up may be back. After a loss of data, for example, another process
         # declares the same settings, and this one may have asked when only some of them were there.
         if self._settings.pending(self._features.names) or self._settings.has_given_up():
             there = await self._look_up(self._settings.names(of_all=False))
             if there is not None:
                 self._settings.note_returned(there)
-                planned = self._plan(there)
+                planned = self._declarer.plan(there, self._features.names)
         if not planned or self._settings.known_names():
             there = await self._refresh()
             if there is not None:
-                planned = self._plan(there)
+                planned = self._declarer.plan(there, self._features.names)
         if planned:
             for each in planned:
-                await self._declare(each)
+                await self._declarer.declare(each)
             await self._refresh()
-        if self._failures:
-            # The newest of those that say longest when to try again, if any says it.
-            raise max(reversed(self._failures), key=_retry_after)
-
-    async def _ask(self, exchange: _wire.Exchange[T]) -> T:
-        try:
-            answer = await self._exchange(exchange)
-        except ServiceUnreachableError:
-            self._unreached += 1
-            raise
-        self._unreached = 0
-        return answer
-
-    def _note_failure(self, error: ServiceError) -> None:
-        """Keep an error for the end of the update, unless there is no use in going on: then raise it."""
-        self._failures.append(error)
-        if self._unreached >= _MAX_UNREACHED:
-            raise error
+        self._requests.raise_failure()
 
     async def _read_features(self) -> None:
         """Ask for the context features."""
-        self._features = await self._ask(_wire.context_features())
+        self._features = await self._requests.send(_wire.context_features())
         if self._features.names != self._compared:
             self._compared = self._features.names
             self._settings.compare_features(self._features.names)
@@ -221,7 +147,7 @@ class Updater:
             there = Catalogue()
             try:
                 for each in asked:
-                    there.add(await self._ask(each))
+                    there.add(await self._requests.send(each))
             except ServiceError as error:
                 failure = error
                 if not (may_be_limited(error) or isinstance(error, InvalidResponseError)):
@@ -229,108 +155,8 @@ class Updater:
             else:
                 return there
         if failure is not None:
-            self._note_failure(failure)
+            self._requests.note_failure(failure)
         return None
-
-    # --- declaring --------------------------------------------------------------------------------
-
-    def _plan(self, there: Catalogue) -> list[_Planned]:
-        """Note what the service has of the pending settings; return what is to be declared."""
-        features = self._features.names
-        planned: list[_Planned] = []
-        for entry, setting in self._settings.pending(features):
-            decision = plan_declaration(declaration_of(setting), there)
-            lacking = frozenset(setting.configurable_features).difference(features)
-            self._settings.note_found(
-                entry,
-                decision.current_name,
-                on_service=there.find(decision.current_name) is not None,
-                lacking=lacking,
-            )
-            each = _Planned(entry, setting, decision, entry.declared)
-            if decision.declared is not None:
-                self._note_as_found(each, decision.declared)
-            elif lacking:
-                # The service would refuse it. It is declared as soon as the service has the features.
-                self._settings.note_declared(entry, describe_missing_features(lacking, features))
-                self._settings.note_done(entry)
-                _logger.error("setting %r: %s", entry.name, entry.declared.refusal)
-            else:
-                planned.append(each)
-        return planned
-
-    def _note_as_found(self, planned: _Planned, declared: DeclaredSetting) -> None:
-        """Note a setting that needs no declaration."""
-        entry, decision = planned.entry, planned.decision
-        if declared.state is DeclarationState.RENAMED:
-            _logger.warning(
-                "setting %r is called %s on the service, at version %s; it is not declared from "
-                "here, and its rules arrive under that name",
-                entry.name,
-                shown(decision.current_name),
-                declared.service_version,
-            )
-        self._settings.note_declared(entry, declared)
-        self._settings.note_done(entry)
-        self._note_unknown_alias(planned)
-
-    def _note_unknown_alias(self, planned: _Planned) -> None:
-        """Add to a declaration's differences that the service does not know the setting's alias."""
-        if planned.decision.unknown_alias:
-            entry, alias = planned.entry, planned.setting.alias
-            note = f"alias {alias!r} is unknown to the service and was left out"
-            if note not in planned.known.differences:
-                _logger.warning("setting %r: %s", entry.name, note)
-            differences = (*entry.declared.differences, note)
-            self._settings.note_declared(entry, replace(entry.declared, differences=differences))
-
-    async def _declare(self, planned: _Planned) -> None:
-        """Declare one setting, and note how that went."""
-        entry = planned.entry
-        for declaration in planned.decision.declarations:
-            try:
-                answer = await self._ask(_wire.declare(declaration))
-            except ServiceError as error:
-                declared = describe_failure(declaration, error)
-                self._settings.note_declared(entry, declared)
-                _logger.debug("setting %r: %s", entry.name, declared.refusal)
-                self._note_failure(error)
-                break
-            declared = describe_answer(declaration, answer)
-            self._settings.note_declared(entry, declared, answer)
-            if declared.refusal is not None:
-                if declared != planned.known:
-                    _logger.error("setting %r: %s", entry.name, declared.refusal)
-                self._settings.note_done(entry)
-                break
-            self._log_outcome(entry, declaration)
-        else:
-            self._settings.note_done(entry)
-        self._note_unknown_alias(planned)
-
-    @staticmethod
-    def _log_outcome(entry: Entry, declaration: _wire.Declaration) -> None:
-        declared = entry.declared
-        differences = one_line("; ".join(declared.differences), _MAX_DIFFERENCES)
-        if declared.state is DeclarationState.OUTDATED:
-            _logger.warning(
-                "setting %r is declared at version %s, the service has %s: its default value and "
-                "rules are used as far as they fit. It differs: %s",
-                entry.name,
-                declaration.version,
-                declared.service_version,
-                differences or "in nothing else",
-            )
-        elif declared.state is DeclarationState.UPGRADED:
-            _logger.info(
-                "setting %r was upgraded from version %s to %s: %s",
-                entry.name,
-                declared.service_version,
-                declaration.version,
-                differences or "nothing else changed",
-            )
-        else:
-            _logger.debug("setting %r at %s: %s", entry.name, declaration.version, declared.state)
 
     # --- refreshing -------------------------------------------------------------------------------
 
@@ -377,7 +203,7 @@ class Updater:
         try:
             while (part := parts.next()) is not None:
                 try:
-                    answer = await self._ask(
+                    answer = await self._requests.send(
                         _wire.query(
                             part.names,
                             part.filters,
@@ -388,7 +214,7 @@ class Updater:
                     )
                 except ServiceError as error:
                     if not await self._is_limited(parts, part, error):
-                        self._note_failure(error)
+                        self._requests.note_failure(error)
                     elif not parts.halve(part):
                         # It fails every time, and must not fail the other settings' update.
                         if not part.was_refused:
@@ -401,7 +227,7 @@ class Updater:
         finally:
             self._keep_for_snapshot(query)
         self._settings.note_limits(parts.limits)
-        if self._answered.issuperset(names) and (names or not self._failures):
+        if self._answered.issuperset(names) and (names or not self._requests.failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all
 
@@ -429,7 +255,9 @@ class Updater:
             return False
         for probe in parts.probes(part):
             with suppress(ServiceError):
-                await self._ask(_wire.query(probe.names, probe.filters, None, may_be_unknown=False))
+                await self._requests.send(
+                    _wire.query(probe.names, probe.filters, None, may_be_unknown=False)
+                )
                 parts.note_answered(probe)
         return parts.are_answered is True
 
