@@ -179,11 +179,13 @@ class Table:
     Args:
         workers: start the clients.
         deadline: no row begins after that moment.
+        has_new: whether new settings are measured as well, which takes most of the time.
     """
 
-    def __init__(self, workers: Workers, deadline: float) -> None:
+    def __init__(self, workers: Workers, deadline: float, *, has_new: bool) -> None:
         self._workers = workers
         self._deadline = deadline
+        self._has_new = has_new
         self._round = 0
         print(
             "| database | own | others | settings | processes | ours | (a) each | (b) list | ratio |"
@@ -196,7 +198,8 @@ class Table:
             known = {record.name for record in self._stored(storage)}
             add(storage, [name for name in names if name not in known])
             self._rows(url, (shown, own, others, "known"), lambda: names, storage)
-            self._rows(url, (shown, own, others, "new"), lambda: self._new(own), storage)
+            if self._has_new:
+                self._rows(url, (shown, own, others, "new"), lambda: self._new(own), storage)
 
     def _stored(self, storage: Storage) -> Sequence[SettingRecord]:
         with storage.reading() as reader:
@@ -257,6 +260,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15, help="begin no row after that")
     parser.add_argument("--own", type=int, nargs="*", default=OWN)
     parser.add_argument("--others", type=int, nargs="*", default=OTHERS)
+    parser.add_argument("--known", action="store_true", help="measure no new settings")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
@@ -267,7 +271,8 @@ def main() -> None:
         databases = [(str(Path(folder, "heksher.db")), "SQLite")]
         if arguments.postgresql:
             databases.append((arguments.postgresql, "PostgreSQL"))
-        table = Table(Workers(stack), time.monotonic() + 60 * arguments.minutes)
+        deadline = time.monotonic() + 60 * arguments.minutes
+        table = Table(Workers(stack), deadline, has_new=not arguments.known)
         for database, shown in databases:
             stored = 0
             for others in arguments.others:
