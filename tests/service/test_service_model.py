@@ -98,7 +98,8 @@ class ServiceMachine(RuleBasedStateMachine):
         self.model = Model(["user", "my_theme", "x2"])
         self._app = database.fresh_app(self.model.features)
         self._last_id = 0
-        self._seen: dict[_Question, Answer] = {}
+        # The latest answer to each query, and the context features then.
+        self._seen: dict[_Question, tuple[Answer, list[str]]] = {}
         self._loop = asyncio.Runner()
         self._life = self._app.router.lifespan_context(self._app)
         self._loop.run(self._life.__aenter__())
@@ -435,7 +436,7 @@ class ServiceMachine(RuleBasedStateMachine):
         expected = self.model.queried(
             names, None if listed is None else dict(listed), with_metadata=with_metadata
         )
-        last = self._seen.get(question)
+        last, features = self._seen.get(question, (None, []))
         answer = self.send("GET", question.path, tag=None if last is None else last.headers["etag"])
         if expected is None:
             assert answer.status == 404
@@ -446,8 +447,9 @@ class ServiceMachine(RuleBasedStateMachine):
             answer = last
         else:
             assert answer.status == 200
-            assert last is None or last.body != answer.body
-            self._seen[question] = answer
+            # The tag also stands for the features.
+            assert last is None or (last.body, features) != (answer.body, self.model.features)
+            self._seen[question] = answer, list(self.model.features)
         assert json.loads(answer.body)["settings"] == expected
 
 
