@@ -236,7 +236,7 @@ class Table:
             }
             self._print(row, processes, cheapest)
             least = min(seconds for seconds, _ in cheapest.values())
-            ways = [w for w in WAYS if w == "ours" or cheapest[w][0] <= 3 * least]
+            ways = [way for way in cheapest if way == "ours" or cheapest[way][0] <= 3 * least]
 
     @staticmethod
     def _print(row: tuple[Any, ...], processes: int, costs: dict[str, Cost]) -> None:
