@@ -207,7 +207,8 @@ def test_signals_end_it_while_it_starts(tmp_path: Path, number: signal.Signals) 
     assert (process.returncode, output) == (0, ("", ""))
 
 
-def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
+def _logged(request: bytes, status: bytes) -> str:
+    """Send *request*, which is answered with *status*, and return the log."""
     with subprocess.Popen(
         [sys.executable, "-m", "heksher", "serve", "--port", "0", "--api-token", "t"],
         stdout=subprocess.PIPE,
@@ -218,15 +219,30 @@ def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
         url = httpx.URL(process.stdout.readline().removeprefix("heksher service on ").rstrip())
         assert url.port is not None
         with socket.create_connection((url.host, url.port), DEADLINE) as client:
-            client.sendall(
-                b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\n"
-                b"transfer-encoding: chunked\r\n\r\nzz\r\n"
-            )
-            assert client.recv(100).startswith(b"HTTP/1.1 400")
+            client.sendall(request)
+            assert client.recv(100).startswith(b"HTTP/1.1 " + status)
         process.terminate()
-        _, log = process.communicate(timeout=DEADLINE)
+        return process.communicate(timeout=DEADLINE)[1]
+
+
+def test_a_malformed_body_that_nobody_reads_is_told_in_one_line() -> None:
+    log = _logged(
+        b"POST /api/v1/rules HTTP/1.1\r\nhost: localhost\r\n"
+        b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"400",
+    )
     assert "a response was not sent" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_a_request_for_another_protocol_is_answered_and_not_told(protocol: bytes) -> None:
+    log = _logged(
+        b"GET /api/health HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+        b"upgrade: %b\r\n\r\n" % protocol,
+        b"200",
+    )
+    assert log.count("WARNING") == log.count("WARNING no context features") == 1
 
 
 def test_what_the_end_cuts_off_is_told_in_one_line() -> None:

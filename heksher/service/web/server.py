@@ -89,17 +89,20 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Filter uvicorn's log: no tracebacks for what is not an error of the service.
+    """Filter uvicorn's log: no warnings and tracebacks for what is not an error of the service.
 
     - Requests that are cancelled at shutdown. uvicorn logs their number anyway.
     - A response after uvicorn has already answered a malformed body. Any client could fill the log
       with these, so only one line remains.
+    - Requests to upgrade to HTTP/2 or a WebSocket, which HTTP lets a server ignore. Java's HTTP client
+      sends one with each request, and the advice to install another package would not help.
     """
     error = None if record.exc_info is None else record.exc_info[1]
     if isinstance(error, h11.LocalProtocolError):
         record.msg, record.args = "a response was not sent: %s", (error,)
         record.exc_info = None
-    return not isinstance(error, asyncio.CancelledError)
+    is_upgrade = record.getMessage().startswith(("Unsupported upgrade", "No supported WebSocket"))
+    return not (is_upgrade or isinstance(error, asyncio.CancelledError))
 
 
 def _url(listener: socket.socket) -> str:
