@@ -436,7 +436,7 @@ class ServiceMachine(RuleBasedStateMachine):
         expected = self.model.queried(
             names, None if listed is None else dict(listed), with_metadata=with_metadata
         )
-        last, features = self._seen.get(question, (None, []))
+        last, features = self._seen.get(question, (None, list[str]()))
         answer = self.send("GET", question.path, tag=None if last is None else last.headers["etag"])
         if expected is None:
             assert answer.status == 404
