@@ -375,7 +375,7 @@ class Core(Parts):
         # Else the loop closes the connections when it ends.
 
     def _stop(self, event: LifecycleEvent) -> None:
-        """End the latest run by *event*, and wake everybody who waits for it.
+        """End the latest run by *event*, and wake all who wait for it.
 
         This is the one way in which a run ends, but for a fork. It waits for nothing, and may be called in
         any thread: the loop ends once it sees that its run does not go on.

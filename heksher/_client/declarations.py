@@ -162,7 +162,7 @@ def _is_up_to_date(declaration: Declaration, stored: SettingData) -> bool:
 def _is_same_json(here: Any, there: Any) -> bool:
     """Compare as JSON texts compare: 1, 1.0 and true are three values.
 
-    The value here is small, since somebody wrote it into an application. The one there may be
+    The value here is small, since it is written in an application's code. The one there may be
     megabytes, and an event loop waits, so that it is not encoded but compared up to the first difference.
     """
     try:

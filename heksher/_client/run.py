@@ -188,7 +188,7 @@ class Run:
         return self._next_reload
 
     def release(self) -> None:
-        """Wake the loop and everybody who waits for this run, which goes on no longer.
+        """Wake the loop and all who wait for this run, which has been stopped.
 
         Called with the client's lock held.
         """

@@ -1,4 +1,4 @@
-"""What the inside of httpcore tells of a request, and bounds on the head of its answer by that.
+"""Bounds on the head of an answer, by what httpcore's trace reports of the request.
 
 Knows streams and trace events of httpcore by their shape. Does no I/O of its own.
 
