@@ -167,9 +167,10 @@ def test_a_client_with_one_setting_has_nothing_to_compare_with() -> None:
 
 def test_other_names_are_tried_if_the_shortest_ones_are_refused() -> None:
     names = [*NAMES, "drop_1", "drop_2", "drop_3", "drop_4"]
-    limits = Limits()
+    limits, way = Limits(), without("drop")
     for _ in range(3):
-        way, parts = without("drop"), Parts(names, None, limits)
+        way = without("drop")
+        parts = Parts(names, None, limits)
         way.ask(parts)
         limits = parts.limits
     assert (sorted(way.answered), way.failed) == (NAMES, [])
