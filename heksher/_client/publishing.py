@@ -184,7 +184,7 @@ class Publisher:
             ]
             try:
                 section = decode_section(raw)
-                for batch in section.batches():
+                for batch in section.batches:
                     if publication.is_over:
                         return
                     for reader in readers:

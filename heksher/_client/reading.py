@@ -19,7 +19,7 @@ from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import error_text, one_line, shown
-from heksher._wire import RuleBatch, RuleData
+from heksher._wire import Batch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
 from heksher.status import CoercedRule, RejectedRule
 
@@ -86,7 +86,7 @@ class SectionReader(Generic[T]):
         self._coerced: list[CoercedRule] = []
         self._rejected_total = self._coerced_total = 0
 
-    def add(self, batch: RuleBatch) -> None:
+    def add(self, batch: Batch[RuleData]) -> None:
         """Add the rules of a batch.
 
         Most sections use few sets of features, so rules that list the same ones are handled together:
@@ -96,7 +96,7 @@ class SectionReader(Generic[T]):
             self._reject_part(None, text)
         self._rejected_total += batch.unreadable - len(batch.problems)
         groups: dict[str | tuple[str, ...], list[RuleData]] = {}
-        for data in batch.rules:
+        for data in batch.objects:
             conditions = data.context_features
             # Most rules have one condition, and making a tuple of its feature takes three times as long.
             key = conditions[0][0] if len(conditions) == 1 else tuple(map(_feature, conditions))

@@ -10,7 +10,7 @@ Other packages import from here; the modules of this package import one another 
 from __future__ import annotations
 
 from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, declare
-from heksher._wire.decoding import Undecoded, bounded, split
+from heksher._wire.decoding import Batch, Undecoded, bounded, split
 from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import ContextFeatures, context_features, health, setting, settings
 from heksher._wire.messages import Exchange, Request, Response
@@ -19,7 +19,6 @@ from heksher._wire.queries import (
     KnownSections,
     NotModified,
     QueryAnswer,
-    RuleBatch,
     RuleData,
     Section,
     UnknownNames,
@@ -60,6 +59,6 @@ __all__ = [
     "UnknownNames",
     "decode_section",
     "Section",
-    "RuleBatch",
+    "Batch",
     "RuleData",
 ]

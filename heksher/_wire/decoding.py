@@ -20,7 +20,7 @@ A part that cannot be read costs only itself: it is left out and reported, and t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -132,8 +132,8 @@ class Batch(Generic[S]):
         unreadable: how many cannot be decoded.
     """
 
-    objects: list[S]
-    problems: list[str]
+    objects: Sequence[S]
+    problems: Sequence[str] = ()
     unreadable: int = 0
 
 
@@ -175,7 +175,7 @@ def _batches(text: bytes, type_: type[S], what: str, room: int) -> Iterator[Batc
         end = _end_of_objects(text, begin + _BATCH_BYTES, last)
         try:
             objects = decode(b"[%b]" % text[begin:end], list[type_], what)  # type: ignore[valid-type]
-            batch = Batch(objects, [])
+            batch = Batch(objects)
         except InvalidResponseError:
             batch, end = _one_by_one(text, begin, end, type_, what, room)
             room -= len(batch.problems)

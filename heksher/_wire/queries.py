@@ -59,21 +59,6 @@ class RuleData(msgspec.Struct, frozen=True, gc=False):
     rule_id: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class RuleBatch:
-    """Some of a setting's rules.
-
-    Attributes:
-        rules: the rules that can be read.
-        problems: one text for each rule that cannot be read, up to 100 for a setting.
-        unreadable: how many rules cannot be read.
-    """
-
-    rules: Sequence[RuleData]
-    problems: Sequence[str] = ()
-    unreadable: int = 0
-
-
 class _Section(msgspec.Struct):
     rules: Undecoded
     default_value: Undecoded = msgspec.Raw(b"null")
@@ -84,21 +69,14 @@ class Section:
     """One setting's part of an answer.
 
     Attributes:
-        rules: batches of the rules that pass the query's filter. They can be read once.
+        batches: the rules that pass the query's filter. Each batch is decoded when it is asked for, once.
+            A rule that cannot be read costs only itself; if there are thousands, an InvalidResponseError
+            is raised.
         default_value: the decoded JSON value; None if the service has no usable one.
     """
 
-    rules: Iterator[Batch[RuleData]]
+    batches: Iterator[Batch[RuleData]]
     default_value: Any = None
-
-    def batches(self) -> Iterator[RuleBatch]:
-        """Decode the rules, a batch at a time. A rule that cannot be read costs only itself.
-
-        Raises:
-            InvalidResponseError: there are thousands that cannot be read.
-        """
-        for batch in self.rules:
-            yield RuleBatch(batch.objects, batch.problems, batch.unreadable)
 
 
 def decode_section(raw: bytes | Undecoded) -> Section:

@@ -120,7 +120,7 @@ def test_other_threads_get_their_turns_while_it_is_read(name: str) -> None:
         with _Turns() as turns, contextlib.suppress(InvalidResponseError):
             answer = query(["victim", "other"], None, None).read(response)
             assert isinstance(answer, QueryAnswer)
-            for _ in decode_section(answer.sections["victim"]).batches():
+            for _ in decode_section(answer.sections["victim"]).batches:
                 pass
         stops.append(turns.longest)
     assert min(stops) < most

@@ -16,7 +16,7 @@ from heksher._rules.contexts import Defaults
 from heksher._rules.groups import GroupedRules
 from heksher._rules.table import RuleTable, TableRule
 from heksher._rules.tracking import Tracking
-from heksher._wire import RuleBatch, RuleData, decode_section
+from heksher._wire import Batch, RuleData, decode_section
 from heksher.setting import QueriedRule
 from heksher.setting_type import HeksherSequence, SettingType
 from heksher.status import CoercedRule, RejectedRule
@@ -446,7 +446,7 @@ def test_the_newest_wins_of_rules_stored_twice_whichever_batch_it_is_in() -> Non
         [rule(6, 6, user="sue"), rule(2**63 - 1, 7, user="ann"), rule(8, 8, user="jim")],
         [rule(9, 9, user="pat")],
     ):
-        reader.add(RuleBatch(tuple(part)))
+        reader.add(Batch(tuple(part)))
     table = reader.finish(60).table
     assert {each.conditions[0][1]: (each.value, each.rule_id) for each in table.rules} == {
         "jim": (8, 8),
@@ -484,7 +484,7 @@ def test_equal_strings_and_numbers_are_kept_once_and_no_value_changes_its_type()
             f"shared_{len(read)}", type_, ["environment", "user"], type_()
         )
         reader = SectionReader(setting, FEATURES, Tracking(), known)
-        for batch in decode_section(section_of(value, len(read), "dev").encode()).batches():
+        for batch in decode_section(section_of(value, len(read), "dev").encode()).batches:
             reader.add(batch)
         found = list(reader.finish(json.loads(value)).table.rules)
         assert [(type(each.value), each.value) for each in found] == [
@@ -507,9 +507,9 @@ def test_many_rules_are_read_in_batches_and_none_is_lost() -> None:
     ]
     rules[700] = {"value": 700}
     raw = json.dumps({"default_value": 1, "rules": rules}).encode()
-    batches = list(decode_section(raw).batches())
+    batches = list(decode_section(raw).batches)
     assert len(batches) > 1
-    assert sum(len(batch.rules) for batch in batches) == 1233
+    assert sum(len(batch.objects) for batch in batches) == 1233
     reader = SectionReader(ttl_setting(), FEATURES, Tracking())
     for batch in batches:
         reader.add(batch)

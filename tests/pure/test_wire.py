@@ -432,7 +432,7 @@ def test_an_invalid_setting_costs_only_itself(
 
 def test_a_hundred_invalid_rules_are_reported_and_the_others_counted() -> None:
     rule = b'{"value": "no rule", "rule_id": 1, "context_features": 5}'
-    batches = [*decode_section(b'{"rules": [%s]}' % b",".join([rule] * 2_000)).batches()]
+    batches = [*decode_section(b'{"rules": [%s]}' % b",".join([rule] * 2_000)).batches]
     problems = [problem for batch in batches for problem in batch.problems]
     assert ["no rule" in problem for problem in problems] == [True] * 100
     assert sum(batch.unreadable for batch in batches) == 2_000
@@ -692,8 +692,8 @@ def test_a_part_that_is_too_large_is_refused() -> None:
 
 def test_large_rules_are_decoded_in_batches_of_their_own() -> None:
     rules = b",".join([rule_of(b'"%s"' % (b"x" * 2**20)), GOOD_RULE] * 3)
-    batches = list(decode_section(b'{"rules": [%s]}' % rules).batches())
-    assert [[data.rule_id for data in batch.rules] for batch in batches] == [
+    batches = list(decode_section(b'{"rules": [%s]}' % rules).batches)
+    assert [[data.rule_id for data in batch.objects] for batch in batches] == [
         [8],
         [7, 8],
         [7, 8],

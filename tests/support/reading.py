@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from heksher import Setting
 from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.tracking import Tracking
-from heksher._wire import RuleBatch, RuleData, Undecoded, bounded, decode_section
+from heksher._wire import Batch, RuleData, Undecoded, bounded, decode_section
 
 T = TypeVar("T")
 
@@ -26,9 +26,9 @@ class WholeSection:
 def read_section(raw: bytes | Undecoded) -> WholeSection:
     """Decode a section with all its rules."""
     section = decode_section(bounded(bytes(raw), "the section"))
-    batches = list(section.batches())
+    batches = list(section.batches)
     return WholeSection(
-        tuple(rule for batch in batches for rule in batch.rules),
+        tuple(rule for batch in batches for rule in batch.objects),
         section.default_value,
         tuple(problem for batch in batches for problem in batch.problems),
     )
@@ -39,5 +39,5 @@ def read_table(
 ) -> ReadResult[T]:
     """Build the table of *setting* from a section."""
     reader = SectionReader(setting, features, tracking)
-    reader.add(RuleBatch(section.rules, section.problems, len(section.problems)))
+    reader.add(Batch(section.rules, section.problems, len(section.problems)))
     return reader.finish(section.default_value)
