@@ -98,8 +98,8 @@ def blocks_held() -> int:
     return sum(each.count for each in snapshot.statistics("filename"))
 
 
-# Many, since about ten blocks belong to the calls under way, whose lines asyncio keeps in debug mode.
-UPDATES = 200
+# Many, since about thirty blocks belong to the calls under way, whose lines asyncio keeps in debug mode.
+UPDATES = 400
 
 
 def test_nothing_is_kept(backend: Harness, scene: Scene) -> None:
