@@ -7,6 +7,7 @@ entry of a dict that a call needs in any case, and a number.
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby, islice
@@ -75,14 +76,11 @@ class RuleGroup(Generic[T]):
             known: the strings so far, each by itself; they replace equal ones, and new ones are added.
         """
         keys = self._keys(listed, conditions, known)
-        added = dict(zip(keys, values, strict=True))
-        if (
-            self._places is None
-            and len(added) == len(keys)
-            and added.keys().isdisjoint(self.values.keys())
-        ):
+        total = len(self.values) + len(keys)
+        # The first rule on each key stays until it is known whether there are others.
+        deque(map(self.values.setdefault, keys, values), maxlen=0)
+        if self._places is None and len(self.values) == total:
             self.ids.extend(ids)
-            self.values.update(added)
         else:
             self._extend_with_duplicates(keys, values, ids)
 
