@@ -22,7 +22,7 @@ from heksher._client.settings import ClientSettings, Entry
 from heksher._client.unused import MAX_LISTED, Listed, first_of
 from heksher._rules.getter import Published
 from heksher._rules.tracking import Tracking
-from heksher._wire import Undecoded, decode_section
+from heksher._wire import decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
 from heksher.setting import Setting, Validator, state_of
 from heksher.status import CoercedRule, DataSource, RejectedRule
@@ -52,12 +52,12 @@ class Publication:
         unused: what could not be used, or only in part, and could be before.
     """
 
-    sections: Mapping[str, Undecoded]
+    sections: Mapping[str, bytes]
     features: tuple[str, ...]
     tracking: Tracking
     is_wanted: Callable[[], bool]
     is_withdrawn: bool = False
-    usable: dict[str, Undecoded] = field(default_factory=dict[str, Undecoded])
+    usable: dict[str, bytes] = field(default_factory=dict[str, bytes])
     unused: list[_Unused] = field(default_factory=list[_Unused])
 
     @property
@@ -269,13 +269,13 @@ class Publisher:
 
     # --- what is known already --------------------------------------------------------------------
 
-    def saved(self, sections: Mapping[str, Undecoded]) -> dict[str, Undecoded]:
+    def saved(self, sections: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return the sections of a snapshot that belong to settings which are served, by current name.
 
         Args:
             sections: by the name in the application when they were saved, which may be the alias now.
         """
-        found: dict[str, Undecoded] = {}
+        found: dict[str, bytes] = {}
         for entry in self._settings.entries():
             aliases = [setting.alias for setting in entry.alive() if setting.alias is not None]
             for name in (entry.name, *aliases[:1]):
@@ -359,7 +359,7 @@ def _log_first(message: str, groups: Sequence[Listed[R]]) -> None:
         )
 
 
-def _digest(section: Undecoded) -> int:
+def _digest(section: bytes) -> int:
     """Return a fingerprint of a section.
 
     The interpreter's own hash has 64 bits and a key that each process draws anew. That is enough
@@ -367,4 +367,4 @@ def _digest(section: Undecoded) -> int:
     takes a quarter of the time of hashlib's, and those release the interpreter lock for each section
     and then wait for it beside a busy thread.
     """
-    return hash(bytes(section))
+    return hash(section)

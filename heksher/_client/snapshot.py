@@ -58,7 +58,7 @@ import msgspec
 from heksher._application_code import get_logger
 from heksher._rules.tracking import Tracking
 from heksher._text import encodable, error_text, excerpt, joined, one_line
-from heksher._wire import Undecoded, bounded, split
+from heksher._wire import bounded, split
 from heksher.exceptions import InvalidArgumentError, InvalidResponseError
 from heksher.status import SnapshotStatus
 
@@ -98,7 +98,7 @@ class SnapshotData:
         is_complete: whether the sections are those of all settings, and not only of changed ones.
     """
 
-    sections: Mapping[str, Undecoded]
+    sections: Mapping[str, bytes]
     features: Sequence[str]
     tracking: Tracking
     is_complete: bool = True
@@ -184,7 +184,8 @@ class SnapshotFile:
             return None
         _logger.info("loaded the snapshot %s", self.status.path)
         self.status = replace(self.status, is_loaded=True, written=contents.written, refused=None)
-        return SnapshotData(contents.settings, contents.features, tracking)
+        sections = {name: bytes(section) for name, section in contents.settings.items()}
+        return SnapshotData(sections, contents.features, tracking)
 
     def save(self, data: SnapshotData) -> bool:
         """Write the sections of an update, unless the file has them already.
@@ -369,7 +370,10 @@ class SnapshotFile:
             list(data.features),
             data.tracking.as_lists(),
             time.time(),
-            {**({} if present is None else present.settings), **data.sections},
+            {
+                **({} if present is None else present.settings),
+                **{name: msgspec.Raw(section) for name, section in data.sections.items()},
+            },
         )
 
     def _encode(self, contents: _Contents) -> bytes:

@@ -51,7 +51,7 @@ class _Query:
     features: tuple[str, ...]
     tracking: Tracking
     missing: set[str]
-    usable: dict[str, _wire.Undecoded] = field(default_factory=dict[str, _wire.Undecoded])
+    usable: dict[str, bytes] = field(default_factory=dict[str, bytes])
     has_all: bool = True
 
 
@@ -292,10 +292,10 @@ class Updater:
 
     async def _publish(
         self,
-        sections: Mapping[str, _wire.Undecoded],
+        sections: Mapping[str, bytes],
         features: tuple[str, ...],
         tracking: Tracking,
-    ) -> dict[str, _wire.Undecoded]:
+    ) -> dict[str, bytes]:
         """Publish these sections; read large ones in a thread, so that no event loop waits.
 
         Returns:

@@ -10,7 +10,7 @@ Other packages import from here; the modules of this package import one another 
 from __future__ import annotations
 
 from heksher._wire.declarations import Declaration, DeclarationAnswer, Difference, declare
-from heksher._wire.decoding import Batch, Undecoded, bounded, split
+from heksher._wire.decoding import Batch, bounded, split
 from heksher._wire.errors import unexpected_status
 from heksher._wire.lookups import ContextFeatures, context_features, health, setting, settings
 from heksher._wire.messages import Exchange, Request, Response
@@ -36,7 +36,6 @@ __all__ = [
     "Exchange",
     "unexpected_status",
     "redirected",
-    "Undecoded",
     "bounded",
     "split",
     "health",

@@ -79,7 +79,7 @@ class Section:
     default_value: Any = None
 
 
-def decode_section(raw: bytes | Undecoded) -> Section:
+def decode_section(raw: bytes) -> Section:
     """Decode a section of an answer, except for its rules.
 
     Args:
@@ -104,12 +104,12 @@ class QueryAnswer:
 
     Attributes:
         sections: the undecoded section of each setting by its current name, so that a broken one costs
-            only its own setting.
+            only its own setting. Unlike a `Raw`, bytes know their hash after it was computed once.
         etag: the tag to send with the next query for the same target, or None.
         revision: see `Response.revision`.
     """
 
-    sections: Mapping[str, Undecoded]
+    sections: Mapping[str, bytes]
     etag: str | None
     revision: str | None = None
 
@@ -139,7 +139,7 @@ class _Query(msgspec.Struct):
     settings: dict[_Name, Undecoded]
 
 
-def _split_answer(body: bytes, most: int) -> dict[str, Undecoded]:
+def _split_answer(body: bytes, most: int) -> dict[str, bytes]:
     """Return the sections of an answer, of which there may be *most*."""
     names = 0
 
@@ -152,7 +152,7 @@ def _split_answer(body: bytes, most: int) -> dict[str, Undecoded]:
 
     what = "the answer to the query"
     sections = split(bounded(body, what), _Query, what, name_of).settings
-    return {str(name): section for name, section in sections.items()}
+    return {str(name): bytes(section) for name, section in sections.items()}
 
 
 class KnownSections:
@@ -171,7 +171,7 @@ class KnownSections:
         """Forget the sections of all other names."""
         self._texts = {name: text for name, text in self._texts.items() if name in names}
 
-    def split(self, body: bytes, names: Collection[str]) -> dict[str, Undecoded]:
+    def split(self, body: bytes, names: Collection[str]) -> dict[str, bytes]:
         """Return the sections of the answer to a query for *names*.
 
         Raises:
@@ -181,27 +181,25 @@ class KnownSections:
         most = len(asked) + _MAX_UNASKED
         rest, known = self._take_out(body, asked)
         sections = _split_answer(rest, most)
-        if any(bytes(sections.get(name, b"")) != b"null" for name in known):
+        if any(sections.get(name) != b"null" for name in known):
             # One of them was within another section.
             known, sections = {}, _split_answer(body, most)
         sections |= known
         for name, section in sections.items():
             if name in asked:
                 # At the end, so that the order is that of the answer.
-                text = self._texts.pop(name, None)
-                if text is None or name not in known:
-                    text = len(section), hash(bytes(section))
-                self._texts[name] = text
+                self._texts.pop(name, None)
+                self._texts[name] = len(section), hash(section)
         return sections
 
-    def _take_out(self, body: bytes, names: Container[str]) -> tuple[bytes, dict[str, Undecoded]]:
+    def _take_out(self, body: bytes, names: Container[str]) -> tuple[bytes, dict[str, bytes]]:
         """Return *body* with null in place of known sections, and these sections.
 
         The result is JSON if and only if *body* is, since each section is a value. A key cannot seem to
         be within a string: its quotes would end the string.
         """
         rest: list[bytes] = []
-        known: dict[str, Undecoded] = {}
+        known: dict[str, bytes] = {}
         begin = at = missed = 0
         for name, (length, hashed) in self._texts.items():
             key = b'"%b":' % name.encode()
@@ -215,7 +213,7 @@ class KnownSections:
             at = start = start + body.startswith(b" ", start)
             text = body[start : start + length]
             if hash(text) == hashed:
-                known[name] = msgspec.Raw(text)
+                known[name] = text
                 rest += (body[begin:start], b"null")
                 begin = at = start + length
         return b"".join((*rest, body[begin:])) if rest else body, known

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 
-import msgspec
-
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._rules.tracking import Tracking
 
@@ -25,7 +23,7 @@ def snapshot_file(path: str, url: str = SERVICE) -> SnapshotFile:
 def snapshot_data(name: str, number: int) -> SnapshotData:
     """Return what an update received for one setting. It is large, so that writing it takes a while."""
     section = b'{"default_value": %d, "rules": [%s]}' % (number, b" " * 200_000)
-    return SnapshotData({name: msgspec.Raw(section)}, FEATURES, Tracking())
+    return SnapshotData({name: section}, FEATURES, Tracking())
 
 
 def main(path: str, name: str, times: int) -> None:

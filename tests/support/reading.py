@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from heksher import Setting
 from heksher._client.reading import ReadResult, SectionReader
 from heksher._rules.tracking import Tracking
-from heksher._wire import Batch, RuleData, Undecoded, bounded, decode_section
+from heksher._wire import Batch, RuleData, bounded, decode_section
 
 T = TypeVar("T")
 
@@ -23,9 +23,9 @@ class WholeSection:
     problems: Sequence[str] = ()
 
 
-def read_section(raw: bytes | Undecoded) -> WholeSection:
+def read_section(raw: bytes) -> WholeSection:
     """Decode a section with all its rules."""
-    section = decode_section(bounded(bytes(raw), "the section"))
+    section = decode_section(bounded(raw, "the section"))
     batches = list(section.batches)
     return WholeSection(
         tuple(rule for batch in batches for rule in batch.objects),
