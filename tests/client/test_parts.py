@@ -173,7 +173,7 @@ def test_a_list_that_fails_after_a_deletion_keeps_no_rules_away(scene: Scene) ->
         async with scene.client() as client:
             scene.service.delete(settings[0].name)
             set_rules(scene, 2)
-            # Features, three parts, and the list.
+            # Features, three parts, and the first look-up.
             scene.service.faults = [None, None, None, None, Response(500)]
             with pytest.raises(UnexpectedStatusError):
                 await client.reload()
@@ -217,8 +217,8 @@ def test_a_declaration_that_does_not_reach_the_service_costs_no_other(scene: Sce
         scene.service.add_rule(setting.name, 1, user="jim")
 
     async def body() -> None:
-        # Features, the list, and the declarations, of which every second one fails.
-        scene.service.faults = [None, None, unreachable(), None, unreachable(), None]
+        # Features, a look-up of each setting, and the declarations, of which every second one fails.
+        scene.service.faults = [None, *[None] * 4, unreachable(), None, unreachable(), None]
         async with scene.client(startup="continue") as client:
             assert client.status.failures == 1
             assert values(settings) == [0, 1, 0, 1]
@@ -237,7 +237,7 @@ def test_what_came_is_in_force_while_a_start_still_waits_for_the_rest(scene: Sce
             pass
         set_rules(scene, 2)
         arrived, go_on = scene.backend.event(), scene.backend.event()
-        scene.service.hold(settings[1].name, arrived, go_on)
+        scene.service.hold(f"query?settings={settings[1].name}", arrived, go_on)
         client = scene.client(startup="continue", startup_timeout=5)
         starting = scene.backend.beside(client.set_as_main)
         await arrived.wait()
@@ -258,8 +258,8 @@ def test_a_client_is_ready_once_each_part_came_even_if_never_all_at_once(scene: 
     async def body() -> None:
         async with scene.client():
             pass
-        # Features, the list, and the parts, of which one after the other fails.
-        scene.service.faults = [None, None, Response(500), None]
+        # Features, a look-up of each setting, and the parts, of which one after the other fails.
+        scene.service.faults = [None, *[None] * 2, Response(500), None]
         async with scene.client(startup="continue") as client:
             assert not client.status.is_ready
             assert client.status.source is DataSource.DEFAULTS
@@ -342,7 +342,8 @@ def test_a_snapshot_does_not_undo_what_came(scene: Scene, tmp_path: Path) -> Non
             await scene.settled()
         kept = path.read_bytes()
         set_rules(scene, 2)
-        scene.service.faults = [None, None, None, Response(500)]
+        # Features, a look-up of each setting, and the parts, of which the second one fails.
+        scene.service.faults = [None, *[None] * 2, None, Response(500)]
         async with scene.client(snapshot=path, startup="continue") as client:
             assert values(settings) == [2, 1]
             await scene.settled()

@@ -30,8 +30,8 @@ from heksher.testing.service import LiveService
 
 INTERVAL = 0.05
 FEATURES = ["environment", "user"]
-#: Host name of the service, for cases about names.
-HOST = "settings.test"
+#: Host name of the service, for cases about names. A service without tokens accepts no other domain.
+HOST = "settings.localhost"
 #: Addresses of the service, of the machine that it moves to, and of one that accepts no packets.
 HERE, ELSEWHERE, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
