@@ -142,7 +142,7 @@ class Connection:
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[bytes, str]:
         """Make a request, and return the body and the ETag of the answer; fail unless it is a success."""
-        self._http.request(method, path, body)
+        self._http.request(method, path, body, {"Content-Type": "application/json"})
         answer = self._http.getresponse()
         content = answer.read()
         assert answer.status < 300, content
