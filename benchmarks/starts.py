@@ -10,7 +10,7 @@ made in three ways, in turn, by the same client:
 A client starts alone, and in 20 processes at once, where the slowest counts. A way that costs over three
 times as much as the cheapest when alone is not tried by 20, and new settings are tried by 20 up to 30,
 because each of them is a write that waits for the others. Bytes are those of the answers. The last column
-has the ratios of ours to the cheaper one of (a) and (b), for time and for bytes; at most 1.2 is wanted.
+has two ratios, of time and of bytes: ours to the cheaper of (a) and (b). The target is at most 1.2.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ rule of the lowest rank answers, a call that no rule matches, the processor time
 time for which it stops another thread, and the memory of rules and plan. Up to 16 sets each one has a
 dict; with more there is one index.
 
-Conclusion: thousands of sets make a call take microseconds, and a publish stops nobody for long.
+Conclusion: with thousands of sets, a call takes microseconds, and a publish stops other threads for less
+than 50 ms.
 """
 
 from __future__ import annotations

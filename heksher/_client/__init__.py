@@ -26,7 +26,9 @@ What happens:
 
 - `core`: start, close, reload, and what a fork does;
 - `run`: the update loop, from one start to its end;
-- `update`: one update;
+- `update`: one update: which requests, in which order, and what is published;
+- `declaring`: the declarations of an update;
+- `requests`: the requests of an update, and when there is no use in going on;
 - `forking`: locks and clients when the process forks;
 - `stand_ins`: the clock and the random numbers of an application's tests;
 - `errors`: how errors are kept.

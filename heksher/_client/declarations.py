@@ -1,6 +1,6 @@
 """What to declare, given the settings that the service has, and what its answers mean.
 
-Pure decisions; the updater sends the requests, notes the results and logs them.
+Pure decisions; `declaring` and `update` send the requests, note the results and log them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Declaring settings: what has to be declared, one request after another, and what came of it in the log.
+"""Declares the settings of a client, one request after another, and logs the outcome.
 
-What to declare and what an answer means is decided in `declarations.py`.
+`declarations` decides what to declare and what an answer means. Knows nothing of rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The requests of one update: which of them failed, and when there is no use in going on."""
+"""The requests of one update: which of them failed, and when there is no use in going on.
+
+Knows neither settings nor rules.
+"""
 
 from __future__ import annotations
 

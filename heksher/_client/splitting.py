@@ -128,7 +128,7 @@ class Parts:
         self._probed = self._probed.union(*(probe.names for probe in self._probes))
 
     def halve(self, part: Part) -> bool:
-        """Replace a part that was refused by shorter ones. Return False if there are none."""
+        """Split a refused part into shorter ones, which come next. Return False if that is impossible."""
         self.are_answered = None
         names, half = part.names, len(part.names) // 2
         if part.filters is not None and (self._filters is None or not half):

@@ -1,7 +1,7 @@
-"""One update: ask for all rules, publish them, and declare what is pending.
+"""One update: ask for all rules, publish them, and have pending settings declared.
 
 Coroutines over one function that exchanges a request for an answer. They raise what goes wrong. The core
-decides when updates are made, and handles their errors.
+decides when updates are made, and handles their errors. `declaring` makes the declarations.
 """
 
 from __future__ import annotations

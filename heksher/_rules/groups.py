@@ -224,7 +224,7 @@ class GroupedRules(Sequence[TableRule[T]]):
         return merge(groups, self._rest.groups(), key=_rank) if self._rest else groups
 
     def group_of(self, listed: tuple[str, ...]) -> RuleGroup[T]:
-        """Return the group for rules on these features, a new one if there is none."""
+        """Return the group for rules on these features; create it if it does not exist."""
         group = self._listed.get(listed)
         if group is None:
             features, rank = _ranked(listed, self._place)

@@ -116,7 +116,7 @@ class QueryAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The answer to a query has not changed since the one with the ETag that was sent.
+    """The answer to a query is the same as the one whose ETag was sent.
 
     Attributes:
         revision: see `Response.revision`.

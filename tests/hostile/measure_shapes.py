@@ -4,7 +4,7 @@
 
 The default size is that of `max_response_bytes`. Each cell is a process of its own. The longest stop of
 another thread, and the work of two updates, are in milliseconds of processor time. Memory is the peak
-beyond that of a client that has not started. The last column says what became of the answer.
+above that of a client that has not started. The last column has the outcome.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _Value = TypeVar("_Value")
 
 
 class _Read(Generic[_Value]):
-    """A read that has not begun when tasks join it.
+    """One read, and the tasks that share its outcome. They join before it begins.
 
     Attributes:
         ended: set when the read has ended, or the task that makes it was cancelled.
