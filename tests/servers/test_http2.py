@@ -31,7 +31,8 @@ class Service:
     trusting: ssl.SSLContext
 
     def client(self, backend: Harness, path: str = "", **options: object) -> AnyClient:
-        arguments = {"http2": True, "verify": self.trusting}
+        # No timeouts of httpx's, so that only those of the client end a request.
+        arguments = {"http2": True, "verify": self.trusting, "timeout": None}
         return backend.client(self.url + path, 60, ["user"], http_client_args=arguments, **options)
 
     def post(self, path: str, **body: object) -> None:

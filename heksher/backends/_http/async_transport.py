@@ -88,20 +88,23 @@ class AsyncTransport(TransportBase):
 
     @staticmethod
     async def _read(answer: Any, body: Body) -> None:
-        try:
-            async for chunk in answer.aiter_raw():
-                body.add(chunk)
-                if body.chunk_count % CHUNKS_PER_TURN == 0:
-                    # A thousand chunks of one byte come at once, and reading on waits for nothing then.
-                    await anyio.lowlevel.cancel_shielded_checkpoint()
-                if body.is_too_large:
-                    # Close the connection and read on: the error that this raises is what ends the
-                    # generators inside httpx in order. Generators that are left alone are finished by the
-                    # garbage collector, of which trio warns.
-                    await answer.aclose()
-        except Exception:
-            if not body.is_too_large:
-                raise
+        # Once the body is too large, the connection is closed, and the reading is cancelled instead of
+        # left. Either ends the generators inside httpx in order. Generators that are left alone are
+        # finished by the garbage collector, of which trio warns. To close is not enough with HTTP/2:
+        # httpcore would go on waiting for a stream that it has forgotten.
+        with anyio.CancelScope() as reading:
+            try:
+                async for chunk in answer.aiter_raw():
+                    body.add(chunk)
+                    if body.chunk_count % CHUNKS_PER_TURN == 0:
+                        # A thousand chunks of one byte come at once. Reading on waits for nothing then.
+                        await anyio.lowlevel.cancel_shielded_checkpoint()
+                    if body.is_too_large:
+                        await answer.aclose()
+                        reading.cancel()
+            except Exception:
+                if not body.is_too_large:
+                    raise
 
     def abort(self) -> None:
         """Do nothing: cancellation ends the requests in progress."""
