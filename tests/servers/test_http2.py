@@ -48,8 +48,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
         str(folder / "certificate.pem")
     )
-    command = "-m hypercorn --bind fd://{fd} --certfile certificate.pem --keyfile certificate.pem"
-    with Served([*command.split(), "http2_app:app"], "", folder) as server:
+    # It keeps connections longer than any request here, so that it does not end a client's wait.
+    command = "-m hypercorn --bind fd://{fd} --keep-alive 300"
+    files = ["--certfile", "certificate.pem", "--keyfile", "certificate.pem"]
+    with Served([*command.split(), *files, "http2_app:app"], "", folder) as server:
         made = Service(f"https://127.0.0.1:{server.port}", trusting)
         # The listening socket is open already, so that this waits for the server.
         with httpx.Client(http2=True, verify=trusting, timeout=DEADLINE) as client:

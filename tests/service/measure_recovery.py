@@ -108,7 +108,7 @@ async def _measure(service: ServiceProcess, clients: int, queries: int, repetiti
     await crowd.all_answered.wait()
     for _ in range(repetitions):
         service.kill()
-        await asyncio.sleep(1)  # all have noticed
+        await asyncio.sleep(1)  # how long the service is away
         await asyncio.to_thread(service.start_again)
         crowd.forget()
         await crowd.all_answered.wait()
