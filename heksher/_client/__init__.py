@@ -28,7 +28,7 @@ What happens:
 - `run`: the update loop, from one start to its end;
 - `update`: one update: which requests, in which order, and what is published;
 - `declaring`: the declarations of an update;
-- `requests`: the requests of an update, and when there is no use in going on;
+- `requests`: the requests of an update, and when to give up;
 - `forking`: locks and clients when the process forks;
 - `stand_ins`: the clock and the random numbers of an application's tests;
 - `errors`: how errors are kept.

@@ -1,4 +1,4 @@
-"""The requests of one update: which of them failed, and when there is no use in going on.
+"""The requests of one update: which of them failed, and when to give up.
 
 Knows neither settings nor rules.
 """
@@ -59,7 +59,7 @@ class Requests:
         return answer
 
     def note_failure(self, error: ServiceError) -> None:
-        """Keep an error for the end of the update, unless there is no use in going on: then raise it."""
+        """Keep an error for the end of the update, or raise it at once if the service seems to be gone."""
         self.failures.append(error)
         if self._unreached >= _MAX_UNREACHED:
             raise error

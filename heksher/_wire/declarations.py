@@ -20,7 +20,7 @@ _OUTCOMES = _ACCEPTED | {"mismatch", "rejected"}
 # How the service refuses a declaration without an outcome. The body is JSON with a `detail`. It also
 # refuses by a text, but nothing that a client declares after it has looked at the service.
 _REFUSALS = frozenset((400, 404, 422))
-# Its framework's answer to a path that there is not.
+# The answer of its framework to an unknown path.
 _NO_SUCH_PATH = b'{"detail":"Not Found"}'
 # Refusals that pass: new credentials or a second try may help.
 _PASSING = frozenset((401, 407, 408, 425, 429))

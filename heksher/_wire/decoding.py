@@ -104,7 +104,7 @@ def decode(text: bytes | Undecoded, type_: type[S], what: str, limit: int = _MAX
         raise InvalidResponseError(f"{what} has {len(text)} bytes; at most {limit} are read")
     if len(text) > _MAX_PART_VALUES and count_values(bytes(text)) > _MAX_PART_VALUES:
         raise InvalidResponseError(
-            f"{what} has more than {_MAX_PART_VALUES} values; at most so many are read"
+            f"{what} has too many values: at most {_MAX_PART_VALUES} are read"
         )
     return split(text, type_, what)
 

@@ -96,7 +96,7 @@ def settings(names: Iterable[str] | None = None) -> Exchange[dict[str, SettingDa
                 names += 1 + len(setting.aliases)
             if names > _MAX_NAMES:
                 raise InvalidResponseError(
-                    f"{what} has more than {_MAX_NAMES} names and aliases; at most so many are read"
+                    f"{what} has too many names and aliases: at most {_MAX_NAMES} are read"
                 )
         if uncounted:
             _logger.warning("%s: left out: %s more that cannot be read", what, uncounted)

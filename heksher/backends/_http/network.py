@@ -194,8 +194,8 @@ class _Stream(SyncStream):
     """A connection that is closed for certain if its TLS handshake fails.
 
     The problem: of a connection that has been reset, `ssl` leaves the TLS socket that it has just made to
-    the garbage collector. Only the frames of the error lead to it. (CPython 3.11.7 and 3.12.1, no more in
-    3.13.0.)
+    the garbage collector. Only the frames of the error lead to it. (Seen on CPython 3.11.7 and 3.12.1;
+    3.13.0 closes it.)
     """
 
     def start_tls(

@@ -57,8 +57,8 @@ def is_own_name(host: str, server: str, allowed: Collection[str]) -> bool:
         return True
     if name == "localhost" or name.endswith(".localhost") or _is_address(name):
         return True
-    # Nobody can register a name without a dot. Networks of containers have such names, this machine needs
-    # none for itself.
+    # No one can register a name without a dot. Networks of containers use such names. Connections from
+    # this machine itself do not need them.
     return "." not in name and not is_loopback(server)
 
 
