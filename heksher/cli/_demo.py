@@ -7,7 +7,6 @@ public names, plus `run_blocking` of the backends, so that the example is writte
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import secrets
@@ -25,7 +24,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Self, TypeVar
 
 import anyio
@@ -46,15 +44,6 @@ for _module in ("trio", "starlette", "uvicorn", "sqlalchemy", "alembic"):
     if find_spec(_module) is None:
         raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
 
-# Everything that the programs load later is loaded here, before the demo can be interrupted. If Ctrl-C
-# meets the exec() of a text, as in a module that defines a dataclass, CPython ends the process by
-# SIGINT at its exit, even though KeyboardInterrupt was caught (`run_eval_code_obj` in pythonrun.c; seen
-# on 3.11).
-_LOADED_LATER = (
-    *("trio", "anyio._backends._asyncio", "anyio._backends._trio", "httpcore"),
-    *("heksher.backends._anyio", "heksher.backends._thread", "heksher.backends._http"),
-)
-
 T = TypeVar("T")
 
 FEATURES = ["environment", "user", "theme"]
@@ -73,42 +62,42 @@ def run() -> int:
     """Run the demo; 0 if everything was as expected, 1 if not, 130 after Ctrl-C."""
     # Silence the library's log: the report covers the outage.
     logging.getLogger("heksher").addHandler(logging.NullHandler())
-    ended_by: list[int] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        ended_by.append(number)
-        # Go on as for Ctrl-C. The event loop that runs may have installed its own handler for that.
-        handler = signal.getsignal(signal.SIGINT)
-        assert callable(handler)
-        handler(signal.SIGINT, frame)
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # In a background job of a shell. Event loops handle Ctrl-C only where it is not ignored, so block
-        # it instead.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     # SIGHUP: the terminal was closed. Not every system has it.
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+            signal.signal(number, lambda number, _: _signals.append(number))
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")  # where the terminal has no ✓ or µ
     console = Console(highlight=False)
     try:
-        for module in _LOADED_LATER:
-            importlib.import_module(module)
         return _run(console)
-    except KeyboardInterrupt:
-        if not ended_by:
+    except Interrupted:
+        if _signals[0] == signal.SIGINT:
             console.print("interrupted; nothing is left running")
-        return 128 + (ended_by or [signal.SIGINT])[0]
+        return 128 + _signals[0]
     except BrokenPipeError:
         # The reader of the report has closed the pipe. Without this, Python would report a second error
         # when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+class Interrupted(Exception):
+    """A signal asked the demo to end."""
+
+
+# Signals that asked the demo to end. Their handler raises nothing, because it runs between any two lines of
+# Python: the garbage collector dropped a KeyboardInterrupt that met one of its callbacks, and event loops
+# that were being made complained on stderr. The demo looks here at each step instead.
+_signals: list[int] = []
+
+
+def check_signals() -> None:
+    """Raise `Interrupted` if a signal has asked the demo to end."""
+    if _signals:
+        raise Interrupted
 
 
 def _run(console: Console) -> int:
@@ -122,6 +111,7 @@ def _run(console: Console) -> int:
         try:
             stack.enter_context(service)
         except AssertionError as error:
+            check_signals()
             sys.stderr.write(f"heksher demo: error: {error}\n")
             return 1
         assert service.process is not None
@@ -162,14 +152,12 @@ def run_async(loop: str, service: LiveService, report: Report) -> Setting[int] |
 async def reported(
     program: Callable[[LiveService], Program], service: LiveService, report: Report
 ) -> Setting[int] | None:
-    """Run the example and show its report; return the first setting, or None after an error.
-
-    The report begins here, where the event loop runs and handles Ctrl-C. An event loop that is
-    interrupted while it is made complains on stderr.
-    """
+    """Run the example and show its report; return the first setting, or None after an error."""
     with report:
         try:
             return await example(program(service), report)
+        except Interrupted:
+            raise
         except Exception as error:
             report.fail(error)
             return None
@@ -262,6 +250,7 @@ class Program(ABC):
         """Wait until *condition* holds or the timeout ends; return the seconds that this took."""
         began = time.monotonic()
         while not condition() and time.monotonic() - began < EVENT_TIMEOUT:
+            check_signals()
             await self.sleep(0.005)
         return time.monotonic() - began
 
@@ -386,6 +375,7 @@ class Report:
         self._show(Line("the program goes on", "no error", repr(error), False))
 
     def _show(self, line: Line) -> None:
+        check_signals()
         self.lines.append(line)
         if not self._console.is_terminal:
             mark = "ok" if line.is_expected else "NO"
@@ -399,6 +389,7 @@ class Report:
         self._live.refresh()
 
     def __enter__(self) -> Self:
+        check_signals()
         if self._console.is_terminal:
             self._live.start()
         else:
