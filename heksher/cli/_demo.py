@@ -88,7 +88,7 @@ class Interrupted(Exception):
     """A signal asked the demo to end."""
 
 
-# Signals that asked the demo to end. Their handler raises nothing, because it runs between any two lines of
+# Signals that asked the demo to end. Their handler raises nothing, because it can run at any line of
 # Python: the garbage collector dropped a KeyboardInterrupt that met one of its callbacks, and event loops
 # that were being made complained on stderr. The demo looks here at each step instead.
 _signals: list[int] = []
