@@ -191,7 +191,7 @@ class ThreadHost(Host):
 
         listener = server.listen("127.0.0.1", self.port)
         ready = threading.Event()
-        self._server = server.Server(app, ready.set, grace=_GRACE)
+        self._server = server.Server(app, listener, ready.set, grace=_GRACE)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )

@@ -10,7 +10,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import h11
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,7 +20,7 @@ from support.service_process import DEADLINE, ServiceProcess
 from uvicorn.server import ServerState
 
 from heksher.service.web import connections
-from heksher.service.web.connections import BoundedProtocol, Listener
+from heksher.service.web.connections import BoundedProtocol, ByAge, Listener
 from heksher.service.web.http import Encoded
 from heksher.service.web.server import listen
 
@@ -54,9 +56,12 @@ class Peer:
         self._config = uvicorn.Config(application, http=BoundedProtocol, log_config=None, ws="none")
         self._state = ServerState()
         self._near, self._far = socket.socketpair()
+        self.by_age: ByAge = {}
 
     async def connect(self) -> None:
-        self.protocol = BoundedProtocol(self._config, self._state, {}, self.loop)
+        self.protocol = BoundedProtocol(
+            self._config, self._state, {}, self.loop, by_age=self.by_age
+        )
         await self.loop.connect_accepted_socket(lambda: self.protocol, self._far)
         self.reader, self.writer = await asyncio.open_connection(sock=self._near)
 
@@ -75,6 +80,18 @@ class Peer:
         """Whether the service has ended the connection, without waiting for this end."""
         await asyncio.sleep(0)
         return self.protocol not in self._state.connections
+
+    def has_answered(self, requests: int) -> bool:
+        return self._state.total_requests == requests
+
+    async def leave_answers_unread(self) -> None:
+        """Send requests until a part of an answer waits in the service."""
+        self.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for requests in count(1):
+            self.writer.write(REQUEST)
+            await until(partial(self.has_answered, requests))
+            if self.protocol.transport.get_write_buffer_size():
+                break
 
     def close(self) -> None:
         self.writer.close()
@@ -229,20 +246,11 @@ def test_a_client_has_to_read(reads: bool) -> None:
     ids=["connection: close", "no request"],
 )
 def test_a_client_has_to_read_the_last_answer_too(last: bytes) -> None:
-    def is_answered(peer: Peer, requests: int) -> bool:
-        return peer.protocol.server_state.total_requests == requests
-
     async def test(peer: Peer) -> None:
-        transport = peer.protocol.transport
-        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        for answers in count(1):
-            peer.writer.write(REQUEST)
-            await until(partial(is_answered, peer, answers))
-            if transport.get_write_buffer_size():
-                break
+        await peer.leave_answers_unread()
         assert not peer.protocol.flow.write_paused
         peer.writer.write(last)
-        await until(transport.is_closing)
+        await until(peer.protocol.transport.is_closing)
         await peer.loop.forward(29)
         assert not await peer.is_ended()
         await peer.loop.forward(2)
@@ -270,35 +278,148 @@ def test_a_slow_client_costs_no_copy_of_a_long_answer() -> None:
 # --- file descriptors -----------------------------------------------------------------------------
 
 
-def test_idle_connections_leave_descriptors_to_the_database(tmp_path: Path) -> None:
-    """Further connections wait. This is logged once a second, not thousands of times."""
-    resource = pytest.importorskip("resource")
-    with ServiceProcess() as service, ExitStack() as stack:
+# Much more than the service accepts at once.
+LIMIT = 256
+# Requests in progress: their bodies are to follow.
+IN_PROGRESS = (
+    b"GET /api/v1/context_features/user HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n"
+)
 
-        def connect() -> socket.socket:
-            address = ("127.0.0.1", service.port)
-            return stack.enter_context(socket.create_connection(address, DEADLINE))
 
-        service.start(features=["user"], database=tmp_path / "heksher.db")
+class Visitors:
+    """Connections to a service that has no descriptors for *LIMIT* of them."""
+
+    def __init__(self, service: ServiceProcess) -> None:
+        resource = pytest.importorskip("resource")
         assert service.process is not None
-        limit = 80
-        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
-        asking = [connect() for _ in range(10)]
-        for number, connection in enumerate(asking):
-            query = f"/api/v1/query?context_filters=user:({number})"
-            connection.sendall(f"GET {query} HTTP/1.1\r\nhost: localhost\r\n".encode())
-        idle = [connect() for _ in range(limit)]
-        while "out of system resource" not in service.log:
-            assert service.is_running
-        for connection in asking:  # all at once, so that each needs a connection to the file
-            connection.sendall(b"\r\n")
-        statuses = [connection.recv(100)[9:12] for connection in asking]
-        for connection in idle:
-            connection.close()
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
+        self._host, self._port = urlsplit(service.url).hostname, service.port
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Visitors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def come(self, number: int, sending: bytes = b"") -> list[socket.socket]:
+        """Open connections that send this."""
+        came: list[socket.socket] = []
+        for _ in range(number):
+            connection = socket.create_connection((self._host, self._port), DEADLINE)
+            came.append(self._stack.enter_context(connection))
+            connection.sendall(sending)
+        return came
+
+    def leave(self) -> None:
+        """Close all connections."""
+        self._stack.close()
+
+
+def status(connection: socket.socket) -> int:
+    """Read an answer that has no more than 1,000 bytes, and return its status."""
+    return int(connection.recv(1_000)[9:12])
+
+
+@pytest.mark.parametrize(
+    ("host", "sent", "then"),
+    [("127.0.0.1", b"", REQUEST), ("::1", REQUEST[:-2], REQUEST[-2:])],
+    ids=["nothing was sent", "a part of a request was sent"],
+)
+def test_a_new_connection_replaces_the_oldest_idle_one(host: str, sent: bytes, then: bytes) -> None:
+    with ServiceProcess() as service:
+        service.start(features=["user"], options=["--host", host])
+        with Visitors(service) as visitors:
+            [asking] = visitors.come(1, IN_PROGRESS)
+            idle = visitors.come(LIMIT, sent)
+            for connection in visitors.come(3, REQUEST):
+                assert status(connection) == 404
+            assert idle[0].recv(1) == b""
+            idle[LIMIT // 2].sendall(then)
+            assert status(idle[LIMIT // 2]) == 404
+            asking.sendall(b"x")
+            assert status(asking) == 200
+        service.stop()
+
+
+def test_requests_in_progress_leave_descriptors_to_the_database(tmp_path: Path) -> None:
+    """Further connections wait. This is logged once a second, not thousands of times."""
+    with ServiceProcess() as service:
+        service.start(features=["user"], database=tmp_path / "heksher.db")
+        with Visitors(service) as visitors:
+            asking = visitors.come(10, IN_PROGRESS)
+            visitors.come(LIMIT, IN_PROGRESS)
+            while "out of system resource" not in service.log:
+                assert service.is_running
+            for connection in asking:  # all at once, so that each needs a connection to the file
+                connection.sendall(b"x")
+            assert [status(connection) for connection in asking] == [200] * len(asking)
         assert service.request("GET", "/context_features").status_code == 200
         service.stop()
-        assert statuses == [b"200"] * len(asking)
         assert service.log.count("out of system resource") < 20
+
+
+def is_replaced(peer: Peer) -> bool:
+    """Whether a connection ends to make room for another."""
+    with listen("127.0.0.1", 0) as listener:
+        listener.by_age = peer.by_age
+        with pytest.raises(OSError) as raised:  # noqa: PT011
+            listener.accept()
+    return isinstance(raised.value, BlockingIOError)
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_idle"),
+    [
+        (b"", True),
+        (REQUEST[:-2], True),
+        (REQUEST[:-2] + b"content-length: 9\r\n\r\nbody", False),
+        (REQUEST, False),
+    ],
+    ids=["nothing", "half a head", "half a body", "a request"],
+)
+@pytest.mark.parametrize("earlier", [False, True], ids=["at first", "later"])
+def test_a_connection_is_idle_until_it_has_sent_a_head(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, is_idle: bool, earlier: bool
+) -> None:
+    monkeypatch.setattr(connections, "_only_reserved_descriptors_are_left", bool)
+
+    async def test(peer: Peer) -> None:
+        if earlier:
+            peer.writer.write(REQUEST)
+            await peer.reader.readuntil(b"\r\n\r\nok")
+        is_free.clear()
+        if is_idle:
+            await peer.send(sent)
+        else:
+            peer.writer.write(sent)
+            await until(lambda: peer.protocol.conn.their_state is not h11.IDLE)
+        await peer.loop.forward(0.9)
+        assert not is_replaced(peer)
+        await peer.loop.forward(0.2)
+        assert is_replaced(peer) is is_idle
+        assert await peer.is_ended() is is_idle
+        is_free.set()
+
+    is_free = asyncio.Event()
+    is_free.set()
+    run(answering(before=is_free.wait), test)
+
+
+def test_a_connection_is_not_idle_while_its_answer_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "_only_reserved_descriptors_are_left", bool)
+
+    async def test(peer: Peer) -> None:
+        await peer.leave_answers_unread()
+        await peer.loop.forward(2)
+        assert not is_replaced(peer)
+        peer.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        await until(lambda: not peer.protocol.transport.get_write_buffer_size())
+        assert is_replaced(peer)
+
+    run(answering(b"x" * 10_000), test)
 
 
 def test_a_batch_ends_with_the_last_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:

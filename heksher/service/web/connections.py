@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import sys
-from typing import Any
+from typing import Any, TypeAlias
 
 import h11
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -26,6 +26,10 @@ _MIN_TAKEN = 64 * 1024
 # file have two each; it opens further files to sort, and Python opens modules at their first import.
 _RESERVED_DESCRIPTORS = 32
 
+# How long a connection has to be idle before it can be replaced, in seconds: a client that has just
+# connected needs time to send its request.
+_REPLACEABLE_AFTER = 1.0
+
 # What a client still has to send in these states: a request, or the rest of its body.
 _CLIENT_SENDS = frozenset({h11.IDLE, h11.SEND_BODY})
 
@@ -39,14 +43,20 @@ class BoundedProtocol(H11Protocol):
 
     patience = _PATIENCE
 
+    def __init__(self, *args: Any, by_age: ByAge, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._by_age = by_age
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._by_age[self] = self.loop.time()
         self.flow: FlowControl = _OneAtATime(transport, self.conn)
         self._unsent = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del self._by_age[self]
         self._clear_deadline()
         super().connection_lost(exc)
 
@@ -59,6 +69,13 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self.flow.resume_reading()  # unless the next request has been read already
         self._set_deadline()
+        del self._by_age[self]
+        self._by_age[self] = self.loop.time()  # as the last one
+
+    def is_idle(self) -> bool:
+        """Whether the last answer has been sent, and no whole head of a request has arrived since."""
+        is_sent = not self.transport.get_write_buffer_size()
+        return is_sent and self.conn.their_state is h11.IDLE and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -93,6 +110,11 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()  # close() would wait until the answer is read
 
 
+# Open connections, and when they were made or last had an answer, by the clock of their event loop. The
+# oldest come first.
+ByAge: TypeAlias = dict[BoundedProtocol, float]
+
+
 class _OneAtATime(FlowControl):
     """Resumes reading only when the request that was read has been answered.
 
@@ -110,13 +132,21 @@ class _OneAtATime(FlowControl):
 
 
 class Listener(socket.socket):
-    """A listening socket for asyncio. Connections wait in the kernel while descriptors are scarce.
+    """A listening socket for asyncio. While descriptors are scarce, each connection replaces an idle one.
 
-    If accept() fails for lack of descriptors, asyncio logs it and pauses for a second. It first goes on
-    to the end of its batch, though, and would log each attempt, so the batch is ended here.
+    If none is idle, connections wait in the kernel: accept() fails, and asyncio logs it and pauses for a
+    second. It first goes on to the end of its batch, though, and would log each attempt, so the batch is
+    ended here.
+
+    Attributes:
+        by_age: the connections that were accepted.
     """
 
     _batch_is_over = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.by_age: ByAge = {}
 
     def accept(self) -> tuple[socket.socket, Any]:
         if self._batch_is_over:
@@ -124,6 +154,8 @@ class Listener(socket.socket):
             raise BlockingIOError
         try:
             if _only_reserved_descriptors_are_left(self):
+                if self._end_oldest_idle():
+                    raise BlockingIOError  # the event loop frees the descriptor, and tries again
                 raise OSError(errno.EMFILE, "the last file descriptors are reserved")
             return super().accept()
         except BlockingIOError:
@@ -131,6 +163,15 @@ class Listener(socket.socket):
         except OSError:
             self._batch_is_over = True
             raise
+
+    def _end_oldest_idle(self) -> bool:
+        for connection, since in self.by_age.items():
+            if connection.loop.time() - since < _REPLACEABLE_AFTER:
+                return False
+            if connection.is_idle():
+                connection.timeout_keep_alive_handler()
+                return True
+        return False
 
 
 if sys.platform == "win32":

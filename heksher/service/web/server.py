@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import h11
@@ -31,7 +32,7 @@ _ACCEPTED_AT_ONCE = 64
 logger: logging.Logger = logging.getLogger("heksher.service")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> Listener:
     """Open a socket that listens on *host* and *port*. Port 0 means any free port.
 
     Raises:
@@ -54,7 +55,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grace: int) -> int:
+def serve(app: ASGIApp, listener: Listener, url: str | None = None, *, grace: int) -> int:
     """Serve *app* until SIGTERM or SIGINT arrives.
 
     Once connections are accepted, prints the address on stdout in a line that scripts can parse.
@@ -79,7 +80,7 @@ def serve(app: ASGIApp, listener: socket.socket, url: str | None = None, *, grac
             logger.warning("listening on %s; stdout cannot say so: %s", address, error)
 
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    server = Server(app, announce, grace=grace)
+    server = Server(app, listener, announce, grace=grace)
 
     # uvicorn installs the same handler, but only while it runs. This covers the time before and after.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,15 +112,18 @@ def _url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn with the settings of this service, on sockets made by `listen`.
+    """uvicorn with the settings of this service.
 
     Args:
         app: the application.
+        listener: the socket that it is going to run on.
         on_ready: called once connections are accepted.
         grace: seconds that unfinished requests have to complete at shutdown.
     """
 
-    def __init__(self, app: ASGIApp, on_ready: Callable[[], None], *, grace: int) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: Listener, on_ready: Callable[[], None], *, grace: int
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,  # the process configures logging; uvicorn would log on stdout
@@ -128,7 +132,7 @@ class Server(uvicorn.Server):
             # By default, uvicorn takes uvloop and httptools if they are installed. Not everything here
             # would work with them: the bounds of connections, what is logged, and what is tested.
             loop="asyncio",
-            http=BoundedProtocol,
+            http=partial(BoundedProtocol, by_age=listener.by_age),  # type: ignore[arg-type]
             backlog=_ACCEPTED_AT_ONCE,
             ws="none",  # the WebSocket implementations log headers
             timeout_graceful_shutdown=grace,
