@@ -321,7 +321,8 @@ class Run:
             is_requested = self._current_reload is not None
             self._parts.history.begin_update(is_requested=is_requested)
             self._parts.settings.begin_update(now, is_requested=is_requested)
-        error = await self._attempt(_UPDATE, self._updater.update())
+        updating = self._updater.update(is_requested=is_requested)
+        error = await self._attempt(_UPDATE, updating)
         if not self.goes_on():
             return error  # the run was stopped, and the callers that wait were told then
         if self._updater.has_to_save:

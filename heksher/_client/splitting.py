@@ -29,12 +29,14 @@ class Limits:
     Attributes:
         length: the length that the target of a query may have.
         takes_filters: whether queries with the filter are answered.
+        takes_since: whether queries for the changes since a revision are answered.
         refused: the names that were refused, each by itself.
         probed: the names that were asked for to see whether anything is answered, and nothing was.
     """
 
     length: int = MAX_QUERY_LENGTH
     takes_filters: bool = True
+    takes_since: bool = True
     refused: frozenset[str] = frozenset()
     probed: frozenset[str] = frozenset()
 
@@ -67,6 +69,10 @@ class Parts:
         names: of all settings that the query asks for.
         filters: see `heksher._wire.encode_context_filters`.
         limits: what earlier queries showed.
+
+    Attributes:
+        are_answered: whether requests are answered at all. None: unknown since the last refusal.
+        takes_since: see `Limits`.
     """
 
     def __init__(self, names: Sequence[str], filters: str | None, limits: Limits) -> None:
@@ -92,8 +98,8 @@ class Parts:
         self._halved: list[Part] = []
         # The length of the longest target that was answered.
         self._answered = 0
-        #: Whether requests are answered at all. None: unknown since the last refusal.
         self.are_answered: bool | None = None
+        self.takes_since = limits.takes_since
 
     def next(self) -> Part | None:
         """Return the part to ask for, or None after the last one."""
@@ -127,6 +133,11 @@ class Parts:
                 return
         self._probed = self._probed.union(*(probe.names for probe in self._probes))
 
+    def repeat_without_since(self, part: Part) -> None:
+        """Ask for a part again that was refused together with a revision."""
+        self.are_answered, self.takes_since = None, False
+        self._left.appendleft(part)
+
     def halve(self, part: Part) -> bool:
         """Split a refused part into shorter ones, which come next. Return False if that is impossible."""
         self.are_answered = None
@@ -151,7 +162,9 @@ class Parts:
         ]
         if too_long and self._answered < min(too_long):
             length = min(length, max(self._answered, _MIN_LENGTH))
-        return Limits(length, not self._is_filter_refused, self._refused, self._probed)
+        return Limits(
+            length, not self._is_filter_refused, self.takes_since, self._refused, self._probed
+        )
 
     def _filters_within(self, length: int) -> str | None:
         """Return the filter for a target of this length; None if it takes the room that names need."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heksher import _wire
 from heksher._client.declarations import Catalogue, look_ups
@@ -55,6 +55,21 @@ class _Query:
     has_all: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the rules in force answer, of one target, so that only changes need to be sent.
+
+    Attributes:
+        etag: the newest one.
+        revision: the newest one.
+        is_whole: whether one answer brought all sections, so that the tag vouches for each of them.
+    """
+
+    etag: str | None = None
+    revision: str | None = None
+    is_whole: bool = True
+
+
 class Updater:
     """Updates the settings of one client. Not for two tasks or threads at a time.
 
@@ -90,11 +105,11 @@ class Updater:
         self._unsaved: SnapshotData | None = None
         # The `reading` that the snapshot was last loaded for.
         self._loaded_for: object = None
-        # The newest ETags by target, and what they hold for: the service's context features, and what
+        # What is held by target, and what it holds for: the service's context features, and what
         # `ClientSettings.reading` returned. Each change of the tracking makes a new object, so equality
         # tells whether an answer would be read in the same way.
-        self._etags: dict[str, str] = {}
-        self._etags_hold_for: object = None
+        self._held: dict[str, _Held] = {}
+        self._held_for: object = None
         self._known_sections = _wire.KnownSections()
         # The names whose rules were read.
         self._answered: set[str] = set()
@@ -103,16 +118,26 @@ class Updater:
         # Those that the client's were last compared with.
         self._compared: tuple[str, ...] | None = None
 
-    async def update(self) -> None:
+    async def update(self, *, is_requested: bool = False) -> None:
         """Refresh what the service has, declare what it lacks, and then refresh again.
 
         In this order, because declaring may take long: it is one request after another. What fails costs
         nothing else: the rest is done, and what came is published.
 
+        Args:
+            is_requested: whether it is made for a `reload`. Then rules that came as changes are replaced
+                by whole answers, in case that a change was missed.
+
         Raises:
             ServiceError: something failed and should be tried again.
         """
         self._requests.begin()
+        if is_requested:
+            self._held = {
+                target: replace(held, revision=None)
+                for target, held in self._held.items()
+                if held.is_whole
+            }
         if self._features.revision is None or self._settings.needs_features():
             await self._read_features()
         planned: list[Planned] = []
@@ -173,7 +198,7 @@ class Updater:
             if there is None:
                 return None
             self._publisher.forget(self._settings.reconcile(there))
-            self._etags.clear()
+            self._held.clear()
             await self._query_all(may_be_unknown=False)
         return there
 
@@ -193,53 +218,75 @@ class Updater:
     async def _query(self, *, may_be_unknown: bool) -> bool:
         features = self._features.names
         tracking, _ = reading = self._settings.reading()
-        if self._etags_hold_for != (features, reading):
-            self._etags, self._etags_hold_for = {}, (features, reading)
+        if self._held_for != (features, reading):
+            self._held, self._held_for = {}, (features, reading)
         names = self._settings.known_names()
         self._known_sections.keep_only(set(names))
         filters = _wire.encode_context_filters(tracking.as_lists())
         parts = Parts(names, filters, self._settings.limits)
         query = _Query(parts, may_be_unknown, features, tracking, set(names))
+        asked = set[str]()
         try:
             while (part := parts.next()) is not None:
+                target = part.target
+                asked.add(target)
+                held = self._held.pop(target, _Held())
+                since = held.revision if parts.takes_since else None
                 try:
                     answer = await self._requests.send(
                         _wire.query(
                             part.names,
                             part.filters,
-                            self._etags.get(part.target),
+                            held.etag,
+                            since,
                             may_be_unknown=may_be_unknown and not part.was_refused,
                             known=self._known_sections,
                         )
                     )
                 except ServiceError as error:
+                    # Without the revision, in case that this is what fails.
+                    held = replace(held, revision=None)
                     if not await self._is_limited(parts, part, error):
+                        self._held[target] = held
                         self._requests.note_failure(error)
+                    elif since is not None:
+                        self._held[target] = held
+                        parts.repeat_without_since(part)
                     elif not parts.halve(part):
                         # It fails every time, and must not fail the other settings' update.
                         if not part.was_refused:
                             self._publisher.note_unusable(part.names, error)
                         self._note_done(query, part.names)
                 else:
-                    if not isinstance(answer, _wire.UnknownNames):
-                        await self._check_features(query, answer.revision)
-                    await self._take(query, part, answer)
+                    if isinstance(answer, _wire.UnknownNames):
+                        query.has_all = False
+                        continue
+                    await self._check_features(query, answer)
+                    if await self._take(query, part, answer):
+                        is_whole = not answer.is_partial or (held.is_whole and not answer.sections)
+                        self._held[target] = _Held(answer.etag, answer.revision, is_whole)
         finally:
             self._keep_for_snapshot(query)
+        # If the settings are divided otherwise for a time, the others become outdated.
+        self._held = {target: held for target, held in self._held.items() if target in asked}
         self._settings.note_limits(parts.limits)
         if self._answered.issuperset(names) and (names or not self._requests.failures):
             self._publisher.note_read(DataSource.SERVICE)
         return query.has_all
 
-    async def _check_features(self, query: _Query, revision: str | None) -> None:
-        """Make sure that the context features are not older than an answer of this revision.
+    async def _check_features(self, query: _Query, answer: _wire.QueryAnswer) -> None:
+        """Make sure that the context features are not older than an answer.
 
         If the service names no revisions, they were read before the query, in this update.
 
         Raises:
             _FeaturesChanged: they are others than those that the query began with.
         """
-        if self._features.revision not in (None, revision):
+        if answer.is_partial and answer.sections:
+            # A service that sends changes sends everything if the features are among them. A 304 does not
+            # tell: a proxy may have made the tag, which then stands for the rules alone.
+            self._features = replace(self._features, revision=answer.revision)
+        elif self._features.revision not in (None, answer.revision):
             await self._read_features()
             if self._features.names != query.features:
                 raise _FeaturesChanged
@@ -261,34 +308,31 @@ class Updater:
                 parts.note_answered(probe)
         return parts.are_answered is True
 
-    async def _take(
-        self,
-        query: _Query,
-        part: Part,
-        answer: _wire.QueryAnswer | _wire.NotModified | _wire.UnknownNames,
-    ) -> None:
-        """Publish the answer to one part."""
-        if isinstance(answer, _wire.UnknownNames):
-            query.has_all = False
-            return
+    async def _take(self, query: _Query, part: Part, answer: _wire.QueryAnswer) -> bool:
+        """Publish the answer to one part.
+
+        Returns:
+            whether it answers for all of the part. If not, a later 304 must not pass for an answer about
+            the settings that are missing.
+        """
         query.parts.note_answered(part)
-        if isinstance(answer, _wire.NotModified):
-            self._answered.update(part.names)
-            return
-        missing = set(part.names).difference(answer.sections)
+        asked = set(part.names)
+        # Other parts' settings are left alone, whose tags and revisions stand for their own answers.
+        sections = {name: each for name, each in answer.sections.items() if name in asked}
+        missing = set[str]() if answer.is_partial else asked.difference(sections)
         if missing:
             query.has_all = False
         if not query.may_be_unknown:
             error = InvalidResponseError("the answer to the query has no section for it")
             self._publisher.note_unusable(missing, error)
+            self._note_done(query, missing)
             missing.clear()
-        async with self._publishing():
-            query.usable |= await self._publish(answer.sections, query.features, query.tracking)
-        self._note_done(query, set(part.names) - missing)
-        self._etags.pop(part.target, None)
-        # Where settings are missing, a later 304 must not pass for an answer about them.
-        if answer.etag is not None and not missing:
-            self._etags[part.target] = answer.etag
+        if sections:
+            async with self._publishing():
+                query.usable |= await self._publish(sections, query.features, query.tracking)
+        self._note_done(query, sections)
+        self._answered.update(asked - missing)
+        return not missing
 
     async def _publish(
         self,
@@ -361,4 +405,4 @@ class Updater:
         else:
             is_complete = not snapshot.needs_everything()
         if not is_complete:
-            self._etags.clear()  # without ETags, the next answer has everything
+            self._held.clear()  # so that the next answer has everything

@@ -17,7 +17,6 @@ from heksher._wire.messages import Exchange, Request, Response
 from heksher._wire.queries import (
     MAX_QUERY_LENGTH,
     KnownSections,
-    NotModified,
     QueryAnswer,
     RuleData,
     Section,
@@ -54,7 +53,6 @@ __all__ = [
     "query",
     "KnownSections",
     "QueryAnswer",
-    "NotModified",
     "UnknownNames",
     "decode_section",
     "Section",

@@ -11,6 +11,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# The characters of a header's value that is sent back. Servers take a few kilobytes of headers in all, and
+# URLs of 8,000 characters.
+_MAX_RETURNED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -49,12 +53,23 @@ class Response:
     body: bytes = b""
 
     @property
+    def etag(self) -> str | None:
+        """The tag to send with the next request for the same target, or None."""
+        return self._returnable("etag")
+
+    @property
     def revision(self) -> str | None:
         """A name of the service's state, if it sends one: the answer is at least as new as that state.
 
         The original service sends none.
         """
-        return self.headers.get("heksher-revision")
+        return self._returnable("heksher-revision")
+
+    def _returnable(self, name: str) -> str | None:
+        """Return a header's value, unless every later request would fail if it was sent back."""
+        value = self.headers.get(name, "")
+        is_sound = value.isascii() and value.isprintable() and len(value) <= _MAX_RETURNED
+        return value if value and is_sound else None
 
 
 @dataclass(frozen=True, slots=True)

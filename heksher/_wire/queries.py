@@ -36,8 +36,6 @@ _MAX_FILTER_LENGTH = MAX_QUERY_LENGTH // 2
 _MAX_UNASKED = 1_000
 # Known sections that may be missing from an answer; then no more of them are searched for.
 _MAX_MISSED = 3
-# The characters of an ETag that is sent back. Servers take a few kilobytes of headers in all.
-_MAX_ETAG_LENGTH = 1000
 
 
 # --- reading an answer ----------------------------------------------------------------------------
@@ -105,24 +103,16 @@ class QueryAnswer:
     Attributes:
         sections: the undecoded section of each setting by its current name, so that a broken one costs
             only its own setting. Unlike a `Raw`, bytes know their hash after it was computed once.
-        etag: the tag to send with the next query for the same target, or None.
+        etag: see `Response.etag`.
         revision: see `Response.revision`.
+        is_partial: whether settings without a section are unchanged. If the service says that nothing
+            changed, there are no sections.
     """
 
     sections: Mapping[str, bytes]
     etag: str | None
     revision: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NotModified:
-    """The answer to a query is the same as the one whose ETag was sent.
-
-    Attributes:
-        revision: see `Response.revision`.
-    """
-
-    revision: str | None = None
+    is_partial: bool = False
 
 
 class UnknownNames:
@@ -185,10 +175,12 @@ class KnownSections:
             # One of them was within another section.
             known, sections = {}, _split_answer(body, most)
         sections |= known
+        is_whole = asked.issubset(sections)
         for name, section in sections.items():
             if name in asked:
-                # At the end, so that the order is that of the answer.
-                self._texts.pop(name, None)
+                if is_whole:
+                    # At the end, so that the order is that of the answer.
+                    self._texts.pop(name, None)
                 self._texts[name] = len(section), hash(section)
         return sections
 
@@ -223,10 +215,11 @@ def query(
     names: Iterable[str],
     context_filters: str | None,
     etag: str | None,
+    since: str | None = None,
     *,
     may_be_unknown: bool = True,
     known: KnownSections | None = None,
-) -> Exchange[QueryAnswer | NotModified | UnknownNames]:
+) -> Exchange[QueryAnswer | UnknownNames]:
     """Ask for the rules of settings.
 
     An ETag belongs to one target and covers only what the answer contains, which is rules and default
@@ -237,6 +230,8 @@ def query(
         names: the settings' current names. The service answers only if it knows all of them.
         context_filters: see `encode_context_filters`; None lets every rule pass.
         etag: the tag of the last answer for the same target, or None.
+        since: the revision of the last answer for the same target, or None to get all sections. The
+            service may leave out the sections that have not changed since then.
         may_be_unknown: whether a 404 is an `UnknownNames`; otherwise it is an unexpected status.
         known: the sections of the last answers; it notes those of this one.
     """
@@ -248,22 +243,19 @@ def query(
     if may_be_unknown:
         expected.add(404)
 
-    def read(response: Response) -> QueryAnswer | NotModified | UnknownNames:
+    def read(response: Response) -> QueryAnswer | UnknownNames:
         if response.status == 304:
-            return NotModified(response.revision)
+            return QueryAnswer({}, etag, response.revision, is_partial=True)
         if response.status == 404:
             return UnknownNames()
         sections = known.split(response.body, names)
-        tag = response.headers.get("etag")
-        if tag is not None and not (
-            tag.isascii() and tag.isprintable() and len(tag) <= _MAX_ETAG_LENGTH
-        ):
-            tag = None  # sent back, it would make every later query fail
-        return QueryAnswer(sections, tag, response.revision)
+        is_partial = since is not None and "heksher-partial" in response.headers
+        return QueryAnswer(sections, response.etag, response.revision, is_partial)
 
+    target = query_target(names, context_filters)
     request = Request(
         "GET",
-        query_target(names, context_filters),
+        target if since is None else f"{target}&since={quoted(since)}",
         headers=(("if-none-match", etag),) if etag is not None else (),
         expected=frozenset(expected),
     )

@@ -37,7 +37,8 @@ class ScriptedService:
         fault: the fault of every request for which `faults` has no entry; None for no fault.
         raising: what the next request raises, which may be no `Exception`; None for nothing.
         is_embedded: whether it does what the library's own service does beyond the original: it names
-            revisions, and lists settings by name.
+            revisions, sends changes since one of them, and lists settings by name.
+        states: the context features and the sections at each revision that it has named.
         longest_target: the longest target of a query; a longer one is refused, as by a proxy.
         too_long: the status of that refusal.
     """
@@ -51,6 +52,7 @@ class ScriptedService:
         self.fault: Exception | Response | None = None
         self.raising: BaseException | None = None
         self.is_embedded = False
+        self.states: dict[str, tuple[list[str], dict[str, str]]] = {}
         self.longest_target = math.inf
         self.too_long = 414
         self.answers: dict[str, Response] = {}
@@ -153,7 +155,9 @@ class ScriptedService:
         if len(request.target) > self.longest_target:
             return Response(self.too_long, {}, b"too long")
         return self._query(
-            unquote(parameters["settings"]), dict(request.headers).get("if-none-match")
+            parameters["settings"],
+            dict(request.headers).get("if-none-match"),
+            parameters.get("since"),
         )
 
     def _declare(self, declared: dict[str, Any]) -> Response:
@@ -170,21 +174,34 @@ class ScriptedService:
         self.settings[name] = {**declared, "aliases": []}
         return _json({"outcome": "created"})
 
-    def _query(self, names: str, etag: str | None) -> Response:
-        sections: dict[str, Any] = {}
-        for name in filter(None, names.split(",")):
-            current = self._current(name)
-            if current is None:
-                return Response(404, {}, b"unknown")
-            sections[current] = {
-                "default_value": self.settings[current]["default_value"],
-                "rules": self.rules.get(current, []),
-            }
+    def _query(self, names: str, etag: str | None, since: str | None) -> Response:
+        asked = [*filter(None, names.split(","))]
+        current = [self._current(name) for name in asked]
+        if None in current:
+            return Response(404, {}, b"unknown")
+        everything = self._sections()
+        sections = {name: everything[name] for name in map(str, current)}
         answer = _json({"settings": sections})
         tag = f'"{hashlib.sha256(answer.body).hexdigest()}"'
         if etag == tag:
             return self._at_revision(Response(304, {"etag": tag}))
-        return self._at_revision(Response(200, {"etag": tag}, answer.body))
+        headers = {"etag": tag}
+        features, earlier = self.states.get(since or "", ([], {}))
+        is_known = features == self.features and asked == current and set(asked) <= earlier.keys()
+        if self.is_embedded and is_known:
+            headers["heksher-partial"] = "1"
+            changed = {k: v for k, v in sections.items() if earlier[k] != json.dumps(v)}
+            answer = _json({"settings": changed})
+        return self._at_revision(Response(200, headers, answer.body))
+
+    def _sections(self) -> dict[str, Any]:
+        return {
+            name: {
+                "default_value": self.settings[name]["default_value"],
+                "rules": self.rules.get(name, []),
+            }
+            for name in self.settings
+        }
 
     def _current(self, name: str) -> str | None:
         """Return the current name of the setting with this name or alias."""
@@ -197,6 +214,8 @@ class ScriptedService:
             return response
         state = json.dumps([self.features, self.settings, self.rules]).encode()
         revision = hashlib.sha256(state).hexdigest()
+        sections = {name: json.dumps(section) for name, section in self._sections().items()}
+        self.states[revision] = ([*self.features], sections)
         return replace(response, headers={**response.headers, "heksher-revision": revision})
 
 
