@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from heksher._wire import MAX_QUERY_LENGTH, query_target, split_names
-from heksher.exceptions import ServiceError, UnexpectedStatusError
+from heksher.exceptions import InvalidResponseError, ServiceError, UnexpectedStatusError
 
-# How proxies and firewalls answer if a URL is too long for them, or has a word that they refuse.
+# How proxies and firewalls answer if a URL is too long for them, or has a word that they refuse. Some send
+# a page with status 200.
 _REFUSED = frozenset((400, 403, 404, 414, 431))
 # No proxy's limit is below this. A shorter length is not remembered: one odd refusal must not leave a
 # client with a request for each setting.
@@ -89,10 +90,11 @@ class Parts:
             self._left.append(Part(tuple(sorted(self._refused)), None, was_refused=True))
         # Two names, because one of them may be refused. If both are, the next query tries others.
         self._probed = limits.probed
+        # Beside a client's only name, no name is asked for.
         likeliest = sorted(self._others, key=lambda name: (name in limits.probed, len(name)))
         self._probes = [
-            Part((name,), each)
-            for name in likeliest[:2]
+            Part(some, each)
+            for some in [*((name,) for name in likeliest), ()][:2]
             for each in dict.fromkeys((self._filters, None))
         ]
         self._halved: list[Part] = []
@@ -175,4 +177,6 @@ class Parts:
 
 def may_be_limited(error: ServiceError) -> bool:
     """Whether *error* may come from something on the way that refuses some requests only."""
-    return isinstance(error, UnexpectedStatusError) and error.status in _REFUSED
+    return isinstance(error, InvalidResponseError) or (
+        isinstance(error, UnexpectedStatusError) and error.status in _REFUSED
+    )

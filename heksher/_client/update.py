@@ -175,7 +175,7 @@ class Updater:
                     there.add(await self._requests.send(each))
             except ServiceError as error:
                 failure = error
-                if not (may_be_limited(error) or isinstance(error, InvalidResponseError)):
+                if not may_be_limited(error):
                     break
             else:
                 return there

@@ -773,7 +773,7 @@ def test_nothing_that_is_reported_keeps_a_setting_or_an_answer_alive(scene: Scen
             await client.reload()
             rejected = client.status.rejected_rules
             assert [each.setting for each in rejected] == ["cache_ttl", "broken"]
-            scene.service.faults = [None, Response(200, {}, b'{"settings": 1}')]
+            scene.service.faults = [None, *[Response(200, {}, b'{"settings": 1}')] * 3]
             with pytest.raises(InvalidResponseError):
                 await client.reload()
             settings.clear()

@@ -158,11 +158,16 @@ def test_a_filter_that_is_refused_is_left_out() -> None:
     assert all(part.filters is None for part in pieces_of(Parts(NAMES, "user:a", parts.limits)))
 
 
-def test_a_client_with_one_setting_has_nothing_to_compare_with() -> None:
-    way, parts = without("a"), Parts(["a"], None, Limits())
+@pytest.mark.parametrize("refused", [frozenset[str](), frozenset("a")])
+def test_beside_the_only_name_a_request_without_names_is_made(refused: frozenset[str]) -> None:
+    way, parts = without("=a"), Parts(["a"], None, Limits(refused=refused))
+    way.ask(parts)
+    assert parts.limits.refused == {"a"}
+    way, parts = without("query"), Parts(["a"], None, Limits(refused=refused))
     way.ask(parts)
     assert way.failed == ["a"]
-    assert len(way.asked) == 1
+    assert parts.limits.refused == refused
+    assert len(way.asked) == 2
 
 
 def test_other_names_are_tried_if_the_shortest_ones_are_refused() -> None:
