@@ -444,7 +444,8 @@ class ClientSettings:
             _logger.log(level, message, *arguments)
         if more := len(news[_MAX_LOGGED_SETTINGS:]):
             _logger.error(
-                "%s were deleted or renamed; status lists them", counted(more, "more setting")
+                "deleted or renamed on the service: %s; status lists them",
+                counted(more, "more setting"),
             )
         return deleted
 

@@ -119,7 +119,7 @@ def test_an_answer_logs_twenty_unused_rules_however_many_settings_it_is_for(
     assert "dropped: 40 more; status has the number, and lists the first 100" in messages
     assert "dropped: 10 more; status has the number, and lists the first 100" in messages
     assert sum("was deleted on the service" in message for message in messages) == 20
-    assert "9 more settings were deleted or renamed; status lists them" in messages
+    assert "deleted or renamed on the service: 9 more settings; status lists them" in messages
 
 
 def test_a_long_text_is_kept_in_part(scene: Scene) -> None:
