@@ -234,6 +234,29 @@ def test_an_answer_with_a_secret_costs_freshness_and_says_which(backend: Harness
         backend.run(body)
 
 
+_SECRETS = """
+    api-key api_key apikey x-api-keys accessKey x-key2 Ocp-Apim-Subscription-Key x-auth auth-v2 oauth_nonce
+    authorization Proxy-Authorisation authentication x-amz-credential credentials jwt x-jwt-assertion
+    passwd user_password passwort client_secret secrets PHPSESSID JSESSIONID ASPSESSIONIDQ sessionid sess
+    mysess connect.sid sid hsid sig sign signed_request X-Amz-Signature x-hub-signature-256
+    csrftoken XSRF-TOKEN tokens accessToken cookie mycookies
+"""
+_OTHERS = """
+    x-design x-assigned-team designed inside side-by-side x-president resident author co-author authority
+    keyboard keyword signal-level insignia x-region environment
+"""
+
+
+@pytest.mark.parametrize("name", [*_SECRETS.split(), *_OTHERS.split()])
+def test_a_name_says_whether_its_value_is_a_secret(name: str) -> None:
+    as_header = httpx.Request("GET", "https://h/", headers={name: TOKEN})
+    as_parameter = httpx.Request("GET", f"https://h/?{name}={TOKEN}")
+    is_secret = name in _SECRETS.split()
+    # Names of headers have no capital letters.
+    assert repeated_secret(TOKEN.encode(), as_header) == (name.lower() if is_secret else None)
+    assert repeated_secret(TOKEN.encode(), as_parameter) == (name if is_secret else None)
+
+
 def test_what_is_no_secret_for_certain_stays_in_an_answer(backend: Harness) -> None:
     """A header may have a word that settings use as well: rules must not change by it."""
     values = ["production", "production-eu1", "password", "12345678", "A-B", "https://eu-west-1.x"]

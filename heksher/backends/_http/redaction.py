@@ -50,8 +50,13 @@ _MIN_SECRET_LENGTH = 4
 
 # In a successful answer, only these count as secrets: values of headers, cookies and parameters that are
 # called so, of at least this many characters, and neither lower-case words nor numbers, as values of
-# settings and conditions may be: production, eu-west-1, 2026.12.
-_SECRET_NAME = re.compile("auth|cookie|credential|jwt|key|passw|secret|sess|sid|sign|token", re.I)
+# settings and conditions may be: production, eu-west-1, 2026.12. Words that are also part of others, such
+# as author, keyboard, inside and design, have to end or to stand alone.
+_SECRET_NAME = re.compile(
+    "cookie|credential|jwt|passw|secret|sessid|session|signature|token|auth(?!or(?!i[sz]))"
+    "|(key|sess|sid)s?(?![a-z])|(?<![a-z])(sig|sign|signed)(?![a-z])",
+    re.I,
+)
 _MIN_CERTAIN_LENGTH = 8
 _MAX_WORD_LENGTH = 24
 _is_word = re.compile("[a-z]*|[0-9]*|[a-z]*[0-9]*(?:[._-][a-z]*[0-9]*)+").fullmatch
