@@ -85,7 +85,7 @@ def measure_a_large_update(ratios: Ratios) -> None:
     ours: list[float] = []
     floor: list[float] = []
     with client_of(answers) as client:
-        for _ in range(2 if ratios.quick else 9):
+        for _ in range(2 if ratios.quick else 7):
             answers.change()
             floor.append(milliseconds(lambda: json.loads(answers.body)))
             ours.append(milliseconds(client.reload))
@@ -98,7 +98,7 @@ def measure_an_update_of_one_setting(ratios: Ratios) -> None:
     one: list[float] = []
     everything: list[float] = []
     with client_of(answers) as client:
-        for _ in range(2 if ratios.quick else 9):
+        for _ in range(2 if ratios.quick else 7):
             answers.change()
             everything.append(milliseconds(client.reload))
             answers.change(everything=False)
@@ -130,7 +130,7 @@ def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:
     start()
     ours: list[float] = []
     floor: list[float] = []
-    for _ in range(2 if ratios.quick else 9):
+    for _ in range(2 if ratios.quick else 7):
         floor.append(start(snapshot=None))
         ours.append(start(**without))
     title = f"start from a snapshot of {rules:,} rules (floor: from a service in memory)"
@@ -275,7 +275,7 @@ def gaps_of_a_thread(answers: Answers, updates: int) -> tuple[list[float], list[
 
 @pytest.mark.parametrize("kind", ["asyncio", "trio", "thread"])
 def measure_who_waits_for_an_update(kind: str, ratios: Ratios) -> None:
-    rules, updates = (1_000, 2) if ratios.quick else (100_000, 10)
+    rules, updates = (1_000, 2) if ratios.quick else (100_000, 5)
     answers = Answers(1, rules)
     if kind == "asyncio":
         ours, floor = asyncio.run(gaps_of_a_loop(answers, updates))

@@ -56,7 +56,7 @@ def measure_many_settings(ratios: Ratios) -> None:
     bare = loop_of("pass", {})
     seconds: dict[str, list[float]] = {"alone": [], "among others": []}
     times = 2_000
-    for _ in range(3 if ratios.quick else 21):
+    for _ in range(3 if ratios.quick else 11):
         others = [setting_of(replace(shape, name=f"other_{each}")) for each in range(number)]
         call(times)
         seconds["among others"] += [call(times) for _ in range(3)]
