@@ -28,6 +28,7 @@ from heksher.service.web.answer_cache import AnswerCache, CachedAnswer
 from heksher.service.web.http import Slow
 from heksher.service.web.routes.answers import Answers
 from heksher.service.web.routes.query import Query, QueryRoute
+from heksher.service.web.sections import Form
 
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def a_query(name: str = "a") -> Query:
-    return Query((name,), None, with_metadata=False)
+    return Query((name,), Form(None, with_metadata=False))
 
 
 def answer(text: str = "1") -> CachedAnswer:
@@ -114,7 +115,7 @@ def test_many_who_want_the_same_have_it_made_once(fails: bool) -> None:
             waiting.release()
             return super().__hash__()
 
-    wanted = Hashed(("a",), None, with_metadata=False)
+    wanted = Hashed(("a",), Form(None, with_metadata=False))
 
     def want() -> str:
         try:

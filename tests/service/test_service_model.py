@@ -90,6 +90,31 @@ class _Question(NamedTuple):
         return f"/query?{'&'.join(parameters)}"
 
 
+class _Seen:
+    """What a client has of the answers to one query.
+
+    Attributes:
+        tag: the latest ETag.
+        body: the latest whole body.
+        features: the context features at that time.
+        states: the sections that it had after each answer, by the revision.
+    """
+
+    def __init__(self) -> None:
+        self.tag = '"none"'
+        self.body = b""
+        self.features = list[str]()
+        self.states = {"": dict[str, Any]()}
+
+    def add(self, answer: Answer, since: str) -> None:
+        """Take an answer to a query with *since*, a key of ``states``."""
+        sections = json.loads(answer.body)["settings"]
+        if "heksher-partial" in answer.headers:
+            sections = self.states[since] | sections
+        self.states.pop(answer.headers["heksher-revision"], None)
+        self.states[answer.headers["heksher-revision"]] = sections
+
+
 class ServiceMachine(RuleBasedStateMachine):
     """The service and the model side by side."""
 
@@ -98,8 +123,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.model = Model(["user", "my_theme", "x2"])
         self._app = database.fresh_app(self.model.features)
         self._last_id = 0
-        # The latest answer to each query, and the context features then.
-        self._seen: dict[_Question, tuple[Answer, list[str]]] = {}
+        self._seen = dict[_Question, _Seen]()
         self._loop = asyncio.Runner()
         self._life = self._app.router.lifespan_context(self._app)
         self._loop.run(self._life.__aenter__())
@@ -420,7 +444,7 @@ class ServiceMachine(RuleBasedStateMachine):
     ) -> None:
         """A new query, or one that was sent before."""
         if self._seen:
-            self.ask([*self._seen][place % len(self._seen)])
+            self.ask([*self._seen][place % len(self._seen)], place)
         self.ask(_Question(names, None if listed is None else (*listed.items(),), with_metadata))
 
     @invariant()
@@ -430,27 +454,32 @@ class ServiceMachine(RuleBasedStateMachine):
         assert listed == self.model.listed()
         self.ask(_Question(None, None, True))
 
-    def ask(self, question: _Question) -> None:
-        """Query, with the latest tag if the query was sent before."""
+    def ask(self, question: _Question, back: int = 0) -> None:
+        """Query like a client that has an answer from *back* answers ago, or from before the service."""
         names, listed, with_metadata = question
         expected = self.model.queried(
             names, None if listed is None else dict(listed), with_metadata=with_metadata
         )
-        last, features = self._seen.get(question, (None, list[str]()))
-        answer = self.send("GET", question.path, tag=None if last is None else last.headers["etag"])
+        seen = self._seen.get(question, _Seen())
+        since = [*seen.states][-1 - back % len(seen.states)]
+        tag = seen.tag if since == [*seen.states][-1] else '"older"'
+        answer = self.send("GET", f"{question.path}&since={since}", tag=tag)
         if expected is None:
             assert answer.status == 404
             return
+        self._seen[question] = seen
         if answer.status == 304:
-            assert last is not None
-            assert answer.headers["etag"] == last.headers["etag"]
-            answer = last
+            assert answer.headers["etag"] == seen.tag == tag
+            seen.states[answer.headers["heksher-revision"]] = seen.states[since]
         else:
             assert answer.status == 200
             # The tag also stands for the features.
-            assert last is None or (last.body, features) != (answer.body, self.model.features)
-            self._seen[question] = answer, list(self.model.features)
-        assert json.loads(answer.body)["settings"] == expected
+            is_same = (seen.body, seen.features) == (answer.body, self.model.features)
+            assert tag != seen.tag or not is_same
+            seen.add(answer, since)
+            seen.tag, seen.features = answer.headers["etag"], list(self.model.features)
+            seen.body = b"" if "heksher-partial" in answer.headers else answer.body
+        assert seen.states[answer.headers["heksher-revision"]] == expected
 
 
 def test_any_sequence_of_calls_does_what_the_model_does(database: Database) -> None:

@@ -7,13 +7,12 @@ excludes all other writers: in this process, in other processes, and in the orig
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -32,6 +31,8 @@ from heksher.service.storage.reader import Reader
 from heksher.service.storage.revision import Mark, Revision, revision_of
 from heksher.service.storage.writer import Writer
 
+_Around: TypeAlias = Callable[[sa.Connection], AbstractContextManager[object]]
+
 __all__ = ["MEMORY", "Mark", "Reader", "Storage", "Writer", "open_storage"]
 
 
@@ -46,9 +47,6 @@ class Storage:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._revision: Revision = revision_of(database)
-        # SQLite's marks are numbers that another process, or the next one, has as well.
-        is_shared = database.path is None and not database.in_memory
-        self._identity = database.engine.url.database if is_shared else secrets.token_hex(16)
         # Writers of this process queue for this lock and not for connections, so that they do not use
         # up the pool. A database in memory has a single connection, so readers queue here as well.
         self._writer_lock = threading.Lock()
@@ -76,10 +74,17 @@ class Storage:
     @contextmanager
     def writing(self) -> Generator[Writer]:
         """Begin a transaction that excludes other writers; an exception rolls it back."""
-        with self._exclusive():
-            with self._transaction(self._database.begin_writing, self._writes) as connection:
-                yield Writer(connection)
-            self._revision.committed()
+
+        def noting(connection: sa.Connection) -> AbstractContextManager[None]:
+            return self._revision.noting(connection, lambda: writer.changed)
+
+        database = self._database
+        with (
+            self._exclusive(),
+            self._transaction(database.begin_writing, self._writes, noting) as connection,
+        ):
+            writer = Writer(connection)
+            yield writer
 
     def revision(self) -> Mark:
         """Return a mark that changes with every commit; see the module ``revision``."""
@@ -94,8 +99,22 @@ class Storage:
 
     def name_of(self, revision: Mark) -> str:
         """Return a name of *revision* that no other state of this database has, and no other database."""
-        named = f"{self._identity} {revision}".encode()
-        return hashlib.blake2b(named, digest_size=16).hexdigest()
+        return self._revision.name_of(revision)
+
+    def changed_since(self, name: str, reader: Reader) -> set[str] | None:
+        """Return the names of settings that may differ between a revision and what *reader* sees.
+
+        A setting that was renamed or deleted, or got other aliases, has no name to be known by then,
+        and features concern all settings: it is as if the revision were unknown.
+
+        Args:
+            name: the revision's, see `name_of`. It can be any text.
+            reader: has read something before, so that it sees no later changes.
+
+        Returns:
+            The names; None if the revision is unknown, so that everything may differ.
+        """
+        return self._revision.changed_since(name, reader.connection)
 
     def answers(self) -> bool:
         """Whether the database answers."""
@@ -126,11 +145,13 @@ class Storage:
                 self._writer_lock.release()
 
     @contextmanager
-    def _transaction(self, begin: str, outage: Outage) -> Generator[sa.Connection]:
+    def _transaction(
+        self, begin: str, outage: Outage, around: _Around = nullcontext
+    ) -> Generator[sa.Connection]:
         with (
             self._in_place(),
             self._translating_errors(outage),
-            _begun(self._database, begin) as connection,
+            _begun(self._database, begin, around) as connection,
         ):
             yield connection
 
@@ -168,9 +189,12 @@ class Storage:
 
 
 @contextmanager
-def _begun(database: Database, begin: str) -> Generator[sa.Connection]:
+def _begun(
+    database: Database, begin: str, around: _Around = nullcontext
+) -> Generator[sa.Connection]:
     """Run the block in a transaction that begins with the SQL *begin*.
 
+    The rest of the transaction, including the commit, is inside the context that *around* makes.
     Only the beginning is retried, until the lock timeout: on a new connection if the pooled one was
     lost, and while others hold the locks.
     """
@@ -184,7 +208,7 @@ def _begun(database: Database, begin: str) -> Generator[sa.Connection]:
                 if failures.may_begin_again(error) and time.monotonic() < deadline:
                     continue
                 raise
-            with transaction:
+            with around(connection), transaction:
                 yield connection
             return
 

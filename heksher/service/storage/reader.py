@@ -29,6 +29,11 @@ class Reader:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection that the transaction has."""
+        return self._connection
+
     def features(self) -> list[str]:
         """List the context features, in order."""
         columns = t.context_features.c

@@ -29,9 +29,13 @@ are at most as many rows as transactions have ever been writing at the same time
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import sqlite3
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from queue import Empty, Full, Queue
 from typing import Protocol, TypeAlias
 
@@ -39,9 +43,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from heksher.service.domain.errors import DatabaseUnavailable
+from heksher.service.storage.changed_names import ChangedNames
 from heksher.service.storage.engines import Database
 
 Mark: TypeAlias = int | str
+
+# Returns names of settings. None means that anything may have changed.
+Changed: TypeAlias = Callable[[], AbstractSet[str] | None]
+
+# How long a reader waits until this process' writer has noted what it committed, in seconds.
+_NOTING_TIMEOUT = 0.1
 
 
 class Revision(Protocol):
@@ -52,8 +63,24 @@ class Revision(Protocol):
     def read_nowait(self) -> Mark | None:
         """Like `read`, but without waiting; None if it would have to wait."""
 
-    def committed(self) -> None:
-        """Note that a writer of this process has committed."""
+    def name_of(self, mark: Mark) -> str:
+        """Return a name of *mark* that no other state of this database has, and no other database."""
+        ...
+
+    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:
+        """Return the names of settings that may have changed since the mark with this name.
+
+        They include all that the transaction of *connection* sees; it has read something before.
+        None means that everything may have changed.
+        """
+
+    def noting(self, connection: sa.Connection, changed: Changed) -> AbstractContextManager[None]:
+        """Note what the block commits; *connection* has a transaction that excludes all other writers.
+
+        Without an exception, the block has committed, and *changed* returns the settings that it
+        changed.
+        """
+        ...
 
     def close(self) -> None: ...
 
@@ -68,10 +95,12 @@ def revision_of(database: Database) -> Revision:
 
 
 class _MemoryRevision:
-    """The number of commits; all writers are in this process."""
+    """The number of commits; all writers are in this process, and exclude each other and readers."""
 
     def __init__(self) -> None:
         self._commits = 0
+        self._identity = secrets.token_hex(8)
+        self._names = ChangedNames()
 
     def read(self) -> int:
         return self._commits
@@ -79,15 +108,34 @@ class _MemoryRevision:
     def read_nowait(self) -> int:
         return self._commits
 
-    def committed(self) -> None:
-        self._commits += 1  # writers exclude each other
+    def name_of(self, mark: Mark) -> str:
+        return f"{self._identity}.{mark}"
+
+    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:  # noqa: ARG002
+        return self._names.between(name, self.name_of(self._commits))
+
+    @contextmanager
+    def noting(self, connection: sa.Connection, changed: Changed) -> Generator[None]:  # noqa: ARG002
+        yield
+        before = self.name_of(self._commits)
+        self._commits += 1
+        self._names.add(before, self.name_of(self._commits), changed())
 
     def close(self) -> None:
         pass
 
 
 class _FileRevision:
-    """SQLite's ``PRAGMA data_version``."""
+    """SQLite's ``PRAGMA data_version``.
+
+    What writers of this process changed is known by name. Other processes may commit between two of
+    them, and then anything may have changed. It shows in two ways:
+
+    - Before: the mark that a writer reads when it has excluded the others is not the one after the
+      writer before it.
+    - After: the writer's own connection counts commits of all others. If it has counted none since the
+      transaction began, the mark that was read just before is the one right after this commit.
+    """
 
     def __init__(self, path: str, lock_timeout: float) -> None:
         # One connection for all callers, because each connection has its own numbers. By default it
@@ -97,13 +145,18 @@ class _FileRevision:
         )
         self._guard = threading.Lock()
         self._busy_timeout = round(lock_timeout * 1000)  # milliseconds
+        # The numbers are those of this connection; another process, or the next one, has them as well.
+        self._identity = secrets.token_hex(8)
+        self._names = ChangedNames()
+        self._all_noted = threading.Event()
+        self._all_noted.set()
 
     def read(self) -> int:
         try:
             with self._guard:
                 self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout}").close()
                 try:
-                    return self._read()
+                    return _data_version(self._connection)
                 finally:
                     self._connection.execute("PRAGMA busy_timeout = 0").close()
         except sqlite3.Error as error:
@@ -113,21 +166,57 @@ class _FileRevision:
         if not self._guard.acquire(blocking=False):
             return None
         try:
-            return self._read()
+            return _data_version(self._connection)
         except sqlite3.Error:
             return None
         finally:
             self._guard.release()
 
-    def _read(self) -> int:
-        row: tuple[int] = self._connection.execute("PRAGMA data_version").fetchone()
-        return row[0]
+    def name_of(self, mark: Mark) -> str:
+        return f"{self._identity}.{mark}"
 
-    def committed(self) -> None:
-        pass
+    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:  # noqa: ARG002
+        now = self.name_of(self.read())
+        if not self._names.knows(now):
+            # Not for long, because on a file system without shared memory, writers wait for readers.
+            self._all_noted.wait(_NOTING_TIMEOUT)
+        return self._names.between(name, now)
+
+    @contextmanager
+    def noting(self, connection: sa.Connection, changed: Changed) -> Generator[None]:
+        driver = _driver_of(connection)
+        before, by_others = self._current(), _data_version(driver)
+        self._all_noted.clear()
+        try:
+            yield
+            after = self._current()
+            if by_others != _data_version(driver):
+                after = None
+            if after is None or after != before:
+                self._names.add(before, after, changed())
+        finally:
+            self._all_noted.set()
+
+    def _current(self) -> str | None:
+        try:
+            return self.name_of(self.read())
+        except DatabaseUnavailable:
+            return None  # no reason to refuse a write
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    row: tuple[int] = connection.execute("PRAGMA data_version").fetchone()
+    return row[0]
+
+
+def _driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    """Return SQLite's own connection; SQLAlchemy's begins a transaction for each statement."""
+    driver: sqlite3.Connection | None = connection.connection.driver_connection
+    assert driver is not None
+    return driver
 
 
 # A single text, because more columns take longer. A restore creates the triggers last. While there is
@@ -188,8 +277,15 @@ class _PostgresRevision:
     def read_nowait(self) -> None:
         return None
 
-    def committed(self) -> None:
-        pass
+    def name_of(self, mark: Mark) -> str:
+        named = f"{self._engine.url.database} {mark}".encode()
+        return hashlib.blake2b(named, digest_size=16).hexdigest()
+
+    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:  # noqa: ARG002
+        return None
+
+    def noting(self, connection: sa.Connection, changed: Changed) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
     def close(self) -> None:
         with suppress(Empty):

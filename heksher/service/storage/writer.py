@@ -17,10 +17,20 @@ from heksher.service.storage.reader import Reader
 
 
 class Writer(Reader):
-    """Queries and changes inside a transaction that excludes other writers."""
+    """Queries and changes inside a transaction that excludes other writers.
+
+    Attributes:
+        changed: the names of the settings that it changed, as far as queries show it. None means that
+            anything may have changed.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection)
+        self.changed: set[str] | None = set()
 
     def put_features(self, features: Sequence[str]) -> None:
         """Replace the ordered list of features; those that are not in *features* are deleted."""
+        self.changed = None  # the order of conditions
         table = t.context_features
         stored = self.features()
         gone = [name for name in stored if name not in features]
@@ -37,6 +47,7 @@ class Writer(Reader):
 
     def add_setting(self, setting: SettingRecord) -> None:
         """Store a new setting."""
+        self._note(setting.name)
         self._connection.execute(
             t.settings.insert().values(
                 name=setting.name,
@@ -50,6 +61,10 @@ class Writer(Reader):
 
     def replace_setting(self, old: SettingRecord, new: SettingRecord) -> None:
         """Replace *old* by *new*; the rules stay."""
+        if (new.name, set(new.aliases)) == (old.name, set(old.aliases)):
+            self._note(new.name)
+        else:
+            self.changed = None
         table = t.settings
         self._connection.execute(
             table.update()
@@ -76,6 +91,7 @@ class Writer(Reader):
 
     def delete_setting(self, name: str) -> None:
         """Delete the setting with this name (not alias) and all that belongs to it."""
+        self.changed = None
         self._connection.execute(t.settings.delete().where(t.settings.c.name == name))
 
     def add_rule(
@@ -86,6 +102,7 @@ class Writer(Reader):
         metadata: Mapping[str, Json],
     ) -> int:
         """Store a new rule and return its id."""
+        self._note(setting)
         result = self._connection.execute(t.rules.insert().values(setting=setting, value=value))
         assert result.inserted_primary_key is not None
         rule_id = int(result.inserted_primary_key[0])
@@ -101,19 +118,31 @@ class Writer(Reader):
 
     def put_rule_value(self, rule_id: int, value: str) -> None:
         """Change the value of a rule."""
+        self._note_setting_of(rule_id)
         self._connection.execute(
             t.rules.update().where(t.rules.c.id == rule_id).values(value=value)
         )
 
     def put_rule_metadata(self, rule_id: int, metadata: Mapping[str, Json]) -> None:
         """Replace all metadata of a rule."""
+        self._note_setting_of(rule_id)
         table = t.rule_metadata
         self._connection.execute(table.delete().where(table.c.rule == rule_id))
         self._put_metadata_of_rule(rule_id, metadata)
 
     def delete_rule(self, rule_id: int) -> None:
         """Delete a rule."""
+        self._note_setting_of(rule_id)
         self._connection.execute(t.rules.delete().where(t.rules.c.id == rule_id))
+
+    def _note(self, setting: str) -> None:
+        if self.changed is not None:
+            self.changed.add(setting)
+
+    def _note_setting_of(self, rule_id: int) -> None:
+        found = sa.select(t.rules.c.setting).where(t.rules.c.id == rule_id)
+        for name in self._connection.scalars(found):
+            self._note(name)
 
     def _put_features_of(self, setting: SettingRecord) -> None:
         self._insert(

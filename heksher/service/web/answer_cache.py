@@ -30,10 +30,17 @@ class Question(Hashable, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer: its body and its ETag."""
+    """An answer.
+
+    Attributes:
+        body: the body.
+        tag: the ETag.
+        is_partial: whether the body lacks what the client has. The ETag is that of the whole answer.
+    """
 
     body: bytes
     tag: str
+    is_partial: bool = False
 
 
 class AnswerCache:

@@ -54,6 +54,10 @@ _FEATURES, _SETTINGS, _RULES, _QUERY = "context features", "settings", "rules", 
 _NO_RULE: Responses = {404: (NOTHING,)}
 _NO_SETTING: Responses = {404: (TEXT,)}
 _ETAG = {"ETag": "for If-None-Match in a later request"}
+_PARTIAL = {
+    "Heksher-Partial": "1 if the response has only the settings that may have changed since `since`, each "
+    "with all that it has"
+}
 _REVISION = {"Heksher-Revision": "names the state of the database; another one: something changed"}
 
 _IN_PATH: Mapping[str, tuple[Any, str]] = {
@@ -202,9 +206,14 @@ OPERATIONS: Mapping[str, Operation] = {
                 "commas; a rule passes if the filter lists each of its conditions",
             ),
             Parameter("include_metadata", "whether to include the metadata of rules", bool),
+            Parameter(
+                "since",
+                "Heksher-Revision of an earlier response to the same query; the response may then "
+                "have only the settings that may have changed, and says so by Heksher-Partial",
+            ),
             Parameter("If-None-Match", "ETags of responses that the client has", place="header"),
         ),
-        headers={200: _ETAG | _REVISION, 304: _ETAG | _REVISION},
+        headers={200: _ETAG | _REVISION | _PARTIAL, 304: _ETAG | _REVISION},
     ),
 }
 

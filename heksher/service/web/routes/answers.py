@@ -8,8 +8,9 @@ seconds, so that is done on threads of its own; see ``Slow``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -43,6 +44,19 @@ class Listing:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The question what changed in the answer to *question* since a revision."""
+
+    question: Question
+    since: str
+
+    @property
+    def size(self) -> int:
+        """The memory that it takes, in bytes, as an estimate."""
+        return self.question.size + size_of([self.since])
+
+
 class Answers:
     """The answers of several routes, in one cache, to bound their memory together."""
 
@@ -54,29 +68,38 @@ class Answers:
     async def get(
         self,
         question: Question,
-        make: Callable[[], CachedAnswer],
+        make: Callable[[str, str | None], CachedAnswer],
         response: Callable[[CachedAnswer], _Response],
+        since: str | None = None,
     ) -> _Response | Slow[_Response]:
         """Answer from the cache, or return what makes the answer.
 
         Args:
             question: what is asked; it determines the answer.
-            make: reads the data and makes the answer.
+            make: reads the data and makes the answer. It gets the name of a revision that was read
+                before, and that of the answer that the client has, if the database has changed since.
             response: makes the response from the answer.
+            since: the name of the revision of an answer that the client has.
         """
+
+        def asked(now: str) -> tuple[Question, str | None]:
+            return (question, None) if since in (None, now) else (Update(question, since), since)
 
         def made() -> _Response:
             # Read before the data, so that the data is never older than the revision it is cached
             # under. Read again, because this may have waited for a thread.
             revision = self._storage.revision()
-            answer = self._cache.get_or_make(question, revision, make)
-            return self._at(revision, response(answer))
+            now = self._storage.name_of(revision)
+            asked_now, known = asked(now)
+            answer = self._cache.get_or_make(asked_now, revision, partial(make, now, known))
+            return _at(now, response(answer))
 
         revision = self._storage.revision_nowait()
         if revision is None:
             revision = await self._revisions.get().get()
-        answer = self._cache.get(question, revision)
-        return Slow(made) if answer is None else self._at(revision, response(answer))
+        now = self._storage.name_of(revision)
+        answer = self._cache.get(asked(now)[0], revision)
+        return Slow(made) if answer is None else _at(now, response(answer))
 
     async def _read_revision(self) -> Mark:
         with anyio.move_on_after(_REVISION_TIMEOUT):
@@ -88,11 +111,11 @@ class Answers:
             )
         raise DatabaseUnavailable("it did not say its revision in time")
 
-    def _at(self, revision: Mark, response: _Response) -> _Response:
-        """Tell clients the revision. The response is not older than that."""
-        name = self._storage.name_of(revision)
-        response.raw_headers.append((_REVISION, name.encode()))
-        return response
+
+def _at(revision: str, response: _Response) -> _Response:
+    """Tell clients the revision. The response is not older than that."""
+    response.raw_headers.append((_REVISION, revision.encode()))
+    return response
 
 
 def size_of(texts: Iterable[str]) -> int:
@@ -100,13 +123,15 @@ def size_of(texts: Iterable[str]) -> int:
     return sum(_STRING_OVERHEAD + len(text) for text in texts)
 
 
-def encoded(body: ResponseBody, also: Sequence[str] = ()) -> CachedAnswer:
-    """Make an answer. Its ETag stands for its bytes, and for the texts in *also*."""
+def encoded(body: ResponseBody) -> CachedAnswer:
+    """Make an answer whose ETag stands for its bytes."""
     text = msgspec.json.encode(body)
-    digest = hashlib.blake2b(text, digest_size=16)
-    if also:
-        digest.update(msgspec.json.encode(also))
-    return CachedAnswer(text, f'"{digest.hexdigest()}"')
+    return CachedAnswer(text, tag_of(text))
+
+
+def tag_of(content: bytes) -> str:
+    """Return an ETag for *content*."""
+    return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
 def untagged(answer: CachedAnswer) -> Encoded[Any]:

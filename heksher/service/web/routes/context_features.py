@@ -27,7 +27,7 @@ class ContextFeatureRoutes:
         """List all names, in order."""
         return await self._answers.get(_ALL, self._all, untagged)
 
-    def _all(self) -> CachedAnswer:
+    def _all(self, *_: object) -> CachedAnswer:
         with self._storage.reading() as reader:
             return encoded(messages.ContextFeatures(reader.features()))
 

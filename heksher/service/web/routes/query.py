@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from msgspec import UNSET
+from msgspec.json import encode
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
@@ -17,10 +18,13 @@ from heksher.service.domain.refusals import Refusal, malformed
 from heksher.service.storage import Reader, Storage
 from heksher.service.web.answer_cache import CachedAnswer
 from heksher.service.web.http import MaybeSlow, Tagged, flag
-from heksher.service.web.routes.answers import Answers, encoded, size_of
+from heksher.service.web.routes.answers import Answers, size_of, tag_of
 from heksher.service.web.routes.stored import raw
+from heksher.service.web.sections import Form, Section, SectionCache
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
+
+_SINCE = re.compile(rb"(?:\A|&)since=([^&]*)")
 
 # Maximum number of query strings whose parsed form is cached.
 _PARSED_QUERIES = 256
@@ -32,19 +36,17 @@ class Query:
 
     Attributes:
         names: names or aliases of settings, sorted and without duplicates. None means all settings.
-        items: the items of the filter, sorted by feature. None means all rules.
-        with_metadata: whether the answer contains the metadata of rules.
+        form: the rest of it.
     """
 
     names: tuple[str, ...] | None
-    items: tuple[filters.Item, ...] | None
-    with_metadata: bool
+    form: Form
 
     @property
     def size(self) -> int:
         """The memory that it takes, in bytes, as an estimate."""
         strings = list(self.names or ())
-        for item in self.items or ():
+        for item in self.form.items or ():
             strings += item.feature, *(item.values or ())
         return size_of(strings)
 
@@ -55,45 +57,71 @@ class QueryRoute:
     def __init__(self, storage: Storage, answers: Answers) -> None:
         self._storage = storage
         self._answers = answers
+        self._sections = SectionCache()
 
     async def get(self, request: Request) -> MaybeSlow[Tagged[messages.QueryAnswer]]:
         """Return the requested settings, each with the rules that pass the filters."""
-        query = _parsed(request.scope["query_string"])
+        query_string, since = _without_since(request.scope["query_string"])
+        query = _parsed(query_string)
         if_none_match = request.headers.getlist("if-none-match")
         return await self._answers.get(
-            query, partial(self._make, query), partial(_tagged, if_none_match)
+            query, partial(self._make, query), partial(_tagged, if_none_match), since
         )
 
-    def _make(self, query: Query) -> CachedAnswer:
-        with self._storage.reading() as reader:
-            names = None if query.names is None else _canonical(reader, query.names)
-            try:
-                passing = filters.Filter.of(query.items)
-            except filters.RepeatedFeature as error:
-                raise Refusal(400, str(error)) from error
-            defaults = reader.defaults(names)
-            rules = reader.rules(names, with_metadata=query.with_metadata)
-            features = reader.features()
-        by_setting = defaultdict[str, list[messages.QueriedRule]](list)
-        for rule in rules:
-            if passing.passes(rule.conditions):
-                by_setting[rule.setting].append(
-                    messages.QueriedRule(
-                        raw(rule.value),
-                        rule.conditions,
-                        rule.id,
-                        rule.metadata if query.with_metadata else UNSET,
-                    )
-                )
-        answer = messages.QueryAnswer(
-            {
-                name: messages.QueriedSetting(raw(default), by_setting[name])
-                for name, default in defaults.items()
-            }
-        )
+    def _make(self, query: Query, revision: str, since: str | None) -> CachedAnswer:
+        storage = self._storage
+        with self._sections.using(query.form) as kept, storage.reading() as reader:
+            features = reader.features()  # from here on, the transaction sees no later changes
+            names = (
+                list(reader.defaults()) if query.names is None else _canonical(reader, query.names)
+            )
+            kept.forget(kept.revision and storage.changed_since(kept.revision, reader))
+            missing = [name for name in names if name not in kept.by_name]
+            kept.add(_sections(reader, missing, query.form))
+            kept.revision = revision
+            sections = {name: kept.by_name[name] for name in names}
+            changed = None if since is None else storage.changed_since(since, reader)
         # The tag also stands for the features: a cache between service and clients may repeat the revision
         # of a stored answer for as long as it has the same tag.
-        return encoded(answer, features)
+        tag = tag_of(b"".join(section.digest for section in sections.values()) + encode(features))
+        texts = [
+            section.text for name, section in sections.items() if changed is None or name in changed
+        ]
+        body = b'{"settings":{' + b",".join(texts) + b"}}"
+        return CachedAnswer(body, tag, is_partial=changed is not None)
+
+
+def _sections(reader: Reader, names: Sequence[str], form: Form) -> dict[str, Section]:
+    """Make the sections of these settings."""
+    try:
+        passing = filters.Filter.of(form.items)
+    except filters.RepeatedFeature as error:
+        raise Refusal(400, str(error)) from error
+    by_setting = defaultdict[str, list[messages.QueriedRule]](list)
+    for rule in reader.rules(names, with_metadata=form.with_metadata):
+        if passing.passes(rule.conditions):
+            by_setting[rule.setting].append(
+                messages.QueriedRule(
+                    raw(rule.value),
+                    rule.conditions,
+                    rule.id,
+                    rule.metadata if form.with_metadata else UNSET,
+                )
+            )
+    return {
+        name: Section(
+            encode(name) + b":" + encode(messages.QueriedSetting(raw(default), by_setting[name]))
+        )
+        for name, default in reader.defaults(names).items()
+    }
+
+
+def _without_since(query_string: bytes) -> tuple[bytes, str | None]:
+    """Take the parameter ``since`` out, which changes between requests for the same."""
+    since = _SINCE.search(query_string)
+    if since is None:
+        return query_string, None
+    return query_string[: since.start()] + query_string[since.end() :], since[1].decode("latin-1")
 
 
 def _parse_query(parameters: Mapping[str, str]) -> Query:
@@ -106,8 +134,10 @@ def _parse_query(parameters: Mapping[str, str]) -> Query:
         raise malformed(str(error)) from error
     return Query(
         None if wanted is None else tuple(sorted(set(wanted))),
-        None if items is None else tuple(sorted(items, key=lambda item: item.feature)),
-        with_metadata,
+        Form(
+            None if items is None else tuple(sorted(items, key=lambda item: item.feature)),
+            with_metadata,
+        ),
     )
 
 
@@ -121,6 +151,8 @@ def _tagged(if_none_match: Sequence[str], answer: CachedAnswer) -> Tagged[messag
     headers = {"ETag": answer.tag}
     if _names_tag(if_none_match, answer.tag):
         return Tagged(status_code=304, headers=headers)
+    if answer.is_partial:
+        headers["Heksher-Partial"] = "1"
     return Tagged(answer.body, headers=headers, media_type="application/json")
 
 

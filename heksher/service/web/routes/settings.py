@@ -53,7 +53,7 @@ class SettingRoutes:
         question = _parse_list(request.query_params)
         return await self._answers.get(question, partial(self._list, question), untagged)
 
-    def _list(self, question: Settings) -> CachedAnswer:
+    def _list(self, question: Settings, *_: object) -> CachedAnswer:
         with self._storage.reading() as reader:
             names = question.names
             found = None if names is None else list(reader.canonical_names(names).values())

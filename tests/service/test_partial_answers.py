@@ -1,0 +1,269 @@
+"""Answers with only what may have changed since an earlier answer: when they are partial.
+
+`test_service_model` compares them with whole answers, for any sequence of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from support.databases import KeptDatabase
+
+from heksher.service.domain.filters import Item
+from heksher.service.domain.records import SettingRecord
+from heksher.service.storage import Reader, Storage, Writer, open_storage
+from heksher.service.storage.changed_names import ChangedNames
+from heksher.service.web.http import Slow
+from heksher.service.web.routes.answers import Answers
+from heksher.service.web.routes.query import QueryRoute
+from heksher.service.web.sections import Form, Section, SectionCache
+
+FEATURES = ["user", "theme"]
+
+
+def a_setting(name: str, **fields: Any) -> SettingRecord:
+    record = SettingRecord(name, "int", "0", "1.0", tuple(FEATURES), {}, ())
+    return dataclasses.replace(record, **fields)
+
+
+def fill(storage: Storage) -> None:
+    """Add settings ``a``, ``b`` and ``c``, each with one rule, whose ids are 1 to 3."""
+    with storage.writing() as writer:
+        for name in "abc":
+            writer.add_setting(a_setting(name))
+            writer.add_rule(name, "1", {"user": "x"}, {})
+
+
+class Client:
+    """What a client of a service has, with the query that it repeats."""
+
+    def __init__(self, storage: Storage, **query: str) -> None:
+        self._route = QueryRoute(storage, Answers(storage))
+        self._query = query
+        self.since: str | None = None
+        self.tag = '"none"'
+
+    def restarted_on(self, storage: Storage) -> None:
+        """Go on asking another process of the service."""
+        self._route = QueryRoute(storage, Answers(storage))
+
+    def ask(self) -> tuple[str, dict[str, Any]]:
+        """Return what kind of answer it is, and its sections."""
+        since = {} if self.since is None else {"since": self.since}
+        query_string = urlencode(self._query | since).encode()
+        headers = [(b"if-none-match", self.tag.encode())]
+        request = Request({"type": "http", "query_string": query_string, "headers": headers})
+        found = asyncio.run(self._route.get(request))
+        response: Response = found.work() if isinstance(found, Slow) else found
+        self.since = response.headers["heksher-revision"]
+        self.tag = response.headers["etag"]
+        if response.status_code == 304:
+            return "unchanged", {}
+        kind = "partial" if response.headers.get("heksher-partial") == "1" else "whole"
+        return kind, json.loads(bytes(response.body))["settings"]
+
+
+@pytest.fixture(params=["memory", "SQLite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    url = "memory" if request.param == "memory" else str(tmp_path / "heksher.db")
+    with closing(open_storage(url, FEATURES)) as opened:
+        fill(opened)
+        yield opened
+
+
+def section(*rules: tuple[int, int], default: int = 0) -> dict[str, Any]:
+    """The section of a setting with rules on the user ``x``, each with its id and value."""
+    return {
+        "default_value": default,
+        "rules": [
+            {"value": value, "context_features": [["user", "x"]], "rule_id": id_}
+            for id_, value in rules
+        ],
+    }
+
+
+def write(storage: Storage, change: Callable[[Writer], object]) -> None:
+    with storage.writing() as writer:
+        change(writer)
+
+
+def test_a_client_gets_the_settings_that_changed(storage: Storage) -> None:
+    client = Client(storage, settings="a,c")
+    assert client.ask() == ("whole", {"a": section((1, 1)), "c": section((3, 1))})
+    assert client.ask() == ("unchanged", {})
+    write(storage, lambda writer: writer.put_rule_value(1, "2"))
+    assert client.ask() == ("partial", {"a": section((1, 2))})
+    assert client.ask() == ("unchanged", {})
+    write(
+        storage, lambda writer: writer.put_rule_value(2, "2")
+    )  # of a setting that it does not have
+    assert client.ask() == ("unchanged", {})
+    write(storage, lambda writer: writer.delete_rule(3))
+    write(storage, lambda writer: writer.add_rule("a", "3", {"user": "x", "theme": "y"}, {}))
+    write(storage, lambda writer: writer.delete_rule(4))
+    assert client.ask() == ("partial", {"a": section((1, 2)), "c": section()})
+    old, new = a_setting("c"), a_setting("c", default_value="5", version="1.1")
+    write(storage, lambda writer: writer.replace_setting(old, new))
+    assert client.ask() == ("partial", {"c": section(default=5)})
+
+
+def test_the_tag_is_that_of_the_whole_answer(storage: Storage) -> None:
+    client, another = Client(storage), Client(storage)
+    client.ask()
+    write(storage, lambda writer: writer.put_rule_value(1, "2"))
+    assert client.ask()[0] == "partial"
+    assert another.ask()[0] == "whole"
+    assert (client.tag, client.since) == (another.tag, another.since)
+
+
+def test_a_new_setting_is_a_change_for_those_who_ask_for_all(storage: Storage) -> None:
+    everything, some = Client(storage), Client(storage, settings="a")
+    everything.ask()
+    some.ask()
+    write(storage, lambda writer: writer.add_setting(a_setting("d")))
+    assert everything.ask() == ("partial", {"d": section()})
+    assert some.ask() == ("unchanged", {})
+
+
+_OTHER_CHANGES: dict[str, Callable[[Writer], object]] = {
+    "features": lambda writer: writer.put_features(["theme", "user"]),
+    "deleted": lambda writer: writer.delete_setting("b"),
+    "renamed": lambda writer: writer.replace_setting(a_setting("b"), a_setting("d")),
+    "alias": lambda writer: writer.replace_setting(a_setting("b"), a_setting("b", aliases=("d",))),
+}
+
+
+@pytest.mark.parametrize("change", _OTHER_CHANGES.values(), ids=_OTHER_CHANGES)
+def test_after_other_changes_a_client_gets_everything(
+    storage: Storage, change: Callable[[Writer], object]
+) -> None:
+    client = Client(storage)
+    client.ask()
+    client.tag = '"none"'
+    write(storage, change)
+    write(storage, lambda writer: writer.put_rule_value(1, "2"))
+    kind, sections = client.ask()
+    assert (kind, sections["a"]["rules"][0]["value"]) == ("whole", 2)
+    write(storage, lambda writer: writer.put_rule_value(1, "3"))
+    assert client.ask() == ("partial", {"a": section((1, 3))})
+
+
+@pytest.mark.parametrize("since", ["", "x", "1", "é", "x" * 5_000, "{}x", "x{}", "{}.1", "{}-1"])
+def test_a_client_with_an_unknown_revision_gets_everything(storage: Storage, since: str) -> None:
+    client = Client(storage, settings="b")
+    client.ask()
+    client.since, client.tag = since.format(client.since), '"none"'
+    assert client.ask() == ("whole", {"b": section((2, 1))})
+
+
+def test_a_revision_of_another_database_is_unknown(kept_database: KeptDatabase) -> None:
+    with closing(open_storage("memory", FEATURES)) as other:
+        fill(other)
+        client = Client(other)
+        client.ask()
+    with closing(open_storage(kept_database.url, FEATURES)) as storage:
+        fill(storage)
+        client.restarted_on(storage)
+        client.tag = '"none"'
+        assert client.ask()[0] == "whole"
+
+
+def test_sections_are_made_again_only_if_they_changed(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, rules = list[list[str]](), Reader.rules
+
+    def noted(reader: Reader, names: list[str], **options: bool) -> Any:
+        if names:
+            read.append(names)
+        return rules(reader, names, **options)
+
+    monkeypatch.setattr(Reader, "rules", noted)
+    client = Client(storage)
+    client.ask()
+    write(storage, lambda writer: writer.put_rule_value(2, "2"))
+    client.ask()
+    client.since = client.tag = "unknown"
+    assert client.ask()[0] == "whole"
+    assert read == [["a", "b", "c"], ["b"]]
+
+
+# --- the parts ------------------------------------------------------------------------------------
+
+
+def test_changes_between_two_revisions() -> None:
+    names = ChangedNames()
+    names.add("1", "2", {"a"})
+    names.add("2", "3", {"a", "b"})
+    names.add("3", "4", set())
+    assert names.between("1", "4") == {"a", "b"}
+    assert names.between("1", "2") == {"a"}
+    assert names.between("2", "3") == {"a", "b"}
+    assert names.between("3", "4") == names.between("2", "2") == set()
+    for old, new in (("0", "4"), ("1", "5"), ("2", "1"), ("4", "1")):
+        assert names.between(old, new) is None, (old, new)
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        ("3", "4", {"b"}),  # another process committed before
+        (None, "4", {"b"}),
+        ("2", None, {"b"}),  # or perhaps after it
+        ("2", "4", None),
+    ],
+)
+def test_nothing_is_known_across_a_gap(gap: tuple[str | None, str | None, set[str] | None]) -> None:
+    names = ChangedNames()
+    names.add("1", "2", {"a"})
+    names.add(*gap)
+    names.add("4", "5", {"c"})
+    names.add("5", "6", {"d"})
+    assert names.between("1", "6") is None
+    assert names.between("2", "6") is None
+    assert names.between("4", "6") == {"c", "d"}
+
+
+def test_the_last_thousand_changes_are_known() -> None:
+    names = ChangedNames()
+    for number in range(1_001):
+        names.add(str(number), str(number + 1), {"a"})
+    assert names.between("1", "1001") == {"a"}
+    assert names.between("0", "1001") is None
+
+
+def test_kept_sections_are_bounded() -> None:
+    cache = SectionCache(max_forms=3, max_bytes=10_000)
+    forms = [Form((Item(name, None),), with_metadata=False) for name in "abcde"]
+
+    def use(form: Form, size: int = 0) -> bool:
+        """Add a section of so many bytes, or none; return whether there was one."""
+        with cache.using(form) as kept:
+            had = "x" in kept.by_name
+            kept.forget({"x"} if size else ())
+            kept.add({"x": Section(b"x" * size)} if size else {})
+        return had
+
+    for form in forms[:3]:
+        use(form, 100)
+    use(forms[0])
+    use(forms[3], 100)
+    assert [use(form) for form in (forms[0], forms[2], forms[3], forms[1])] == [True] * 3 + [False]
+    for _ in range(3):
+        use(forms[4], 4_000)
+    use(forms[0], 4_000)
+    assert use(forms[4])
+    use(forms[1], 4_000)
+    assert [use(form) for form in (forms[4], forms[1], forms[0])] == [True, True, False]
+    use(forms[2], 10_000)
+    assert not use(forms[2])
