@@ -25,7 +25,7 @@ from machinery.ratio_table import Ratios, Row
 
 from heksher import Setting
 from heksher._rules.contexts import Defaults
-from heksher._rules.groups import GroupedRules
+from heksher._rules.groups import GroupedRules, SharedStrings
 from heksher._rules.table import RuleTable
 from heksher.setting import state_of
 
@@ -83,7 +83,7 @@ def kept_by_rules(setting: Setting[int], sets: int) -> tuple[int, RuleTable[int]
         for number, mask in enumerate([1, *masks], 1):
             names = tuple(name for place, name in enumerate(FEATURES) if mask >> place & 1)
             conditions = tuple((name, "x") for name in names)
-            rules.group_of(names).extend(names, [number], [conditions], [number], {})
+            rules.group_of(names).extend(names, [number], [conditions], [number], SharedStrings())
         table = RuleTable(-1, rules, FEATURES)
         state.publish(state.prepare(table, Defaults()))
         gc.collect()

@@ -21,6 +21,7 @@ from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
 from heksher._client.unused import MAX_LISTED, Listed, first_of
 from heksher._rules.getter import Published
+from heksher._rules.groups import SharedStrings
 from heksher._rules.tracking import Tracking
 from heksher._wire import decode_section
 from heksher.exceptions import InvalidResponseError, ServiceError
@@ -161,8 +162,7 @@ class Publisher:
             _log_unused(publication.unused)
 
     def _publish(self, publication: Publication) -> None:
-        # Equal strings are kept once: many rules, also of other settings, name the same users.
-        known: dict[str, str] = {}
+        strings = SharedStrings()
         for entry in self._settings.entries():
             raw = publication.sections.get(entry.current_name)
             if raw is None:
@@ -179,7 +179,7 @@ class Publisher:
                 publication.usable[entry.name] = raw
                 continue
             readers = [
-                SectionReader(setting, publication.features, publication.tracking, known)
+                SectionReader(setting, publication.features, publication.tracking, strings)
                 for setting in changed
             ]
             try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from heksher._application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
 from heksher._client.unused import MAX_LISTED, Listed
-from heksher._rules.groups import GroupedRules
+from heksher._rules.groups import GroupedRules, SharedStrings
 from heksher._rules.table import RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import error_text, one_line, shown
@@ -54,8 +54,7 @@ class SectionReader(Generic[T]):
         setting: provides the type, the validators, and a default value if the section has no usable one.
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
-        shared: strings of other readers, each by itself. Equal ones are used instead of those of the
-            section, so that they are in memory once; new ones are added.
+        strings: those of all sections of the answer.
 
     Attributes:
         setting: the setting.
@@ -67,7 +66,7 @@ class SectionReader(Generic[T]):
         setting: Setting[T],
         features: Sequence[str],
         tracking: Tracking,
-        shared: dict[str, str] | None = None,
+        strings: SharedStrings | None = None,
     ) -> None:
         self.setting = setting
         self._state = state_of(setting)
@@ -81,7 +80,7 @@ class SectionReader(Generic[T]):
         self._features = (*features,)
         self._configurable, self._known = set(setting.configurable_features), set(features)
         self._rules = GroupedRules[T]([name for name in features if name in self._configurable])
-        self._shared = {} if shared is None else shared
+        self._strings = SharedStrings() if strings is None else strings
         self._rejected: list[RejectedRule] = []
         self._coerced: list[CoercedRule] = []
         self._rejected_total = self._coerced_total = 0
@@ -117,7 +116,7 @@ class SectionReader(Generic[T]):
                 self._share(values),
                 [data.context_features for data in usable],
                 [data.rule_id for data in usable],
-                self._shared,
+                self._strings,
             )
 
     def finish(self, raw_default: Any) -> ReadResult[T]:
@@ -257,5 +256,7 @@ class SectionReader(Generic[T]):
         types = set[type](map(type, values))
         if types not in ({int}, {str}) or 2 * len(set(values)) > len(values):
             return values
-        shared: dict[Any, Any] = self._shared if types == {str} else {}
-        return [*map(shared.setdefault, values, values)]
+        if types == {str}:
+            return cast("list[T]", self._strings.shared(cast("list[str]", values)))
+        numbers: dict[T, T] = {}
+        return [*map(numbers.setdefault, values, values)]

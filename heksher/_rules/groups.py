@@ -28,6 +28,44 @@ _rank = attrgetter("rank")
 _rank_of_key = itemgetter(0)
 
 
+class SharedStrings:
+    """Strings of one answer, of which equal ones are kept once.
+
+    Many rules name the same users, those of other settings too, and decoding JSON makes a new string of 50
+    bytes or more each time. `sys.intern` would do the same in a table of the whole process, but a
+    free-threaded interpreter keeps each string in there for ever (as of CPython 3.13), so that a service
+    could fill the memory.
+
+    To note 100,000 strings takes a sixth of the time of an update. Often one setting has changed, and its
+    rules are on one feature. Its strings are the keys of one dict, and differ anyway. So the keys of the
+    first such dict are noted only when there are others.
+    """
+
+    __slots__ = ("_first", "_known")
+
+    def __init__(self) -> None:
+        self._first: dict[str, Any] | None = None
+        # Each by itself.
+        self._known: dict[str, str] = {}
+
+    def keys(self, values: dict[str, Any], strings: Sequence[str]) -> Sequence[str]:
+        """Return what to use for *strings*, which are to become keys of *values*."""
+        if self._first is None:
+            self._first = values
+        if self._first is values and not self._known:
+            return strings
+        return self.shared(strings)
+
+    def shared(self, strings: Sequence[str]) -> Sequence[str]:
+        """Return what to use for *strings*: those that came first."""
+        known = self._known
+        if not known and self._first is not None:
+            # A loop, so that other threads get their turns.
+            for each in self._first:
+                known[each] = each
+        return [*map(known.setdefault, strings, strings)]
+
+
 class RuleGroup(Generic[T]):
     """The rules whose conditions are on the same features.
 
@@ -58,24 +96,18 @@ class RuleGroup(Generic[T]):
         values: Sequence[T],
         conditions: Sequence[tuple[tuple[str, str], ...]],
         ids: Iterable[int],
-        known: dict[str, str],
+        strings: SharedStrings,
     ) -> None:
         """Add rules.
-
-        Equal strings are kept once. Many rules name the same users, those of other settings too, and
-        decoding JSON makes a new string of 50 bytes or more each time. The caller hands the same *known*
-        to all calls for one answer, and drops it afterwards. `sys.intern` would do the same in a table
-        of the whole process, but a free-threaded interpreter keeps each string in there for ever (as
-        of CPython 3.13), so that a service could fill the memory.
 
         Args:
             listed: the features of the conditions, in the order of the conditions.
             values: the rules' values.
             conditions: for each rule, pairs of feature and value.
             ids: the service's numbers for the rules, or -1.
-            known: the strings so far, each by itself; they replace equal ones, and new ones are added.
+            strings: keeps the values of conditions.
         """
-        keys = self._keys(listed, conditions, known)
+        keys = self._keys(listed, conditions, strings)
         total = len(self.values) + len(keys)
         # The first rule on each key stays until it is known whether there are others.
         deque(map(self.values.setdefault, keys, values), maxlen=0)
@@ -88,13 +120,15 @@ class RuleGroup(Generic[T]):
         self,
         listed: tuple[str, ...],
         conditions: Sequence[tuple[tuple[str, str], ...]],
-        known: dict[str, str],
+        strings: SharedStrings,
     ) -> Sequence[Any]:
         """Return the key of each rule."""
-        columns = _columns(self.features, listed, conditions, known)
+        columns = _columns(self.features, listed, conditions)
         if len(columns) == 1:
-            return columns[0]
-        return [*zip(*columns, strict=True)] if columns else [()] * len(conditions)
+            return strings.keys(self.values, columns[0])
+        if not columns:
+            return [()] * len(conditions)
+        return [*zip(*map(strings.shared, columns), strict=True)]
 
     def _extend_with_duplicates(
         self, keys: Iterable[Any], values: Iterable[T], ids: Iterable[int]
@@ -137,11 +171,12 @@ class _Rest(RuleGroup[T]):
         self,
         listed: tuple[str, ...],
         conditions: Sequence[tuple[tuple[str, str], ...]],
-        known: dict[str, str],
+        strings: SharedStrings,
     ) -> Sequence[Any]:
         features, rank = _ranked(listed, self._place)
         ranks = [rank] * len(conditions)
-        return [*zip(ranks, *_columns(features, listed, conditions, known), strict=True)]
+        columns = map(strings.shared, _columns(features, listed, conditions))
+        return [*zip(ranks, *columns, strict=True)]
 
     def groups(self) -> Iterator[RuleGroup[T]]:
         """Make a group for each set, by rank, the lowest first. They cannot be extended."""
@@ -168,15 +203,10 @@ def _columns(
     features: Sequence[str],
     listed: tuple[str, ...],
     conditions: Sequence[tuple[tuple[str, str], ...]],
-    known: dict[str, str],
 ) -> list[list[str]]:
     """Return the values that the conditions ask for, by feature, the latest one first."""
-    columns: list[list[str]] = []
-    for feature in reversed(features):
-        place = listed.index(feature)
-        column = [each[place][1] for each in conditions]
-        columns.append([*map(known.setdefault, column, column)])
-    return columns
+    places = map(listed.index, reversed(features))
+    return [[each[place][1] for each in conditions] for place in places]
 
 
 def _ranked(listed: tuple[str, ...], place: Mapping[str, int]) -> tuple[tuple[str, ...], int]:
@@ -213,10 +243,11 @@ class GroupedRules(Sequence[TableRule[T]]):
         # By the features as rules list them, which is mostly the service's order.
         self._listed: dict[tuple[str, ...], RuleGroup[T]] = {}
         self._rest: _Rest[T] = _Rest(self._place)
+        strings = SharedStrings()
         for rule in rules:
             listed = tuple([feature for feature, _ in rule.conditions])
             number = -1 if rule.rule_id is None else rule.rule_id
-            self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number], {})
+            self.group_of(listed).extend(listed, [rule.value], [rule.conditions], [number], strings)
 
     def ranked(self) -> Iterable[RuleGroup[T]]:
         """Return a group for each set of features, the sets that win last; many of them one by one."""

@@ -29,7 +29,7 @@ from heksher import Setting
 from heksher._rules.bitmap_index import BLOCK, LARGE
 from heksher._rules.codegen import emit
 from heksher._rules.contexts import Defaults
-from heksher._rules.groups import MOST_GROUPS, GroupedRules
+from heksher._rules.groups import MOST_GROUPS, GroupedRules, SharedStrings
 from heksher._rules.plan import MOST_LOOK_UPS, decide
 from heksher._rules.table import RuleTable, TableRule
 
@@ -141,7 +141,7 @@ def test_thousands_of_sets_add_few_objects_that_the_garbage_collector_visits() -
         rules = GroupedRules[int](features)
         for number, names in enumerate(sets, 1):
             conditions = tuple([(name, "x") for name in names])
-            rules.group_of(names).extend(names, [number], [conditions], [number], {})
+            rules.group_of(names).extend(names, [number], [conditions], [number], SharedStrings())
         publish(setting, RuleTable(-1, rules, features))
         gc.collect()
         return len(gc.get_objects()) - before

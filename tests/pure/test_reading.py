@@ -13,7 +13,7 @@ from heksher import TRACK_ALL, Setting
 from heksher._client.reading import ReadResult, SectionReader
 from heksher._client.unused import Listed
 from heksher._rules.contexts import Defaults
-from heksher._rules.groups import GroupedRules
+from heksher._rules.groups import GroupedRules, SharedStrings
 from heksher._rules.table import RuleTable, TableRule
 from heksher._rules.tracking import Tracking
 from heksher._wire import Batch, RuleData, decode_section
@@ -469,7 +469,7 @@ def test_equal_strings_and_numbers_are_kept_once_and_no_value_changes_its_type()
         ]
         return json.dumps({"default_value": json.loads(value), "rules": rules})
 
-    known: dict[str, str] = {}
+    strings = SharedStrings()
     read: list[TableRule[Any]] = []
     type_: Any
     for type_, value in (
@@ -479,11 +479,12 @@ def test_equal_strings_and_numbers_are_kept_once_and_no_value_changes_its_type()
         (int, "1"),
         (bool, "true"),
         (str, '"value"'),
+        (int, "1000"),
     ):
         setting: Setting[Any] = Setting(
             f"shared_{len(read)}", type_, ["environment", "user"], type_()
         )
-        reader = SectionReader(setting, FEATURES, Tracking(), known)
+        reader = SectionReader(setting, FEATURES, Tracking(), strings)
         for batch in decode_section(section_of(value, len(read), "dev").encode()).batches:
             reader.add(batch)
         found = list(reader.finish(json.loads(value)).table.rules)
@@ -492,12 +493,42 @@ def test_equal_strings_and_numbers_are_kept_once_and_no_value_changes_its_type()
         ] * 4
         read += found
     assert len({id(each.value) for each in read[:4]}) == 1
-    assert len({id(each.value) for each in (*read[4:8], *read[-4:])}) == 1
-    assert all(
-        type(each) is str for each in known
-    )  # a service can choose numbers whose hashes collide
+    assert len({id(each.value) for each in (*read[4:8], *read[20:24])}) == 1
+    # Numbers are shared in a batch only: a service can choose some whose hashes collide.
+    assert len({id(each.value) for each in (*read[:4], *read[-4:])}) == 2
     for condition, differing in ((0, 1), (1, 4)):
         assert len({id(each.conditions[condition][1]) for each in read}) == differing
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        [["user"], ["user"]],
+        [["user"], ["user,theme"]],
+        [["user,theme"], ["user"]],
+        [["user", "user,theme"]],
+    ],
+    ids=str,
+)
+def test_equal_strings_of_conditions_are_kept_once(sections: list[list[str]]) -> None:
+    strings = SharedStrings()
+    tables: list[RuleTable[int]] = []
+    for sets in sections:
+        reader = SectionReader(ttl_setting(), FEATURES, Tracking(), strings)
+        rules = [
+            {
+                "value": 1,
+                "context_features": [[name, "a user"] for name in features.split(",")],
+                "rule_id": number,
+            }
+            for number, features in enumerate(sets)
+        ]
+        for batch in decode_section(json.dumps({"rules": rules}).encode()).batches:
+            reader.add(batch)
+        tables.append(reader.finish(60).table)
+    texts = [text for table in tables for rule in table.rules for _, text in rule.conditions]
+    assert len(texts) >= 2
+    assert len({*map(id, texts)}) == 1
 
 
 def test_many_rules_are_read_in_batches_and_none_is_lost() -> None:
