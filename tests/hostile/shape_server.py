@@ -24,7 +24,7 @@ def main() -> None:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0].rpartition("/")[2]
+            path = self.path.partition("?")[0].removeprefix("/api/v1/")
             body = answers.get(path, b"{}")
             self.send_response(200)
             self.send_header("content-length", str(len(body)))

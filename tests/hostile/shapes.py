@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: What an honest service answers, by the last part of the path. Other settings go on if ``other`` is 7.
+#: What an honest service answers, by path below ``/api/v1``. Other settings go on if ``other`` is 7.
 HONEST = {
     "context_features": b'{"context_features":["user","env"]}',
     "settings": b'{"settings":[]}',
-    "declare": b'{"outcome":"created"}',
+    "settings/declare": b'{"outcome":"created"}',
     "query": b'{"settings":{"other":{"default_value":7,"rules":[]},'
     b'"victim":{"default_value":"d","rules":[]}}}',
 }
@@ -26,7 +26,7 @@ class Shape:
     """One kind of answer.
 
     Attributes:
-        path: the last part of the path that is answered so.
+        path: the path below ``/api/v1`` that is answered so.
         make: returns an answer of about so many bytes.
         is_local: whether only the setting ``victim`` is concerned, so that the setting ``other`` goes on.
     """
@@ -221,9 +221,13 @@ SHAPES: dict[str, Shape] = {
         "settings",
         _numbered(b'{"settings":[' + _SETTING[:-1] % 1 + b',"metadata":{', b'"%x":{}', b"}}]}"),
     ),
-    "declare: many differences": Shape("declare", _filled(_DECLARED, b'{"level":"a"},', b"]}")),
-    "declare: deep": Shape("declare", _nested(_DECLARED + b'{"level":"a","latest_value":', b"}]}")),
+    "declare: many differences": Shape(
+        "settings/declare", _filled(_DECLARED, b'{"level":"a"},', b"]}")
+    ),
+    "declare: deep": Shape(
+        "settings/declare", _nested(_DECLARED + b'{"level":"a","latest_value":', b"}]}")
+    ),
     "declare: wide": Shape(
-        "declare", _filled(_DECLARED + b'{"level":"a","latest_value":[', b"[],", b"]}]}")
+        "settings/declare", _filled(_DECLARED + b'{"level":"a","latest_value":[', b"[],", b"]}]}")
     ),
 }

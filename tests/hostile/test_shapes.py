@@ -34,13 +34,19 @@ CHOSEN = [
     "features: deep",
     "catalogue: zeros",
     "catalogue: many settings with many aliases",
+    "declare: many differences",
+    "declare: deep",
 ]
 _DECLARED: list[dict[str, object]] = [
     {"name": "victim", "type": "str", "default_value": "local", "configurable_features": ["user"]},
     {"name": "other", "type": "int", "default_value": 1, "configurable_features": ["user"]},
     {"name": "late", "type": "int", "default_value": 1, "configurable_features": ["user"]},
 ]
-CATALOGUE = json.dumps({"settings": [{"version": "1.0", **each} for each in _DECLARED]}).encode()
+
+
+def catalogue(declared: list[dict[str, object]]) -> bytes:
+    """Return the service's list of these settings."""
+    return json.dumps({"settings": [{"version": "1.0", **each} for each in declared]}).encode()
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -54,7 +60,8 @@ def test_a_hostile_answer_costs_freshness_and_nothing_else(backend: Harness, nam
         server.answer_by(f"api/v1/{path}", http(gzip.compress(body, 1), head))
 
     def answer_honestly(number: int) -> None:
-        for path, body in {**HONEST, "settings": CATALOGUE}.items():
+        known = _DECLARED[:2] if shape.path == "settings/declare" else _DECLARED
+        for path, body in {**HONEST, "settings": catalogue(known)}.items():
             answer(path, body.replace(b":7,", b":%d," % number))
 
     async def body() -> None:
@@ -63,9 +70,12 @@ def test_a_hostile_answer_costs_freshness_and_nothing_else(backend: Harness, nam
         await client.set_as_main()
         assert (other.get(user="u"), victim.get(user="u")) == (7, "d")
         answer(shape.path, shape.make(SIZE))
-        late = Setting("late", int, ["user"], 1)  # so that the client asks for the catalogue
+        # So that the client asks for the catalogue, and declares this one if it is not listed.
+        late = Setting("late", int, ["user"], 1)
+        server.requests.clear()
         with contextlib.nullcontext() if shape.is_local else contextlib.suppress(HeksherError):
             await client.reload()
+        assert any(f"/api/v1/{shape.path}".encode() in request for request in server.requests)
         assert (other.get(user="u"), late.get(user="u")) == (7, 1)
         assert victim.get(user="u") in ("d", "x")
         answer_honestly(9)
