@@ -3,7 +3,9 @@
 A story is drawn: context features, settings, rules, defaults, tracked features, and later changes by the
 operator and the application. It is played on a real service and a real client. Each call of `get()` is
 compared with `Expectation`, which knows the whole story and uses the slow resolver. In half of the
-stories, a transport changes filters to what the original service reads, which misreads most names.
+stories, a transport changes filters to what the original service reads, which misreads most names. In
+half of them, updates are polls, which may bring changes only; in the others, they are reloads. In half of
+them, each setting is asked for by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from unittest import mock
 
 import httpx
 import pytest
@@ -21,8 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.harness import AnyClient, AsyncioHarness, Harness, ThreadHarness, TrioHarness
 from support.property_helpers import modest
+from support.scripted import ManualClock
 
 from heksher import TRACK_ALL, Setting, _registry
+from heksher._client import settings as client_settings
+from heksher._client.splitting import Limits
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import FeatureTypeError, MissingFeatureError
 from heksher.testing.service import LiveService
@@ -96,7 +102,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Story:
-    """The whole story. The first act is before the client's start, and each other one before a reload."""
+    """The whole story. The first act is before the client's start, and each other one before an update."""
 
     order: list[str]
     listed: list[str]
@@ -104,6 +110,8 @@ class Story:
     acts: list[Act]
     calls: list[Call]
     misread: bool
+    polls: bool
+    limits: Limits
 
 
 def subsets(
@@ -212,7 +220,9 @@ def stories(draw: st.DrawFn) -> Story:
             plain = {name: value for name, value in chosen if value is not None}
             calls.append(Call(number, plain, variables))
     listed = draw(st.permutations([*names, *unknown]))
-    return Story(names, list(listed), plots, acts, calls, draw(st.booleans()))
+    limits = draw(st.sampled_from([Limits(), Limits(40)]))
+    misread, polls = draw(st.booleans()), draw(st.booleans())
+    return Story(names, list(listed), plots, acts, calls, misread, polls, limits)
 
 
 # --- expectations ---------------------------------------------------------------------------------
@@ -338,12 +348,17 @@ class Performance:
         self.story = story
         self.service = service
         self.harness = harness
+        self.clock = ManualClock()
         self.expected = Expectation(story)
         self.settings: dict[int, Setting[int]] = {}
         self.variables: dict[str, ContextVar[str]] = {}
         self._value = 100
 
     async def play(self) -> None:
+        with mock.patch.object(client_settings, "Limits", return_value=self.story.limits):
+            await self.play_within_limits()
+
+    async def play_within_limits(self) -> None:
         _registry.reset()
         self.clear_service()
         for number, plot in enumerate(self.story.plots):
@@ -355,6 +370,7 @@ class Performance:
             NEVER,
             self.story.listed,
             startup="raise",
+            clock=self.clock,
             **http_options(self.harness, self.story.misread),
         )
         first, *others = self.story.acts
@@ -369,10 +385,22 @@ class Performance:
                 self.call_all()  # with the old rules and the new defaults
                 for number in range(len(self.story.plots)):
                     self.define(number)
-                await client.reload()
+                await self.update(client)
                 self.expected.publish(self.settings)
                 self.call_all()
         self.call_all()
+
+    async def update(self, client: AnyClient) -> None:
+        if not self.story.polls:
+            await client.reload()
+            return
+        await self.harness.until(lambda: self.clock.sleeping, "the loop waits")
+        waits = len(self.clock.asked)
+        self.clock.advance(NEVER)
+        await self.harness.until(
+            lambda: len(self.clock.asked) > waits and self.clock.sleeping, "the loop waits again"
+        )
+        assert client.status.failures == 0, client.status.last_error
 
     def clear_service(self) -> None:
         for setting in self.service.get("/settings")["settings"]:

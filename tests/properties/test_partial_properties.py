@@ -181,7 +181,7 @@ class Performance:
                 if setting.name in (each["name"], *each["aliases"])
             )
             rules = [
-                TableRule(rule["value"], tuple(map(tuple, rule["context_features"])), number)  # type: ignore[arg-type]
+                TableRule(rule["value"], tuple((f, v) for f, v in rule["context_features"]), number)
                 for number, rule in enumerate(self.service.rules.get(stored["name"], []))
             ]
             for context in CONTEXTS:
