@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from heksher import _wire
 from heksher._client.lifecycle import Call, Lifecycle
+from heksher.backends._fork_lock import fork_lock
 from heksher.backends.base import LARGE, Backend, HttpOptions, Transport
 from heksher.exceptions import BackendError, InvalidResponseError
 
@@ -48,7 +49,7 @@ class Connection:
             BackendError: the HTTP client that was handed in belongs to the parent process.
             ServiceError: the service, or the way to it, failed.
         """
-        transport = self._open(backend)
+        transport = await self._open(backend)
         response = await self._send(transport, exchange.request, _MAX_REDIRECTS)
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
@@ -71,7 +72,13 @@ class Connection:
             return response
         return await self._send(transport, moved, redirects - 1)
 
-    def _open(self, backend: Backend) -> Transport:
+    async def _open(self, backend: Backend) -> Transport:
+        if self._transport is None:
+            # Without the lock: an import may hang, and a start that is over in time has to take the lock.
+            if backend.blocking:
+                _load_http()  # in the caller's thread, where gevent may have patched what it needs
+            else:
+                await backend.in_thread(_load_http)
         with self._lock:
             # With the lock held: a transport that is made after closing would never be closed.
             self._lifecycle.check(Call.REQUEST)
@@ -104,3 +111,10 @@ class Connection:
         self._is_in_child = True
         transport, self._transport = self._transport, None
         return transport
+
+
+def _load_http() -> None:
+    """Import httpx, and what the library's own transports make of it."""
+    # In a child that was forked meanwhile, the import would never end. See `_fork_lock`.
+    with fork_lock:
+        import heksher.backends._http  # noqa: F401  # pyright: ignore[reportUnusedImport]
