@@ -399,7 +399,7 @@ _RESTORES = {
     "triggers made anew": """
         DROP TRIGGER heksher_count_change ON settings;
         CREATE TRIGGER heksher_count_change
-        AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON settings
+        AFTER DELETE OR TRUNCATE ON settings
         FOR EACH STATEMENT EXECUTE FUNCTION heksher_count_change();
     """,
     "no triggers yet": "DROP TRIGGER heksher_count_change ON settings;",

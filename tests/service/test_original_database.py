@@ -18,7 +18,7 @@ from transcript_replay import AS_JSON, Request, call
 
 from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError
-from heksher.service.storage import Storage, open_storage
+from heksher.service.storage import Mark, Storage, open_storage
 
 if TYPE_CHECKING:
     import psycopg
@@ -91,7 +91,7 @@ def test_a_new_database_is_the_originals_but_for_our_additions(
     assert len(theirs["columns"]) == 23
     assert {what: theirs[what] - ours[what] for what in theirs} == {what: set() for what in theirs}
     added = set[str]().union(*(ours[what] - theirs[what] for what in ours))
-    assert len(added) == 23
+    assert len(added) == 48
     assert [line for line in added if "heksher_" not in line] == []
 
 
@@ -104,7 +104,7 @@ def test_a_migrated_database_is_like_a_new_one(
         pass
     with postgres_server.connect("new") as new, postgres_server.connect(original) as migrated:
         assert _catalog(migrated) == _catalog(new)
-        assert migrated.execute("SELECT version_num FROM heksher_version").fetchall() == [("0001",)]
+        assert migrated.execute("SELECT version_num FROM heksher_version").fetchall() == [("0002",)]
 
 
 def test_our_additions_can_be_removed(postgres_server: PostgresServer, original: str) -> None:
@@ -130,6 +130,7 @@ def test_it_is_migrated_only_when_it_may(postgres_server: PostgresServer, origin
             create_app(url)
         assert str(caught.value) == (
             "the database must be migrated first: count changes in a table heksher_revision, by "
+            "triggers (PostgreSQL); note the names of changed settings in a table heksher_changes, by "
             "triggers (PostgreSQL). Back it up, and start once with --migrate"
         )
         assert _catalog(connection) == before
@@ -293,37 +294,57 @@ def _rule_of_ratio(value: float | None, conditions: list[list[str]], rule_id: in
 
 # --- beside the original --------------------------------------------------------------------------
 
-_WRITES = [
-    "INSERT INTO context_features VALUES ('new', 3)",
-    "UPDATE context_features SET index = 4 WHERE name = 'new'",
-    "DELETE FROM context_features WHERE name = 'new'",
-    "INSERT INTO settings VALUES ('s', 'int', '1', '1.0')",
-    "INSERT INTO configurable VALUES ('s', 'user')",
-    "INSERT INTO setting_aliases VALUES ('s', 'alias')",
-    "INSERT INTO setting_metadata VALUES ('s', 'k', '1')",
-    "INSERT INTO rules (id, setting, value) VALUES (100, 's', '2')",
-    "INSERT INTO conditions VALUES (100, 'user', 'x')",
-    "INSERT INTO rule_metadata VALUES (100, 'k', '1')",
-    "UPDATE settings SET name = 't' WHERE name = 's'",
-    "DELETE FROM settings WHERE name = 't'",
-    "TRUNCATE settings CASCADE",
-]
+# Each write, and the settings whose answers it may change. None: all of them.
+_WRITES: dict[str, set[str] | None] = {
+    "INSERT INTO context_features VALUES ('new', 3)": None,
+    "UPDATE context_features SET index = 4 WHERE name = 'new'": None,
+    "DELETE FROM context_features WHERE name = 'new'": None,
+    "INSERT INTO settings VALUES ('s', 'int', '1', '1.0')": {"s"},
+    "INSERT INTO settings VALUES ('bg', 'int', '1', '1.0')": None,  # the alias of another setting
+    "DELETE FROM settings WHERE name = 'bg'": None,
+    "INSERT INTO configurable VALUES ('s', 'user')": {"s"},
+    "INSERT INTO setting_aliases VALUES ('s', 'alias')": None,
+    "INSERT INTO setting_metadata VALUES ('s', 'k', '1')": {"s"},
+    "INSERT INTO rules (id, setting, value) VALUES (100, 's', '2')": {"s"},
+    "INSERT INTO conditions VALUES (100, 'user', 'x')": {"s"},
+    "UPDATE conditions SET feature_value = 'y' WHERE rule = 100": {"s"},
+    "INSERT INTO rule_metadata VALUES (100, 'k', '1')": {"s"},
+    "UPDATE rule_metadata SET value = '2' WHERE rule = 100": {"s"},
+    "UPDATE rules SET setting = 'ratio' WHERE id = 100": {"s", "ratio"},
+    "UPDATE conditions SET rule = 2 WHERE rule = 5": {"background", "limits"},
+    "DELETE FROM conditions WHERE rule = 100": {"ratio"},
+    "DELETE FROM rules WHERE id IN (100, 2)": {"ratio", "background"},
+    "UPDATE settings SET default_value = '2' WHERE name IN ('s', 'limits')": {"s", "limits"},
+    "INSERT INTO settings SELECT concat('s', n), 'int', '0' FROM generate_series(1, 20) AS n": {
+        f"s{number}" for number in range(1, 21)
+    },
+    "INSERT INTO settings SELECT concat('t', n), 'int', '0' FROM generate_series(1, 21) AS n": None,
+    "UPDATE settings SET name = 't' WHERE name = 's'": None,
+    "DELETE FROM settings WHERE name = 't'": None,
+    "TRUNCATE settings CASCADE": None,
+}
 
 
-def test_every_write_of_anybody_gives_another_revision(
-    postgres_server: PostgresServer, original: str
-) -> None:
+def test_every_write_of_anybody_is_noted(postgres_server: PostgresServer, original: str) -> None:
     with (
         _opened(postgres_server.url(original)) as storage,
         postgres_server.connect(original) as connection,
     ):
+
+        def changed_since(mark: Mark) -> set[str] | None:
+            with storage.reading() as reader:
+                return storage.changed_since(storage.name_of(mark), reader)
+
         seen = [storage.revision()]
-        for statement in _WRITES:
+        for statement, names in _WRITES.items():
             connection.execute(statement.encode())
             seen.append(storage.revision())
+            assert changed_since(seen[-2]) == names, statement
+            assert changed_since(seen[-1]) == set(), statement
         with storage.writing() as writer:
             writer.put_features(["theme", "user", "environment"])
         seen.append(storage.revision())
+        assert changed_since(seen[-2]) is None
         assert len(seen) == len(set(seen))
         with storage.reading() as reader:
             reader.features()
@@ -331,6 +352,51 @@ def test_every_write_of_anybody_gives_another_revision(
         connection.execute("DELETE FROM context_features")
         connection.execute("ROLLBACK")
         assert storage.revision() == seen[-1]
+
+
+def test_what_a_savepoint_undid_is_noted_when_it_is_done_again(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    change = "UPDATE rules SET value = '7.5' WHERE setting = 'ratio'"
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as connection,
+    ):
+        before = storage.name_of(storage.revision())
+        connection.execute(
+            f"BEGIN; SAVEPOINT s; {change}; ROLLBACK TO s; {change}; {change}; "
+            "SAVEPOINT s; UPDATE settings SET version = '9.0'; ROLLBACK TO s; COMMIT".encode()
+        )
+        with storage.reading() as reader:
+            assert storage.changed_since(before, reader) == {"ratio"}
+        assert connection.execute("SELECT name FROM heksher_changes").fetchall() == [("ratio",)]
+
+
+def test_the_last_thousand_changes_are_known(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    change = """
+        DO $$ BEGIN
+            FOR n IN 1..500 LOOP
+                UPDATE rules SET value = concat(n, '.5') WHERE setting = 'ratio';
+                COMMIT;
+                UPDATE settings SET version = concat(n, '.0') WHERE name = 'limits';
+                COMMIT;
+            END LOOP;
+        END $$
+    """
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as connection,
+    ):
+        connection.execute("UPDATE settings SET version = '9.0' WHERE name = 'background'")
+        before = storage.name_of(storage.revision())
+        for expected in ({"ratio", "limits"}, None):
+            connection.execute(change.encode())
+            with storage.reading() as reader:
+                assert storage.changed_since(before, reader) == expected
+        [kept] = connection.execute("SELECT count(*) FROM heksher_changes").fetchall()
+        assert kept == (1_000,)
 
 
 def test_writers_of_the_original_do_not_wait_for_each_other(
@@ -353,6 +419,9 @@ def test_writers_of_the_original_do_not_wait_for_each_other(
                 connection.execute("COMMIT")
                 seen.append(storage.revision())
         assert len(seen) == len(set(seen))
+        with storage.reading() as reader:
+            for mark in seen[:-1]:
+                assert storage.changed_since(storage.name_of(mark), reader) == {"ratio"}
         # One row per concurrent writer.
         assert one.execute("SELECT count(*) FROM heksher_revision").fetchone() == (3,)
 
@@ -375,6 +444,9 @@ def test_other_levels_of_isolation_meet_no_error_of_ours(
         one.execute("INSERT INTO rules (setting, value) VALUES ('limits', '{}')")
         one.execute("COMMIT")
         assert len({before, between, storage.revision()}) == 3
+        with storage.reading() as reader:
+            assert storage.changed_since(storage.name_of(before), reader) == {"ratio", "limits"}
+            assert storage.changed_since(storage.name_of(between), reader) == {"limits"}
 
 
 def test_a_writer_without_rights_on_our_tables_is_counted(

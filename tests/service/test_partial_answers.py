@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from support.databases import KeptDatabase
+from support.databases import KeptDatabase, kept_on_postgresql
 
 from heksher.service.domain.filters import Item
 from heksher.service.domain.records import SettingRecord
@@ -73,9 +73,11 @@ class Client:
         return kind, json.loads(bytes(response.body))["settings"]
 
 
-@pytest.fixture(params=["memory", "SQLite"])
+@pytest.fixture(params=["memory", "SQLite", "PostgreSQL"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     url = "memory" if request.param == "memory" else str(tmp_path / "heksher.db")
+    if request.param == "PostgreSQL":
+        url = kept_on_postgresql(request.getfixturevalue("postgres_server")).url
     with closing(open_storage(url, FEATURES)) as opened:
         fill(opened)
         yield opened

@@ -7,10 +7,10 @@ be newer than its revision, which costs one unnecessary read later. It is never 
 - In a file, ``PRAGMA data_version`` counts, per connection, the commits of all other connections. A
   connection that never writes therefore counts all commits, of this process and of others.
 - In PostgreSQL, triggers count, so writes of the original service or of a person count as well. The
-  count is the sum over the rows of ``heksher_revision``, read in the same snapshot as the data. A
-  database that is restored from a backup brings an old count with it. So does a standby that takes
-  over without the latest commits. The mark therefore also contains the files of the counting table,
-  the counting trigger, and the start time of the server.
+  counts are the rows of ``heksher_revision``, read in the same snapshot as the data. A database that is
+  restored from a backup brings old counts with it. So does a standby that takes over without the
+  latest commits. The mark therefore also contains the files of the counting table, the counting
+  trigger, and the start time of the server.
 
 Why PostgreSQL needs more than one row: a transaction that has changed a row blocks all others that
 want to change it, until it ends. With a single row, writers of the original service would wait for
@@ -23,13 +23,20 @@ wait for itself. What does not work:
   commit last, without changing the maximum.
 
 The solution: a trigger increments some row that no transaction holds (SKIP LOCKED), and inserts a new
-row if there is none. No transaction waits, a commit increases the sum, a rollback does not, and there
+row if there is none. No transaction waits, a commit increases a count, a rollback does not, and there
 are at most as many rows as transactions have ever been writing at the same time.
+
+Two marks also show which settings have changed. In memory and in a file, this process remembers what its
+own commits changed; see ``changed_names``. In PostgreSQL, the trigger notes a name with each count, in
+``heksher_changes``. Transactions that count in the same row follow each other, so the names between two
+counts are complete. Each row has its own last 1,000 names, for the same reason that there are rows: so
+that no transaction waits to delete what another one notes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import sqlite3
 import threading
@@ -219,12 +226,15 @@ def _driver_of(connection: sa.Connection) -> sqlite3.Connection:
     return driver
 
 
-# A single text, because more columns take longer. A restore creates the triggers last. While there is
-# no trigger, nothing is counted, so the current time makes every mark different.
+# A single text, because more columns take longer. More than 20 counts are added up, because the name of
+# the mark has to fit into a header; then it does not show what has changed. A restore creates the triggers
+# last. While there is no trigger, nothing is counted, so the current time makes every mark different.
 _MARK = """
 SELECT concat_ws(
     ' ',
-    sum(changes),
+    CASE WHEN count(*) <= 20
+    THEN coalesce(string_agg(concat(slot, '.', changes), '_' ORDER BY slot), '')
+    ELSE sum(changes)::text END,
     pg_relation_filenode('heksher_revision'::regclass),
     pg_postmaster_start_time(),
     coalesce(
@@ -237,9 +247,22 @@ SELECT concat_ws(
 ) FROM heksher_revision
 """
 
+_CHANGED = "SELECT name FROM heksher_changes WHERE slot = %s AND change > %s"
+
+_COUNTS = re.compile(r"(?:[0-9]{1,9}\.[0-9]{1,18}_?)*")
+
+
+def _parsed(name: str) -> tuple[str, dict[int, int]]:
+    """Return the identity of the counter, and the counts by slot."""
+    identity, _, counts = name.partition("-")
+    if not _COUNTS.fullmatch(counts):
+        return name, {}
+    pairs = (each.split(".") for each in counts.split("_") if each)
+    return identity, {int(slot): int(count) for slot, count in pairs}
+
 
 class _PostgresRevision:
-    """The count of the triggers, and what identifies the counter."""
+    """The counts of the triggers, and what identifies the counter."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -278,11 +301,27 @@ class _PostgresRevision:
         return None
 
     def name_of(self, mark: Mark) -> str:
-        named = f"{self._engine.url.database} {mark}".encode()
-        return hashlib.blake2b(named, digest_size=16).hexdigest()
+        counts, _, identity = str(mark).partition(" ")
+        named = f"{self._engine.url.database} {identity}".encode()
+        return f"{hashlib.blake2b(named, digest_size=8).hexdigest()}-{counts}"
 
-    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:  # noqa: ARG002
-        return None
+    def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:
+        now = self.name_of(connection.exec_driver_sql(_MARK).scalar_one())
+        identity, counts = _parsed(name)
+        identity_now, counts_now = _parsed(now)
+        if identity != identity_now or not counts.keys() <= counts_now.keys():
+            return None
+        changed = set[str]()
+        for slot, number in counts_now.items():
+            missed = number - counts.get(slot, 0)
+            if missed:
+                found = (
+                    connection.exec_driver_sql(_CHANGED, (slot, number - missed)).scalars().all()
+                )
+                if len(found) != missed or None in found:
+                    return None
+                changed.update(found)
+        return changed
 
     def noting(self, connection: sa.Connection, changed: Changed) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()

@@ -35,7 +35,7 @@ REVISION = "83f0f272313f"
 EARLIER_REVISIONS = ("2d75117ba1f8", "89eab5c8510a", "37b28f79cccf", "7713520cb02b")
 
 # Revision after the last of this service's own migrations, in heksher_version.
-OWN_REVISION = "0001"
+OWN_REVISION = "0002"
 
 metadata: MetaData = MetaData(
     naming_convention={
