@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from heksher._rules.tracking import TRACK_ALL
     from heksher.clients.async_client import AsyncHeksherClient
     from heksher.clients.thread_client import ThreadHeksherClient
-    from heksher.status import ClientStatus
+    from heksher.explanation import Explanation, Reason
+    from heksher.status import ClientStatus, DataSource
 
 __version__ = "1.0.0"
 
@@ -27,10 +28,13 @@ __all__ = [
     "TRACK_ALL",
     "AsyncHeksherClient",
     "ClientStatus",
+    "DataSource",
+    "Explanation",
     "HeksherEnum",
     "HeksherFlags",
     "HeksherMapping",
     "HeksherSequence",
+    "Reason",
     "Setting",
     "SettingType",
     "ThreadHeksherClient",
@@ -41,6 +45,9 @@ _LAZY = {
     "TRACK_ALL": "heksher._rules.tracking",
     "AsyncHeksherClient": "heksher.clients.async_client",
     "ClientStatus": "heksher.status",
+    "DataSource": "heksher.status",
+    "Explanation": "heksher.explanation",
+    "Reason": "heksher.explanation",
     "ThreadHeksherClient": "heksher.clients.thread_client",
 }
 

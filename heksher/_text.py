@@ -6,7 +6,7 @@ may be broken. The result is bounded and harmless in any case. Pure; knows nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from reprlib import Repr
 from typing import Any
@@ -98,3 +98,36 @@ class _BoundedRepr(Repr):
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         # Not all of it, since it is sorted first, and no other thread runs during that.
         return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal *text* takes, at most."""
+    from unicodedata import east_asian_width  # not with each import of this package
+
+    return len(text) + sum([east_asian_width(each) in "WF" for each in text])
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return *text*, or its beginning and "…" if it takes more columns of a terminal than these."""
+    if width_of(text) <= columns:
+        return text
+    while width_of(text) >= columns:
+        # Each character takes two columns at most, so nothing is cut off that has room.
+        text = text[: -max(1, (width_of(text) - columns) // 2)]
+    return f"{text}…"
+
+
+def aligned(rows: Sequence[Sequence[str]], most: Sequence[int]) -> list[str]:
+    """Return *rows* as lines of aligned cells.
+
+    Args:
+        rows: the cells of each row.
+        most: the most columns for each cell but the last, which may take any.
+    """
+    lines = [""] * len(rows)
+    for number, limit in enumerate(most):
+        cells = [fitted(row[number], limit) for row in rows]
+        width = max(map(width_of, cells), default=0)
+        for place, cell in enumerate(cells):
+            lines[place] += cell + " " * (width - width_of(cell) + 2)
+    return [line + row[-1] for line, row in zip(lines, rows, strict=True)]

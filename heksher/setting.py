@@ -14,13 +14,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import msgspec
 
 from heksher import _names, _registry
 from heksher._rules.contexts import MISSING, Missing, checked_features
-from heksher._rules.getter import SettingState, accept
+from heksher._rules.getter import Published, SettingState, accept
 from heksher.exceptions import (
     InvalidArgumentError,
     InvalidDefaultError,
@@ -28,6 +39,10 @@ from heksher.exceptions import (
     UnsupportedTypeError,
 )
 from heksher.setting_type import Form, SettingType, TypeLike, setting_type
+
+if TYPE_CHECKING:  # imported with the first explanation
+    from heksher._rules.explaining import Explainer
+    from heksher.explanation import Explanation
 
 __all__ = ["Get", "OnCoerce", "QueriedRule", "Setting", "Validator"]
 
@@ -317,6 +332,33 @@ class Setting(Generic[T]):
         """
         return self._default_value
 
+    def explain(self, limit: int = 100, /, **contexts: str | None) -> Explanation[T]:
+        """Return why the setting has its value in one context: which rule wins, and what the context is.
+
+        ``print(cache_ttl.explain(user="jim"))`` shows it. It takes the arguments of `get`, and raises
+        whatever `get` raises for them. It takes no lock, so it may be called at any time. It costs up to
+        ten times as much as `get`; the rules that do not win are looked for when ``candidates`` is read.
+
+        Args:
+            limit: list at most this many rules in ``candidates``.
+            **contexts: as for `get`.
+
+        Raises:
+            InvalidArgumentError: *limit* is no number, or negative.
+        """
+        if type(limit) is not int or limit < 0:
+            raise InvalidArgumentError(
+                f"setting {self.name!r}: invalid limit {limit!r} of explain(): expected 0 or more"
+            )
+        published = self._state.published
+        try:
+            return (published.explainer or _new_explainer(self, published)).explain(contexts, limit)
+        except Exception as error:
+            failure = error.with_traceback(None)
+        # Of several errors `get` raises the one that it meets first, and some are the interpreter's own.
+        self._state.get(**contexts)
+        raise failure  # a client has published something else by now
+
     def add_validator(self, validator: Validator[T]) -> Validator[T]:
         """Call *validator* with each value from the service, and use the value that it returns.
 
@@ -370,6 +412,20 @@ class Setting(Generic[T]):
 
 
 _set_get: Callable[[Setting[Any], Get[Any]], None] = Setting.__dict__["get"].__set__
+
+
+def _new_explainer(setting: Setting[T], published: Published[T]) -> Explainer[T]:
+    from heksher._rules.explaining import Explainer
+
+    explainer = Explainer(
+        setting.name,
+        setting.type.encode,
+        published.table,
+        published.plan,
+        started=published.started,
+    )
+    object.__setattr__(published, "explainer", explainer)  # two threads may make one each
+    return explainer
 
 
 def state_of(setting: Setting[T]) -> SettingState[T]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from heksher._application_code import get_logger
@@ -48,6 +48,7 @@ class Publication:
         features: the context features in the service's order.
         tracking: what was tracked when the service was asked.
         is_wanted: whether the run that asked for it goes on.
+        source: where the sections came from.
         is_withdrawn: whether its update has ended without waiting for it.
         usable: the sections that could be used, by the name in the application.
         unused: what could not be used, or only in part, and could be before.
@@ -57,6 +58,7 @@ class Publication:
     features: tuple[str, ...]
     tracking: Tracking
     is_wanted: Callable[[], bool]
+    source: DataSource = DataSource.SERVICE
     is_withdrawn: bool = False
     usable: dict[str, bytes] = field(default_factory=dict[str, bytes])
     unused: list[_Unused] = field(default_factory=list[_Unused])
@@ -177,9 +179,13 @@ class Publisher:
             ]
             if not changed:
                 publication.usable[entry.name] = raw
+                if publication.source is DataSource.SERVICE:
+                    self._amend(entry, source=DataSource.SERVICE)  # the snapshot had the same rules
                 continue
             readers = [
-                SectionReader(setting, publication.features, publication.tracking, strings)
+                SectionReader(
+                    setting, publication.features, publication.tracking, strings, publication.source
+                )
                 for setting in changed
             ]
             try:
@@ -303,7 +309,24 @@ class Publisher:
     def _note_unusable(self, entry: Entry, error: ServiceError) -> _Unused:
         self.forget(entry.alive())
         rejected = RejectedRule(entry.name, None, str(error), without_frames(error))
+        self._amend(entry, rejected=(rejected,), rejected_count=1)
         return self._settings.note_unused(entry, Listed((rejected,)), Listed())
+
+    def _amend(self, entry: Entry, **changes: Any) -> None:
+        """Change what explanations say of the tables of these settings, which stay."""
+        with self._lock:
+            for setting in entry.alive():
+                state = state_of(setting)
+                latest = self._staged.get(setting, state.published)
+                known = latest.table.provenance
+                provenance = replace(known, **changes)
+                if provenance == known or not self._settings.serves(setting, entry):
+                    continue
+                amended = replace(latest, table=replace(latest.table, provenance=provenance))
+                if setting in self._staged:
+                    self._staged[setting] = amended
+                else:
+                    state.published = amended
 
     def _is_known(self, setting: Setting[Any], digest: int, publication: Publication) -> bool:
         """Whether reading a section with this digest would bring nothing new to *setting*."""

@@ -16,12 +16,12 @@ from heksher._application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
 from heksher._client.unused import MAX_LISTED, Listed
 from heksher._rules.groups import GroupedRules, SharedStrings
-from heksher._rules.table import RuleTable
+from heksher._rules.table import Provenance, RuleTable
 from heksher._rules.tracking import Tracking
 from heksher._text import error_text, one_line, shown
 from heksher._wire import Batch, RuleData
 from heksher.setting import QueriedRule, Setting, state_of
-from heksher.status import CoercedRule, RejectedRule
+from heksher.status import CoercedRule, DataSource, RejectedRule
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class SectionReader(Generic[T]):
         features: the context features in the service's order.
         tracking: rules outside of it are left out silently.
         strings: those of all sections of the answer.
+        source: where the section came from.
 
     Attributes:
         setting: the setting.
@@ -67,8 +68,10 @@ class SectionReader(Generic[T]):
         features: Sequence[str],
         tracking: Tracking,
         strings: SharedStrings | None = None,
+        source: DataSource = DataSource.SERVICE,
     ) -> None:
         self.setting = setting
+        self._source = source
         self._state = state_of(setting)
         self.validators = self._state.validators
         self._named_validators = [
@@ -125,10 +128,19 @@ class SectionReader(Generic[T]):
         Args:
             raw_default: the section's default value, decoded from JSON.
         """
-        default = self._decode(raw_default, None) or [self._state.published.table.default]
+        usable, last = self._decode(raw_default, None), self._state.published.table
+        rejected = Listed(self._rejected, self._rejected_total)
+        provenance = Provenance(
+            self._source,
+            bool(usable) or last.provenance.has_service_default,
+            self._tracking,
+            rejected,
+            rejected.total,
+        )
+        default = usable[0] if usable else last.default
         return ReadResult(
-            RuleTable(default[0], self._rules, self._features),
-            Listed(self._rejected, self._rejected_total),
+            RuleTable(default, self._rules, self._features, provenance),
+            rejected,
             Listed(self._coerced, self._coerced_total),
         )
 

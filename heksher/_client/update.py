@@ -339,13 +339,14 @@ class Updater:
         sections: Mapping[str, bytes],
         features: tuple[str, ...],
         tracking: Tracking,
+        source: DataSource = DataSource.SERVICE,
     ) -> dict[str, bytes]:
         """Publish these sections; read large ones in a thread, so that no event loop waits.
 
         Returns:
             the sections that could be used, by the setting's name in the application.
         """
-        publication = Publication(sections, features, tracking, self._is_wanted)
+        publication = Publication(sections, features, tracking, self._is_wanted, source)
         if sum(map(len, sections.values())) < LARGE:
             self._publisher.publish(publication)
             return publication.usable
@@ -376,7 +377,7 @@ class Updater:
             del sections[name]  # the service's own answer is newer
         if saved is not None and sections:
             async with self._publishing():
-                await self._publish(sections, tuple(saved.features), tracking)
+                await self._publish(sections, tuple(saved.features), tracking, DataSource.SNAPSHOT)
             self._publisher.note_read(DataSource.SNAPSHOT)
 
     def _keep_for_snapshot(self, query: _Query) -> None:

@@ -117,6 +117,31 @@ class BitmapIndex:
         self._blocks = (growing.block(), *reversed(blocks))
         self._dicts = dicts[::-1]
 
+    def winning_features(self, key: Any, names: tuple[str, ...]) -> set[str]:
+        """Return those of *names* that the rule which wins has a condition on.
+
+        Args:
+            key: as in `get`, which finds a rule.
+            names: the features in the key.
+        """
+        winner, features = -1, set[str]()
+        for matching, columns, ranks, _ in self._blocks:
+            for place, bits_of, others in columns:
+                matching &= bits_of(key[place], others)
+            if matching:
+                row = matching.bit_length() - 1
+                winner = ranks[row]
+                # A rule without a condition on a feature matches all other values as well.
+                features = {names[place] for place, _, others in columns if not others >> row & 1}
+                break
+        for rank, part_of, value_of in self._dicts:
+            if rank < winner:
+                break
+            if value_of(part_of(key), MISSING) is not MISSING:
+                found = part_of(names)
+                return {found} if isinstance(found, str) else {*found}
+        return features
+
     def get(self, key: Any, default: Any) -> Any:
         """Return the value of the rule that wins, or *default* if none matches."""
         winner = -1

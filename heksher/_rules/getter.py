@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import CO_NESTED
 from types import FunctionType
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from heksher._rules import codegen
 from heksher._rules.contexts import Defaults, checked_value, current_value
 from heksher._rules.plan import Plan, decide
 from heksher._rules.table import RuleTable
 from heksher.exceptions import UnknownFeatureError
+
+if TYPE_CHECKING:
+    from heksher._rules.explaining import Explainer
 
 T = TypeVar("T")
 
@@ -37,12 +40,15 @@ class Published(Generic[T]):
         started: whether a client that serves the setting was ever started. From then on a feature
             without a value is an error, whatever the rules are.
         plan: what was decided of these three.
+        explainer: what explanations are made from; None until there is one.
     """
 
     table: RuleTable[T]
     defaults: Defaults
     started: bool
     plan: Plan
+    # Here, so that it goes when the table does.
+    explainer: Explainer[T] | None = field(default=None, init=False, compare=False, repr=False)
 
 
 def accept(value: T, *_: object) -> T:

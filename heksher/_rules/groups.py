@@ -10,10 +10,11 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import groupby, islice
-from operator import attrgetter, itemgetter
-from typing import Any, Final, Generic, TypeVar, cast, overload
+from itertools import chain, groupby, islice
+from operator import attrgetter, itemgetter, ne
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast, overload
 
+from heksher._rules.contexts import Context
 from heksher._rules.table import TableRule
 
 T = TypeVar("T")
@@ -66,6 +67,28 @@ class SharedStrings:
         return [*map(known.setdefault, strings, strings)]
 
 
+class CloseRule(NamedTuple, Generic[T]):
+    """A rule with at most one condition that a context does not meet.
+
+    Attributes:
+        group: the group that it is in.
+        rank: of its features.
+        place: its place in the group.
+        key: its key in the group.
+        is_near_miss: whether there is such a condition.
+    """
+
+    group: RuleGroup[T]
+    rank: int
+    place: int
+    key: Any
+    is_near_miss: bool
+
+    def rule(self) -> TableRule[T]:
+        """Make the rule."""
+        return self.group.rule(self.key, self.group.values[self.key], self.group.ids[self.place])
+
+
 class RuleGroup(Generic[T]):
     """The rules whose conditions are on the same features.
 
@@ -84,7 +107,7 @@ class RuleGroup(Generic[T]):
         self.rank = rank
         self.values: dict[Any, T] = {}
         self.ids = array("q")
-        # The place of each rule in `values`, by key; None until a rule was stored twice.
+        # The place of each rule in `values`, by key; None until it is needed.
         self._places: dict[Any, int] | None = None
 
     def __len__(self) -> int:
@@ -145,13 +168,39 @@ class RuleGroup(Generic[T]):
             self.ids[place] = number
             self.values[key] = value
 
+    def number_of(self, key: Any) -> int | None:
+        """Return the service's number for the rule with this key, -1 for none; None if there is no rule.
+
+        Only for a group that is not extended any more. The first call stores the place of each rule, in
+        about 90 bytes for each: looking through all of them takes too long for each explanation.
+        """
+        if self._places is None:
+            self._places = {key: place for place, key in enumerate(self.values)}
+        place = self._places.get(key)
+        return None if place is None else self.ids[place]
+
     def rules(self) -> Iterator[TableRule[T]]:
         """Make the rules, one after another."""
-        is_single = len(self.features) == 1
         for (key, value), number in zip(self.values.items(), self.ids, strict=True):
-            wanted = (key,) if is_single else reversed(key)
-            conditions = tuple(zip(self.features, wanted, strict=True))
-            yield TableRule(value, conditions, None if number == -1 else number)
+            yield self.rule(key, value, number)
+
+    def rule(self, key: Any, value: T, number: int) -> TableRule[T]:
+        """Make the rule that has this key, value and number."""
+        wanted = (key,) if len(self.features) == 1 else reversed(key)
+        conditions = tuple(zip(self.features, wanted, strict=True))
+        return TableRule(value, conditions, None if number == -1 else number)
+
+    def close_to(self, context: Context) -> Iterator[CloseRule[T]]:
+        """Find the rules that have at most one condition which *context* does not meet."""
+        at: Any = tuple([context.get(name) for name in reversed(self.features)])
+        if len(at) == 1:
+            for place, key in enumerate(self.values):
+                yield CloseRule(self, self.rank, place, key, key != at[0])
+            return
+        for place, key in enumerate(self.values):
+            unmet = sum(map(ne, key, at))
+            if unmet < 2:
+                yield CloseRule(self, self.rank, place, key, unmet == 1)
 
 
 class _Rest(RuleGroup[T]):
@@ -191,12 +240,23 @@ class _Rest(RuleGroup[T]):
                 group.values[key[1] if len(names) == 1 else key[1:]] = self.values[key]
             yield group
 
-    def rules(self) -> Iterator[TableRule[T]]:
-        names = [*self._place]
-        for (key, value), number in zip(self.values.items(), self.ids, strict=True):
-            features = [name for place, name in enumerate(names) if key[0] >> place & 1]
-            conditions = tuple(zip(features, reversed(key[1:]), strict=True))
-            yield TableRule(value, conditions, None if number == -1 else number)
+    def rule(self, key: Any, value: T, number: int) -> TableRule[T]:
+        features = [name for name, place in self._place.items() if key[0] >> place & 1]
+        conditions = tuple(zip(features, reversed(key[1:]), strict=True))
+        return TableRule(value, conditions, None if number == -1 else number)
+
+    def close_to(self, context: Context) -> Iterator[CloseRule[T]]:
+        at: dict[int, tuple[object, ...]] = {}
+        close: list[CloseRule[T]] = []
+        for place, key in enumerate(self.values):
+            rank = key[0]
+            if rank not in at:
+                names = [name for name, place in self._place.items() if rank >> place & 1]
+                at[rank] = rank, *[context.get(name) for name in reversed(names)]
+            unmet = sum(map(ne, key, at[rank]))
+            if unmet < 2:
+                close.append(CloseRule(self, rank, place, key, unmet == 1))
+        yield from sorted(close, key=_rank, reverse=True)
 
 
 def _columns(
@@ -253,6 +313,29 @@ class GroupedRules(Sequence[TableRule[T]]):
         """Return a group for each set of features, the sets that win last; many of them one by one."""
         groups = sorted(self._groups.values(), key=_rank)
         return merge(groups, self._rest.groups(), key=_rank) if self._rest else groups
+
+    def number_of(self, features: tuple[str, ...], key: Any) -> int | None:
+        """Return the service's number for a rule, -1 for none; None if there is no such rule.
+
+        Args:
+            features: those of its conditions, in the service's order.
+            key: the values of its conditions, as in `RuleGroup.values`.
+        """
+        group = self._groups.get(features)
+        if group is not None:
+            return group.number_of(key)
+        _, rank = _ranked(features, self._place)
+        return self._rest.number_of((rank, key) if len(features) == 1 else (rank, *key))
+
+    def close_to(self, context: Context) -> Iterator[CloseRule[T]]:
+        """Find the rules that have at most one condition which *context* does not meet, the best first."""
+        groups = sorted(self._groups.values(), key=_rank, reverse=True)
+        close = chain.from_iterable(group.close_to(context) for group in groups)
+        return (
+            merge(close, self._rest.close_to(context), key=_rank, reverse=True)
+            if self._rest
+            else close
+        )
 
     def group_of(self, listed: tuple[str, ...]) -> RuleGroup[T]:
         """Return the group for rules on these features; create it if it does not exist."""

@@ -7,10 +7,14 @@ to be read, not to be fast.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heksher._rules.contexts import Context
+
+if TYPE_CHECKING:  # modules that only define settings need none of these
+    from heksher._rules.tracking import Tracking
+    from heksher.status import DataSource, RejectedRule
 
 T = TypeVar("T")
 
@@ -35,6 +39,25 @@ class TableRule(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What explanations say of a table beside its rules. No look-up depends on it.
+
+    Attributes:
+        source: where the rules came from; None for the table of a declaration, which has no rules.
+        has_service_default: whether the default value is one that the service has sent.
+        tracking: rules for other contexts were left out; None: none were.
+        rejected: the first rules that the newest answer has and that cannot be used.
+        rejected_count: how many there are.
+    """
+
+    source: DataSource | None = None
+    has_service_default: bool = False
+    tracking: Tracking | None = None
+    rejected: tuple[RejectedRule, ...] = ()
+    rejected_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RuleTable(Generic[T]):
     """All that one setting needs to answer in any context. Never changed, only replaced.
 
@@ -43,11 +66,13 @@ class RuleTable(Generic[T]):
         rules: the rules, in any order.
         features: the context features in the service's order, which ranks the rules; every
             feature of a condition is among them.
+        provenance: where all this came from.
     """
 
     default: T
     rules: Sequence[TableRule[T]] = ()
     features: tuple[str, ...] = ()
+    provenance: Provenance = field(default=Provenance(), compare=False)
 
     def priority(self, rule: TableRule[T]) -> tuple[tuple[int, ...], int]:
         """Rank *rule* among the rules that match a context: the largest wins.

@@ -17,8 +17,9 @@ from typing import Any
 from heksher import _registry
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.getter import Published
-from heksher._rules.table import RuleTable, TableRule
+from heksher._rules.table import Provenance, RuleTable, TableRule
 from heksher.setting import Setting, state_of
+from heksher.status import DataSource
 
 
 class Session:
@@ -137,7 +138,9 @@ def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
     stack.top = layer
     stub = layer.session.state
     default = setting.default_value if stub.is_strict else stack.base.table.default
-    table = RuleTable(default, layer.rules, stub.order_for(setting))
+    is_sent = stack.base.table.provenance.has_service_default and not stub.is_strict
+    provenance = Provenance(DataSource.SERVICE, has_service_default=is_sent)
+    table = RuleTable(default, layer.rules, stub.order_for(setting), provenance)
     state = state_of(setting)
     state.publish(state.prepare(table, stub.defaults))
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
+from support.explained import check_explanation
 from support.property_helpers import (
     FEATURES,
     VALUES,
@@ -190,6 +191,7 @@ def test_get_answers_as_the_contract_says(
         lambda: inside.run(setting.get, **arguments),
         lambda context: by_masks(rules, order, context, SERVICE if started else LOCAL),
     )
+    check_explanation(setting, arguments, inside)
 
 
 @modest
@@ -218,6 +220,7 @@ def test_an_unknown_feature_is_refused_whatever_else_there_is(
         assert caught.value.features == tuple(features)
     else:
         assert any(f"'{name}'" in str(caught.value) for name in unknown)
+    check_explanation(setting, {**arguments, **unknown})
 
 
 @st.composite
@@ -261,3 +264,4 @@ def test_after_each_of_several_publishes_get_and_the_slow_resolver_agree(
         for arguments in calls_made:
             expected = Expected.of(FEATURES, kinds, arguments, started)
             expected.check(lambda: inside.run(get, **arguments), table.resolve)  # noqa: B023
+            check_explanation(setting, arguments, inside)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from support.explained import check_explanation
 from support.property_helpers import FEATURES, VALUES, modest
 from support.published import published
 
@@ -87,6 +88,7 @@ def test_a_stub_answers_as_the_definition_says(
             return
         if not defaults_first:
             client.set_defaults(**defaults)
+        check_explanation(setting, arguments, inside)
         missing = set(features) - context.keys()
         if missing:
             event("a feature is missing")

@@ -36,11 +36,12 @@ class Layer:
 PURE = [
     Layer(
         "terms",
-        "errors, status, names, shown text, bounds of JSON texts and how code of the application is "
-        "called, which everything may use; they know nothing",
+        "errors, status, explanations, names, shown text, bounds of JSON texts and how code of the "
+        "application is called, which everything may use; they know nothing",
         (
             "heksher.exceptions",
             "heksher.status",
+            "heksher.explanation",
             "heksher._names",
             "heksher._text",
             "heksher._json_bounds",
@@ -196,6 +197,7 @@ ONLY_IN = {
     "random": {"heksher._client.stand_ins"},
     "importlib": {"heksher.backends._choose", "heksher"},
     "msgspec": {
+        "heksher.explanation",
         "heksher.setting",
         "heksher._wire",
         "heksher._client.declarations",

@@ -20,8 +20,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 #: The names of each public module.
 PUBLIC = {
     "heksher": """
-        AsyncHeksherClient ClientStatus HeksherEnum HeksherFlags HeksherMapping HeksherSequence Setting
-        SettingType ThreadHeksherClient TRACK_ALL __version__
+        AsyncHeksherClient ClientStatus DataSource Explanation HeksherEnum HeksherFlags HeksherMapping
+        HeksherSequence Reason Setting SettingType ThreadHeksherClient TRACK_ALL __version__
+    """,
+    "heksher.explanation": """
+        Candidate ContextValue ExplainedRule Explanation FeatureSource Reason
     """,
     "heksher.setting": "Get OnCoerce QueriedRule Setting Validator",
     "heksher.setting_type": """
@@ -111,6 +114,7 @@ def test_a_setting_shows_only_what_is_for_applications() -> None:
         "alias",
         "version",
         "get",
+        "explain",
         "add_validator",
     }
     setting = Setting("cache_ttl", int, ["user"], 60)

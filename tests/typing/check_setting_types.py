@@ -15,6 +15,7 @@ from typing import Any, Literal, assert_type
 
 from heksher import (
     AsyncHeksherClient,
+    Explanation,
     HeksherEnum,
     HeksherFlags,
     HeksherMapping,
@@ -24,6 +25,7 @@ from heksher import (
     ThreadHeksherClient,
 )
 from heksher.clients.stub import AsyncStubHeksherClient, SyncStubHeksherClient
+from heksher.explanation import Candidate, ContextValue, ExplainedRule
 from heksher.setting import Get
 from heksher.setting_type import setting_type
 
@@ -178,6 +180,16 @@ kept_get: Get[int] = cache_ttl.get
 assert_type(kept_get(user=None), int)
 wider: Get[object] = cache_ttl.get
 
+# --- explanations ---------------------------------------------------------------------------------
+
+explanation = cache_ttl.explain(user=None)
+assert_type(explanation, Explanation[int])
+assert_type(explanation.value, int)
+assert_type(explanation.rule, ExplainedRule[int] | None)
+assert_type(explanation.context, Mapping[str, ContextValue])
+assert_type(explanation.candidates, tuple[Candidate[int], ...])
+assert_type(cache_ttl.explain(5, user=user_id, limit="a").candidates[0].rule.value, int)
+
 
 def configure(
     client: AsyncHeksherClient
@@ -218,6 +230,9 @@ kept(user="a").append("b")  # type: ignore[attr-defined]
 cache_ttl.get(user=5)  # type: ignore[arg-type]
 kept_get(user=5)  # type: ignore[arg-type]
 cache_ttl.get("a")  # type: ignore[call-arg]
+cache_ttl.explain(user=5)  # type: ignore[arg-type]
+cache_ttl.explain("a")  # type: ignore[arg-type]
+explanation.value = 5  # type: ignore[misc]
 narrower: Get[str] = cache_ttl.get  # type: ignore[assignment]
 
 
