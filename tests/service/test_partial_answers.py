@@ -160,6 +160,24 @@ def test_after_other_changes_a_client_gets_everything(
     assert client.ask() == ("partial", {"a": section((1, 3))})
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"since": "", "settings": "a,b"},
+        {"settings": "a,b", "since": "", "context_filters": "*"},
+        {"settings": "a,b", "nosince": "x"},
+    ],
+    ids=["first", "between", "beside another"],
+)
+def test_the_revision_may_be_anywhere_in_the_query(storage: Storage, query: dict[str, str]) -> None:
+    client = Client(storage, **query)
+    client.ask()
+    with storage.writing() as writer:
+        writer.add_rule("b", "2", {"user": "y"}, {})
+    kind, sections = client.ask()
+    assert (kind, [*sections]) == ("partial", ["b"])
+
+
 @pytest.mark.parametrize("since", ["", "x", "1", "é", "x" * 5_000, "{}x", "x{}", "{}.1", "{}-1"])
 def test_a_client_with_an_unknown_revision_gets_everything(storage: Storage, since: str) -> None:
     client = Client(storage, settings="b")

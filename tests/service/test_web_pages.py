@@ -121,7 +121,7 @@ CONTAINER = "172.18.0.2"
     ],
 )
 def test_no_stranger_can_have_this_name(host: str, server: str) -> None:
-    assert is_own_name(host, server, ())
+    assert is_own_name(host, server, frozenset[str]())
 
 
 @pytest.mark.parametrize("server", [LOOPBACK, CONTAINER])
@@ -139,7 +139,7 @@ def test_no_stranger_can_have_this_name(host: str, server: str) -> None:
     ],
 )
 def test_a_stranger_can_have_this_name(host: str, server: str) -> None:
-    assert not is_own_name(host, server, ())
+    assert not is_own_name(host, server, frozenset[str]())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_stranger_can_have_this_name(host: str, server: str) -> None:
     [(LOOPBACK, False), ("::1", False), (CONTAINER, True), ("/run/socket", True)],
 )
 def test_a_name_without_a_dot_is_for_other_machines(server: str, is_own: bool) -> None:
-    assert is_own_name("heksher:8000", server, ()) == is_own
+    assert is_own_name("heksher:8000", server, frozenset[str]()) == is_own
 
 
 def test_loopback() -> None:

@@ -102,7 +102,7 @@ class OwnPagesOnly:
     For a service without tokens. A page of another origin does not know a token.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
         self._app = app
         self._allowed_hosts = allowed_hosts
 
@@ -116,7 +116,10 @@ class OwnPagesOnly:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return the status and the reason of a refusal."""
-        headers = Headers(scope=scope)
+        # A dict, since each look-up in `Headers` goes through the list. Of several, the first one counts.
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         host = headers.get("host", "")
         server = (scope.get("server") or ("",))[0]
         if not is_own_name(host, server, self._allowed_hosts):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from heksher._text import shown
@@ -43,7 +44,9 @@ def checked_names(given: str | Collection[str]) -> frozenset[str]:
     return names
 
 
-def is_own_name(host: str, server: str, allowed: Collection[str]) -> bool:
+# Clients repeat their headers, and to parse an address takes longer than to look a setting up.
+@lru_cache(32)
+def is_own_name(host: str, server: str, allowed: frozenset[str]) -> bool:
     """Whether no stranger can have made the name in *host* resolve to this service.
 
     Args:

@@ -24,8 +24,6 @@ from heksher.service.web.sections import Form, Section, SectionCache
 
 _ENTITY_TAG = re.compile(r'(?:\A|,)\s*(?:W/)?("[^"]*")\s*(?=,|\Z)')
 
-_SINCE = re.compile(rb"(?:\A|&)since=([^&]*)")
-
 # Maximum number of query strings whose parsed form is cached.
 _PARSED_QUERIES = 256
 
@@ -118,10 +116,12 @@ def _sections(reader: Reader, names: Sequence[str], form: Form) -> dict[str, Sec
 
 def _without_since(query_string: bytes) -> tuple[bytes, str | None]:
     """Take the parameter ``since`` out, which changes between requests for the same."""
-    since = _SINCE.search(query_string)
-    if since is None:
+    # Not by a regular expression, which takes longer than all the rest of an answer with 304.
+    before, found, after = (b"&" + query_string).rpartition(b"&since=")
+    if not found:
         return query_string, None
-    return query_string[: since.start()] + query_string[since.end() :], since[1].decode("latin-1")
+    since, _, behind = after.partition(b"&")
+    return before[1:] + b"&" + behind, since.decode("latin-1")
 
 
 def _parse_query(parameters: Mapping[str, str]) -> Query:
