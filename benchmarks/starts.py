@@ -1,7 +1,7 @@
 """How much does a start cost, by the number of own settings and of those of others?
 
-On demand: ``PYTHONPATH=. python benchmarks/starts.py [--postgresql URL] [--all] [--minutes 5]``. Each start
-is made in three ways, in turn, by the same client:
+On demand: ``PYTHONPATH=. python benchmarks/starts.py [--postgresql URL] [--all] [--minutes 5]``. Each
+start is made in three ways, in turn, by the same client:
 
 - ours: as the client chooses;
 - (a): one request for each own setting. For new settings, that is the declaration alone;
@@ -10,16 +10,19 @@ is made in three ways, in turn, by the same client:
 A client starts alone, and in 20 processes at once, where the slowest counts. A way that costs over three
 times as much as the cheapest is measured once, and is not tried by 20. New settings are tried by 20 up to
 30, because each of them is a write that waits for the others. Bytes are those of the answers. The last
-column has two ratios, of time and of bytes: ours to the cheaper of (a) and (b). The target is at most 1.2.
+column has three ratios, of time, processor time and bytes: ours to the cheaper of (a) and (b). The target
+is at most 1.2. Processor time is that of the clients and of the service, without PostgreSQL's, and other
+programs disturb it least.
 
-The time is that of the fastest round. The minutes are divided among the rows, each of which is measured at
-least once. So more minutes make no more rows, but ratios that other programs disturb less.
+The times are those of the cheapest rounds. The minutes are divided among the rows, each of which is
+measured at least once. So more minutes make no more rows, but ratios that other programs disturb less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +30,8 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from operator import mul
 from pathlib import Path
 from typing import Any, TypeAlias
 from unittest import mock
@@ -49,8 +54,8 @@ MOST_NEW_AT_ONCE = 30
 #: A row has at most this many rounds.
 MOST_ROUNDS = 15
 
-#: Seconds and bytes.
-Cost: TypeAlias = tuple[float, float]
+#: Seconds, seconds of processor time, and bytes.
+Cost: TypeAlias = tuple[float, float, float]
 Asked: TypeAlias = Iterator[Sequence[Exchange[Catalogue]]]
 LookUps: TypeAlias = Callable[..., Asked]
 
@@ -93,15 +98,15 @@ def work() -> None:
         settings = [Setting(name, int, ["environment", "user"], 60) for name in task["names"]]
         print("ready", flush=True)
         sys.stdin.readline()
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         with (
             mock.patch.object(update, "look_ups", ways[task["way"]]),
             ThreadHeksherClient(
                 task["url"], 3600, FEATURES, startup="raise", startup_timeout=600
             ) as client,
         ):
-            seconds = time.perf_counter() - began
-            print(json.dumps([seconds, client.status.bytes_received]), flush=True)
+            seconds, processor = time.perf_counter() - began, time.process_time() - used
+            print(json.dumps([seconds, processor, client.status.bytes_received]), flush=True)
         assert settings
 
 
@@ -123,17 +128,19 @@ class Workers:
         for process in self._processes:
             stack.callback(process.terminate)
 
-    def start(self, number: int, url: str, names: Sequence[str], way: str) -> Cost:
-        """Start *number* clients at once; return the slowest one's seconds, and the mean of the bytes."""
+    def start(self, number: int, service: Service, names: Sequence[str], way: str) -> Cost:
+        """Start *number* clients at once; return the slowest one's seconds, and means of the others."""
         some = self._processes[:number]
         for process in some:
-            _write(process, json.dumps({"url": url, "names": names, "way": way}))
+            _write(process, json.dumps({"url": service.url, "names": names, "way": way}))
         for process in some:
             assert _read(process) == "ready\n"
+        used = service.processor_seconds()
         for process in some:
             _write(process, "")
-        costs = [json.loads(_read(process)) for process in some]
-        return max(seconds for seconds, _ in costs), statistics.mean(size for _, size in costs)
+        seconds, processor, sizes = zip(*[json.loads(_read(each)) for each in some], strict=True)
+        used = service.processor_seconds() - used
+        return max(seconds), statistics.mean(processor) + used / number, statistics.mean(sizes)
 
 
 def _write(process: subprocess.Popen[str], line: str) -> None:
@@ -152,6 +159,22 @@ def _read(process: subprocess.Popen[str]) -> str:
 # --- the service ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Service:
+    """A running service."""
+
+    process: int
+    url: str
+
+    def processor_seconds(self) -> float:
+        """Return its processor time so far, in seconds; zero where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def add(storage: Storage, names: Sequence[str]) -> None:
     with storage.writing() as writer:
         for name in names:
@@ -167,12 +190,12 @@ def delete(storage: Storage, prefix: str) -> None:
 
 
 @contextmanager
-def served(database: str) -> Generator[str]:
-    """Serve *database*; yield the URL."""
+def served(database: str) -> Generator[Service]:
+    """Serve *database*."""
     command = [sys.executable, "-m", "heksher", "serve", "--port", "0", "--database", database]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
-            yield _read(process).split()[-1]
+            yield Service(process.pid, _read(process).split()[-1])
         finally:
             process.terminate()
 
@@ -202,13 +225,13 @@ class Table:
         print("|---|---|---|---|---|---|---|---|---|", flush=True)
 
     def measure(self, database: str, shown: str, others: int, own: int) -> None:
-        with closing(open_storage(database, FEATURES)) as storage, served(database) as url:
+        with closing(open_storage(database, FEATURES)) as storage, served(database) as service:
             names = [f"own{number}" for number in range(own)]
             known = {record.name for record in self._stored(storage)}
             add(storage, [name for name in names if name not in known])
-            self._rows(url, (shown, own, others, "known"), lambda: names, storage)
+            self._rows(service, (shown, own, others, "known"), lambda: names, storage)
             if self._has_new:
-                self._rows(url, (shown, own, others, "new"), lambda: self._new(own), storage)
+                self._rows(service, (shown, own, others, "new"), lambda: self._new(own), storage)
 
     def _stored(self, storage: Storage) -> Sequence[SettingRecord]:
         with storage.reading() as reader:
@@ -220,7 +243,7 @@ class Table:
 
     def _rows(
         self,
-        url: str,
+        service: Service,
         row: tuple[str, int, int, str],
         names: Callable[[], list[str]],
         storage: Storage,
@@ -236,11 +259,11 @@ class Table:
             for _ in range(MOST_ROUNDS):
                 for way in ways:
                     kind = "declared" if is_new and way == "a" else way
-                    cost = self._workers.start(processes, url, names(), kind)
-                    costs[way] = min(costs.get(way, cost), cost)
+                    cost = self._workers.start(processes, service, names(), kind)
+                    costs[way] = _least(cost, costs.get(way, cost))
                     if is_new:
                         delete(storage, "new")
-                least = min(seconds for seconds, _ in costs.values())
+                least = min(seconds for seconds, *_ in costs.values())
                 ways = [way for way in ways if way == "ours" or costs[way][0] <= 3 * least]
                 ways.reverse()
                 if time.monotonic() > until:
@@ -252,15 +275,20 @@ class Table:
         cells = [
             "-"
             if way not in costs
-            else f"{1e3 * costs[way][0]:.0f} ms, {costs[way][1] / 1e3:.1f} kB"
+            else "{:.0f} ms, {:.0f} ms, {:.1f} kB".format(*map(mul, (1e3, 1e3, 1e-3), costs[way]))
             for way in WAYS
         ]
         others = [costs[way] for way in WAYS[1:] if way in costs]
         ratios = [
-            costs["ours"][which] / min(each[which] for each in others) for which in (0, 1) if others
+            costs["ours"][which] / max(1e-9, min(each[which] for each in others))
+            for which in range(3)
         ]
         shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print("|", " | ".join(map(str, (*row, processes, *cells, shown))), "|", flush=True)
+
+
+def _least(one: Cost, other: Cost) -> Cost:
+    return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
 
 
 def main() -> None:
