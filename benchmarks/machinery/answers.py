@@ -32,7 +32,13 @@ class Answers:
         settings: the number of settings.
         rules: the number of rules of each setting.
         mixed: whether half of the rules also have a condition on the environment.
+
+    Attributes:
+        changes: how often something was changed.
+        has_revisions: whether it names revisions, and sends only the first section if a client has one.
     """
+
+    has_revisions = False
 
     def __init__(self, settings: int, rules: int, *, mixed: bool = False) -> None:
         # Short names, so that a thousand of them fit into one URL.
@@ -45,7 +51,7 @@ class Answers:
             for name in self.names
         }
         self.changes = 0
-        self.body = b""
+        self.body = self.first = b""
         self.change()
         # Otherwise the garbage collector's walks through the benchmark's own objects would be measured.
         gc.collect()
@@ -57,16 +63,25 @@ class Answers:
         for name in self.names if everything else self.names[:1]:
             self.sections[name]["default_value"] = self.changes
         self.body = json.dumps({"settings": self.sections}).encode()
+        name = self.names[0]
+        self.first = json.dumps({"settings": {name: self.sections[name]}}).encode()
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
         if request.url.path.endswith("/context_features"):
-            return httpx.Response(200, json={"context_features": FEATURES})
+            headers = {"Heksher-Revision": str(self.changes)} if self.has_revisions else {}
+            return httpx.Response(200, headers=headers, json={"context_features": FEATURES})
         if request.url.path.endswith("/declare"):
             return httpx.Response(200, json={"outcome": "uptodate"})
         if request.url.path.endswith("/settings"):
             return httpx.Response(200, json={"settings": [self._data(name) for name in self.names]})
-        return httpx.Response(200, content=self.body)
+        if not self.has_revisions:
+            return httpx.Response(200, content=self.body)
+        headers = {"Heksher-Revision": str(self.changes)}
+        if "since" not in request.url.params:
+            return httpx.Response(200, headers=headers, content=self.body)
+        headers["Heksher-Partial"] = "1"
+        return httpx.Response(200, headers=headers, content=self.first)
 
     def _data(self, name: str) -> dict[str, Any]:
         return {

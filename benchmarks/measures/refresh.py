@@ -8,7 +8,8 @@ During the update, a task of the same event loop, or a thread, wants to run ever
 longest gap is compared with its longest gap next to a thread that only runs Python code.
 
 Conclusion: an update costs about as much as parsing its JSON with the standard library. If one of many
-settings changed, only that one is decoded. Others wait for it a few milliseconds longer than for any busy
+settings changed, only that one is decoded, and if the service sends it alone, that costs little more than
+the request. Others wait for it a few milliseconds longer than for any busy
 thread.
 """
 
@@ -35,11 +36,14 @@ from machinery.answers import CONFIGURABLE, FEATURES, Answers, rule
 from machinery.ratio_table import Ratios, Row
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
+from heksher.backends import Event
 
 #: Seconds for which the heartbeat is watched next to a busy thread.
 WATCHED = 0.3
 #: Milliseconds that others may wait longer for an update than for a busy thread.
 MOST_MILLISECONDS = 25.0
+#: Seconds of an interval that does not end by itself.
+NEVER = 1e6
 #: Bytes that each rule may keep.
 MOST_BYTES = 200.0
 
@@ -76,6 +80,38 @@ def milliseconds(action: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - began)
 
 
+class PollClock:
+    """A clock that stands still until the benchmark wants a poll."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._waits = threading.Semaphore(0)
+        self._event: Event | None = None
+
+    def now(self) -> float:
+        return self._now
+
+    async def wait(self, event: Event, timeout: float | None) -> None:
+        if timeout is not None and timeout < NEVER / 2:  # the start's, and not the next poll's
+            await event.wait(timeout)
+            return
+        self._event = event
+        self._waits.release()
+        await event.wait()
+        event.clear()
+
+    def settle(self) -> None:
+        """Return once the client waits for its next poll."""
+        self._waits.acquire()
+
+    def poll(self) -> None:
+        """Let the client poll, and return once it waits for the next poll."""
+        assert self._event is not None
+        self._now += NEVER
+        self._event.set()
+        self.settle()
+
+
 # --- time -----------------------------------------------------------------------------------------
 
 
@@ -105,6 +141,43 @@ def measure_an_update_of_one_setting(ratios: Ratios) -> None:
             one.append(milliseconds(client.reload))
     title = f"update, 1 of {settings:,} settings changed (floor: all changed)"
     ratios.add(title, one, everything, unit="ms", at_most=None if ratios.quick else 0.1)
+
+
+def measure_an_update_by_a_poll_that_brings_one_setting(ratios: Ratios) -> None:
+    """The processor's time, and the bytes."""
+    answers = Answers(50 if ratios.quick else 1_000, 100)
+    answers.has_revisions = True
+    clock = PollClock()
+    one: list[float] = []
+    everything: list[float] = []
+
+    def milliseconds_of_processor(action: Callable[[], object]) -> float:
+        began = time.process_time()
+        action()
+        return 1e3 * (time.process_time() - began)
+
+    settings = declared(answers)
+    options = {"startup": "raise", "clock": clock, **answers.options}
+    client = ThreadHeksherClient("http://memory", NEVER, FEATURES, **options)
+    client.set_defaults(environment="dev")
+    with client:
+        clock.settle()
+        for _ in range(2 if ratios.quick else 9):
+            answers.change(everything=False)
+            one.append(milliseconds_of_processor(clock.poll))
+            answers.change()
+            answers.has_revisions = False  # as after a restart
+            everything.append(milliseconds_of_processor(clock.poll))
+            answers.has_revisions = True
+            clock.poll()
+            assert settings[0].get(user="") == settings[-1].get(user="") == answers.changes
+    title = f"update, 1 of {len(settings):,} settings sent (floor: all sent and changed)"
+    ratios.add(title, one, everything, unit="ms", at_most=None if ratios.quick else 0.02)
+    size, whole = len(answers.first), len(answers.body)
+    met = None if ratios.quick else size <= 0.02 * whole
+    ratios.rows.append(
+        Row(f"{title}: bytes", f"{size:,}", f"{whole:,}", size / whole, "at most 0.02", met)
+    )
 
 
 def measure_a_start_from_a_snapshot(tmp_path: Path, ratios: Ratios) -> None:

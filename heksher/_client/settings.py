@@ -329,8 +329,9 @@ class ClientSettings:
 
     def needs_features(self) -> bool:
         """Whether an update needs the service's context features before it asks for rules."""
-        return not self.known_names() or any(
-            (entry.to_declare or entry.lacking) and entry.alive() for entry in self.entries()
+        entries = [entry for entry in self.entries() if entry.alive()]
+        return not any(entry.on_service for entry in entries) or any(
+            entry.to_declare or entry.lacking for entry in entries
         )
 
     def names(self, *, of_all: bool) -> list[str]:

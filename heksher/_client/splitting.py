@@ -88,15 +88,8 @@ class Parts:
         )
         if self._refused:
             self._left.append(Part(tuple(sorted(self._refused)), None, was_refused=True))
-        # Two names, because one of them may be refused. If both are, the next query tries others.
         self._probed = limits.probed
-        # Beside a client's only name, no name is asked for.
-        likeliest = sorted(self._others, key=lambda name: (name in limits.probed, len(name)))
-        self._probes = [
-            Part(some, each)
-            for some in [*((name,) for name in likeliest), ()][:2]
-            for each in dict.fromkeys((self._filters, None))
-        ]
+        self._probes: list[Part] = []
         self._halved: list[Part] = []
         # The length of the longest target that was answered.
         self._answered = 0
@@ -125,6 +118,15 @@ class Parts:
         if self.are_answered is not None:
             return
         self.are_answered = False
+        if not self._probes:
+            # Two names, because one of them may be refused. If both are, the next query tries others.
+            # Beside a client's only name, no name is asked for.
+            likeliest = sorted(self._others, key=lambda name: (name in self._probed, len(name)))
+            self._probes = [
+                Part(some, each)
+                for some in [*((name,) for name in likeliest), ()][:2]
+                for each in dict.fromkeys((self._filters, None))
+            ]
         for probe in self._probes:
             if probe != part:
                 yield probe

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -264,6 +265,12 @@ def query(
 
 def query_target(names: Iterable[str], context_filters: str | None) -> str:
     """Return path and query of the request for these settings."""
+    return _target(tuple(names), context_filters)
+
+
+# Each poll asks for the same. In most clients these are few targets.
+@lru_cache(32)
+def _target(names: tuple[str, ...], context_filters: str | None) -> str:
     target = f"api/v1/query?settings={','.join(map(quoted, names))}"
     if context_filters is None:
         return target
@@ -277,6 +284,13 @@ def split_names(
 
     A name that is too long for any query is a part of its own.
     """
+    return [*_split(tuple(names), context_filters, length)]
+
+
+@lru_cache(4)
+def _split(
+    names: tuple[str, ...], context_filters: str | None, length: int
+) -> Sequence[tuple[str, ...]]:
     room = length - len(query_target((), context_filters))
     parts: list[tuple[str, ...]] = []
     part: list[str] = []
