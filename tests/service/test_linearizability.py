@@ -1,6 +1,7 @@
 """Answers are linearizable, while services, connections and databases are killed.
 
-Each rule has one writer, and its values only grow. An answer must not be older than a write that was
+Each rule has one writer, and its values only grow. Two services share the database, and clients keep what
+they know from one when they ask the other what is new. An answer must not be older than a write that was
 acknowledged before the request, nor older than an answer that came before the request. The former is
 what clients rely on, and the latter holds for writes whose acknowledgement was lost, too.
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
@@ -29,7 +30,7 @@ from support.service_process import DEADLINE
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
 
-WRITERS = 2
+WRITERS = 2  # each with a setting of its own
 READERS = 4
 KILLS = 6
 
@@ -75,6 +76,14 @@ class History:
                 self._least[rule] = max(self._least[rule], value)
 
 
+class _Known(NamedTuple):
+    """What a client knows from an answer."""
+
+    tag: str = ""
+    revision: str = ""
+    sections: Mapping[str, Any] = {}
+
+
 class Client:
     """A client that asks one of the services at random, and goes on when they fail."""
 
@@ -82,7 +91,7 @@ class Client:
         self._services = services
         self._chance = random.Random(seed)
         self._http = httpx.Client(timeout=DEADLINE, trust_env=False)
-        self._tags: dict[str, tuple[str, Mapping[int, int]]] = {}
+        self._known = dict[str, _Known]()
 
     def write(self, rule: int, value: int) -> bool:
         """Set the value of a rule; return whether that was acknowledged."""
@@ -90,16 +99,25 @@ class Client:
         return answer is not None
 
     def read(self) -> Mapping[int, int] | None:
-        """Query the values of all rules, and often use the latest ETag."""
-        query = self._chance.choice(["/query", "/query?settings=a"])
-        tag, values = self._tags.get(query, ("", {}))
-        answer = self.send("GET", query, headers={"If-None-Match": tag} if tag else {})
-        if answer is None or answer.status_code == 304:
-            return values if answer else None
-        rules = json.loads(answer.content)["settings"]["a"]["rules"]
-        values = {rule["rule_id"]: rule["value"] for rule in rules}
-        self._tags[query] = answer.headers["etag"], values
-        return values
+        """Query the values of all rules, mostly for what is new since the latest answer."""
+        query = self._chance.choice(["/query?", "/query?settings=a,b"])
+        known = self._known.get(query, _Known())
+        since = known.revision if self._chance.random() < 0.8 else ""
+        tag = known.tag if self._chance.random() < 0.5 else ""
+        answer = self.send("GET", f"{query}&since={since}", headers={"If-None-Match": tag})
+        if answer is None:
+            return None
+        sections = known.sections
+        if answer.status_code == 200:
+            sections = json.loads(answer.content)["settings"]
+            if "heksher-partial" in answer.headers:
+                assert since
+                sections = known.sections | sections
+        self._known[query] = _Known(
+            answer.headers["etag"], answer.headers["heksher-revision"], sections
+        )
+        rules = [rule for section in sections.values() for rule in section["rules"]]
+        return {rule["rule_id"]: rule["value"] for rule in rules}
 
     def send(self, method: str, path: str, **options: object) -> httpx.Response | None:
         """Send a request; None if the service or the database is down."""
@@ -129,10 +147,11 @@ def check(
         clients = [Client(services, seed + number) for number in range(WRITERS + READERS)]
         for client in clients:
             stack.callback(client.close)
-        clients[0].send(*declaration("a")[:2], json=declaration("a")[2])
         rules = list[int]()
-        for number in range(WRITERS):
-            rule = {"setting": "a", "feature_values": {"user": f"u{number}"}, "value": 1}
+        for name in "ab":
+            method, path, body = declaration(name)
+            clients[0].send(method, path, json=body)
+            rule = {"setting": name, "feature_values": {"user": "x"}, "value": 1}
             added = clients[0].send("POST", "/rules", json=rule)
             assert added is not None
             rules.append(added.json()["rule_id"])
