@@ -92,7 +92,7 @@ class PollClock:
         return self._now
 
     async def wait(self, event: Event, timeout: float | None) -> None:
-        if timeout is not None and timeout < NEVER / 2:  # the start's, and not the next poll's
+        if timeout is not None and timeout < NEVER / 2:  # the start waits, and not the next poll
             await event.wait(timeout)
             return
         self._event = event
@@ -102,7 +102,7 @@ class PollClock:
 
     def settle(self) -> None:
         """Return once the client waits for its next poll."""
-        self._waits.acquire()
+        assert self._waits.acquire(timeout=60)
 
     def poll(self) -> None:
         """Let the client poll, and return once it waits for the next poll."""
@@ -157,7 +157,10 @@ def measure_an_update_by_a_poll_that_brings_one_setting(ratios: Ratios) -> None:
         return 1e3 * (time.process_time() - began)
 
     settings = declared(answers)
-    options = {"startup": "raise", "clock": clock, **answers.options}
+    options: dict[str, Any] = {
+        **{"startup": "raise", "clock": clock, "random": lambda: 0.9},
+        **answers.options,
+    }
     client = ThreadHeksherClient("http://memory", NEVER, FEATURES, **options)
     client.set_defaults(environment="dev")
     with client:
