@@ -16,6 +16,7 @@ from heksher.setting_type import (
 )
 
 if TYPE_CHECKING:
+    from heksher._rules.cohorts import Cohort
     from heksher._rules.tracking import TRACK_ALL
     from heksher.clients.async_client import AsyncHeksherClient
     from heksher.clients.thread_client import ThreadHeksherClient
@@ -28,6 +29,7 @@ __all__ = [
     "TRACK_ALL",
     "AsyncHeksherClient",
     "ClientStatus",
+    "Cohort",
     "DataSource",
     "Explanation",
     "HeksherEnum",
@@ -45,6 +47,7 @@ _LAZY = {
     "TRACK_ALL": "heksher._rules.tracking",
     "AsyncHeksherClient": "heksher.clients.async_client",
     "ClientStatus": "heksher.status",
+    "Cohort": "heksher._rules.cohorts",
     "DataSource": "heksher.status",
     "Explanation": "heksher.explanation",
     "Reason": "heksher.explanation",

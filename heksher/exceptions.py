@@ -124,11 +124,17 @@ class MissingFeatureError(HeksherError, RuntimeError):
         feature: the feature's name.
     """
 
-    def __init__(self, setting: str, feature: str) -> None:
+    def __init__(self, setting: str, feature: str, cohort: str | None = None) -> None:
+        given = f"call get({_argument(feature)})"
+        if cohort is not None:  # the setting does not take the feature
+            given = (
+                f"the cohort {cohort!r} is computed from it: call get({_argument(cohort)}), "
+                f"add {feature!r} to the setting's configurable features"
+            )
         super().__init__(
-            f"setting {setting!r} needs a value for the context feature {feature!r}: "
-            f"call get({_argument(feature)}), or give the client a default, "
-            f"set_defaults({_argument(feature)}) with a string or a context variable that has a value"
+            f"setting {setting!r} needs a value for the context feature {feature!r}: {given}, "
+            f"or give the client a default, set_defaults({_argument(feature)}) "
+            "with a string or a context variable that has a value"
         )
         self.setting = setting
         self.feature = feature

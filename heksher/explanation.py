@@ -49,6 +49,7 @@ class FeatureSource(StrEnum):
     ARGUMENT = "argument"
     CONSTANT = "constant"  # a constant default of the client
     CONTEXT_VARIABLE = "context_variable"  # likewise; its value at the moment of the call
+    COHORT = "cohort"  # computed from another feature
     MISSING = "missing"  # there is none, which is no error before a client has started
 
 
@@ -172,12 +173,12 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
     @property
     def context(self) -> Mapping[str, ContextValue]:
         """The value of each configurable feature, and where it came from."""
-        sources, arguments = self._explainer.sources, self._arguments
+        values, arguments = self._values, self._arguments
         return {
             feature: ContextValue(
-                value, sources[feature] if arguments.get(feature, ...) is ... else _ARGUMENT
+                values[feature], source if arguments.get(feature, ...) is ... else _ARGUMENT
             )
-            for feature, value in self._values.items()
+            for feature, source in self._explainer.sources.items()
         }
 
     @property

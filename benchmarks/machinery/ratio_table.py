@@ -22,6 +22,7 @@ MODULES = (
     "look_up",
     "scaling",
     "many_sets",
+    "cohorts",
     "threads",
     "memory",
     "publish",

@@ -20,6 +20,7 @@ from heksher._client.lifecycle import Call, Lifecycle
 from heksher._client.splitting import Limits
 from heksher._client.unused import Listed, first_of
 from heksher._registry import declared_alike, origin_of
+from heksher._rules.cohorts import Cohort
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.tracking import Tracking
 from heksher._text import counted, joined, one_line, shown
@@ -121,7 +122,7 @@ class ClientSettings:
         self._tracking = Tracking()
         # Counts changes of the settings: what was answered before does not hold for those that came later.
         self._generation = 0
-        self._warned_constants: set[tuple[str, str]] = set()
+        self._warned_defaults: set[tuple[str, str]] = set()
         # The moments at which the newest update began, and at which limits were found.
         self._now = self._limited = 0.0
         self._cached = _CachedReport()
@@ -215,8 +216,10 @@ class ClientSettings:
         with self._lock:
             self._lifecycle.check(Call.CONFIGURE)
             self.defaults = self.defaults.adding(sources)
-        self._warn_of_unlisted("set_defaults", sources)
-        self._warn_of_untracked_constants()
+        # The source of a cohort need not be a context feature.
+        needed = {each.source for each in sources.values() if isinstance(each, Cohort)}
+        self._warn_of_unlisted("set_defaults", [each for each in sources if each not in needed])
+        self._warn_of_untracked_defaults()
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""
@@ -224,7 +227,7 @@ class ClientSettings:
             self._lifecycle.check(Call.CONFIGURE)
             self._tracking = self._tracking.adding(contexts)
         self._warn_of_unlisted("track_contexts", contexts)
-        self._warn_of_untracked_constants()
+        self._warn_of_untracked_defaults()
 
     def reading(self) -> tuple[Tracking, object]:
         """Return what decides how an answer is read: what is tracked, and what else may have changed."""
@@ -266,20 +269,21 @@ class ClientSettings:
                     joined(self._features),
                 )
 
-    def _warn_of_untracked_constants(self) -> None:
+    def _warn_of_untracked_defaults(self) -> None:
+        untracked: dict[str, list[str]] = {}
         with self._lock:
-            untracked = [
-                (feature, value)
-                for feature, value in self.defaults.constants().items()
-                if not self._tracking.covers(feature, value)
-                and (feature, value) not in self._warned_constants
-            ]
-            self._warned_constants.update(untracked)
-        for feature, value in untracked:
+            for feature, values in self.defaults.known_values().items():
+                for value in values:
+                    if (feature, value) not in self._warned_defaults and not self._tracking.covers(
+                        feature, value
+                    ):
+                        untracked.setdefault(feature, []).append(value)
+                        self._warned_defaults.add((feature, value))
+        for feature, found in untracked.items():
             _logger.warning(
-                "the default %s=%r is outside the tracked contexts: rules for it are not fetched",
+                "the default %s=%s is outside the tracked contexts: rules for it are not fetched",
                 feature,
-                value,
+                joined(map(repr, found), "or"),
             )
 
     # --- declarations -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from types import CodeType
 from typing import Any, Final
 
 from heksher._rules.contexts import MISSING, checked_value
-from heksher._rules.plan import Plan, Search
+from heksher._rules.plan import Plan, PlannedCohort, Search, foldable
 
 # --- emit -----------------------------------------------------------------------------------------
 
@@ -94,22 +94,25 @@ class _Writer:
         self.lines = [
             _head(plan.features) if inline else f"def get({', '.join(plan.features)}):",
         ]
-        constants: list[str] = []
-        for name in plan.features:
-            source = plan.sources.get(name)
-            if isinstance(source, ContextVar):
-                self._read_variable(name, source)
-            elif name in plan.sources:
-                constants.append(name)
+        constants = foldable(plan.sources)
+        for name in plan.cohorts_last():
+            if name in constants:
                 continue
-            self._check(name)
+            source = plan.sources.get(name)
+            if isinstance(source, PlannedCohort):
+                self._compute_cohort(name, source)
+            elif isinstance(source, ContextVar):
+                self._add(4, f"if {name} is ...:")
+                self._read_variable(8, name, f"read·{name}", source)
+            elif name in plan.sources:
+                self._fill_in(name, source)
+            self._check(4, name, f"check·{name}")
         if plan.folded is not None:
             self._add(4, f"if {' and '.join(f'{name} is ...' for name in constants)}:")
             self._search(8, plan.folded, "folded·")
-        for name in constants:
-            default = self._object(f"default·{name}", plan.sources[name])
-            self._add(4, f"if {name} is ...:", f"    {name} = {default}")
-            self._check(name)
+        for name, default in constants.items():
+            self._fill_in(name, default)
+            self._check(4, name, f"check·{name}")
         self._search(4, plan.search, "")
 
     def _add(self, indent: int, *lines: str) -> None:
@@ -120,26 +123,46 @@ class _Writer:
         self.objects[name] = value
         return name
 
-    def _check(self, name: str) -> None:
+    def _fill_in(self, name: str, default: str | None) -> None:
+        value = self._object(f"default·{name}", default)
+        self._add(4, f"if {name} is ...:", f"    {name} = {value}")
+
+    def _check(self, indent: int, name: str, check: str) -> None:
         """Have whatever is neither a plain string nor None checked.
 
         ``type·(x)``, because ``x.__class__`` may lie: a proxy would get past the check, and only rules
         would show that it cannot be hashed.
         """
         self._add(
-            4,
+            indent,
             f"if type·({name}) is not str· and {name} is not None:",
-            f"    {name} = check·{name}({name})",
+            f"    {name} = {check}({name})",
         )
 
-    def _read_variable(self, name: str, source: ContextVar[Any]) -> None:
+    def _read_variable(self, indent: int, name: str, read: str, variable: ContextVar[Any]) -> None:
         self._add(
-            4,
+            indent,
+            "try:",
+            f"    {name} = {self._object(read, variable.get)}()",
+            "except unset·:",
+            "    pass",
+        )
+
+    def _compute_cohort(self, name: str, cohort: PlannedCohort) -> None:
+        """Have a feature computed from the value of its source, if the call leaves it out."""
+        self._add(4, f"if {name} is ...:")
+        value = cohort.source
+        if not cohort.is_listed:
+            value = "value·"
+            self._add(8, f"{value} = ...")
+            if cohort.variable is not None:
+                self._read_variable(8, value, f"read·{name}", cohort.variable)
+            self._check(8, value, self._object(f"source·{name}", cohort.checked_source))
+        self._add(
+            8,
+            f"{name} = {self._object(f'known·{name}', cohort.finder.known.get)}({value}, ...)",
             f"if {name} is ...:",
-            "    try:",
-            f"        {name} = {self._object(f'read·{name}', source.get)}()",
-            "    except unset·:",
-            "        pass",
+            f"    {name} = {self._object(f'find·{name}', cohort.finder.find)}({value})",
         )
 
     def _search(self, indent: int, search: Search, prefix: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from enum import Enum
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from heksher._names import WORD_RULE, is_feature_name
+from heksher._rules.cohorts import Cohort
 from heksher.exceptions import (
     ContradictingArgumentError,
     FeatureTypeError,
@@ -29,15 +30,16 @@ class Missing:
 #: Stands for an argument or a value that was not given, where None may be one.
 MISSING: Final = Missing()
 
-#: The default of a feature: a constant, or a context variable that is read at every call.
-Default: TypeAlias = str | ContextVar[str] | ContextVar[str | None]
+#: The default of a feature: a constant, a context variable that is read at every call, or a cohort that is
+#: computed at every call from another feature.
+Default: TypeAlias = str | ContextVar[str] | ContextVar[str | None] | Cohort
 
 #: The value of each feature in one context.
 Context: TypeAlias = Mapping[str, str | None]
 
 
-def current_value(source: Default | None) -> object:
-    """Return the value that a default has at this moment, or ``...`` if a context variable is unset."""
+def current_value(source: str | ContextVar[Any] | None) -> object:
+    """Return the value that a constant or a context variable has now, or ``...`` if there is none."""
     if not isinstance(source, ContextVar):
         return source
     try:
@@ -47,7 +49,9 @@ def current_value(source: Default | None) -> object:
         return ...
 
 
-def checked_value(setting: str, feature: str, value: object) -> str | None:
+def checked_value(
+    setting: str, feature: str, value: object, cohort: str | None = None
+) -> str | None:
     """Check a feature's value in a call of ``get()``, and return the string or None that rules see.
 
     After this check nothing can fail: looking for a plain string or None in a dict of strings calls no
@@ -57,13 +61,14 @@ def checked_value(setting: str, feature: str, value: object) -> str | None:
         setting: the setting's name, for errors.
         feature: the feature's name, for errors.
         value: the argument, else the default, else ``...``.
+        cohort: the feature that is computed from it, if the setting does not list *feature* itself.
 
     Raises:
         MissingFeatureError: there is no value.
         FeatureTypeError: the value is neither a string nor None.
     """
     if value is ...:
-        raise MissingFeatureError(setting, feature)
+        raise MissingFeatureError(setting, feature, cohort)
     if value is None:
         return None
     if not isinstance(value, str):
@@ -91,7 +96,7 @@ def plain_string(text: str) -> str:
 class Defaults:
     """The values of context features that a call of ``get()`` leaves out. Never changed, only replaced.
 
-    Each is a constant, or a context variable that is read at every call.
+    Each is a constant, a context variable that is read at every call, or a cohort.
     """
 
     __slots__ = ("_sources",)
@@ -104,7 +109,8 @@ class Defaults:
 
         Raises:
             ContradictingArgumentError: a feature already has a default.
-            InvalidArgumentError: a source is neither a string nor a context variable.
+            InvalidArgumentError: a source is neither a string nor a context variable nor a cohort, or a
+                cohort is to be computed from another one.
         """
         added: dict[str, Default] = {}
         for feature, source in sources.items():
@@ -114,22 +120,33 @@ class Defaults:
                     f"{self._sources[feature]!r}; it cannot get a second one, {source!r}"
                 )
             # Not isinstance(), to which a proxy is a string: its value of this moment is no constant.
-            if not issubclass(type(source), (str, ContextVar)):
+            if not issubclass(type(source), (str, ContextVar, Cohort)):
                 raise InvalidArgumentError(
                     f"invalid default {source!r} of type {type(source).__name__} of the context "
-                    f"feature {feature!r}: expected a string or a contextvars.ContextVar"
+                    f"feature {feature!r}: expected a string, a contextvars.ContextVar or a heksher.Cohort"
                 )
-            added[feature] = source if isinstance(source, ContextVar) else plain_string(source)
-        return Defaults({**self._sources, **added})
+            if not isinstance(source, (ContextVar, Cohort)):
+                source = plain_string(source)
+            added[feature] = source
+        sources_now = {**self._sources, **added}
+        for feature, source in sources_now.items():
+            if isinstance(source, Cohort) and isinstance(sources_now.get(source.source), Cohort):
+                raise InvalidArgumentError(
+                    f"the context feature {feature!r} cannot be computed from {source.source!r}, "
+                    "which is a cohort itself: expected a feature of another kind"
+                )
+        return Defaults(sources_now)
 
     def source_of(self, feature: str) -> Default | None:
-        """Return the constant or the context variable for *feature*, or None."""
+        """Return the constant, the context variable or the cohort for *feature*, or None."""
         return self._sources.get(feature)
 
-    def constants(self) -> dict[str, str]:
-        """Return the constant defaults, by feature."""
+    def known_values(self) -> dict[str, tuple[str, ...]]:
+        """Return all values that the defaults can have, by feature, where they are known."""
         return {
-            feature: source for feature, source in self._sources.items() if isinstance(source, str)
+            feature: (source,) if isinstance(source, str) else source.texts()
+            for feature, source in self._sources.items()
+            if not isinstance(source, ContextVar)
         }
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.contexts import MISSING, Context, checked_value, current_value
 from heksher._rules.groups import CloseRule, grouped
-from heksher._rules.plan import LookUp, Plan
+from heksher._rules.plan import LookUp, Plan, PlannedCohort
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import UnknownFeatureError
 from heksher.explanation import (
@@ -91,8 +91,8 @@ class Explainer(Generic[T]):
         self._tracking = provenance.tracking
         self._source = provenance.source or DataSource.DEFAULTS
         # Of each feature; None: it needs no value, and ...: it has no default.
-        self._defaults = {each: plan.sources.get(each, ...) for each in plan.features}
-        self.sources = {each: _source_of(default) for each, default in self._defaults.items()}
+        self._defaults = {each: plan.sources.get(each, ...) for each in plan.cohorts_last()}
+        self.sources = {each: _source_of(plan, each) for each in plan.features}
         self._rules = grouped(table.features, table.rules)
         self._look_ups = [_prepared(each) for each in plan.search.look_ups]
         # A rule without conditions is the default of a search in dicts.
@@ -129,6 +129,8 @@ class Explainer(Generic[T]):
                 value = default
                 if type(value) is ContextVar:
                     value = current_value(value)
+                elif type(value) is PlannedCohort:
+                    value = value.value_in(context)
             else:
                 unread -= 1
             # As the generated code does it: most values need no call.
@@ -218,7 +220,10 @@ def _candidate(rule: TableRule[T], context: Context) -> Candidate[T]:
     return Candidate(explained, unmet[0] if unmet else None)
 
 
-def _source_of(default: object) -> FeatureSource:
+def _source_of(plan: Plan, feature: str) -> FeatureSource:
+    if feature in plan.cohorts:
+        return FeatureSource.COHORT
+    default = plan.sources.get(feature)
     if isinstance(default, ContextVar):
         return FeatureSource.CONTEXT_VARIABLE
     return FeatureSource.CONSTANT if isinstance(default, str) else FeatureSource.MISSING

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from heksher._rules import codegen
 from heksher._rules.contexts import Defaults, checked_value, current_value
-from heksher._rules.plan import Plan, decide
+from heksher._rules.plan import Plan, PlannedCohort, decide
 from heksher._rules.table import RuleTable
 from heksher.exceptions import UnknownFeatureError
 
@@ -75,7 +75,7 @@ class SettingState(Generic[T]):
         on_coerce: as given.
     """
 
-    __slots__ = ("_features", "_getter", "get", "on_coerce", "published", "validators")
+    __slots__ = ("_features", "_getter", "_name", "get", "on_coerce", "published", "validators")
 
     published: Published[T]
 
@@ -87,6 +87,7 @@ class SettingState(Generic[T]):
         default: T,
         on_coerce: Callable[..., T] | None = accept,
     ) -> None:
+        self._name = name
         self._features = features
         self.on_coerce: Callable[..., T] | None = on_coerce
         self.validators: tuple[Callable[..., T], ...] = ()
@@ -99,7 +100,7 @@ class SettingState(Generic[T]):
         self, table: RuleTable[T], defaults: Defaults, *, started: bool = True
     ) -> Published[T]:
         """Return what to publish. With many rules this takes long; it needs no lock."""
-        plan = decide(self._features, table, defaults, started)
+        plan = decide(self._features, table, defaults, started, self._name)
         return Published(table, defaults, started, plan)
 
     def publish(self, published: Published[T]) -> None:
@@ -191,18 +192,22 @@ class _GenericGetter:
 
     def __init__(self, name: str, features: tuple[str, ...], owner: object) -> None:
         known = frozenset(features)
-        self._plan: Plan | None = None
+        self._planned: tuple[Plan, list[str]] | None = None
 
         def get(**contexts: str | None) -> Any:
-            plan = self._plan
-            assert plan is not None
+            assert self._planned is not None
+            plan, order = self._planned
             if not known.issuperset(contexts):
                 raise UnknownFeatureError(name, sorted(contexts.keys() - known), features)
             context: dict[str, str | None] = {}
-            for feature in features:
+            for feature in order:
                 value: object = contexts.get(feature, ...)
                 if value is ... and feature in plan.sources:
-                    value = current_value(plan.sources[feature])
+                    source = plan.sources[feature]
+                    if isinstance(source, PlannedCohort):
+                        value = source.value_in(context)
+                    else:
+                        value = current_value(source)
                 # Most values need no check, and a call of it would double the time.
                 if type(value) is not str:
                     value = checked_value(name, feature, value)
@@ -214,4 +219,4 @@ class _GenericGetter:
 
     def publish(self, plan: Plan, _is_traced: bool) -> None:
         """Answer as planned."""
-        self._plan = plan
+        self._planned = plan, plan.cohorts_last()

@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from heksher._rules.bitmap_index import BitmapIndex
-from heksher._rules.contexts import MISSING, Context, Default, Defaults
+from heksher._rules.cohorts import Cohort, CohortFinder
+from heksher._rules.contexts import MISSING, Context, Defaults, checked_value, current_value
 from heksher._rules.groups import GroupedRules, RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
@@ -60,29 +61,88 @@ class Search:
         return self.default
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedCohort:
+    """A feature that a call computes from another one, its source, if it leaves the feature out.
+
+    Attributes:
+        setting: the setting's name.
+        feature: the feature.
+        source: the feature that it is computed from.
+        is_listed: whether the setting takes the source. Its value is then checked already.
+        variable: what to read where the setting does not take the source; None if there is nothing.
+        finder: finds the cohort.
+    """
+
+    setting: str
+    feature: str
+    source: str
+    is_listed: bool
+    variable: ContextVar[Any] | None
+    finder: CohortFinder
+
+    def checked_source(self, value: object) -> str | None:
+        """Check the value of a source that the setting does not take."""
+        return checked_value(self.setting, self.source, value, self.feature)
+
+    def value_in(self, context: Context) -> str | None:
+        """Return the cohort, where *context* has the values of all features that are no cohorts."""
+        if self.is_listed:
+            value = context[self.source]
+        else:
+            found = ... if self.variable is None else current_value(self.variable)
+            value = self.checked_source(found)
+        known = self.finder.known
+        return known[value] if value in known else self.finder.find(value)
+
+
+#: Where the value of a feature comes from if a call leaves it out. None stands for no value.
+Source: TypeAlias = str | ContextVar[Any] | PlannedCohort | None
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that a call has to do.
 
     Attributes:
         features: the setting's features.
-        sources: the default of each feature that has one: a constant or a context variable. The
-            constant None stands for no value, where that is not an error.
+        sources: where the value of each feature that has a default comes from. The constant None
+            stands for no value, where that is not an error.
         search: for every context.
         folded: a shorter search for calls that leave out every feature with a constant default; None
             if there is no such feature.
         is_hashable: whether the default values of both searches are.
+        cohorts: the features whose default is a cohort, also where it is the same for all calls.
     """
 
     features: tuple[str, ...]
-    sources: Mapping[str, Default | None]
+    sources: Mapping[str, Source]
     search: Search
     folded: Search | None
     is_hashable: bool = True
+    cohorts: frozenset[str] = frozenset()
+
+    def cohorts_last(self) -> list[str]:
+        """Return the features, those that are computed from others after all others."""
+        return sorted(self.features, key=self.cohorts.__contains__)
+
+
+def foldable(sources: Mapping[str, Source]) -> dict[str, str | None]:
+    """Return the constants, except for those that a call needs in order to compute a cohort."""
+    needed = {each.source for each in sources.values() if isinstance(each, PlannedCohort)}
+    return {
+        name: each
+        for name, each in sources.items()
+        if not isinstance(each, (ContextVar, PlannedCohort)) and name not in needed
+    }
 
 
 def decide(
-    features: Sequence[str], table: RuleTable[Any], defaults: Defaults, started: bool
+    features: Sequence[str],
+    table: RuleTable[Any],
+    defaults: Defaults,
+    started: bool,
+    setting: str = "",
 ) -> Plan:
     """Decide what a call has to do.
 
@@ -92,22 +152,40 @@ def decide(
         defaults: the values of features that a call leaves out.
         started: whether a client that serves the setting was ever started. Until then a feature that
             is left out has no value, and that is not an error.
+        setting: the setting's name, for cohorts.
     """
-    sources: Mapping[str, Default | None]
-    if started:
-        sources = {
-            name: source for name in features if (source := defaults.source_of(name)) is not None
-        }
-    else:  # the client's defaults are not known yet
-        sources = dict.fromkeys(features)
-    constants = {name: each for name, each in sources.items() if not isinstance(each, ContextVar)}
+    sources: dict[str, Source] = {}
+    cohorts: set[str] = set()
+    for name in features:
+        source = defaults.source_of(name)
+        if not started:  # the client's defaults are not known yet
+            sources[name] = None
+        elif isinstance(source, Cohort):
+            sources[name] = _cohort(setting, name, source, features, defaults)
+            cohorts.add(name)
+        elif source is not None:
+            sources[name] = source
+    constants = foldable(sources)
     rules = grouped(table.features, table.rules)
     search = _search(rules, table.default, {})
     folded = _search(rules, table.default, constants) if constants else None
     is_hashable = _is_hashable(search.default) and (
         folded is None or folded.default is search.default or _is_hashable(folded.default)
     )
-    return Plan(tuple(features), sources, search, folded, is_hashable)
+    return Plan(tuple(features), sources, search, folded, is_hashable, frozenset(cohorts))
+
+
+def _cohort(
+    setting: str, feature: str, cohort: Cohort, features: Sequence[str], defaults: Defaults
+) -> Source:
+    """Return how to compute a cohort, or the cohort itself where it is the same for all calls."""
+    finder = CohortFinder(cohort, setting)
+    is_listed = cohort.source in features
+    source = defaults.source_of(cohort.source)
+    if isinstance(source, str) and not is_listed:
+        return finder.find(source)
+    variable = source if isinstance(source, ContextVar) and not is_listed else None
+    return PlannedCohort(setting, feature, cohort.source, is_listed, variable, finder)
 
 
 def _is_hashable(value: object) -> bool:

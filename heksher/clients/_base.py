@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heksher._client.core import Core
 from heksher._client.options import ClientOptions
+from heksher._rules.cohorts import Cohort
 from heksher.backends.base import Backend
 from heksher.setting import Setting
 from heksher.status import ClientStatus
@@ -58,18 +59,21 @@ class ClientBase:
         """How the client is doing at this moment."""
         return self._core.status
 
-    def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
+    def set_defaults(
+        self, /, **features: str | ContextVar[str] | ContextVar[str | None] | Cohort
+    ) -> None:
         """Give context features values for the calls of ``get()`` that leave them out.
 
         It can be called at any time before the client is closed, and again for other features.
 
         Args:
-            **features: a string, which is a constant, or a context variable, which is read at each
-                call of ``get()``. It holds a string, or None for "no value here".
+            **features: a string, which is a constant; a context variable, which is read at each
+                call of ``get()`` and holds a string, or None for "no value here"; or a `Cohort`, which
+                is computed at each call from another feature.
 
         Raises:
             ContradictingArgumentError: a feature has a default already.
-            InvalidArgumentError: a value is neither a string nor a context variable.
+            InvalidArgumentError: a value is of another type, or a cohort's source is a cohort.
             ClientClosedError: the client was closed.
         """
         self._core.set_defaults(features)

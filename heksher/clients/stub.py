@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock
 
 from heksher import _registry
+from heksher._rules.cohorts import Cohort
 from heksher._rules.table import TableRule
 from heksher.clients._stub_layers import Layer, Session, StubState, put_on_top, take_back, top_of
 from heksher.clients._stub_rules import Rule, refuse_unranked, rules_from
@@ -141,14 +142,16 @@ class _Stub:
             polls=1,
         )
 
-    def set_defaults(self, /, **features: str | ContextVar[str] | ContextVar[str | None]) -> None:
+    def set_defaults(
+        self, /, **features: str | ContextVar[str] | ContextVar[str | None] | Cohort
+    ) -> None:
         """Set values of context features for calls of ``get()`` that leave them out.
 
         They apply to the settings that the stub assigns rules to, before or after this call. With a strict
         stub they apply to all settings.
 
         Args:
-            **features: a string, or a context variable, which is read at each call.
+            **features: a string, a context variable, which is read at each call, or a `Cohort`.
 
         Raises:
             InvalidArgumentError: a feature already has a default, or the value is of another type. (It

@@ -15,7 +15,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 from werkzeug.local import LocalProxy
 
-from heksher import TRACK_ALL, Setting
+from heksher import TRACK_ALL, Cohort, Setting
 from heksher._text import named
 from heksher._wire import Response
 from heksher.exceptions import (
@@ -694,3 +694,26 @@ def test_a_constant_default_outside_of_the_tracked_values_is_warned_of_once(
     assert [r.message for r in caplog.records if "environment='dev'" in r.message] == [
         "the default environment='dev' is outside the tracked contexts: rules for it are not fetched"
     ]
+
+
+def test_a_cohort_outside_of_the_tracked_values_is_warned_of_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = scene.client()
+    client.set_defaults(theme=Cohort("user", steps=(1, 10, 50, 100)))
+    client.track_contexts(theme=["1", "50"])
+    client.track_contexts(user="jim")
+    client.track_contexts(theme="100")
+    assert [r.message for r in caplog.records if "theme=" in r.message] == [
+        "the default theme='10' or '100' is outside the tracked contexts: "
+        "rules for it are not fetched"
+    ]
+
+
+def test_the_source_of_a_cohort_need_not_be_a_context_feature(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.client().set_defaults(theme=Cohort("host"), host="shop-1")
+    assert [r.message for r in caplog.records if "context features" in r.message] == []
+    scene.client().set_defaults(cohort=Cohort("user"))
+    assert "set_defaults: 'cohort' is not among the client's context features" in caplog.text

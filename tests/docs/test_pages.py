@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from doc_examples import ADDRESS, DOCS, README, at, blocks, examples, promised_output, run_python
 
+from heksher import Cohort
 from heksher.cli import _options
 from heksher.testing.faults._kinds import KINDS
 from heksher.testing.faults._text import parse_faults
@@ -60,6 +61,22 @@ def test_clients(service: LiveService, tmp_path: Path, monkeypatch: pytest.Monke
     service.declare("cache_ttl", "int", 60, ["environment", "user"])
     service.add_rule("cache_ttl", 5, environment="dev", user="jim")
     prints(at(service.url, program("clients.md")))
+
+
+def test_cohorts(service: LiveService) -> None:
+    service.features = ["environment", "cohort", "user"]
+    prints(at(service.url, program("cohorts.md")))
+
+
+def test_vectors_of_cohorts() -> None:
+    page = (DOCS / "cohorts.md").read_text()
+    _, _, table = page.partition("| salt | setting | user |")
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:9]]
+    assert len(rows) == 7
+    for salt, setting, user, digest, point, value in rows:
+        cohort = Cohort("user", salt=salt, per_setting=bool(setting))
+        assert int(digest, 16) % 100 == int(point) == cohort.point_of(user, setting)
+        assert cohort.value_of(user, setting) == value
 
 
 def test_testing() -> None:
@@ -153,6 +170,7 @@ def test_no_page_is_forgotten() -> None:
     assert with_programs == {
         "settings.md",
         "clients.md",
+        "cohorts.md",
         "health.md",
         "testing.md",
         "service.md",

@@ -25,7 +25,7 @@ from support.property_helpers import (
 )
 from support.published import publish
 
-from heksher import Setting, _registry
+from heksher import Cohort, Setting, _registry
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import FeatureTypeError, MissingFeatureError, UnknownFeatureError
@@ -58,14 +58,36 @@ class Unset(Enum):
 
 UNSET = Unset.UNSET
 
-#: The default of a feature: none, a constant, or a context variable as (its own default, the value that it
-#: is set to).
-KindOfDefault = Unset | str | tuple[Any, Any]
+#: The default of a feature: none, a constant, a context variable as (its own default, the value that it is
+#: set to), or a cohort.
+KindOfDefault = Unset | str | tuple[Any, Any] | Cohort
 kinds_of_default: st.SearchStrategy[KindOfDefault] = st.one_of(
     st.just(UNSET),
     st.sampled_from([*VALUES, *Shade]),
     st.tuples(st.just(UNSET) | values, st.just(UNSET) | values),
+    st.builds(
+        Cohort,
+        st.sampled_from(FEATURES),
+        steps=st.sampled_from([(30, 100), (50, 70)]),
+        salt=st.sampled_from(["", "x"]),
+        per_setting=st.booleans(),
+    ),
 )
+
+#: Conditions on these reach cohorts as well.
+CONDITION_VALUES = [*VALUES, "30", "50"]
+
+
+@st.composite
+def default_kinds(draw: st.DrawFn) -> dict[str, KindOfDefault]:
+    """Draw a default for every feature. No cohort is computed from another one."""
+    kinds = {feature: draw(kinds_of_default) for feature in FEATURES}
+    return {
+        feature: UNSET
+        if isinstance(kind, Cohort) and isinstance(kinds[kind.source], Cohort)
+        else kind
+        for feature, kind in kinds.items()
+    }
 
 
 def sources_of(kinds: dict[str, KindOfDefault], inside: Context) -> dict[str, Default]:
@@ -89,7 +111,7 @@ class Expected:
     """What the contract says of one call.
 
     Attributes:
-        context: the values of the features that have one.
+        context: the values of the features, if nothing is missing or refused.
         missing: the features that have none.
         refused: the features whose value is neither a string nor None.
     """
@@ -108,20 +130,34 @@ class Expected:
     ) -> Expected:
         expected = cls({}, set(), set())
         for feature in features:
-            kind = kinds[feature] if started else UNSET
-            own, value = kind if isinstance(kind, tuple) else (UNSET, kind)
-            for found in (arguments.get(feature, UNSET), value, own):
-                if found is not UNSET:
-                    break
-            if found is UNSET and not started:
-                found = None
-            if found is UNSET:
-                expected.missing.add(feature)
-            elif found is None or isinstance(found, str):
-                expected.context[feature] = found.value if isinstance(found, Shade) else found
-            else:
-                expected.refused.add(feature)
+            value = expected._value_of(feature, kinds, arguments, started)
+            expected.context[feature] = value
         return expected
+
+    def _value_of(
+        self,
+        feature: str,
+        kinds: dict[str, KindOfDefault],
+        arguments: dict[str, Any],
+        started: bool,
+    ) -> str | None:
+        """Return a feature's value, or note that it has none or a wrong one."""
+        kind = kinds[feature] if started else UNSET
+        found = arguments.get(feature, UNSET)
+        if found is UNSET and isinstance(kind, Cohort):
+            return kind.value_of(self._value_of(kind.source, kinds, arguments, started), "ttl")
+        own, value = kind if isinstance(kind, tuple) else (UNSET, kind)
+        for each in (value, own):
+            found = each if found is UNSET else found
+        if found is UNSET and not started:
+            found = None
+        if found is UNSET:
+            self.missing.add(feature)
+        elif found is None or isinstance(found, str):
+            return found.value if isinstance(found, Shade) else found
+        else:
+            self.refused.add(feature)
+        return None
 
     def check(
         self, call: Callable[[], int], answer: Callable[[dict[str, str | None]], int]
@@ -143,9 +179,9 @@ class Expected:
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[list[str], list[TableRule[int]], dict[str, KindOfDefault], Any]:
     features = draw(st.lists(st.sampled_from(FEATURES), min_size=1, unique=True))
-    on_these = st.dictionaries(st.sampled_from(features), st.sampled_from(VALUES))
+    on_these = st.dictionaries(st.sampled_from(features), st.sampled_from(CONDITION_VALUES))
     rules = draw(rule_lists(on_these.map(lambda by_feature: tuple(by_feature.items()))))
-    kinds = {feature: draw(kinds_of_default) for feature in features}
+    kinds = draw(default_kinds())
     given_ones = st.just(set(features)) | st.sets(st.sampled_from(features))
     arguments = {feature: draw(values) for feature in draw(given_ones)}
     return features, rules, kinds, arguments
@@ -230,7 +266,7 @@ def states(draw: st.DrawFn) -> tuple[RuleTable[int], dict[str, KindOfDefault], b
     order = draw(st.permutations(FEATURES))
     default = draw(st.sampled_from([SERVICE, 0]))
     table = RuleTable(default, tuple(rules), tuple(order))
-    kinds = {feature: draw(kinds_of_default) for feature in FEATURES}
+    kinds = draw(default_kinds())
     return table, kinds, draw(st.sampled_from([True, True, True, False]))
 
 

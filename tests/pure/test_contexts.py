@@ -29,14 +29,14 @@ def test_a_feature_without_a_default_has_no_value() -> None:
 def test_a_constant_is_the_value(constant: str) -> None:
     defaults = Defaults().adding({"environment": constant})
     assert defaults.source_of("environment") == constant
-    assert defaults.constants() == {"environment": constant}
+    assert defaults.known_values() == {"environment": (constant,)}
     assert current_value(constant) == constant
 
 
 def test_a_context_variable_is_read_at_every_call() -> None:
     theme: ContextVar[str | None] = ContextVar("theme")
     defaults = Defaults().adding({"theme": theme})
-    assert defaults.constants() == {}
+    assert defaults.known_values() == {}
     assert defaults.source_of("theme") is theme
     assert current_value(theme) is ...
 
@@ -69,7 +69,7 @@ def test_a_constant_of_a_subclass_becomes_the_string_that_it_is() -> None:
         DEV = "dev"
 
     for given in (Theme.DARK, Old.DEV):
-        (constant,) = Defaults().adding({"theme": given}).constants().values()
+        ((constant,),) = Defaults().adding({"theme": given}).known_values().values()
         assert type(constant) is str
         assert constant == given.value
 
@@ -77,8 +77,8 @@ def test_a_constant_of_a_subclass_becomes_the_string_that_it_is() -> None:
 def test_adding_leaves_the_defaults_before_as_they_were() -> None:
     before = Defaults().adding({"environment": "dev"})
     after = before.adding({"user": "jim"})
-    assert before.constants() == {"environment": "dev"}
-    assert after.constants() == {"environment": "dev", "user": "jim"}
+    assert before.known_values() == {"environment": ("dev",)}
+    assert after.known_values() == {"environment": ("dev",), "user": ("jim",)}
 
 
 def test_a_second_default_for_a_feature_is_refused() -> None:
@@ -86,7 +86,7 @@ def test_a_second_default_for_a_feature_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'environment'.*'dev'.*'prod'") as caught:
         defaults.adding({"user": "jim", "environment": "prod"})
     assert isinstance(caught.value, InvalidArgumentError)
-    assert defaults.constants() == {"environment": "dev"}
+    assert defaults.known_values() == {"environment": ("dev",)}
 
 
 @pytest.mark.parametrize(

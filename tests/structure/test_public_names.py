@@ -20,8 +20,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 #: The names of each public module.
 PUBLIC = {
     "heksher": """
-        AsyncHeksherClient ClientStatus DataSource Explanation HeksherEnum HeksherFlags HeksherMapping
-        HeksherSequence Reason Setting SettingType ThreadHeksherClient TRACK_ALL __version__
+        AsyncHeksherClient ClientStatus Cohort DataSource Explanation HeksherEnum HeksherFlags
+        HeksherMapping HeksherSequence Reason Setting SettingType ThreadHeksherClient TRACK_ALL __version__
     """,
     "heksher.explanation": """
         Candidate ContextValue ExplainedRule Explanation FeatureSource Reason

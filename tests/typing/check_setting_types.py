@@ -15,6 +15,7 @@ from typing import Any, Literal, assert_type
 
 from heksher import (
     AsyncHeksherClient,
+    Cohort,
     Explanation,
     HeksherEnum,
     HeksherFlags,
@@ -200,6 +201,8 @@ def configure(
     required: ContextVar[str] = ContextVar("required")
     optional: ContextVar[str | None] = ContextVar("optional", default=None)
     client.set_defaults(environment="dev", theme=required, user=optional)
+    client.set_defaults(cohort=Cohort("user", steps=[1, 100], salt="x", per_setting=False))
+    assert_type(Cohort("user").value_of("jim", "cache_ttl"), str | None)
 
 
 def assign(stub: SyncStubHeksherClient | AsyncStubHeksherClient) -> None:
@@ -240,6 +243,8 @@ def misconfigure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
     number: ContextVar[int] = ContextVar("number")
     client.set_defaults(user=number)  # type: ignore[arg-type]
     client.set_defaults(user=None)  # type: ignore[arg-type]
+    client.set_defaults(cohort=Cohort("user", steps=[0.5, 1]))  # type: ignore[list-item]
+    client.set_defaults(cohort=Cohort("user", (1, 100)))  # type: ignore[call-arg]
 
 
 def misassign(stub: SyncStubHeksherClient | AsyncStubHeksherClient) -> None:
