@@ -203,10 +203,10 @@ def test_sections_are_made_again_only_if_they_changed(
 ) -> None:
     read, rules = list[list[str]](), Reader.rules
 
-    def noted(reader: Reader, names: list[str], **options: bool) -> Any:
+    def noted(reader: Reader, names: list[str], *more: Any, **options: Any) -> Any:
         if names:
             read.append(names)
-        return rules(reader, names, **options)
+        return rules(reader, names, *more, **options)
 
     monkeypatch.setattr(Reader, "rules", noted)
     client = Client(storage)

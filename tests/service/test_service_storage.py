@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from starlette.types import ASGIApp
+from support.databases import KeptDatabase
 from transcript_replay import AS_JSON, Answer, Request, call
 
 from heksher.service import create_app
 from heksher.service.domain.errors import CannotStartError
+from heksher.service.domain.filters import Filter, parse_filters
+from heksher.service.domain.records import SettingRecord
 from heksher.service.storage import migrations, open_storage, tables
 
 # Table, columns, primary key, and the names of unique constraints, indexes and foreign keys.
@@ -256,3 +260,41 @@ def test_a_query_of_more_names_than_a_statement_takes(database: str) -> None:
             assert (await _send(app, "GET", path)).status == 404
 
     asyncio.run(main())
+
+
+def test_the_database_leaves_out_rules_that_do_not_pass(
+    monkeypatch: pytest.MonkeyPatch, kept_database: KeptDatabase
+) -> None:
+    read: list[object] = []
+    passes = Filter.passes
+
+    def noted(rules: Filter, conditions: Sequence[tuple[str, str]]) -> bool:
+        read.append(conditions)
+        return passes(rules, conditions)
+
+    def check(query: str, passing: set[str], number: int | None = None) -> None:
+        read.clear()
+        with storage.reading() as reader:
+            found = reader.rules(["s"], Filter.of(parse_filters(query)), with_metadata=True)
+        assert {rule.metadata["a"] for rule in found} == passing
+        assert len(read) == (len(passing) if number is None else number)
+
+    monkeypatch.setattr(Filter, "passes", noted)
+    with closing(open_storage(kept_database.url, ["user", "env"])) as storage:
+        with storage.writing() as writer:
+            writer.add_setting(SettingRecord("s", "int", "0", "1.0", ("user", "env"), {}, ()))
+            writer.add_rule("s", "1", {"user": "u0", "env": "e0"}, {"a": "u0 e0"})
+            writer.add_rule("s", "2", {"user": "u1", "env": "e0"}, {"a": "u1 e0"})
+            writer.add_rule("s", "3", {"user": "u0"}, {"a": "u0"})
+            writer.add_rule("s", "4", {"env": "e1"}, {"a": "e1"})
+        check("*", {"u0 e0", "u1 e0", "u0", "e1"})
+        check("", set())
+        check("user:*", {"u0"})
+        check("user:(u0,u7),env:(e0)", {"u0 e0", "u0"})
+        check("user:*,env:(e0)", {"u0 e0", "u1 e0", "u0"})
+        check("env:(e1)", {"e1"})
+        check("env:(e1)," + ",".join(f"x{n}:(a,b,c,d)" for n in range(99)), {"e1"})
+        # More than a statement takes.
+        values = ",".join(f"e{n}" for n in range(600))
+        check(f"user:(u0),env:({values})", {"u0 e0", "u0", "e1"}, 4)
+        check("env:(e1)," + ",".join(f"x{n}:*" for n in range(2_000)), {"e1"}, 4)

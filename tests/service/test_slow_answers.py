@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -31,12 +32,10 @@ def test_others_are_answered(kept_database: KeptDatabase, monkeypatch: pytest.Mo
             assert finish.wait(DEADLINE)
         return settings(reader, names)
 
-    def slow_rules(
-        reader: Reader, settings: Sequence[str] | None, *, with_metadata: bool = False
-    ) -> list[RuleRecord]:
+    def slow_rules(*args: Any, **options: Any) -> list[RuleRecord]:
         begun[1].set()
         assert finish.wait(DEADLINE)
-        return rules(reader, settings, with_metadata=with_metadata)
+        return rules(*args, **options)
 
     async def statuses(client: httpx.AsyncClient) -> dict[str, int]:
         quick = ["/query", "/context_features", "/settings/a", "/rules/1", "../health"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from heksher.service.domain.filters import Filter
 from heksher.service.domain.json_values import Json
 from heksher.service.domain.records import RuleRecord, SettingRecord
 from heksher.service.storage import tables as t
@@ -18,9 +19,13 @@ from heksher.service.storage import tables as t
 # The highest rule id: ids are 32-bit integers in the original's database.
 _MAX_RULE_ID = 2**31 - 1
 
-# Maximum number of names in a statement, since databases limit its parameters. For more names, whole
-# tables are read and filtered here.
+# Maximum number of names, and of values in filters, in a statement, since databases limit its parameters,
+# and of features in filters, since they limit its depth. For more of them, whole tables are read and
+# filtered here.
 _MAX_NAMES_IN_STATEMENT = 500
+_MAX_FEATURES_IN_STATEMENT = 100
+
+_EVERYTHING = Filter(None)
 
 
 class Reader:
@@ -110,12 +115,20 @@ class Reader:
         return found[0] if found else None
 
     def rules(
-        self, settings: Sequence[str] | None, *, with_metadata: bool = False
+        self,
+        settings: Sequence[str] | None,
+        passing: Filter = _EVERYTHING,
+        *,
+        with_metadata: bool = False,
     ) -> list[RuleRecord]:
-        """List the rules of these settings, or all rules, sorted by id."""
+        """List the rules of these settings, or of all, that pass the filter, sorted by id."""
         wanted = None if settings is None else set(settings)
-        found = self._rules(_among(t.rules.c.setting, wanted), with_metadata=with_metadata)
-        return [rule for rule in found if wanted is None or rule.setting in wanted]
+        where = sa.and_(_among(t.rules.c.setting, wanted), _passing(passing))
+        return [
+            rule
+            for rule in self._rules(where, with_metadata=with_metadata)
+            if (wanted is None or rule.setting in wanted) and passing.passes(rule.conditions)
+        ]
 
     def rule_on(self, setting: str, conditions: Mapping[str, str]) -> int | None:
         """Return the id of the setting's rule with exactly these conditions; of several, the lowest."""
@@ -150,6 +163,10 @@ class Reader:
 
     def _rules(self, where: sa.ColumnElement[bool], *, with_metadata: bool) -> list[RuleRecord]:
         rules, conditions = t.rules.c, t.conditions.c
+        statement = sa.select(rules.id, rules.setting, rules.value).where(where).order_by(rules.id)
+        rows = self._connection.execute(statement).all()
+        if not rows:
+            return []
         order = {feature: index for index, feature in enumerate(self.features())}
         by_rule: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
         statement = (
@@ -170,7 +187,6 @@ class Reader:
             )
             for rule, key, value in self._connection.execute(statement):
                 metadata[rule][key] = value
-        statement = sa.select(rules.id, rules.setting, rules.value).where(where).order_by(rules.id)
         return [
             RuleRecord(
                 id=row[0],
@@ -179,7 +195,7 @@ class Reader:
                 conditions=tuple(sorted(by_rule[row[0]], key=lambda c: order.get(c[0], -1))),
                 metadata=metadata[row[0]],
             )
-            for row in self._connection.execute(statement)
+            for row in rows
         ]
 
     def _pairs(self, table: sa.Table, wanted: set[str] | None) -> defaultdict[str, set[str]]:
@@ -203,6 +219,25 @@ class Reader:
         for setting, key, value in self._connection.execute(statement):
             found[setting][key] = value
         return found
+
+
+def _passing(rules: Filter) -> sa.ColumnElement[bool]:
+    """Make a condition that lets at least these rules pass; callers filter the result."""
+    listed = rules.listed
+    if listed is None or len(listed) > _MAX_FEATURES_IN_STATEMENT:
+        return sa.true()
+    if sum(len(values or ()) for values in listed.values()) > _MAX_NAMES_IN_STATEMENT:
+        return sa.true()
+    other = t.conditions.alias()
+    is_listed = (
+        sa.and_(
+            other.c.context_feature == feature,
+            sa.true() if values is None else other.c.feature_value.in_(sorted(values)),
+        )
+        for feature, values in sorted(listed.items())
+    )
+    is_other = sa.and_(other.c.rule == t.rules.c.id, sa.not_(sa.or_(sa.false(), *is_listed)))
+    return ~sa.exists().select_from(other).where(is_other).correlate(t.rules)
 
 
 def _among(column: sa.ColumnElement[Any], wanted: set[str] | None) -> sa.ColumnElement[bool]:

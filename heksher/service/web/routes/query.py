@@ -96,16 +96,15 @@ def _sections(reader: Reader, names: Sequence[str], form: Form) -> dict[str, Sec
     except filters.RepeatedFeature as error:
         raise Refusal(400, str(error)) from error
     by_setting = defaultdict[str, list[messages.QueriedRule]](list)
-    for rule in reader.rules(names, with_metadata=form.with_metadata):
-        if passing.passes(rule.conditions):
-            by_setting[rule.setting].append(
-                messages.QueriedRule(
-                    raw(rule.value),
-                    rule.conditions,
-                    rule.id,
-                    rule.metadata if form.with_metadata else UNSET,
-                )
+    for rule in reader.rules(names, passing, with_metadata=form.with_metadata):
+        by_setting[rule.setting].append(
+            messages.QueriedRule(
+                raw(rule.value),
+                rule.conditions,
+                rule.id,
+                rule.metadata if form.with_metadata else UNSET,
             )
+        )
     return {
         name: Section(
             encode(name) + b":" + encode(messages.QueriedSetting(raw(default), by_setting[name]))
