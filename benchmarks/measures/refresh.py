@@ -158,7 +158,9 @@ def measure_an_update_by_a_poll_that_brings_one_setting(ratios: Ratios) -> None:
 
     settings = declared(answers)
     options: dict[str, Any] = {
-        **{"startup": "raise", "clock": clock, "random": lambda: 0.9},
+        "startup": "raise",
+        "clock": clock,
+        "random": lambda: 0.9,
         **answers.options,
     }
     client = ThreadHeksherClient("http://memory", NEVER, FEATURES, **options)

@@ -16,7 +16,14 @@ from typing import Any, Final, TypeAlias
 
 from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.cohorts import Cohort, CohortFinder
-from heksher._rules.contexts import MISSING, Context, Defaults, checked_value, current_value
+from heksher._rules.contexts import (
+    MISSING,
+    Context,
+    Defaults,
+    Missing,
+    checked_value,
+    current_value,
+)
 from heksher._rules.groups import GroupedRules, RuleGroup, grouped
 from heksher._rules.table import RuleTable
 
@@ -92,8 +99,9 @@ class PlannedCohort:
         else:
             found = ... if self.variable is None else current_value(self.variable)
             value = self.checked_source(found)
-        known = self.finder.known
-        return known[value] if value in known else self.finder.find(value)
+        # One operation: another thread may empty the dict between two.
+        known = self.finder.known.get(value, MISSING)
+        return self.finder.find(value) if isinstance(known, Missing) else known
 
 
 #: Where the value of a feature comes from if a call leaves it out. None stands for no value.

@@ -696,6 +696,37 @@ def test_a_constant_default_outside_of_the_tracked_values_is_warned_of_once(
     ]
 
 
+def test_a_rollout_reaches_more_users_with_each_rule_and_loses_none(scene: Scene) -> None:
+    ttl = ttl_setting()
+    users = [str(number) for number in range(500)]
+    cohort = Cohort("user", steps=(10, 25, 100))
+
+    def reached() -> set[str]:
+        return {user for user in users if ttl.get(user=user) == 5}
+
+    async def body() -> None:
+        client = scene.client()
+        async with client:
+            with pytest.raises(MissingFeatureError, match="'environment'"):
+                ttl.get(user="jim")
+            client.set_defaults(environment=cohort)  # in force at once
+            assert reached() == set()
+            for step in ("10", "25", "100"):
+                before = reached()
+                scene.service.add_rule("cache_ttl", 5, environment=step)
+                await scene.pass_time(INTERVAL)
+                of_step = {user for user in users if cohort.value_of(user, "cache_ttl") == step}
+                assert of_step
+                assert reached() == before | of_step
+            scene.service.add_rule("cache_ttl", 7, user="7")
+            await client.reload()
+            assert reached() == {*users} - {"7"}
+            assert ttl.explain(user="8").context["environment"].source == "cohort"
+        assert ttl.get(user="7") == 7, "closing changes nothing"
+
+    scene.run(body)
+
+
 def test_a_cohort_outside_of_the_tracked_values_is_warned_of_once(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
@@ -445,7 +446,17 @@ def test_what_is_remembered_is_bounded(form: str) -> None:
     assert f"{longest}x" not in known
 
 
-@pytest.mark.parametrize("form", ["inline", "forwarding", "generic"])
+@pytest.fixture
+def often_interrupted() -> Generator[None]:
+    """Let threads switch as often as possible, if only one runs at a time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@each_form
+@pytest.mark.usefixtures("often_interrupted")
 def test_threads_get_the_right_cohorts_while_the_memory_is_emptied(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
