@@ -15,6 +15,7 @@ from support.scenes import INTERVAL, Scene
 from heksher import Setting
 from heksher._wire import Request, Response
 from heksher._wire.queries import MAX_QUERY_LENGTH
+from heksher.testing.service import LiveService
 
 FEATURES = "GET v1/context_features"
 QUERY = "GET v1/query"
@@ -239,6 +240,33 @@ def test_renamed_and_deleted_settings_are_followed(scene: Scene) -> None:
             assert values(settings) == [4, 1, 0]
 
     scene.run(body)
+
+
+@pytest.mark.integration
+def test_polls_of_the_real_service_bring_only_changes(backend: Harness) -> None:
+    """Also after polls that brought nothing."""
+    size = 50_000
+    large = Setting("large", str, ["user"], "x" * size)
+    small = Setting("small", int, ["user"], 0)
+
+    async def body() -> None:
+        with LiveService(["user"], proxy=False) as service:
+            async with backend.client(service.url, 0.05, ["user"]) as client:
+                assert large.get(user="jim") == "x" * size
+                received = client.status.bytes_received
+
+                async def see(value: int) -> None:
+                    service.set_value(small, value)
+                    await backend.until(lambda: small.get(user="jim") == value)
+                    polls = client.status.polls
+                    await backend.until(lambda: client.status.polls > polls + 2)
+
+                for value in range(1, 4):
+                    await see(value)
+                assert client.status.failures == 0
+                assert client.status.bytes_received - received < size
+
+    backend.run(body)
 
 
 # --- what may go wrong ----------------------------------------------------------------------------

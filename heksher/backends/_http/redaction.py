@@ -36,7 +36,7 @@ _PUBLIC_HEADERS = frozenset(
 
 # The query parameters that this library sends. The values of all others are redacted: an application's
 # HTTP client may add some.
-_PUBLIC_PARAMETERS = frozenset(("settings", "context_filters", "include_additional_data"))
+_PUBLIC_PARAMETERS = frozenset(("settings", "context_filters", "include_additional_data", "since"))
 
 # These errors have numbers of their own in `OSError.errno`. What the operating system calls "Operation not
 # permitted" is any error of TLS.
