@@ -122,6 +122,29 @@ def test_where_names_are_refused_all_settings_are_listed(
     assert kept
 
 
+@pytest.mark.parametrize(
+    ("is_embedded", "asked"),
+    [(False, "/later"), (True, f"{LISTED}&settings=later")],
+    ids=["original", "embedded"],
+)
+def test_a_setting_that_is_defined_later_is_looked_up_alone(
+    scene: Scene, is_embedded: bool, asked: str
+) -> None:
+    scene.service.is_embedded = is_embedded
+    kept = own_settings(30)
+    store(scene, "other", "later", *(setting.name for setting in kept))
+
+    async def body() -> None:
+        async with scene.client() as client:
+            scene.service.requests.clear()
+            kept.append(Setting("later", int, ["environment", "user"], 0))
+            await scene.pass_time(INTERVAL)
+            assert looked_up(scene) == [asked]
+            assert client.status.declarations["later"].state is DeclarationState.UPTODATE
+
+    scene.run(body)
+
+
 @pytest.mark.parametrize("is_embedded", [False, True])
 def test_renamed_and_deleted_settings_are_looked_up_alone(scene: Scene, is_embedded: bool) -> None:
     scene.service.is_embedded = is_embedded
