@@ -208,17 +208,18 @@ class Table:
 
     Args:
         workers: start the clients.
-        deadline: when the table should be complete.
+        seconds: how long all rows together may take.
         rows: how many rows there will be.
         has_new: whether new settings are measured as well, which takes most of the time.
     """
 
-    def __init__(self, workers: Workers, deadline: float, rows: int, *, has_new: bool) -> None:
+    def __init__(self, workers: Workers, seconds: float, rows: int, *, has_new: bool) -> None:
         self._workers = workers
-        self._deadline = deadline
+        self._seconds = seconds
         self._left = rows
         self._has_new = has_new
         self._round = 0
+        self._is_warm = False
         print(
             "| database | own | others | settings | processes | ours | (a) each | (b) list | ratio |"
         )
@@ -229,6 +230,10 @@ class Table:
             names = [f"own{number}" for number in range(own)]
             known = {record.name for record in self._stored(storage)}
             add(storage, [name for name in names if name not in known])
+            if not self._is_warm:
+                # The first start of a process imports modules.
+                self._workers.start(PROCESSES, service, names, "ours")
+                self._is_warm = True
             self._rows(service, (shown, own, others, "known"), lambda: names, storage)
             if self._has_new:
                 self._rows(service, (shown, own, others, "new"), lambda: self._new(own), storage)
@@ -250,8 +255,8 @@ class Table:
     ) -> None:
         is_new, ways = row[3] == "new", list(WAYS)
         for processes in (1, PROCESSES):
-            now = time.monotonic()
-            until = now + (self._deadline - now) / self._left
+            began = time.monotonic()
+            until = began + self._seconds / self._left
             self._left -= 1
             if processes > 1 and is_new and row[1] > MOST_NEW_AT_ONCE:
                 return
@@ -268,6 +273,7 @@ class Table:
                 ways.reverse()
                 if time.monotonic() > until:
                     break
+            self._seconds -= time.monotonic() - began
             self._print(row, processes, costs)
 
     @staticmethod
@@ -311,10 +317,9 @@ def main() -> None:
         databases = [(str(Path(folder, "heksher.db")), "SQLite")]
         if arguments.postgresql:
             databases.append((arguments.postgresql, "PostgreSQL"))
-        deadline = time.monotonic() + 60 * arguments.minutes
         kinds = 2 if arguments.known else 4
         rows = kinds * len(databases) * len(arguments.own) * len(arguments.others)
-        table = Table(Workers(stack), deadline, rows, has_new=not arguments.known)
+        table = Table(Workers(stack), 60 * arguments.minutes, rows, has_new=not arguments.known)
         for database, shown in databases:
             stored = 0
             for others in arguments.others:
