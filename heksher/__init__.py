@@ -6,7 +6,13 @@ Clients are imported when their names are first used.
 
 from typing import TYPE_CHECKING, Any
 
-from heksher.setting import Setting
+from heksher.setting import (
+    Setting,
+    SettingChanged,
+    SettingsChanged,
+    Subscription,
+    ValueChanged,
+)
 from heksher.setting_type import (
     HeksherEnum,
     HeksherFlags,
@@ -38,8 +44,12 @@ __all__ = [
     "HeksherSequence",
     "Reason",
     "Setting",
+    "SettingChanged",
     "SettingType",
+    "SettingsChanged",
+    "Subscription",
     "ThreadHeksherClient",
+    "ValueChanged",
     "__version__",
 ]
 

@@ -8,6 +8,7 @@ The `CancelledError` of a cancelled future would do the same in an event loop.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
@@ -55,6 +56,18 @@ def call_application(
     finally:
         if under_way is not None:
             under_way.pop()
+
+
+def call_plain_function(function: Callable[..., object], /, *arguments: object) -> None:
+    """Call a function that must not be a coroutine function.
+
+    Raises:
+        TypeError: it is one: its coroutine is closed, and nothing of it has run.
+    """
+    result = function(*arguments)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("it is a coroutine function: expected an ordinary function")
 
 
 def ends_caller(error: BaseException) -> bool:

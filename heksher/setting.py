@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from types import FrameType
 from typing import (
     TYPE_CHECKING,
@@ -30,6 +31,14 @@ from typing import (
 import msgspec
 
 from heksher import _names, _registry
+from heksher._listening import (
+    FixedContext,
+    SettingListener,
+    SettingsChanged,
+    Subscription,
+    content_of,
+    subscribe,
+)
 from heksher._rules.contexts import MISSING, Missing, checked_features
 from heksher._rules.getter import Published, SettingState, accept
 from heksher.exceptions import (
@@ -44,7 +53,19 @@ if TYPE_CHECKING:  # imported with the first explanation
     from heksher._rules.explaining import Explainer
     from heksher.explanation import Explanation
 
-__all__ = ["Get", "OnCoerce", "QueriedRule", "Setting", "Validator"]
+__all__ = [
+    "Get",
+    "OnCoerce",
+    "QueriedRule",
+    "Setting",
+    "SettingChanged",
+    "SettingsChanged",
+    "Subscription",
+    "Validator",
+    "ValueChanged",
+]
+
+Subscription.__module__ = SettingsChanged.__module__ = __name__  # users find them here
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -75,6 +96,31 @@ Validator: TypeAlias = "Callable[[T, QueriedRule | None, Setting[T]], T]"
 
 #: ``on_coerce(value, raw, coercions, rule, setting)`` returns the value to use, or raises TypeError.
 OnCoerce: TypeAlias = "Callable[[T, Any, Sequence[str], QueriedRule | None, Setting[T]], T]"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChanged(Generic[T]):
+    """A setting's rules or its default value changed: the event that a callback of `on_change` gets.
+
+    Attributes:
+        setting: the setting.
+    """
+
+    setting: Setting[T]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueChanged(SettingChanged[T]):
+    """A setting's value changed in the context that was given to `on_change`.
+
+    Attributes:
+        setting: the setting.
+        old: the value that a callback was told before, or else that of the registration.
+        new: the value now.
+    """
+
+    old: T
+    new: T
 
 
 class Get(Protocol[T_co]):
@@ -387,6 +433,59 @@ class Setting(Generic[T]):
             )
         self._state.validators = (*self._state.validators, validator)
         return validator
+
+    @overload
+    def on_change(self, callback: Callable[[SettingChanged[T]], object], /) -> Subscription: ...
+
+    @overload
+    def on_change(
+        self, callback: Callable[[ValueChanged[T]], object], /, **contexts: str | None
+    ) -> Subscription: ...
+
+    def on_change(
+        self, callback: Callable[[Any], object], /, **contexts: str | None
+    ) -> Subscription:
+        """Call *callback* after each update that changed this setting, or its value in one context.
+
+        Without *contexts*, it is called when the rules or the default value are others than before, and
+        gets a `SettingChanged`. With them, it is called only when the value in that context is another
+        one, and gets a `ValueChanged`. A feature that is left out has the value that the client's
+        context variable has now, or the client's constant at each update, or else None. Values are
+        compared by ``==``; if that raises, they count as different.
+
+        It is called where updates run, in the event loop or in the thread that updates, once the whole
+        update is in force. The first rules are told before the start of the client returns. Keep it
+        short: the next update waits for it. What it raises is logged and contained. Its calls never
+        overlap.
+
+        The setting keeps the callback, until it is cancelled.
+
+        Args:
+            callback: an ordinary function of one argument.
+            **contexts: values of context features, as for `get`.
+
+        Returns:
+            the registration, to cancel it.
+
+        Raises:
+            InvalidArgumentError: *callback* is not an ordinary function.
+            UnknownFeatureError: a keyword is no configurable feature of the setting. (It is a
+                ``TypeError``.)
+            FeatureTypeError: a value is neither a string nor None. (It is a ``TypeError``.)
+        """
+        state = self._state
+        what = f"setting {self.name!r}, on_change"
+        if contexts:
+            context = FixedContext(self.name, contexts, state.published.plan)
+            listener = SettingListener(
+                what, callback, state, context.value, partial(ValueChanged, self)
+            )
+        else:
+            listener = SettingListener(
+                what, callback, state, content_of, lambda _old, _new: SettingChanged(self)
+            )
+
+        return subscribe(state, listener)
 
     def __copy__(self) -> Self:
         """Return the setting itself. No client would update a copy."""

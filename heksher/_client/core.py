@@ -74,6 +74,7 @@ class Core(Parts):
         """Give context features values for the calls that leave them out."""
         self.settings.set_defaults(sources)
         self.publisher.renew(self.settings.alive())
+        self._wake()  # to call listeners where updates run
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""
@@ -104,6 +105,10 @@ class Core(Parts):
         self.settings.attach(settings, own=own)
         self.publisher.forget(settings)
         self.publisher.renew(settings)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have an update made at once, if the client runs."""
         with self.lock:
             if self._run is not None:
                 self._run.wake.set()
@@ -216,7 +221,7 @@ class Core(Parts):
             return self._begin_start(backend, Call.START), True
 
     def _would_wait_for_itself(self, run: Run) -> bool:
-        """Whether the caller is part of a start: a hook, a validator, a signal handler."""
+        """Whether the caller is part of a start: a hook, a callback, a validator, a signal handler."""
         return self._is_in_loop(run) or (self.home.is_blocking and run.starter == _callers.caller())
 
     def _begin_start(self, backend: Backend, call: Call) -> Run | None:
@@ -316,8 +321,9 @@ class Core(Parts):
             self.publisher.publish_all()
             # The rules of the first update are published only now.
             has_succeeded = self.history.has_succeeded
+        # This is the starter's task or thread, and neither listeners nor hooks see the context of that.
+        Context().run(self.publisher.call_listeners)
         if has_succeeded:
-            # This is the starter's task or thread, and no hook sees the context of that.
             Context().run(run.notify, None)
         if is_late:
             _logger.error("%s; settings keep their values, and the client keeps trying", error)
@@ -408,7 +414,7 @@ class Core(Parts):
         return has_ended
 
     def _is_in_loop(self, run: Run) -> bool:
-        """Whether the caller is the update loop's own thread: a hook, or a validator."""
+        """Whether the caller is the update loop's own thread: a hook, a callback, a validator."""
         return self.home.is_blocking and run.caller == _callers.caller()
 
     # --- fork -------------------------------------------------------------------------------------
@@ -490,8 +496,8 @@ class Core(Parts):
             assert run is not None
             if self._is_in_loop(run):
                 raise HeksherError(
-                    "reload() waits for an update, and was called by one, in a hook, a validator or "
-                    "on_coerce: call it in another thread"
+                    "reload() waits for an update, and was called by one, in a hook, a callback of "
+                    "on_change, a validator or on_coerce: call it in another thread"
                 )
             reload = run.request_reload()
         await reload.ended.wait()

@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
-from heksher import _registry
+from heksher import _listening, _registry
 from heksher._application_code import get_logger
 from heksher.backends._fork_lock import fork_lock
 
@@ -92,6 +92,7 @@ def _release_locks() -> None:
 def _after_fork_in_child(is_stale: bool = False) -> None:
     global _process
     _process = os.getpid()
+    _listening.forget_calls()
     for client in _held:
         try:
             Context().run(client.resume_in_child, is_stale)

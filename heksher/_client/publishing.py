@@ -20,6 +20,7 @@ from heksher._client.lifecycle import Lifecycle
 from heksher._client.reading import SectionReader
 from heksher._client.settings import ClientSettings, Entry
 from heksher._client.unused import MAX_LISTED, Listed, first_of
+from heksher._listening import ClientListeners
 from heksher._rules.getter import Published
 from heksher._rules.groups import SharedStrings
 from heksher._rules.tracking import Tracking
@@ -103,6 +104,7 @@ class Publisher:
     Attributes:
         source: where the published rules came from.
         last_read: where what was read last came from, whether or not it is published.
+        listeners: those who listen to the client.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Publisher:
             weakref.WeakKeyDictionary()
         )
         self.source = self.last_read = DataSource.DEFAULTS
+        self.listeners = ClientListeners(lock)
 
     # --- the client's life ------------------------------------------------------------------------
 
@@ -271,7 +274,15 @@ class Publisher:
             table = published.table
         if prepared is None or prepared.table is not table or prepared.defaults is not defaults:
             prepared = state.prepare(table, defaults)
+        self.listeners.note(setting.name, state)
         state.publish(prepared)
+
+    def call_listeners(self) -> None:
+        """Tell the application what changed since this was called last. The lock must not be held."""
+        for setting in self._settings.alive():
+            for listener in state_of(setting).listeners:
+                listener.look()
+        self.listeners.look()
 
     # --- what is known already --------------------------------------------------------------------
 

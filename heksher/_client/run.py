@@ -219,6 +219,8 @@ class Run:
             while self.goes_on():
                 try:
                     if is_due:
+                        # Of what changed without an update, by the client's defaults.
+                        self._parts.publisher.call_listeners()
                         await self._attempt("loading the snapshot", self._updater.load())
                         error = await self._update()
                         if not self.ready.is_set() and not self._is_start_tried_again(error):
@@ -330,6 +332,7 @@ class Run:
         if error is not None:
             error = without_frames(error)  # which hold settings
         is_starting = self._note_update(error)
+        self._parts.publisher.call_listeners()
         if error is not None or not is_starting:
             self.notify(error)
         with self._parts.lock:

@@ -73,9 +73,19 @@ class SettingState(Generic[T]):
         published: what `get` answers from.
         validators: called with each value, in this order. Replaced, never changed.
         on_coerce: as given.
+        listeners: called after a publish, by whoever publishes. Replaced, never changed.
     """
 
-    __slots__ = ("_features", "_getter", "_name", "get", "on_coerce", "published", "validators")
+    __slots__ = (
+        "_features",
+        "_getter",
+        "_name",
+        "get",
+        "listeners",
+        "on_coerce",
+        "published",
+        "validators",
+    )
 
     published: Published[T]
 
@@ -91,6 +101,7 @@ class SettingState(Generic[T]):
         self._features = features
         self.on_coerce: Callable[..., T] | None = on_coerce
         self.validators: tuple[Callable[..., T], ...] = ()
+        self.listeners: tuple[Any, ...] = ()
         form = _CompiledGetter if codegen.can_compile(features) else _GenericGetter
         self._getter = form(name, features, owner)
         self.get: Callable[..., T] = self._getter.function

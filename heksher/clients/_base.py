@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from heksher._application_code import call_plain_function
 from heksher._client.core import Core
 from heksher._client.options import ClientOptions
 from heksher._rules.cohorts import Cohort
 from heksher.backends.base import Backend
-from heksher.setting import Setting
+from heksher.setting import Setting, SettingsChanged, Subscription
 from heksher.status import ClientStatus
 
 
@@ -46,13 +45,27 @@ class ClientBase:
 
     def _on_update(self, error: Exception | None) -> None:
         # Looked up on the instance at each call, since it may be assigned at any time.
-        hook: Callable[[], object] = (
-            self.on_update_ok if error is None else partial(self.on_update_error, error)
-        )
-        result = hook()
-        if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError("it is a coroutine function: expected an ordinary function")
+        if error is None:
+            call_plain_function(self.on_update_ok)
+        else:
+            call_plain_function(self.on_update_error, error)
+
+    def on_change(self, callback: Callable[[SettingsChanged], object], /) -> Subscription:
+        """Call *callback* after each update that changed settings of this client.
+
+        It gets one `SettingsChanged`, with the names of the settings whose rules or default values are
+        others than before, and is called as the callbacks of `Setting.on_change` are.
+
+        Args:
+            callback: an ordinary function of one argument.
+
+        Returns:
+            the registration. The client keeps the callback, whether or not you keep this.
+
+        Raises:
+            InvalidArgumentError: *callback* is not an ordinary function.
+        """
+        return self._core.publisher.listeners.add("the client's on_change", callback)
 
     @property
     def status(self) -> ClientStatus:

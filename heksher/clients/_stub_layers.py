@@ -4,17 +4,19 @@ Which rule wins is decided in `heksher._rules`, as for rules from a service. Kno
 assign nor the public classes of stubs. No I/O, no task, no thread.
 
 Everything here is guarded by the registry's lock, because the rules of a setting and the client that
-serves it are changed together.
+serves it are changed together. `changing` takes it, and calls those who listen once it is free again.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from heksher import _registry
+from heksher._listening import ClientListeners
 from heksher._rules.contexts import Default, Defaults
 from heksher._rules.getter import Published
 from heksher._rules.table import Provenance, RuleTable, TableRule
@@ -112,6 +114,40 @@ class _Stack:
 # The sessions that have something to undo. Many more may wait for the garbage collector.
 _in_use: weakref.WeakSet[Session] = weakref.WeakSet()
 _stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
+# The settings that were published since listeners were called, and the depth of `changing`.
+_published: weakref.WeakKeyDictionary[Setting[Any], None] = weakref.WeakKeyDictionary()
+_depth = 0
+
+
+@contextmanager
+def changing() -> Generator[None]:
+    """Hold the registry's lock. On exit of the outermost block, call those who listen to what changed."""
+    global _depth
+    changed: list[Setting[Any]] = []
+    listeners: list[ClientListeners] = []
+    with _registry.lock:
+        _depth += 1
+        try:
+            yield
+        finally:
+            _depth -= 1
+            if not _depth:
+                changed += [*_published]
+                _published.clear()
+                listeners += [session.state.listeners for session in _in_use]
+    for setting in changed:
+        for listener in state_of(setting).listeners:
+            listener.look()
+    for each in listeners:
+        each.look()
+
+
+def _publish(setting: Setting[Any], published: Published[Any]) -> None:
+    state = state_of(setting)
+    for session in _in_use:
+        session.state.listeners.note(setting.name, state)
+    _published[setting] = None
+    state.publish(published)
 
 
 def top_of(setting: Setting[Any]) -> Layer | None:
@@ -126,7 +162,7 @@ def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
     stack = _stacks.get(setting)
     if layer is None:
         if stack is not None:
-            state_of(setting).publish(stack.base)
+            _publish(setting, stack.base)
             del _stacks[setting]
             _registry.resume(setting)
             if isinstance(main := _registry.main(), Session):
@@ -141,8 +177,7 @@ def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
     is_sent = stack.base.table.provenance.has_service_default and not stub.is_strict
     provenance = Provenance(DataSource.SERVICE, has_service_default=is_sent)
     table = RuleTable(default, layer.rules, stub.order_for(setting), provenance)
-    state = state_of(setting)
-    state.publish(state.prepare(table, stub.defaults))
+    _publish(setting, state_of(setting).prepare(table, stub.defaults))
 
 
 def renew_all() -> None:
@@ -153,7 +188,7 @@ def renew_all() -> None:
 
 def take_back(setting: Setting[Any], layer: Layer) -> None:
     """End *layer* and what its stub assigned on top of it, but no patches and no other stub's layers."""
-    with _registry.lock:
+    with changing():
         top = each = top_of(setting)
         above: list[Layer] = []
         while each is not None and each is not layer:
@@ -182,6 +217,7 @@ class StubState:
         is_strict: as given.
         defaults: the values of features that calls of ``get()`` leave out.
         session: the present use of the stub.
+        listeners: those who listen to the stub.
     """
 
     def __init__(self, order: tuple[str, ...], *, is_strict: bool) -> None:
@@ -189,6 +225,7 @@ class StubState:
         self.is_strict = is_strict
         self.defaults: Defaults = Defaults()
         self.session: Session = Session(self)
+        self.listeners = ClientListeners(_registry.lock)
 
     def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
         """Return the context features in the order that ranks the rules of *setting*."""
@@ -196,7 +233,7 @@ class StubState:
 
     def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Add defaults, also to rules that were assigned before."""
-        with _registry.lock:
+        with changing():
             self.defaults = self.defaults.adding(sources)
             renew_all()
 
@@ -204,7 +241,7 @@ class StubState:
         self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
     ) -> Layer:
         """Put a layer with these rules on top."""
-        with _registry.lock:
+        with changing():
             _in_use.add(self.session)
             layer = Layer(top_of(setting), self.session, rules, is_patch)
             put_on_top(setting, layer)
@@ -212,7 +249,7 @@ class StubState:
 
     def take_place(self) -> None:
         """Become the main client, until `end`."""
-        with _registry.lock:
+        with changing():
             _in_use.add(self.session)
             former = _registry.set_main(self.session)
             if former is not self.session:
@@ -221,7 +258,7 @@ class StubState:
 
     def end(self) -> None:
         """Take all rules back, and give the main client's place back."""
-        with _registry.lock:
+        with changing():
             session, self.session = self.session, Session(self)
             session.ended = True
             _in_use.discard(session)
@@ -233,6 +270,6 @@ class StubState:
 
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
-    with _registry.lock:
+    with changing():
         for session in list(_in_use):
             session.state.end()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from typing import Any, Generic, Self, TypeVar, cast
@@ -16,10 +16,18 @@ from unittest.mock import AsyncMock, MagicMock
 from heksher import _registry
 from heksher._rules.cohorts import Cohort
 from heksher._rules.table import TableRule
-from heksher.clients._stub_layers import Layer, Session, StubState, put_on_top, take_back, top_of
+from heksher.clients._stub_layers import (
+    Layer,
+    Session,
+    StubState,
+    changing,
+    put_on_top,
+    take_back,
+    top_of,
+)
 from heksher.clients._stub_rules import Rule, refuse_unranked, rules_from
 from heksher.exceptions import InvalidArgumentError
-from heksher.setting import Setting
+from heksher.setting import Setting, SettingsChanged, Subscription
 from heksher.status import ClientState, ClientStatus, DataSource
 
 __all__ = [
@@ -97,7 +105,7 @@ class StubbedSetting(Generic[T]):
             self._restore(cast(SavedRules[T], given))
             return
         rules = _rules_for(self._setting, given, self._state)
-        with _registry.lock:
+        with changing():
             layer = self._state.assign(self._setting, rules, is_patch=False)
             if self._was_read:
                 self._begun.append(layer)
@@ -116,7 +124,7 @@ class StubbedSetting(Generic[T]):
                 f"setting {self._setting.name!r}: the saved rules belong to setting "
                 f"{saved.setting.name!r}: assign them to that one"
             )
-        with _registry.lock:
+        with changing():
             if not saved.session.ended:
                 put_on_top(self._setting, saved.layer)
 
@@ -158,6 +166,16 @@ class _Stub:
                 is a ``ValueError``.)
         """
         self._state.set_defaults(features)
+
+    def on_change(self, callback: Callable[[SettingsChanged], object], /) -> Subscription:
+        """Call *callback* after each assignment that changed settings, as a client does after updates.
+
+        It is called by the assignment itself. Settings change as well when a stub is entered or closed.
+
+        Raises:
+            InvalidArgumentError: *callback* is not an ordinary function.
+        """
+        return self._state.listeners.add("the stub's on_change", callback)
 
     def track_contexts(self, /, *args: Any, **contexts: Any) -> None:
         """Do nothing: a stub fetches no rules."""

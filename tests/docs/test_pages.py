@@ -79,6 +79,12 @@ def test_vectors_of_cohorts() -> None:
         assert cohort.value_of(user, setting) == value
 
 
+def test_listeners(service: LiveService) -> None:
+    service.declare("cache_ttl", "int", 60, ["environment", "user"])
+    service.add_rule("cache_ttl", 5, environment="dev", user="jim")
+    prints(at(service.url, program("listeners.md")))
+
+
 def test_testing() -> None:
     source = program("testing.md")
     assert ADDRESS not in source

@@ -65,8 +65,8 @@ PURE = [
     ),
     Layer(
         "settings",
-        "what applications declare: public doors to the layers above",
-        ("heksher.setting_type", "heksher.setting"),
+        "what applications declare, and who listens to it: public doors to the layers above",
+        ("heksher.setting_type", "heksher._listening", "heksher.setting"),
     ),
     Layer(
         "wire",

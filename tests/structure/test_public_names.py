@@ -21,12 +21,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 PUBLIC = {
     "heksher": """
         AsyncHeksherClient ClientStatus Cohort DataSource Explanation HeksherEnum HeksherFlags
-        HeksherMapping HeksherSequence Reason Setting SettingType ThreadHeksherClient TRACK_ALL __version__
+        HeksherMapping HeksherSequence Reason Setting SettingChanged SettingType SettingsChanged
+        Subscription ThreadHeksherClient TRACK_ALL ValueChanged __version__
     """,
     "heksher.explanation": """
         Candidate ContextValue ExplainedRule Explanation FeatureSource Reason
     """,
-    "heksher.setting": "Get OnCoerce QueriedRule Setting Validator",
+    "heksher.setting": """
+        Get OnCoerce QueriedRule Setting SettingChanged SettingsChanged Subscription Validator ValueChanged
+    """,
     "heksher.setting_type": """
         BoolType FloatType Form HeksherEnum HeksherFlags HeksherMapping HeksherSequence IntType LiteralType
         ReadOnlyDict SettingType StrType TypeLike setting_type
@@ -116,6 +119,7 @@ def test_a_setting_shows_only_what_is_for_applications() -> None:
         "get",
         "explain",
         "add_validator",
+        "on_change",
     }
     setting = Setting("cache_ttl", int, ["user"], 60)
     for thing in (Setting, setting):

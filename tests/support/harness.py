@@ -37,6 +37,7 @@ class AnyClient:
         self.set_defaults = client.set_defaults
         self.track_contexts = client.track_contexts
         self.add_settings = client.add_settings
+        self.on_change = client.on_change
 
     @property
     def status(self) -> ClientStatus:

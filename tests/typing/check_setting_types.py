@@ -22,8 +22,11 @@ from heksher import (
     HeksherMapping,
     HeksherSequence,
     Setting,
+    SettingChanged,
     SettingType,
+    Subscription,
     ThreadHeksherClient,
+    ValueChanged,
 )
 from heksher.clients.stub import AsyncStubHeksherClient, SyncStubHeksherClient
 from heksher.explanation import Candidate, ContextValue, ExplainedRule
@@ -191,6 +194,27 @@ assert_type(explanation.context, Mapping[str, ContextValue])
 assert_type(explanation.candidates, tuple[Candidate[int], ...])
 assert_type(cache_ttl.explain(5, user=user_id, limit="a").candidates[0].rule.value, int)
 
+# --- listeners ------------------------------------------------------------------------------------
+
+
+def value_changed(event: ValueChanged[int]) -> None:
+    assert_type(event.setting, Setting[int])
+    assert_type(event.old, int)
+    assert_type(event.new, int)
+
+
+def setting_changed(event: SettingChanged[Any]) -> int:
+    return len(event.setting.name)
+
+
+assert_type(cache_ttl.on_change(value_changed, user="a"), Subscription)
+assert_type(cache_ttl.on_change(setting_changed), Subscription)
+cache_ttl.on_change(setting_changed, user=None)
+cache_ttl.on_change(lambda event: event.new + 1, user=user_id)
+with cache_ttl.on_change(print) as subscription:
+    assert_type(subscription, Subscription)
+    subscription.cancel()
+
 
 def configure(
     client: AsyncHeksherClient
@@ -202,6 +226,7 @@ def configure(
     optional: ContextVar[str | None] = ContextVar("optional", default=None)
     client.set_defaults(environment="dev", theme=required, user=optional)
     client.set_defaults(cohort=Cohort("user", steps=[1, 100], salt="x", per_setting=False))
+    client.on_change(lambda event: assert_type(event.names, tuple[str, ...]))
     assert_type(Cohort("user").value_of("jim", "cache_ttl"), str | None)
 
 
@@ -235,6 +260,8 @@ kept_get(user=5)  # type: ignore[arg-type]
 cache_ttl.get("a")  # type: ignore[call-arg]
 cache_ttl.explain(user=5)  # type: ignore[arg-type]
 cache_ttl.explain("a")  # type: ignore[arg-type]
+cache_ttl.on_change(value_changed, user=5)  # type: ignore[call-overload]
+Setting("x", str, ["user"], "a").on_change(value_changed, user="a")  # type: ignore[arg-type]
 explanation.value = 5  # type: ignore[misc]
 narrower: Get[str] = cache_ttl.get  # type: ignore[assignment]
 
