@@ -39,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills", type=int, metavar="N", help="linearizability: kill something N times"
     )
     parser.addoption(
+        "--stories", type=int, metavar="N", help="partial answers: tell N stories on each database"
+    )
+    parser.addoption(
         "--save-faults", type=Path, metavar="FILE", help="fault matrix: keep the results there"
     )
     parser.addoption(

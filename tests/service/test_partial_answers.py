@@ -5,72 +5,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
+from partial_client import FEATURES, Client, Process, a_setting, fill
 from support.databases import KeptDatabase, kept_on_postgresql
 
 from heksher.service.domain.filters import Item
-from heksher.service.domain.records import SettingRecord
 from heksher.service.storage import Reader, Storage, Writer, open_storage
 from heksher.service.storage.changed_names import ChangedNames
-from heksher.service.web.http import Slow
-from heksher.service.web.routes.answers import Answers
-from heksher.service.web.routes.query import QueryRoute
 from heksher.service.web.sections import Form, Section, SectionCache
-
-FEATURES = ["user", "theme"]
-
-
-def a_setting(name: str, **fields: Any) -> SettingRecord:
-    record = SettingRecord(name, "int", "0", "1.0", tuple(FEATURES), {}, ())
-    return dataclasses.replace(record, **fields)
-
-
-def fill(storage: Storage) -> None:
-    """Add settings ``a``, ``b`` and ``c``, each with one rule, whose ids are 1 to 3."""
-    with storage.writing() as writer:
-        for name in "abc":
-            writer.add_setting(a_setting(name))
-            writer.add_rule(name, "1", {"user": "x"}, {})
-
-
-class Client:
-    """What a client of a service has, with the query that it repeats."""
-
-    def __init__(self, storage: Storage, **query: str) -> None:
-        self._route = QueryRoute(storage, Answers(storage))
-        self._query = query
-        self.since: str | None = None
-        self.tag = '"none"'
-
-    def restarted_on(self, storage: Storage) -> None:
-        """Go on asking another process of the service."""
-        self._route = QueryRoute(storage, Answers(storage))
-
-    def ask(self) -> tuple[str, dict[str, Any]]:
-        """Return what kind of answer it is, and its sections."""
-        since = {} if self.since is None else {"since": self.since}
-        query_string = urlencode(self._query | since).encode()
-        headers = [(b"if-none-match", self.tag.encode())]
-        request = Request({"type": "http", "query_string": query_string, "headers": headers})
-        found = asyncio.run(self._route.get(request))
-        response: Response = found.work() if isinstance(found, Slow) else found
-        self.since = response.headers["heksher-revision"]
-        self.tag = response.headers["etag"]
-        if response.status_code == 304:
-            return "unchanged", {}
-        kind = "partial" if response.headers.get("heksher-partial") == "1" else "whole"
-        return kind, json.loads(bytes(response.body))["settings"]
 
 
 @pytest.fixture(params=["memory", "SQLite", "PostgreSQL"])
@@ -81,6 +28,11 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     with closing(open_storage(url, FEATURES)) as opened:
         fill(opened)
         yield opened
+
+
+@pytest.fixture
+def process(storage: Storage) -> Process:
+    return Process(storage)
 
 
 def section(*rules: tuple[int, int], default: int = 0) -> dict[str, Any]:
@@ -99,42 +51,44 @@ def write(storage: Storage, change: Callable[[Writer], object]) -> None:
         change(writer)
 
 
-def test_a_client_gets_the_settings_that_changed(storage: Storage) -> None:
-    client = Client(storage, settings="a,c")
-    assert client.ask() == ("whole", {"a": section((1, 1)), "c": section((3, 1))})
-    assert client.ask() == ("unchanged", {})
+def test_a_client_gets_the_settings_that_changed(process: Process, storage: Storage) -> None:
+    client = Client(settings="a,c")
+    assert client.ask(process) == ("whole", {"a": section((1, 1)), "c": section((3, 1))})
+    assert client.ask(process) == ("unchanged", {})
     write(storage, lambda writer: writer.put_rule_value(1, "2"))
-    assert client.ask() == ("partial", {"a": section((1, 2))})
-    assert client.ask() == ("unchanged", {})
+    assert client.ask(process) == ("partial", {"a": section((1, 2))})
+    assert client.ask(process) == ("unchanged", {})
     write(
         storage, lambda writer: writer.put_rule_value(2, "2")
     )  # of a setting that it does not have
-    assert client.ask() == ("unchanged", {})
+    assert client.ask(process) == ("unchanged", {})
     write(storage, lambda writer: writer.delete_rule(3))
     write(storage, lambda writer: writer.add_rule("a", "3", {"user": "x", "theme": "y"}, {}))
     write(storage, lambda writer: writer.delete_rule(4))
-    assert client.ask() == ("partial", {"a": section((1, 2)), "c": section()})
+    assert client.ask(process) == ("partial", {"a": section((1, 2)), "c": section()})
     old, new = a_setting("c"), a_setting("c", default_value="5", version="1.1")
     write(storage, lambda writer: writer.replace_setting(old, new))
-    assert client.ask() == ("partial", {"c": section(default=5)})
+    assert client.ask(process) == ("partial", {"c": section(default=5)})
 
 
-def test_the_tag_is_that_of_the_whole_answer(storage: Storage) -> None:
-    client, another = Client(storage), Client(storage)
-    client.ask()
+def test_the_tag_is_that_of_the_whole_answer(process: Process, storage: Storage) -> None:
+    client, another = Client(), Client()
+    client.ask(process)
     write(storage, lambda writer: writer.put_rule_value(1, "2"))
-    assert client.ask()[0] == "partial"
-    assert another.ask()[0] == "whole"
+    assert client.ask(process)[0] == "partial"
+    assert another.ask(process)[0] == "whole"
     assert (client.tag, client.since) == (another.tag, another.since)
 
 
-def test_a_new_setting_is_a_change_for_those_who_ask_for_all(storage: Storage) -> None:
-    everything, some = Client(storage), Client(storage, settings="a")
-    everything.ask()
-    some.ask()
+def test_a_new_setting_is_a_change_for_those_who_ask_for_all(
+    process: Process, storage: Storage
+) -> None:
+    everything, some = Client(), Client(settings="a")
+    everything.ask(process)
+    some.ask(process)
     write(storage, lambda writer: writer.add_setting(a_setting("d")))
-    assert everything.ask() == ("partial", {"d": section()})
-    assert some.ask() == ("unchanged", {})
+    assert everything.ask(process) == ("partial", {"d": section()})
+    assert some.ask(process) == ("unchanged", {})
 
 
 _OTHER_CHANGES: dict[str, Callable[[Writer], object]] = {
@@ -147,17 +101,17 @@ _OTHER_CHANGES: dict[str, Callable[[Writer], object]] = {
 
 @pytest.mark.parametrize("change", _OTHER_CHANGES.values(), ids=_OTHER_CHANGES)
 def test_after_other_changes_a_client_gets_everything(
-    storage: Storage, change: Callable[[Writer], object]
+    process: Process, storage: Storage, change: Callable[[Writer], object]
 ) -> None:
-    client = Client(storage)
-    client.ask()
+    client = Client()
+    client.ask(process)
     client.tag = '"none"'
     write(storage, change)
     write(storage, lambda writer: writer.put_rule_value(1, "2"))
-    kind, sections = client.ask()
+    kind, sections = client.ask(process)
     assert (kind, sections["a"]["rules"][0]["value"]) == ("whole", 2)
     write(storage, lambda writer: writer.put_rule_value(1, "3"))
-    assert client.ask() == ("partial", {"a": section((1, 3))})
+    assert client.ask(process) == ("partial", {"a": section((1, 3))})
 
 
 @pytest.mark.parametrize(
@@ -169,37 +123,54 @@ def test_after_other_changes_a_client_gets_everything(
     ],
     ids=["first", "between", "beside another"],
 )
-def test_the_revision_may_be_anywhere_in_the_query(storage: Storage, query: dict[str, str]) -> None:
-    client = Client(storage, **query)
-    client.ask()
+def test_the_revision_may_be_anywhere_in_the_query(
+    process: Process, storage: Storage, query: dict[str, str]
+) -> None:
+    client = Client(**query)
+    client.ask(process)
     with storage.writing() as writer:
         writer.add_rule("b", "2", {"user": "y"}, {})
-    kind, sections = client.ask()
+    kind, sections = client.ask(process)
     assert (kind, [*sections]) == ("partial", ["b"])
 
 
 @pytest.mark.parametrize("since", ["", "x", "1", "é", "x" * 5_000, "{}x", "x{}", "{}.1", "{}-1"])
-def test_a_client_with_an_unknown_revision_gets_everything(storage: Storage, since: str) -> None:
-    client = Client(storage, settings="b")
-    client.ask()
+def test_a_client_with_an_unknown_revision_gets_everything(
+    process: Process, storage: Storage, since: str
+) -> None:
+    client = Client(settings="b")
+    client.ask(process)
     client.since, client.tag = since.format(client.since), '"none"'
-    assert client.ask() == ("whole", {"b": section((2, 1))})
+    assert client.ask(process) == ("whole", {"b": section((2, 1))})
 
 
 def test_a_revision_of_another_database_is_unknown(kept_database: KeptDatabase) -> None:
-    with closing(open_storage("memory", FEATURES)) as other:
-        fill(other)
-        client = Client(other)
-        client.ask()
-    with closing(open_storage(kept_database.url, FEATURES)) as storage:
-        fill(storage)
-        client.restarted_on(storage)
-        client.tag = '"none"'
-        assert client.ask()[0] == "whole"
+    client = Client()
+    for url in ("memory", kept_database.url):
+        with closing(open_storage(url, FEATURES)) as storage:
+            fill(storage)
+            assert client.ask(Process(storage))[0] == "whole"
+            client.tag = '"none"'
+
+
+def test_another_process_writes(kept_database: KeptDatabase) -> None:
+    """On SQLite, nobody knows what it wrote."""
+    url, client = kept_database.url, Client()
+    with closing(open_storage(url, FEATURES)) as one, closing(open_storage(url)) as other:
+        process = Process(one)
+        fill(one)
+        client.ask(process)
+        write(other, lambda writer: writer.put_rule_value(1, "2"))
+        write(one, lambda writer: writer.put_rule_value(2, "2"))
+        kind, sections = client.ask(process)
+        assert kind == ("whole" if kept_database.name == "SQLite" else "partial")
+        assert [sections[name] for name in "ab"] == [section((1, 2)), section((2, 2))]
+        write(one, lambda writer: writer.put_rule_value(2, "3"))
+        assert client.ask(process) == ("partial", {"b": section((2, 3))})
 
 
 def test_sections_are_made_again_only_if_they_changed(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
+    process: Process, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, rules = list[list[str]](), Reader.rules
 
@@ -209,12 +180,12 @@ def test_sections_are_made_again_only_if_they_changed(
         return rules(reader, names, *more, **options)
 
     monkeypatch.setattr(Reader, "rules", noted)
-    client = Client(storage)
-    client.ask()
+    client = Client()
+    client.ask(process)
     write(storage, lambda writer: writer.put_rule_value(2, "2"))
-    client.ask()
+    client.ask(process)
     client.since = client.tag = "unknown"
-    assert client.ask()[0] == "whole"
+    assert client.ask(process)[0] == "whole"
     assert read == [["a", "b", "c"], ["b"]]
 
 

@@ -9,8 +9,8 @@ be newer than its revision, which costs one unnecessary read later. It is never 
 - In PostgreSQL, triggers count, so writes of the original service or of a person count as well. The
   counts are the rows of ``heksher_revision``, read in the same snapshot as the data. A database that is
   restored from a backup brings old counts with it. So does a standby that takes over without the
-  latest commits. The mark therefore also contains the files of the counting table, the counting
-  trigger, and the start time of the server.
+  latest commits. The mark therefore also contains the database, the files of the counting table, the
+  counting trigger, and the start time of the server.
 
 Why PostgreSQL needs more than one row: a transaction that has changed a row blocks all others that
 want to change it, until it ends. With a single row, writers of the original service would wait for
@@ -235,6 +235,7 @@ SELECT concat_ws(
     CASE WHEN count(*) <= 20
     THEN coalesce(string_agg(concat(slot, '.', changes), '_' ORDER BY slot), '')
     ELSE sum(changes)::text END,
+    (SELECT oid FROM pg_database WHERE datname = current_database()),
     pg_relation_filenode('heksher_revision'::regclass),
     pg_postmaster_start_time(),
     coalesce(
@@ -302,8 +303,7 @@ class _PostgresRevision:
 
     def name_of(self, mark: Mark) -> str:
         counts, _, identity = str(mark).partition(" ")
-        named = f"{self._engine.url.database} {identity}".encode()
-        return f"{hashlib.blake2b(named, digest_size=8).hexdigest()}-{counts}"
+        return f"{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}-{counts}"
 
     def changed_since(self, name: str, connection: sa.Connection) -> set[str] | None:
         now = self.name_of(connection.exec_driver_sql(_MARK).scalar_one())
