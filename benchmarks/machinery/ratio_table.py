@@ -23,6 +23,7 @@ MODULES = (
     "scaling",
     "many_sets",
     "cohorts",
+    "explain",
     "threads",
     "memory",
     "publish",

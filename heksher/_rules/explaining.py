@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.contexts import MISSING, Context, checked_value, current_value
-from heksher._rules.groups import CloseRule, grouped
+from heksher._rules.groups import grouped
 from heksher._rules.plan import LookUp, Plan, PlannedCohort
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import UnknownFeatureError
@@ -202,16 +202,9 @@ class Explainer(Generic[T]):
             context: the value of each feature.
             limit: how many rules to list.
         """
-        matching: list[CloseRule[T]] = []
-        near: list[CloseRule[T]] = []
-        total = 0
-        for close in self._rules.close_to(context):
-            total += 1
-            listed = near if close.is_near_miss else matching
-            if len(listed) < limit:
-                listed.append(close)
-        rules = [each.rule() for each in (*matching, *near)[:limit]]
-        return Candidates(tuple([_candidate(rule, context) for rule in rules]), total)
+        matching, near, near_total = self._rules.close_to(context, limit)
+        listed = [_candidate(rule, context) for rule in (*matching, *near)[:limit]]
+        return Candidates(tuple(listed), len(matching) + near_total)
 
 
 def _candidate(rule: TableRule[T], context: Context) -> Candidate[T]:

@@ -85,6 +85,27 @@ def test_listeners(service: LiveService) -> None:
     prints(at(service.url, program("listeners.md")))
 
 
+def test_explain() -> None:
+    source = program("explain.md")
+    # What the texts show is pasted below the blocks that print them.
+    texts = iter(blocks(DOCS / "explain.md", "text"))
+    promised: list[str] = []
+    for line in source.splitlines():
+        if line.startswith("print("):
+            comment = line.partition("  # ")[2]
+            promised += [comment] if comment else next(texts).splitlines()
+    assert list(texts) == []
+    features = ["environment", "user", "theme"]
+    # A service of its own, whose rules have the first numbers.
+    with LiveService(features, in_process=True, proxy=False) as service:
+        service.declare("cache_ttl", "int", 60, features)
+        service.add_rule("cache_ttl", 30, environment="dev")
+        service.add_rule("cache_ttl", 5, user="jim")
+        service.add_rule("cache_ttl", 100, user="jim", theme="dark")
+        service.add_rule("cache_ttl", 7, environment="prod", user="jim")
+        assert run_python(at(service.url, source)) == promised
+
+
 def test_testing() -> None:
     source = program("testing.md")
     assert ADDRESS not in source
@@ -177,6 +198,7 @@ def test_no_page_is_forgotten() -> None:
         "settings.md",
         "clients.md",
         "cohorts.md",
+        "explain.md",
         "health.md",
         "testing.md",
         "service.md",

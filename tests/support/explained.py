@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
@@ -70,8 +69,6 @@ def check_explanation(
     some = inside.run(setting.explain, 2, **arguments)
     assert [simple(each) for each in some.candidates] == listed[:2]
     assert some.more_candidates == max(0, len(listed) - 2)
-    assert json.loads(json.dumps(explanation.as_dict()))["reason"] == explanation.reason
-    check_text(str(explanation))
 
 
 def simple(candidate: Candidate[Any]) -> tuple[int | None, Any, tuple[str, str] | None]:
