@@ -200,6 +200,7 @@ def test_no_page_is_forgotten() -> None:
         "cohorts.md",
         "explain.md",
         "health.md",
+        "listeners.md",
         "testing.md",
         "service.md",
     }
