@@ -19,7 +19,6 @@ MOST_REMEMBERED: Final = 1024
 #: Do not remember values of more characters. They come from strangers.
 LONGEST_REMEMBERED: Final = 128
 
-
 # As a number, the most significant byte first.
 _first_four_bytes: Final = Struct(">I").unpack_from
 
@@ -95,10 +94,6 @@ class Cohort:
         """
         return self._finder(setting).find(value)
 
-    def texts(self) -> tuple[str, ...]:
-        """Return the values that the feature can have, besides None."""
-        return tuple(map(str, self.steps))
-
     def _finder(self, setting: str | None) -> CohortFinder:
         if self.per_setting and setting is None:
             raise InvalidArgumentError(
@@ -129,9 +124,9 @@ class CohortFinder:
 
     `known` is one dict for its whole life, so that generated code can hold its ``get``. All steps are
     operations of that dict, so there is no lock. When it is full it is emptied, which costs each
-    user in it one more computation. Replacing one entry at a time would cost more and keep no
-    user longer: who asks for many users replaces all entries either way, and pays for as many
-    computations as the others.
+    user in it one more computation. Replacing one entry at a time would cost more and protect no
+    user: a stranger who sends many names replaces all entries either way, after as many computations
+    of their own.
 
     Attributes:
         known: the cohorts that are remembered, by the value of the source feature.

@@ -142,9 +142,9 @@ class Defaults:
         return self._sources.get(feature)
 
     def known_values(self) -> dict[str, tuple[str, ...]]:
-        """Return all values that the defaults can have, by feature, where they are known."""
+        """Return the values that constants and cohorts can have, besides None, by feature."""
         return {
-            feature: (source,) if isinstance(source, str) else source.texts()
+            feature: (source,) if isinstance(source, str) else tuple(map(str, source.steps))
             for feature, source in self._sources.items()
             if not isinstance(source, ContextVar)
         }
