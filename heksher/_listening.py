@@ -25,10 +25,10 @@ from heksher._application_code import (
     ends_caller,
     get_logger,
 )
-from heksher._rules.contexts import checked_value, current_value
+from heksher._rules.contexts import checked_value
 from heksher._rules.getter import Published, SettingState
 from heksher._rules.groups import grouped
-from heksher._rules.plan import Plan, PlannedCohort, Source
+from heksher._rules.plan import Plan, read
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError, UnknownFeatureError
 
 _logger = get_logger(__name__)
@@ -301,7 +301,7 @@ class FixedContext:
                 continue
             context[feature] = None
             try:
-                value = self._variables.run(_read, plan.sources.get(feature), context)
+                value = self._variables.run(read, plan.sources.get(feature), context)
                 if value is not ...:
                     context[feature] = checked_value(self._setting, feature, value)
             except MissingFeatureError:
@@ -310,12 +310,6 @@ class FixedContext:
                 if is_new:
                     raise
         return context
-
-
-def _read(source: Source, context: Mapping[str, str | None]) -> object:
-    if isinstance(source, PlannedCohort):
-        return source.value_in(context)
-    return current_value(source)
 
 
 def content_of(published: Published[Any]) -> Content:

@@ -15,8 +15,8 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from heksher._rules import codegen
-from heksher._rules.contexts import Defaults, checked_value, current_value
-from heksher._rules.plan import Plan, PlannedCohort, decide
+from heksher._rules.contexts import Defaults, checked_value
+from heksher._rules.plan import Plan, decide, read
 from heksher._rules.table import RuleTable
 from heksher.exceptions import UnknownFeatureError
 
@@ -214,11 +214,7 @@ class _GenericGetter:
             for feature in order:
                 value: object = contexts.get(feature, ...)
                 if value is ... and feature in plan.sources:
-                    source = plan.sources[feature]
-                    if isinstance(source, PlannedCohort):
-                        value = source.value_in(context)
-                    else:
-                        value = current_value(source)
+                    value = read(plan.sources[feature], context)
                 # Most values need no check, and a call of it would double the time.
                 if type(value) is not str:
                     value = checked_value(name, feature, value)

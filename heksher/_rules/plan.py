@@ -108,6 +108,20 @@ class PlannedCohort:
 Source: TypeAlias = str | ContextVar[Any] | PlannedCohort | None
 
 
+def read(source: Source, context: Context) -> object:
+    """Return the value that *source* has now, or ``...`` if a context variable is unset.
+
+    Args:
+        source: where the value comes from.
+        context: the values of all features that are no cohorts.
+
+    Raises:
+        MissingFeatureError: the source of a cohort has no value.
+        FeatureTypeError: the value of a cohort's source is neither a string nor None.
+    """
+    return source.value_in(context) if isinstance(source, PlannedCohort) else current_value(source)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that a call has to do.
