@@ -6,7 +6,7 @@ Pure. The bytes that are hashed and the steps are promises: if either changed, u
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from struct import Struct
 from typing import Final, cast, final
 
@@ -80,7 +80,9 @@ class Cohort:
         Raises:
             InvalidArgumentError: the setting's name is missing.
         """
-        return self._finder(setting).point(value)
+        # The step above the point is the next percentage if each percentage is a step.
+        every_percent = replace(self, steps=range(1, 101))
+        return int(cast("str", every_percent.value_of(value, setting))) - 1
 
     def value_of(self, value: str | None, setting: str | None = None) -> str | None:
         """Return the cohort of one user: a step as text, or None above the last step, or for None.
@@ -92,14 +94,11 @@ class Cohort:
         Raises:
             InvalidArgumentError: the setting's name is missing.
         """
-        return self._finder(setting).find(value)
-
-    def _finder(self, setting: str | None) -> CohortFinder:
         if self.per_setting and setting is None:
             raise InvalidArgumentError(
                 "the setting is missing: the cohort has per_setting=True, so it needs a setting's name"
             )
-        return CohortFinder(self, setting or "")
+        return CohortFinder(self, setting or "").find(value)
 
 
 Cohort.__module__ = "heksher"  # users find it here
@@ -149,19 +148,15 @@ class CohortFinder:
         )
         self.known: dict[str | None, str | None] = {}
 
-    def point(self, value: str) -> int:
-        """Return the point for a value of the source feature, from 0 to 99."""
-        hashed = self._begin()
-        # Any string can be an argument of get(), also one that UTF-8 has no bytes for.
-        hashed.update(value.encode("utf-8", "surrogatepass"))
-        number: int = _first_four_bytes(hashed.digest())[0]
-        return number % 100
-
     def find(self, value: str | None) -> str | None:
         """Return the cohort for a value of the source feature, and remember it."""
         cohort = None
         if value is not None:
-            cohort = self._values[self.point(value)]
+            hashed = self._begin()
+            # Any string can be an argument of get(), also one that UTF-8 has no bytes for.
+            hashed.update(value.encode("utf-8", "surrogatepass"))
+            point: int = _first_four_bytes(hashed.digest())[0] % 100
+            cohort = self._values[point]
             if len(value) > LONGEST_REMEMBERED:
                 return cohort
         known = self.known
