@@ -17,8 +17,9 @@ from support.harness import PATIENCE
 from support.misbehaving import MisbehavingServer, http, silence
 from support.scripted import ManualClock
 
-from heksher import ThreadHeksherClient
+from heksher import Setting, ThreadHeksherClient, ValueChanged
 from heksher.backends import Event
+from heksher.clients.stub import SyncStubHeksherClient
 from heksher.testing.service import LiveService
 
 pytestmark = [
@@ -142,6 +143,34 @@ def test_a_fork_waits_for_an_http_client_that_is_being_made() -> None:
         _, status = os.waitpid(child, 0)
         thread.join()
         client.close()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_child_calls_a_listener_that_the_parent_was_calling_when_it_forked() -> None:
+    ttl = Setting("ttl", int, ["user"], 60)
+    heard: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def callback(event: ValueChanged[int]) -> None:
+        heard.append(event.new)
+        if len(heard) == 1:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+    ttl.on_change(callback, user="jim")
+    with SyncStubHeksherClient() as stub:
+        thread = threading.Thread(target=stub.set, args=(ttl, 1))
+        thread.start()
+        assert entered.wait(PATIENCE)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            stub.set(ttl, 2)
+            os._exit(0 if heard == [1, 2] else 1)
+        _, status = os.waitpid(child, 0)
+        go_on.set()
+        thread.join()
     assert os.waitstatus_to_exitcode(status) == 0
 
 

@@ -481,7 +481,7 @@ def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
         assert [line for line in said if line.startswith(f"child {number}")] == [
             f"child {number}: get answers 1",
             f"child {number}: new rule arrived",
-            f"child {number}: reload returned",
+            f"child {number}: reload returned, told [(60, 1), (1, 2)]",
             f"child {number}: closed",
             f"child {number} ended with 0",
         ]
@@ -489,7 +489,7 @@ def test_a_client_of_threads_goes_on_in_forked_children_and_in_the_parent(
         "parent: new rule arrived",
         "parent: children ended",
         "parent: newer rule arrived",
-        "parent: reload returned",
+        "parent: reload returned, told [(60, 1), (1, 2), (2, 3)]",
         "parent: closed",
     ]
     assert process.returncode == 0

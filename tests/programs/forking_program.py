@@ -23,6 +23,8 @@ DEADLINE = 30
 FEATURES = ["environment", "user", "theme"]
 
 ttl = Setting("ttl", int, ["user"], 60)
+#: What a listener was told, in this process and before the fork.
+told: list[tuple[int, int]] = []
 
 
 def say(text: str) -> None:
@@ -41,6 +43,7 @@ def main(url: str) -> None:
     signal.alarm(3 * DEADLINE)  # longer than for the children, to print how they ended
     client = ThreadHeksherClient(url, 0.1, FEATURES, startup="raise")
     client.track_contexts(user="jim")
+    ttl.on_change(lambda event: told.append((event.old, event.new)), user="jim")
     client.set_as_main()
     wait_for(1)
     children = [fork(partial(child, client, number)) for number in (1, 2)]
@@ -53,7 +56,7 @@ def main(url: str) -> None:
     wait_for(3)
     say("parent: newer rule arrived")
     client.reload()
-    say("parent: reload returned")
+    say(f"parent: reload returned, told {told}")
     client.close()
     say("parent: closed")
 
@@ -83,7 +86,7 @@ def child(client: ThreadHeksherClient, number: int) -> None:
     wait_for(2)
     say(f"child {number}: new rule arrived")
     client.reload()
-    say(f"child {number}: reload returned")
+    say(f"child {number}: reload returned, told {told}")
     client.close()
     say(f"child {number}: closed")
 

@@ -103,7 +103,7 @@ def test_a_context_variable_that_get_refuses_is_refused_if_it_is_known(
 def test_cohorts_are_computed_from_the_context(setting: Setting[Any]) -> None:
     heard: list[ValueChanged[int]] = []
     cohort = Cohort("user", steps=(100,))
-    listed = Setting("listed", int, ["user", "cohort"], 0)
+    listed = Setting("listed", int, ["cohort", "user"], 0)
     defaults = Defaults({"cohort": cohort, "environment": Cohort("account", steps=(100,))})
     listed.on_change(heard.append, user="jim")
     rules = (TableRule(1, (("cohort", "100"),)),)
@@ -151,6 +151,19 @@ def test_values_that_cannot_be_compared_count_as_different_unless_they_are_one_o
     publish_and_look(setting, table((other, {"user": "jim"})))
     assert len(heard) == len(changed) == 1
     assert heard[0].new is other
+
+
+def test_the_end_of_a_greenlet_in_a_callback_is_no_error_of_it(
+    setting: Setting[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    gevent = pytest.importorskip("gevent", reason="heksher[gevent] is not installed")
+
+    def callback(_: object) -> None:
+        raise gevent.GreenletExit  # as closing a client ends a callback that waits
+
+    setting.on_change(callback)
+    publish_and_look(setting, table((1, {"user": "jim"})))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("limits", [(1024, 16, 512, 128), (1, 1, 2, 1)])
