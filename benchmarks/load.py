@@ -84,10 +84,12 @@ def work(pipe: Connection, url: str, row: Row, clients: int) -> None:
             )
             client.add_settings(settings)
             started.append(stack.enter_context(client))
-        pipe.send(None)
+        first = [settings[0] for settings in own]
+        values = [setting.get(user="user0") for setting in first]
+        pipe.send(None)  # only now are there changes
         pipe.recv()
         before = [client.status for client in started]
-        seen = watched(pipe, [settings[0] for settings in own])
+        seen = watched(pipe, first, values)
         pairs = [(old, client.status) for old, client in zip(before, started, strict=True)]
         pipe.send(
             Found(
@@ -98,9 +100,10 @@ def work(pipe: Connection, url: str, row: Row, clients: int) -> None:
         )
 
 
-def watched(pipe: Connection, settings: list[Setting[int]]) -> dict[int, list[float]]:
-    """Note when each setting gets its values, until the other side says which one is the last."""
-    values = [setting.get(user="user0") for setting in settings]
+def watched(
+    pipe: Connection, settings: list[Setting[int]], values: list[int]
+) -> dict[int, list[float]]:
+    """Note when each setting gets later *values*, until the other side says which one is the last."""
     seen: dict[int, list[float]] = {}
     last: int | None = None
     deadline = 0.0
