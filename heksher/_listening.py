@@ -157,6 +157,10 @@ class SettingListener(Listener):
         self._make_event = event
         self._seen = state.published
 
+    def catch_up(self) -> None:
+        """Tell nothing of what was published so far."""
+        self._seen = self._state.published
+
     def _has_news(self) -> bool:
         return self._state.published is not self._seen
 

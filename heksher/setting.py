@@ -484,8 +484,9 @@ class Setting(Generic[T]):
             listener = SettingListener(
                 what, callback, state, content_of, lambda _old, _new: SettingChanged(self)
             )
-
-        return subscribe(state, listener)
+        subscription = subscribe(state, listener)
+        listener.catch_up()  # nobody looks for what was published just before that
+        return subscription
 
     def __copy__(self) -> Self:
         """Return the setting itself. No client would update a copy."""

@@ -74,7 +74,8 @@ class Core(Parts):
         """Give context features values for the calls that leave them out."""
         self.settings.set_defaults(sources)
         self.publisher.renew(self.settings.alive())
-        self._wake()  # to call listeners where updates run
+        if self.publisher.has_to_call:
+            self._wake()  # to call them where updates run
 
     def track_contexts(self, contexts: Mapping[str, str | Iterable[str]]) -> None:
         """Track these contexts as well, from the next update on."""

@@ -122,6 +122,8 @@ class Publisher:
         )
         self.source = self.last_read = DataSource.DEFAULTS
         self.listeners = ClientListeners(lock)
+        # The settings that were published, and whose listeners have yet to be called.
+        self._unseen: weakref.WeakKeyDictionary[Setting[Any], None] = weakref.WeakKeyDictionary()
 
     # --- the client's life ------------------------------------------------------------------------
 
@@ -274,12 +276,22 @@ class Publisher:
             table = published.table
         if prepared is None or prepared.table is not table or prepared.defaults is not defaults:
             prepared = state.prepare(table, defaults)
+        if state.listeners:
+            self._unseen[setting] = None
         self.listeners.note(setting.name, state)
         state.publish(prepared)
 
+    @property
+    def has_to_call(self) -> bool:
+        """Whether a setting that has a listener was published since `call_listeners` was called."""
+        return bool(self._unseen)
+
     def call_listeners(self) -> None:
         """Tell the application what changed since this was called last. The lock must not be held."""
-        for setting in self._settings.alive():
+        with self._lock:
+            settings = [*self._unseen]
+            self._unseen.clear()
+        for setting in settings:
             for listener in state_of(setting).listeners:
                 listener.look()
         self.listeners.look()

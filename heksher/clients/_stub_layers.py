@@ -114,8 +114,8 @@ class _Stack:
 # The sessions that have something to undo. Many more may wait for the garbage collector.
 _in_use: weakref.WeakSet[Session] = weakref.WeakSet()
 _stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
-# The settings that were published since listeners were called, and the depth of `changing`.
-_published: weakref.WeakKeyDictionary[Setting[Any], None] = weakref.WeakKeyDictionary()
+# The settings that were published, and whose listeners have yet to be called; the depth of `changing`.
+_unseen: weakref.WeakKeyDictionary[Setting[Any], None] = weakref.WeakKeyDictionary()
 _depth = 0
 
 
@@ -132,8 +132,8 @@ def changing() -> Generator[None]:
         finally:
             _depth -= 1
             if not _depth:
-                changed += [*_published]
-                _published.clear()
+                changed += [*_unseen]
+                _unseen.clear()
                 listeners += [session.state.listeners for session in _in_use]
     for setting in changed:
         for listener in state_of(setting).listeners:
@@ -146,7 +146,8 @@ def _publish(setting: Setting[Any], published: Published[Any]) -> None:
     state = state_of(setting)
     for session in _in_use:
         session.state.listeners.note(setting.name, state)
-    _published[setting] = None
+    if state.listeners:
+        _unseen[setting] = None
     state.publish(published)
 
 

@@ -101,6 +101,18 @@ def test_constants_count_as_they_are_and_a_feature_without_a_value_is_none(
     scene.run(body)
 
 
+def test_defaults_that_nobody_listens_to_cause_no_update(scene: Scene, ttl: Setting[int]) -> None:
+    async def body() -> None:
+        async with scene.client() as client:
+            with ttl.on_change(print):
+                pass
+            client.set_defaults(environment="prod")
+            await scene.settled()
+            assert scene.polls == 1
+
+    scene.run(body)
+
+
 def test_context_variables_count_as_they_were_at_the_registration(
     scene: Scene, ttl: Setting[int]
 ) -> None:

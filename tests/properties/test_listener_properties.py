@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 VALUES = ("a", "b")
 #: The contexts that have a listener. What the last ones lack are the client's defaults.
-CONTEXTS: list[dict[str, str | None]] = [
+CONTEXTS: list[dict[str, str]] = [
     *(dict(zip(FEATURES, values, strict=True)) for values in product(VALUES, repeat=3)),
     {"user": "a"},
     {"theme": "b"},
@@ -57,9 +57,7 @@ class Play:
             for number, context in enumerate(CONTEXTS):
                 self.listen((name, number), setting, context)
 
-    def listen(
-        self, key: tuple[str, int], setting: Setting[int], context: dict[str, str | None]
-    ) -> None:
+    def listen(self, key: tuple[str, int], setting: Setting[int], context: dict[str, str]) -> None:
         def callback(event: ValueChanged[int]) -> None:
             self.told.setdefault(key, []).append((event.old, event.new))
 

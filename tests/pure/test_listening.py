@@ -240,6 +240,24 @@ def test_what_changes_during_a_call_is_told_after_it_in_the_thread_of_the_call(
     assert callback.heard == [(0, 1), (1, 3)]
 
 
+def test_what_is_published_during_the_registration_is_where_it_begins(
+    setting: Setting[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[ValueChanged[Any]] = []
+
+    def publish_first(*arguments: Any) -> Any:
+        publish_and_look(setting, table((1, {"user": "jim"})))
+        return _listening.subscribe(*arguments)
+
+    monkeypatch.setattr("heksher.setting.subscribe", publish_first)
+    setting.on_change(heard.append, user="jim")
+    for listener in state_of(setting).listeners:
+        listener.look()
+    assert heard == []
+    publish_and_look(setting, table((2, {"user": "jim"})))
+    assert heard == [ValueChanged(setting, 1, 2)]
+
+
 def test_a_forked_child_does_not_wait_for_a_call_in_its_parent(setting: Setting[Any]) -> None:
     callback = Blocked()
     setting.on_change(callback, user="jim")
