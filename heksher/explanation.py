@@ -28,10 +28,10 @@ T = TypeVar("T")
 # The width of a text, in columns, and of the titles at the left.
 _WIDTH = 80
 _TITLE = 10
-# Columns of a feature's name, a value and a condition's value, at most.
-_MAX_NAME, _MAX_VALUE = 24, 24
-# Show at most this many rejected rules.
-_MAX_REJECTED = 5
+# Columns of a feature's name, of its source and of a rule's value, at most.
+_MAX_NAME, _MAX_SOURCE, _MAX_VALUE = 24, 16, 24
+# Show at most this many rules that are candidates, and that are rejected: a ticket needs no more.
+_MAX_CANDIDATES, _MAX_REJECTED = 20, 5
 
 
 class Reason(StrEnum):
@@ -277,14 +277,10 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
             "source": [str(self.source)],
             "context": aligned(
                 [
-                    (
-                        feature,
-                        "None" if each.value is None else shown(each.value),
-                        each.source.replace("_", " "),
-                    )
+                    (feature, each.source.replace("_", " "), shown(each.value))
                     for feature, each in self.context.items()
                 ],
-                (_MAX_NAME, _MAX_VALUE),
+                (_MAX_NAME, _MAX_SOURCE),
             ),
             "rules": self._rule_lines(),
             "unused": self._rejected_lines(),
@@ -304,6 +300,7 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
 
     def _rule_lines(self) -> list[str]:
         winner = self.rule
+        listed = self.candidates[:_MAX_CANDIDATES]
         lines = aligned(
             [
                 (
@@ -312,12 +309,12 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
                     shown(each.rule.value),
                     _conditions_text(each),
                 )
-                for number, each in enumerate(self.candidates)
+                for number, each in enumerate(listed)
             ],
             (1, 20, _MAX_VALUE),
         )
-        if self.more_candidates:
-            lines.append(f"and {self.more_candidates:,} more that match or miss by one condition")
+        if more := self._all_candidates().total - len(listed):
+            lines.append(f"and {more:,} more that match or miss by one condition")
         return lines or ["none matches or misses by one condition"]
 
     def _rejected_lines(self) -> list[str]:

@@ -87,9 +87,9 @@ setting   cache_ttl
 value     2
 reason    rule 12 wins
 source    service
-context   environment  'dev'  argument
-          user         'jim'  argument
-          theme        None   argument
+context   environment  argument  'dev'
+          user         argument  'jim'
+          theme        argument  None
 rules     >  12  2  user='jim'
              11  1  environment='dev'
              13  3  not met: user='eve'; met: environment='dev'
@@ -103,14 +103,26 @@ setting   cache_ttl
 value     4
 reason    rule 14 wins
 source    service
-context   environment  'prod'  argument
-          user         'joe'   argument
-          theme        'dark'  argument
+context   environment  argument  'prod'
+          user         argument  'joe'
+          theme        argument  'dark'
 rules     and 3 more that match or miss by one condition
 unused    rule 15: default value: expected an integer
           and 2 more
 tracking  environment and user are not tracked here: rules may be missing"""
     )
+
+
+def test_the_text_has_whole_ids_of_users_and_not_all_rules_that_nearly_match() -> None:
+    users = [f"3f2504e0-4f89-41d3-9a0c-0305e82c{number:04}" for number in range(50)]
+    setting = served(tuple(TableRule(1, (("user", each),), 1000) for each in users))
+    explanation = setting.explain(environment="dev", user=users[7], theme=None)
+    lines = str(explanation).splitlines()
+    assert f"          user         argument  '{users[7]}'" in lines
+    start = lines.index(f"rules     >  1000  1  user='{users[7]}'")
+    assert len(lines[start:]) == 21
+    assert lines[-1] == "          and 30 more that match or miss by one condition"
+    assert (len(explanation.candidates), explanation.more_candidates) == (50, 0)
 
 
 def test_no_rule_matches() -> None:
