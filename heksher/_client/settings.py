@@ -273,6 +273,8 @@ class ClientSettings:
         untracked: dict[str, list[str]] = {}
         with self._lock:
             for feature, values in self.defaults.known_values().items():
+                if feature not in self._features:
+                    continue  # it has no rules: it is only the source of a cohort, or was warned of
                 for value in values:
                     if (feature, value) not in self._warned_defaults and not self._tracking.covers(
                         feature, value
