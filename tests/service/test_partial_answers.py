@@ -80,6 +80,16 @@ def test_the_tag_is_that_of_the_whole_answer(process: Process, storage: Storage)
     assert (client.tag, client.since) == (another.tag, another.since)
 
 
+def test_a_client_without_the_tag_gets_nothing_twice(process: Process, storage: Storage) -> None:
+    client = Client()
+    client.ask(process)
+    for _ in range(2):
+        client.tag = '"none"'  # a proxy may remove it
+        assert client.ask(process) == ("partial", {})
+        write(storage, lambda writer: writer.put_rule_value(1, "2"))
+        client.ask(process)
+
+
 def test_a_new_setting_is_a_change_for_those_who_ask_for_all(
     process: Process, storage: Storage
 ) -> None:

@@ -77,29 +77,27 @@ class Answers:
         Args:
             question: what is asked; it determines the answer.
             make: reads the data and makes the answer. It gets the name of a revision that was read
-                before, and that of the answer that the client has, if the database has changed since.
+                before, and *since*.
             response: makes the response from the answer.
             since: the name of the revision of an answer that the client has.
         """
-
-        def asked(now: str) -> tuple[Question, str | None]:
-            return (question, None) if since in (None, now) else (Update(question, since), since)
+        asked = question if since is None else Update(question, since)
 
         def made() -> _Response:
             # Read before the data, so that the data is never older than the revision it is cached
             # under. Read again, because this may have waited for a thread.
             revision = self._storage.revision()
             now = self._storage.name_of(revision)
-            asked_now, known = asked(now)
-            answer = self._cache.get_or_make(asked_now, revision, partial(make, now, known))
+            answer = self._cache.get_or_make(asked, revision, partial(make, now, since))
             return _at(now, response(answer))
 
         revision = self._storage.revision_nowait()
         if revision is None:
             revision = await self._revisions.get().get()
-        now = self._storage.name_of(revision)
-        answer = self._cache.get(asked(now)[0], revision)
-        return Slow(made) if answer is None else _at(now, response(answer))
+        answer = self._cache.get(asked, revision)
+        if answer is None:
+            return Slow(made)
+        return _at(self._storage.name_of(revision), response(answer))
 
     async def _read_revision(self) -> Mark:
         with anyio.move_on_after(_REVISION_TIMEOUT):
