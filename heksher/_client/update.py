@@ -282,9 +282,7 @@ class Updater:
         Raises:
             _FeaturesChanged: they are others than those that the query began with.
         """
-        if answer.is_partial and answer.sections:
-            # A service that sends changes sends everything if the features are among them. A 304 does not
-            # tell: a proxy may have made the tag, which then stands for the rules alone.
+        if answer.has_same_features:
             self._features = replace(self._features, revision=answer.revision)
         elif self._features.revision not in (None, answer.revision):
             await self._read_features()

@@ -108,12 +108,14 @@ class QueryAnswer:
         revision: see `Response.revision`.
         is_partial: whether settings without a section are unchanged. If the service says that nothing
             changed, there are no sections.
+        has_same_features: whether the context features have not changed since the revision that was sent.
     """
 
     sections: Mapping[str, bytes]
     etag: str | None
     revision: str | None = None
     is_partial: bool = False
+    has_same_features: bool = False
 
 
 class UnknownNames:
@@ -245,13 +247,16 @@ def query(
         expected.add(404)
 
     def read(response: Response) -> QueryAnswer | UnknownNames:
+        # After a change of the context features, no answer is partial.
+        is_partial = since is not None and "heksher-partial" in response.headers
         if response.status == 304:
-            return QueryAnswer({}, etag, response.revision, is_partial=True)
+            return QueryAnswer(
+                {}, etag, response.revision, is_partial=True, has_same_features=is_partial
+            )
         if response.status == 404:
             return UnknownNames()
         sections = known.split(response.body, names)
-        is_partial = since is not None and "heksher-partial" in response.headers
-        return QueryAnswer(sections, response.etag, response.revision, is_partial)
+        return QueryAnswer(sections, response.etag, response.revision, is_partial, is_partial)
 
     target = query_target(names, context_filters)
     request = Request(

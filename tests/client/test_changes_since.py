@@ -120,6 +120,23 @@ def test_only_what_changed_is_sent(scene: Scene) -> None:
     scene.run(body)
 
 
+def test_changes_of_settings_of_others_cost_nothing(scene: Scene) -> None:
+    settings = three(scene)
+
+    async def body() -> None:
+        async with scene.client():
+            queries = Queries(scene)
+            for name in "de":
+                scene.service.settings[name] = scene.service.settings["a"]
+                scene.service.requests.clear()
+                await scene.pass_time(INTERVAL)
+                assert queries.take() == [(True, 304)]
+                assert scene.service.log == [QUERY]
+            assert values(settings) == [1, 1, 1]
+
+    scene.run(body)
+
+
 def test_the_original_service_is_not_asked_for_changes(scene: Scene) -> None:
     scene.service.is_embedded = False
     settings = three(scene)

@@ -48,6 +48,7 @@ class Client:
         since: the revision of the last answer.
         tag: the ETag of the last answer.
         sections: the sections of all settings.
+        features: the context features, read after each answer that does not vouch for them.
     """
 
     def __init__(self, **query: str) -> None:
@@ -55,6 +56,7 @@ class Client:
         self.since: str | None = None
         self.tag = '"none"'
         self.sections: dict[str, Any] = {}
+        self.features: list[str] = []
 
     def ask(self, process: Process) -> tuple[str, dict[str, Any]]:
         """Return what kind of answer it is, and its sections."""
@@ -66,10 +68,14 @@ class Client:
         response: Response = found.work() if isinstance(found, Slow) else found
         self.since = response.headers["heksher-revision"]
         self.tag = response.headers["etag"]
+        is_partial = response.headers.get("heksher-partial") == "1"
+        if not is_partial:
+            with process.storage.reading() as reader:
+                self.features = reader.features()
         if response.status_code == 304:
             return "unchanged", {}
         sections = json.loads(bytes(response.body))["settings"]
-        if response.headers.get("heksher-partial") == "1":
+        if is_partial:
             self.sections = self.sections | sections
             return "partial", sections
         self.sections = sections

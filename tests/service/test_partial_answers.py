@@ -71,6 +71,22 @@ def test_a_client_gets_the_settings_that_changed(process: Process, storage: Stor
     assert client.ask(process) == ("partial", {"c": section(default=5)})
 
 
+def test_an_answer_tells_whether_the_features_are_the_same(
+    process: Process, storage: Storage
+) -> None:
+    client = Client(settings="a")
+    client.ask(process)
+    client.features = known = ["as before"]
+    write(storage, lambda writer: writer.put_rule_value(2, "2"))
+    assert client.ask(process) == ("unchanged", {})
+    write(storage, lambda writer: writer.put_rule_value(1, "2"))
+    assert client.ask(process)[0] == "partial"
+    assert client.features is known
+    write(storage, lambda writer: writer.delete_setting("c"))
+    assert client.ask(process) == ("unchanged", {})
+    assert client.features == FEATURES
+
+
 def test_the_tag_is_that_of_the_whole_answer(process: Process, storage: Storage) -> None:
     client, another = Client(), Client()
     client.ask(process)

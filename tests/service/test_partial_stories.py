@@ -170,7 +170,7 @@ def check(process: Process, client: Client, query: dict[str, str]) -> None:
         expected.ask(Process(process.storage))
         client.ask(process)
         assert (client.sections, client.tag) == (expected.sections, expected.tag)
-        assert client.since == expected.since
+        assert (client.since, client.features) == (expected.since, expected.features)
 
 
 def test_clients_have_what_the_service_has(place: Place, request: pytest.FixtureRequest) -> None:

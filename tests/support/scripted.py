@@ -183,8 +183,6 @@ class ScriptedService:
         sections = {name: everything[name] for name in map(str, current)}
         answer = _json({"settings": sections})
         tag = f'"{hashlib.sha256(answer.body).hexdigest()}"'
-        if etag == tag:
-            return self._at_revision(Response(304, {"etag": tag}))
         headers = {"etag": tag}
         features, earlier = self.states.get(since or "", ([], {}))
         is_known = features == self.features and asked == current and set(asked) <= earlier.keys()
@@ -192,6 +190,8 @@ class ScriptedService:
             headers["heksher-partial"] = "1"
             changed = {k: v for k, v in sections.items() if earlier[k] != json.dumps(v)}
             answer = _json({"settings": changed})
+        if etag == tag:
+            return self._at_revision(Response(304, headers))
         return self._at_revision(Response(200, headers, answer.body))
 
     def _sections(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ _NO_SETTING: Responses = {404: (TEXT,)}
 _ETAG = {"ETag": "for If-None-Match in a later request"}
 _PARTIAL = {
     "Heksher-Partial": "1 if the response has only the settings that may have changed since `since`, each "
-    "with all that it has"
+    "with all that it has; the context features have not changed since then"
 }
 _REVISION = {"Heksher-Revision": "names the state of the database; another one: something changed"}
 
@@ -213,7 +213,7 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
             Parameter("If-None-Match", "ETags of responses that the client has", place="header"),
         ),
-        headers={200: _ETAG | _REVISION | _PARTIAL, 304: _ETAG | _REVISION},
+        headers=dict.fromkeys((200, 304), _ETAG | _REVISION | _PARTIAL),
     ),
 }
 

@@ -148,10 +148,10 @@ def _parsed(query_string: bytes) -> Query:
 
 def _tagged(if_none_match: Sequence[str], answer: CachedAnswer) -> Tagged[messages.QueryAnswer]:
     headers = {"ETag": answer.tag}
-    if _names_tag(if_none_match, answer.tag):
-        return Tagged(status_code=304, headers=headers)
     if answer.is_partial:
         headers["Heksher-Partial"] = "1"
+    if _names_tag(if_none_match, answer.tag):
+        return Tagged(status_code=304, headers=headers)
     return Tagged(answer.body, headers=headers, media_type="application/json")
 
 
