@@ -101,7 +101,7 @@ class Place:
 
 @pytest.fixture(params=["memory", "SQLite", "PostgreSQL"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    by_hand = "UPDATE rules SET value = value || '0'"
+    by_hand = "UPDATE rules SET value = '1' || value"
     if request.param == "PostgreSQL":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         kept = kept_on_postgresql(server)
