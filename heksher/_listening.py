@@ -1,8 +1,8 @@
 """Callbacks that are called when settings change: `Setting.on_change`, and `on_change` of clients.
 
 A listener remembers what its setting answered from when it looked last, and compares. So publishing rules
-neither knows nor waits for listeners, and several publishes between two looks are one change. Whoever
-publishes makes the listeners look afterwards, with no lock held: a callback may do anything.
+neither knows nor waits for listeners, and several publishes between two looks are one change. After
+a publish, the client or the stub makes the listeners look, with no lock held: a callback may do anything.
 
 Knows what a setting answers from, but neither `Setting` nor clients.
 """
@@ -129,7 +129,7 @@ class Listener(ABC):
 
     @abstractmethod
     def _event(self) -> object | None:
-        """Take note of what was published, and return the event to tell; None: nothing changed."""
+        """Remember what is published now, and return the event to tell, or None if nothing changed."""
 
 
 class SettingListener(Listener):
@@ -294,7 +294,7 @@ class FixedContext:
         self._context(plan, is_new=True)
 
     def value(self, published: Published[Any]) -> Any:
-        """Return the value in this context; None stands for a feature without a value."""
+        """Return the value in this context. A feature without a value is None."""
         return published.plan.search.find(self._context(published.plan))
 
     def _context(self, plan: Plan, *, is_new: bool = False) -> dict[str, str | None]:

@@ -48,9 +48,9 @@ class FeatureSource(StrEnum):
 
     ARGUMENT = "argument"
     CONSTANT = "constant"  # a constant default of the client
-    CONTEXT_VARIABLE = "context_variable"  # likewise; its value at the moment of the call
+    CONTEXT_VARIABLE = "context_variable"  # a default too: the variable's value at that moment
     COHORT = "cohort"  # computed from another feature
-    MISSING = "missing"  # there is none, which is no error before a client has started
+    MISSING = "missing"  # no value; an error once a client has started
 
 
 # Finding a member of an Enum class takes longer than all else that is done for a feature.

@@ -485,7 +485,7 @@ class Setting(Generic[T]):
                 what, callback, state, content_of, lambda _old, _new: SettingChanged(self)
             )
         subscription = subscribe(state, listener)
-        listener.catch_up()  # nobody looks for what was published just before that
+        listener.catch_up()  # a publish just before `subscribe` calls no listener
         return subscription
 
     def __copy__(self) -> Self:

@@ -322,7 +322,7 @@ class Core(Parts):
             self.publisher.publish_all()
             # The rules of the first update are published only now.
             has_succeeded = self.history.has_succeeded
-        # This is the starter's task or thread, and neither listeners nor hooks see the context of that.
+        # This runs in the starter's task or thread. Listeners and hooks must not see its context.
         Context().run(self.publisher.call_listeners)
         if has_succeeded:
             Context().run(run.notify, None)

@@ -73,7 +73,7 @@ class SettingState(Generic[T]):
         published: what `get` answers from.
         validators: called with each value, in this order. Replaced, never changed.
         on_coerce: as given.
-        listeners: called after a publish, by whoever publishes. Replaced, never changed.
+        listeners: the client or the stub calls them after it publishes. Replaced, never changed.
     """
 
     __slots__ = (

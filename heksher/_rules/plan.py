@@ -104,7 +104,7 @@ class PlannedCohort:
         return self.finder.find(value) if isinstance(known, Missing) else known
 
 
-#: Where the value of a feature comes from if a call leaves it out. None stands for no value.
+#: Where the value of a feature comes from if a call leaves it out. None: it has no value.
 Source: TypeAlias = str | ContextVar[Any] | PlannedCohort | None
 
 
