@@ -66,7 +66,7 @@ PURE = [
     Layer(
         "settings",
         "what applications declare, and who listens to it: public doors to the layers above",
-        ("heksher.setting_type", "heksher._listening", "heksher.setting"),
+        ("heksher.setting_type", "heksher._declared", "heksher._listening", "heksher.setting"),
     ),
     Layer(
         "wire",
