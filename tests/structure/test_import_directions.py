@@ -198,7 +198,7 @@ ONLY_IN = {
     "importlib": {"heksher.backends._choose", "heksher"},
     "msgspec": {
         "heksher.explanation",
-        "heksher.setting",
+        "heksher._declared",
         "heksher._wire",
         "heksher._client.declarations",
         "heksher._client.snapshot",
