@@ -78,11 +78,13 @@ class Cohort:
             setting: the setting's name. It can be left out without `per_setting`.
 
         Raises:
-            InvalidArgumentError: the setting's name is missing.
+            InvalidArgumentError: the setting's name is missing, or the value is no string.
         """
         # The step above the point is the next percentage if each percentage is a step.
-        every_percent = replace(self, steps=range(1, 101))
-        return int(cast("str", every_percent.value_of(value, setting))) - 1
+        step = replace(self, steps=range(1, 101)).value_of(value, setting)
+        if step is None:
+            raise InvalidArgumentError(f"None of {self.source!r} has no point: expected a string")
+        return int(step) - 1
 
     def value_of(self, value: str | None, setting: str | None = None) -> str | None:
         """Return the cohort of one user: a step as text, or None above the last step, or for None.
@@ -92,8 +94,12 @@ class Cohort:
             setting: the setting's name. It can be left out without `per_setting`.
 
         Raises:
-            InvalidArgumentError: the setting's name is missing.
+            InvalidArgumentError: the setting's name is missing, or the value is neither a string nor None.
         """
+        if value is not None and not isinstance(cast(object, value), str):
+            raise InvalidArgumentError(
+                f"invalid value {value!r} of {self.source!r}: expected a string or None"
+            )
         if self.per_setting and setting is None:
             raise InvalidArgumentError(
                 "the setting is missing: the cohort has per_setting=True, so it needs a setting's name"

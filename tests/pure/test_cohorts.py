@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.published import code_of, publish, published
@@ -180,6 +180,16 @@ def test_a_point_that_depends_on_the_setting_needs_its_name() -> None:
     for method in (Cohort("user").point_of, Cohort("user").value_of):
         with pytest.raises(InvalidArgumentError, match="the setting is missing"):
             method("jim")
+
+
+def test_only_strings_have_points() -> None:
+    cohort, number = Cohort("user", per_setting=False), cast(Any, 3)
+    for method in (cohort.value_of, cohort.point_of):
+        with pytest.raises(InvalidArgumentError, match="invalid value 3 of 'user'"):
+            method(number)
+    assert cohort.value_of(None) is None
+    with pytest.raises(InvalidArgumentError, match="None of 'user' has no point"):
+        cohort.point_of(cast(Any, None))
 
 
 def test_a_cohort_of_a_cohort_is_refused_in_any_order() -> None:
