@@ -372,6 +372,27 @@ def test_what_a_savepoint_undid_is_noted_when_it_is_done_again(
         assert connection.execute("SELECT name FROM heksher_changes").fetchall() == [("ratio",)]
 
 
+def test_a_setting_may_be_renamed_while_another_transaction_changes_its_rule(
+    postgres_server: PostgresServer, original: str
+) -> None:
+    """The latter notes the old name."""
+    with (
+        _opened(postgres_server.url(original)) as storage,
+        postgres_server.connect(original) as one,
+        postgres_server.connect(original) as other,
+    ):
+        other.execute("BEGIN")
+        one.execute("BEGIN; UPDATE settings SET name = 'new' WHERE name = 'ratio'")
+        other.execute(
+            "INSERT INTO rule_metadata SELECT min(id), 'k', '1' FROM rules WHERE setting = 'ratio'"
+        )
+        one.execute("COMMIT")
+        between = storage.name_of(storage.revision())
+        other.execute("COMMIT")
+        with storage.reading() as reader:
+            assert storage.changed_since(between, reader) is None
+
+
 def test_the_last_thousand_changes_are_known(
     postgres_server: PostgresServer, original: str
 ) -> None:

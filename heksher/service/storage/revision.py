@@ -248,7 +248,10 @@ SELECT concat_ws(
 ) FROM heksher_revision
 """
 
-_CHANGED = "SELECT name FROM heksher_changes WHERE slot = %s AND change > %s"
+# A name that no setting has was noted while another transaction renamed the setting: null, as everything.
+_CHANGED = """
+SELECT settings.name FROM heksher_changes LEFT JOIN settings USING (name) WHERE slot = %s AND change > %s
+"""
 
 _COUNTS = re.compile(r"(?:[0-9]{1,9}\.[0-9]{1,18}_?)*")
 
