@@ -74,7 +74,7 @@ class Connection:
 
     async def _open(self, backend: Backend) -> Transport:
         if self._transport is None:
-            # Without the lock: an import may hang, and a start that is over in time has to take the lock.
+            # Without the lock, because an import may hang, and a start needs the lock to end in time.
             if backend.blocking:
                 _load_http()  # in the caller's thread, where gevent may have patched what it needs
             else:
@@ -114,7 +114,7 @@ class Connection:
 
 
 def _load_http() -> None:
-    """Import httpx, and what the library's own transports make of it."""
-    # In a child that was forked meanwhile, the import would never end. See `_fork_lock`.
+    """Import httpx and the transports."""
+    # In a child that was forked during an import, the same import would never end. See `_fork_lock`.
     with fork_lock:
         import heksher.backends._http  # noqa: F401  # pyright: ignore[reportUnusedImport]

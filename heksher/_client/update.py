@@ -57,11 +57,11 @@ class _Query:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What the rules in force answer, of one target, so that only changes need to be sent.
+    """What the last answers for one target were, so that the service need only send changes.
 
     Attributes:
-        etag: the newest one.
-        revision: the newest one.
+        etag: of the newest answer.
+        revision: of the newest answer.
         is_whole: whether one answer brought all sections, so that the tag vouches for each of them.
     """
 
@@ -126,7 +126,7 @@ class Updater:
 
         Args:
             is_requested: whether it is made for a `reload`. Then rules that came as changes are replaced
-                by whole answers, in case that a change was missed.
+                by whole answers, in case a change was missed.
 
         Raises:
             ServiceError: something failed and should be tried again.

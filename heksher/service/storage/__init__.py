@@ -104,15 +104,13 @@ class Storage:
     def changed_since(self, name: str, reader: Reader) -> set[str] | None:
         """Return the names of settings that may differ between a revision and what *reader* sees.
 
-        A setting that was renamed or deleted, or got other aliases, has no name to be known by then,
-        and features concern all settings: it is as if the revision were unknown.
-
         Args:
             name: the revision's, see `name_of`. It can be any text.
             reader: has read something before, so that it sees no later changes.
 
         Returns:
-            The names; None if the revision is unknown, so that everything may differ.
+            The names; None if everything may differ. So it is if the revision is unknown, if features
+            changed, and if settings were deleted or renamed, or got other aliases.
         """
         return self._revision.changed_since(name, reader.connection)
 

@@ -36,7 +36,7 @@ class Form:
 
 
 class Section:
-    """The section of one setting: the bytes of it and of its name, and a hash of them."""
+    """The section of one setting as JSON text, with its name, and a hash of this text."""
 
     __slots__ = ("digest", "text")
 
