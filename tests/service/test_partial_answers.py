@@ -160,7 +160,11 @@ def test_the_revision_may_be_anywhere_in_the_query(
     assert (kind, [*sections]) == ("partial", ["b"])
 
 
-@pytest.mark.parametrize("since", ["", "x", "1", "é", "x" * 5_000, "{}x", "x{}", "{}.1", "{}-1"])
+# The last one is of digits and dots that could be counts in many ways.
+@pytest.mark.parametrize(
+    "since",
+    ["", "x", "1", "é", "x" * 5_000, "{}x", "x{}", "{}.1", "{}-1", f"x-1.1{'111.1' * 900}x"],
+)
 def test_a_client_with_an_unknown_revision_gets_everything(
     process: Process, storage: Storage, since: str
 ) -> None:

@@ -253,13 +253,14 @@ _CHANGED = """
 SELECT settings.name FROM heksher_changes LEFT JOIN settings USING (name) WHERE slot = %s AND change > %s
 """
 
-_COUNTS = re.compile(r"(?:[0-9]{1,9}\.[0-9]{1,18}_?)*")
+# A text matches in one way at most; otherwise a hostile one could take hours.
+_COUNTS = re.compile(r"(?:[0-9]{1,9}\.[0-9]{1,18}_)*")
 
 
 def _parsed(name: str) -> tuple[str, dict[int, int]]:
     """Return the identity of the counter, and the counts by slot."""
     identity, _, counts = name.partition("-")
-    if not _COUNTS.fullmatch(counts):
+    if not _COUNTS.fullmatch(f"{counts}_" if counts else ""):
         return name, {}
     pairs = (each.split(".") for each in counts.split("_") if each)
     return identity, {int(slot): int(count) for slot, count in pairs}
