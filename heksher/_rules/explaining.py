@@ -25,7 +25,7 @@ from heksher.explanation import (
     FeatureSource,
     Reason,
 )
-from heksher.status import DataSource
+from heksher.status import DataSource, RejectedRule
 
 T = TypeVar("T")
 
@@ -72,6 +72,9 @@ class Explainer(Generic[T]):
         "sources",
     )
 
+    setting: str
+    rejected_rules: tuple[RejectedRule, ...]
+    rejected_count: int
     sources: Mapping[str, FeatureSource]
 
     def __init__(

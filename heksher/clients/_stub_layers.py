@@ -226,7 +226,7 @@ class StubState:
         self.is_strict = is_strict
         self.defaults: Defaults = Defaults()
         self.session: Session = Session(self)
-        self.listeners = ClientListeners(_registry.lock)
+        self.listeners: ClientListeners = ClientListeners(_registry.lock)
 
     def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
         """Return the context features in the order that ranks the rules of *setting*."""

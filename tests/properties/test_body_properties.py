@@ -23,7 +23,7 @@ from support.scripted import ScriptedService
 
 from heksher import Setting, _registry
 from heksher._wire import Request, Response
-from heksher.exceptions import HeksherError
+from heksher.exceptions import HeksherError, ServiceError
 
 pytestmark = pytest.mark.integration
 
@@ -324,12 +324,20 @@ class Play:
             assert self.value() == 3
 
     async def hear(self, client: AnyClient) -> bool:
-        """Return whether the update with the wrong answer failed."""
+        """Return whether the update with the wrong answer failed.
+
+        A refusal may be meant for the only setting. Then it fails that setting's update only.
+        """
         try:
             await client.reload()
         except HeksherError:
             return True
-        return False
+        told = self.service.told
+        return (
+            told is not None
+            and told.status not in MEANINGFUL[self.lie.path]
+            and any(isinstance(each.error, ServiceError) for each in client.status.rejected_rules)
+        )
 
     async def hear_by_a_late_setting(self, client: AnyClient) -> bool:
         await self.scene.settled()

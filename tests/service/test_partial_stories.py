@@ -13,17 +13,19 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from partial_client import FEATURES, Client, Process, a_setting
 from support.databases import kept_on_postgresql, kept_on_sqlite
-from support.postgres import PostgresServer
 
 from heksher.service.domain.refusals import Refusal
 from heksher.service.storage import Writer, open_storage
+
+if TYPE_CHECKING:
+    from support.postgres import PostgresServer
 
 #: What happens, and numbers that choose of what it happens to, modulo their count.
 Step: TypeAlias = tuple[str, int, int]

@@ -40,6 +40,9 @@ class Section:
 
     __slots__ = ("digest", "text")
 
+    text: bytes
+    digest: bytes
+
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.digest = hashlib.blake2b(text, digest_size=16).digest()
