@@ -364,9 +364,12 @@ def test_what_spoils_a_body_gets_one(
     proxy: FaultProxy, client: httpx.Client, real: httpx.Response
 ) -> None:
     headers = {"if-none-match": real.headers["etag"]}
+    since = f"{QUERY}?include_metadata=false&since={real.headers['heksher-revision']}"
     with proxy.faults.add(f.InvalidJson()):
         assert client.get(QUERY, headers=headers).status_code == 200
+        assert "heksher-partial" not in client.get(since).headers
     assert client.get(QUERY, headers=headers).status_code == 304
+    assert "heksher-partial" in client.get(since).headers
 
 
 def test_refuse_at_once(proxy: FaultProxy, client: httpx.Client) -> None:

@@ -94,7 +94,8 @@ class Fault(ABC):
         word: its name in a fault text.
         asks_service: whether the service gets the request. If so, the service has acted on it, whatever
             the client receives.
-        wants_body: whether If-None-Match is removed from the request, so that the answer has a body.
+        wants_body: whether If-None-Match and ``since=`` are removed from the request, so that the answer
+            has a whole body.
         lasts: whether it goes on until it is removed; the connection is closed then.
         is_of_connections: whether it is decided when a client connects, before any request.
     """

@@ -5,6 +5,7 @@ Knows HTTP and httpx. Knows neither faults nor the clients of the proxy.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from heksher.testing.faults._kinds import Answer
 
 # How long the service has to answer, in seconds.
 _TIMEOUT = 60.0
+
+# With it, a query is answered by what changed since then, perhaps nothing.
+_SINCE = re.compile("&since=[^&]*")
 
 # Headers that concern a single connection and are not passed on.
 _HOP_BY_HOP = frozenset(
@@ -54,7 +58,7 @@ class Upstream:
         Args:
             url: the service.
             request: the request of a client.
-            wants_body: whether to leave out If-None-Match, so that the answer has a body.
+            wants_body: whether to ask for the whole body: without If-None-Match and ``since=``.
 
         Raises:
             Gone: the service cannot be reached, and then the proxy should look the same.
@@ -65,9 +69,10 @@ class Upstream:
             for name, value in request.headers
             if name.lower() not in _HOP_BY_HOP | left_out
         ]
+        target = _SINCE.sub("", request.target) if wants_body else request.target
         # The target goes out exactly as it came; httpx.URL would normalize it.
         extensions = {
-            "target": request.target.encode("ascii"),
+            "target": target.encode("ascii"),
             "timeout": httpx.Timeout(_TIMEOUT).as_dict(),
             "trace": self._note_connection,
         }
