@@ -380,9 +380,9 @@ def numbers_in(told: Response | None) -> set[int]:
 @pytest.mark.parametrize(
     ("harness", "examples"),
     [
-        pytest.param(ThreadHarness, 500, id="thread"),
-        pytest.param(AsyncioHarness, 60, id="asyncio"),
-        pytest.param(TrioHarness, 60, id="trio"),
+        pytest.param(ThreadHarness, 250, id="thread"),
+        pytest.param(AsyncioHarness, 40, id="asyncio"),
+        pytest.param(TrioHarness, 40, id="trio"),
     ],
 )
 def test_no_answer_does_more_than_fail_one_update(

@@ -534,9 +534,9 @@ def service() -> Iterator[LiveService]:
 @pytest.mark.parametrize(
     ("harness", "examples"),
     [
-        pytest.param(ThreadHarness, 100, id="thread"),
-        pytest.param(AsyncioHarness, 15, id="asyncio"),
-        pytest.param(TrioHarness, 15, id="trio"),
+        pytest.param(ThreadHarness, 50, id="thread"),
+        pytest.param(AsyncioHarness, 10, id="asyncio"),
+        pytest.param(TrioHarness, 10, id="trio"),
     ],
 )
 def test_a_call_agrees_with_the_slow_resolver_on_all_that_the_service_holds(

@@ -206,7 +206,7 @@ acts = st.tuples(
 
 @pytest.mark.parametrize(
     ("harness", "examples"),
-    [pytest.param(ThreadHarness, 30, id="thread"), pytest.param(AsyncioHarness, 6, id="asyncio")],
+    [pytest.param(ThreadHarness, 15, id="thread"), pytest.param(AsyncioHarness, 4, id="asyncio")],
 )
 def test_rules_that_come_as_changes_are_those_of_the_service(
     harness: Callable[[], Harness], examples: int

@@ -24,7 +24,7 @@ from support.service_process import DEADLINE, ServiceProcess
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
 
-_KILLS = 50
+_KILLS = 30
 _WRITERS = 4
 
 

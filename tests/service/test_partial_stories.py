@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: What happens, and numbers that choose of what it happens to, modulo their count.
 Step: TypeAlias = tuple[str, int, int]
 
-STORIES = {"memory": 5, "SQLite": 5, "PostgreSQL": 2}
+STORIES = {"memory": 3, "SQLite": 3, "PostgreSQL": 1}
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(
