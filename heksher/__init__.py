@@ -22,6 +22,8 @@ from heksher.setting_type import (
 )
 
 if TYPE_CHECKING:
+    from heksher._given_rules import Rule
+    from heksher._overriding import override
     from heksher._rules.cohorts import Cohort
     from heksher._rules.tracking import TRACK_ALL
     from heksher.clients.async_client import AsyncHeksherClient
@@ -43,6 +45,7 @@ __all__ = [
     "HeksherMapping",
     "HeksherSequence",
     "Reason",
+    "Rule",
     "Setting",
     "SettingChanged",
     "SettingType",
@@ -51,6 +54,7 @@ __all__ = [
     "ThreadHeksherClient",
     "ValueChanged",
     "__version__",
+    "override",
 ]
 
 _LAZY = {
@@ -61,7 +65,9 @@ _LAZY = {
     "DataSource": "heksher.status",
     "Explanation": "heksher.explanation",
     "Reason": "heksher.explanation",
+    "Rule": "heksher._given_rules",
     "ThreadHeksherClient": "heksher.clients.thread_client",
+    "override": "heksher._overriding",
 }
 
 

@@ -155,17 +155,17 @@ class SettingListener(Listener):
         self._state = state
         self._read = read
         self._make_event = event
-        self._seen = state.published
+        self._seen = state.in_force
 
     def catch_up(self) -> None:
         """Tell nothing of what was published so far."""
-        self._seen = self._state.published
+        self._seen = self._state.in_force
 
     def _has_news(self) -> bool:
-        return self._state.published is not self._seen
+        return self._state.in_force is not self._seen
 
     def _event(self) -> object | None:
-        before, self._seen = self._seen, self._state.published
+        before, self._seen = self._seen, self._state.in_force
         old, new = self._read(before), self._read(self._seen)
         return None if _are_equal(old, new) else self._make_event(old, new)
 
@@ -200,9 +200,9 @@ class ClientListener(Listener):
         # it answered from before.
         self._before: dict[SettingState[Any], tuple[str, Published[Any]]] = {}
 
-    def note(self, name: str, state: SettingState[Any]) -> None:
-        """Note that a setting is about to be published. Called with the lock held."""
-        self._before.setdefault(state, (name, state.published))
+    def note(self, name: str, state: SettingState[Any], before: Published[Any]) -> None:
+        """Note what a setting answered from before a change. Called with the lock held."""
+        self._before.setdefault(state, (name, before))
 
     def _has_news(self) -> bool:
         return bool(self._before)
@@ -213,7 +213,7 @@ class ClientListener(Listener):
         names = {
             name
             for state, (name, published) in before.items()
-            if not _are_equal(content_of(published), content_of(state.published))
+            if not _are_equal(content_of(published), content_of(state.in_force))
         }
         return SettingsChanged(tuple(sorted(names))) if names else None
 
@@ -237,10 +237,20 @@ class ClientListeners:
         """
         return subscribe(self, ClientListener(what, callback, self._lock))
 
-    def note(self, name: str, state: SettingState[Any]) -> None:
-        """Note that a setting is about to be published. Called with the lock held."""
-        for listener in self.listeners:
-            listener.note(name, state)
+    def note(
+        self, name: str, state: SettingState[Any], before: Published[Any] | None = None
+    ) -> None:
+        """Note a change of a setting, to call those who listen to it with the next `look`.
+
+        Args:
+            name: the setting's name.
+            state: its state.
+            before: what it answered from before the change. None: it is about to change, and the lock
+                is held until it has.
+        """
+        with self._lock:
+            for listener in self.listeners:
+                listener.note(name, state, before or state.in_force)
 
     def look(self) -> None:
         """Call those for whom something changed."""

@@ -38,6 +38,10 @@ class MainClient(Protocol):
     The settings that it is given are the objects that were registered.
     """
 
+    @property
+    def listeners(self) -> Any:
+        """Those who listen to the client."""
+
     def attach(self, settings: Iterable[Any]) -> None:
         """Serve these settings from now on. Called in any thread; must not block.
 
@@ -210,7 +214,7 @@ def suspend(setting: RegisteredSetting) -> None:
     """Have no client serve a setting until `resume`: a stub's rules are published instead."""
     with lock:
         _suspended.add(setting)
-        for client in _clients_of(setting):
+        for client in clients_of(setting):
             client.detach([setting])
 
 
@@ -218,7 +222,7 @@ def resume(setting: RegisteredSetting) -> None:
     """Give a suspended setting back to the clients that are to serve it now."""
     with lock:
         _suspended.discard(setting)
-        for client in _clients_of(setting):
+        for client in clients_of(setting):
             try:
                 client.attach([setting])
             except DuplicateSettingError as error:
@@ -227,7 +231,7 @@ def resume(setting: RegisteredSetting) -> None:
                 _logger.warning("setting %r is no longer updated: %s", setting.name, error)
 
 
-def _clients_of(setting: RegisteredSetting) -> list[MainClient]:
+def clients_of(setting: RegisteredSetting) -> list[MainClient]:
     """Return the clients that serve a setting, or would if it were not suspended."""
     clients = list(_owners.get(setting, ()))
     if _main is not None and setting in _alive(setting.name):

@@ -40,6 +40,9 @@ class Reason(StrEnum):
     RULE = "rule"  # it is the value of `Explanation.rule`
     SERVICE_DEFAULT = "service_default"  # no rule matches
     LOCAL_DEFAULT = "local_default"  # no rule matches, and the service has sent no usable default
+    OVERRIDE = (
+        "override"  # `heksher.override`; `Explanation.rule` is its rule, None if none matches
+    )
     NOT_STARTED = "not_started"  # no client that serves the setting was ever started
 
 
@@ -60,6 +63,7 @@ _ARGUMENT = FeatureSource.ARGUMENT
 _REASONS = {
     Reason.SERVICE_DEFAULT: "no rule matches: the service's default value",
     Reason.LOCAL_DEFAULT: "no rule matches: the default value of the declaration",
+    Reason.OVERRIDE: "an override is in force, and none of its rules matches: the default",
     Reason.NOT_STARTED: "no client has started: the default value of the declaration",
 }
 
@@ -145,7 +149,8 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
     Attributes:
         value: what `get` returned at that moment.
         reason: why.
-        source: where the setting's rules came from: service, snapshot or defaults.
+        source: where the setting's rules came from: service, snapshot or defaults. With an override,
+            where the rules came from that it replaces.
     """
 
     value: T
@@ -296,6 +301,8 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
         rule = self.rule
         if rule is None:
             return _REASONS[self.reason]
+        if self.reason is Reason.OVERRIDE:
+            return "an override is in force"
         return "a rule wins" if rule.rule_id is None else f"rule {rule.rule_id} wins"
 
     def _rule_lines(self) -> list[str]:

@@ -390,7 +390,7 @@ class Setting(Generic[T]):
             raise InvalidArgumentError(
                 f"setting {self.name!r}: invalid limit {limit!r} of explain(): expected 0 or more"
             )
-        published = self._state.published
+        published = self._state.in_force
         try:
             return (published.explainer or _new_explainer(self, published)).explain(contexts, limit)
         except Exception as error:
@@ -470,7 +470,7 @@ class Setting(Generic[T]):
         state = self._state
         what = f"setting {self.name!r}, on_change"
         if contexts:
-            context = FixedContext(self.name, contexts, state.published.plan)
+            context = FixedContext(self.name, contexts, state.in_force.plan)
             listener = SettingListener(
                 what, callback, state, context.value, partial(ValueChanged, self)
             )

@@ -172,6 +172,7 @@ class ClientStatus:
         snapshot: the state of the snapshot file; None if there is none.
         rejected_count: how many rules are not used, also those that `rejected_rules` does not list.
         coerced_count: how many rules are used in part.
+        overrides: the names of the client's settings that have an override (`heksher.override`).
     """
 
     state: ClientState
@@ -189,6 +190,7 @@ class ClientStatus:
     snapshot: SnapshotStatus | None = None
     rejected_count: int = 0
     coerced_count: int = 0
+    overrides: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -262,6 +264,7 @@ class ClientStatus:
                 }
                 for rule in self.coerced_rules
             ],
+            "overrides": list(self.overrides),
             "snapshot": None if self.snapshot is None else asdict(self.snapshot),
         }
 
@@ -286,6 +289,8 @@ class ClientStatus:
             parts.append(f"{counted(rules, 'rule')} not used")
         if others:
             parts.append(f"part of the answer not used for {_some(sorted({*others}))}")
+        if self.overrides:
+            parts.append(f"overridden: {_some(self.overrides)}")
         if (snapshot := self.snapshot) is not None:
             if snapshot.refused is not None and self.source is not DataSource.SERVICE:
                 parts.append(f"snapshot not used: {snapshot.refused}")

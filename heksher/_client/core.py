@@ -26,6 +26,8 @@ from heksher._client.lifecycle import Call, LifecycleEvent, State
 from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
+from heksher._listening import ClientListeners
+from heksher._overriding import overridden
 from heksher._rules.contexts import Default
 from heksher._text import joined
 from heksher.backends import _callers
@@ -119,9 +121,16 @@ class Core(Parts):
         self.publisher.forget(self.settings.detach(settings))
 
     @property
+    def listeners(self) -> ClientListeners:
+        """Those who listen to the client."""
+        return self.publisher.listeners
+
+    @property
     def status(self) -> ClientStatus:
         """How the client is doing at this moment."""
         rests = self._rests()
+        # Before the client's lock is taken: this takes the registry's.
+        overridden_here = {each.name for each in overridden() if self.settings.serves(each)}
         with self.lock:
             history = self.history
             state = self.lifecycle.reported
@@ -144,6 +153,7 @@ class Core(Parts):
                 snapshot=None if self.snapshot is None else self.snapshot.status,
                 rejected_count=rejected.total,
                 coerced_count=coerced.total,
+                overrides=(*sorted(overridden_here),),
             )
 
     def create_event(self) -> Event:

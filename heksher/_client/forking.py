@@ -8,9 +8,10 @@ What does not work: inspecting a client's state in the child and repairing it. T
 whether the owner of a lock still exists, or what it was about to do.
 
 The solution: the forking thread takes all locks of the library first, in the order in which they are
-taken everywhere: the fork lock, the registry's, this module's, then each client's. So nothing is half
-done when the process is copied. Both sides release them. In the child each client drops its connections
-without sending anything on them, since they are the parent's. Then it starts a new loop.
+taken everywhere: the fork lock, the registry's, this module's, each client's, and the one that guards
+what settings answer from. So nothing is half done when the process is copied. Both sides release them.
+In the child each client drops its connections without sending anything on them, since they are the
+parent's. Then it starts a new loop.
 
 uWSGI forks in C and calls none of Python's hooks, unless it runs with ``py-call-uwsgi-fork-hooks``. In its
 workers, a lock is in whatever state it was in, so each one is reset first (the standard library does the
@@ -32,6 +33,7 @@ from typing import Any, Protocol
 
 from heksher import _listening, _registry
 from heksher._application_code import get_logger
+from heksher._rules import getter
 from heksher.backends._fork_lock import fork_lock
 
 _logger = get_logger(__name__)
@@ -79,9 +81,11 @@ def _before_fork() -> None:
     for client in _held:
         for lock in client.locks:
             lock.acquire()
+    getter.lock.acquire()
 
 
 def _release_locks() -> None:
+    getter.lock.release()
     while _held:
         for lock in reversed(_held.pop().locks):
             lock.release()
@@ -126,7 +130,8 @@ def _after_fork_in_c() -> None:
     reinit: Any = getattr(sys.modules.get("gevent"), "reinit", None)
     if reinit is not None:
         reinit()
-    locks: list[Any] = [*_own_locks, *(lock for client in _clients for lock in client.locks)]
+    clients_locks = (lock for client in _clients for lock in client.locks)
+    locks: list[Any] = [*_own_locks, *clients_locks, getter.lock]
     for lock in locks:
         lock._at_fork_reinit()  # its owner may not exist here
     _before_fork()

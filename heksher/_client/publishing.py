@@ -349,7 +349,7 @@ class Publisher:
                 if setting in self._staged:
                     self._staged[setting] = amended
                 else:
-                    state.published = amended
+                    state.amend(amended)
 
     def _is_known(self, setting: Setting[Any], digest: int, publication: Publication) -> bool:
         """Whether reading a section with this digest would bring nothing new to *setting*."""

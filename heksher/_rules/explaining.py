@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from operator import itemgetter
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from heksher._rules.bitmap_index import BitmapIndex
 from heksher._rules.contexts import MISSING, Context, checked_value, current_value
@@ -28,9 +28,6 @@ from heksher.explanation import (
 from heksher.status import DataSource, RejectedRule
 
 T = TypeVar("T")
-
-# Finding a member of an Enum class takes as long as reading a feature's value.
-_RULE: Final = Reason.RULE
 
 #: A look-up of the plan: what makes its key, its ``get``, the features in the service's order, and the
 #: index if it is one. (A tuple: unpacking takes less time than finding attributes.)
@@ -62,6 +59,7 @@ class Explainer(Generic[T]):
         "_encode",
         "_look_ups",
         "_reason",
+        "_rule_reason",
         "_rules",
         "_source",
         "_tracking",
@@ -103,8 +101,9 @@ class Explainer(Generic[T]):
         self._unconditional: tuple[str, ...] | None = (
             () if self._rules.number_of((), ()) is not None else None
         )
-        if self._unconditional is not None:
-            self._reason = Reason.RULE
+        self._rule_reason = Reason.OVERRIDE if provenance.is_override else Reason.RULE
+        if self._unconditional is not None or provenance.is_override:
+            self._reason = self._rule_reason
         elif not started:
             self._reason = Reason.NOT_STARTED
         elif provenance.has_service_default:
@@ -146,7 +145,7 @@ class Explainer(Generic[T]):
         for key_of, find, features, index in self._look_ups:
             value = find(key_of(context), MISSING)
             if value is not MISSING:
-                found, winner, reason = value, features, _RULE
+                found, winner, reason = value, features, self._rule_reason
                 if index is not None:
                     among = index.winning_features(key_of(context), features[::-1])
                     winner = tuple([each for each in self._rules.order if each in among])

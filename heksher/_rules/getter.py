@@ -8,6 +8,7 @@ never a mixture. Knows a setting only as a name, features and an owner that `get
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import CO_NESTED
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from heksher._rules import codegen
 from heksher._rules.contexts import Defaults, checked_value
 from heksher._rules.plan import Plan, decide, read
-from heksher._rules.table import RuleTable
+from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import UnknownFeatureError
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ T = TypeVar("T")
 #: Whether this interpreter can run threads in parallel. It may not do so at the moment: importing an
 #: extension module can switch the GIL on, and it can be switched off again.
 FREE_THREADED: Final = "free-threading" in sys.version
+
+#: Held while a setting changes what it answers from. An update and an override hold different locks, and
+#: one that is late must not undo the other. Nothing else is locked while it is held. Reentrant, because
+#: the garbage collector may run a finalizer that makes a setting.
+lock = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,10 @@ class SettingState(Generic[T]):
 
     Attributes:
         get: keyword arguments in, the value in that context out.
-        published: what `get` answers from.
+        in_force: what `get` answers from.
+        published: what a client or a stub has published. It is in force unless there is an override.
+        overrides: the rules of each override, the newest last. `get` answers from these instead of those
+            that are published. Replaced, never changed; told apart by identity.
         validators: called with each value, in this order. Replaced, never changed.
         on_coerce: as given.
         listeners: the client or the stub calls them after it publishes. Replaced, never changed.
@@ -81,12 +90,15 @@ class SettingState(Generic[T]):
         "_getter",
         "_name",
         "get",
+        "in_force",
         "listeners",
         "on_coerce",
+        "overrides",
         "published",
         "validators",
     )
 
+    in_force: Published[T]
     published: Published[T]
 
     def __init__(
@@ -101,6 +113,7 @@ class SettingState(Generic[T]):
         self._features = features
         self.on_coerce: Callable[..., T] | None = on_coerce
         self.validators: tuple[Callable[..., T], ...] = ()
+        self.overrides: tuple[list[TableRule[T]], ...] = ()
         self.listeners: tuple[Any, ...] = ()
         form = _CompiledGetter if codegen.can_compile(features) else _GenericGetter
         self._getter = form(name, features, owner)
@@ -115,11 +128,35 @@ class SettingState(Generic[T]):
         return Published(table, defaults, started, plan)
 
     def publish(self, published: Published[T]) -> None:
-        """Answer from *published*, from one moment to the next."""
+        """Answer from *published*, from one moment to the next, unless there is an override."""
+        with lock:
+            self._put_in_force(published, self.overrides)
+            self.published = published
+
+    def override(self, overrides: tuple[list[TableRule[T]], ...]) -> None:
+        """Answer from the last one of *overrides*, from one moment to the next."""
+        with lock:
+            self._put_in_force(self.published, overrides)
+            self.overrides = overrides
+
+    def amend(self, published: Published[T]) -> None:
+        """Publish a table that differs from the present one in its provenance only."""
+        with lock:
+            if self.in_force is self.published:
+                self.in_force = published
+            self.published = published
+
+    def _put_in_force(
+        self, published: Published[T], overrides: tuple[list[TableRule[T]], ...]
+    ) -> None:
+        in_force = published
+        if overrides:
+            table = published.table.overridden(overrides[-1], self._features)
+            in_force = self.prepare(table, published.defaults, started=published.started)
         # What the application's code returns may lead anywhere, also back to the setting.
         is_traced = bool(self.validators) or self.on_coerce not in (None, accept)
-        self._getter.publish(published.plan, is_traced)
-        self.published = published
+        self._getter.publish(in_force.plan, is_traced)
+        self.in_force = in_force
 
 
 def _describe(

@@ -48,6 +48,7 @@ class Provenance:
         tracking: rules for other contexts were left out; None: none were.
         rejected: the first rules that the newest answer has and that cannot be used.
         rejected_count: how many there are.
+        is_override: whether the rules are an override's, and not those that a client has read.
     """
 
     source: DataSource | None = None
@@ -55,6 +56,7 @@ class Provenance:
     tracking: Tracking | None = None
     rejected: tuple[RejectedRule, ...] = ()
     rejected_count: int = 0
+    is_override: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,18 @@ class RuleTable(Generic[T]):
     rules: Sequence[TableRule[T]] = ()
     features: tuple[str, ...] = ()
     provenance: Provenance = field(default=Provenance(), compare=False)
+
+    def overridden(self, rules: Sequence[TableRule[T]], features: tuple[str, ...]) -> RuleTable[T]:
+        """Return this table with other rules.
+
+        Args:
+            rules: the rules.
+            features: those of the setting. Those that this table does not rank follow in this order.
+        """
+        origin = self.provenance
+        provenance = Provenance(origin.source, origin.has_service_default, is_override=True)
+        order = tuple(dict.fromkeys((*self.features, *features)))
+        return RuleTable(self.default, rules, order, provenance)
 
     def priority(self, rule: TableRule[T]) -> tuple[tuple[int, ...], int]:
         """Rank *rule* among the rules that match a context: the largest wins.

@@ -45,6 +45,11 @@ class Session:
     def _new_floor(self) -> Layer:
         return Layer(None, self, (), is_patch=False)
 
+    @property
+    def listeners(self) -> ClientListeners:
+        """Those who listen to the stub."""
+        return self.state.listeners
+
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
         """Put the floor below these settings if the stub is strict, except where there are rules.
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from unittest.mock import AsyncMock, MagicMock
 
 from heksher import _registry
+from heksher._given_rules import Rule
 from heksher._rules.cohorts import Cohort
 from heksher._rules.table import TableRule
 from heksher.clients._stub_layers import (
@@ -25,7 +26,7 @@ from heksher.clients._stub_layers import (
     take_back,
     top_of,
 )
-from heksher.clients._stub_rules import Rule, refuse_unranked, rules_from
+from heksher.clients._stub_rules import assigned_rules, refuse_unranked
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import Setting, SettingsChanged, Subscription
 from heksher.status import ClientState, ClientStatus, DataSource
@@ -39,8 +40,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-Rule.__module__ = __name__  # users find it here
 
 
 class SavedRules(Generic[T]):
@@ -243,7 +242,7 @@ def _names_in(features: object) -> tuple[str, ...]:
 
 
 def _rules_for(setting: Setting[Any], given: object, stub: StubState) -> tuple[TableRule[Any], ...]:
-    rules = rules_from(setting, given)
+    rules = assigned_rules(setting, given)
     if stub.is_strict:
         refuse_unranked(setting, rules, stub.order)
     return rules

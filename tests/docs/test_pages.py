@@ -85,6 +85,10 @@ def test_listeners(service: LiveService) -> None:
     prints(at(service.url, program("listeners.md")))
 
 
+def test_overrides() -> None:
+    prints(program("overrides.md"))
+
+
 def test_explain() -> None:
     source = program("explain.md")
     # What the texts show is pasted below the blocks that print them.
@@ -201,6 +205,7 @@ def test_no_page_is_forgotten() -> None:
         "explain.md",
         "health.md",
         "listeners.md",
+        "overrides.md",
         "testing.md",
         "service.md",
     }

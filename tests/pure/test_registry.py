@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from heksher import Setting, ThreadHeksherClient, _registry
+from heksher._listening import ClientListeners
 from heksher.exceptions import DuplicateSettingError, InvalidSettingError
 
 
@@ -21,6 +22,7 @@ class Client:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.listeners = ClientListeners(_registry.lock)
         self.served: weakref.WeakSet[Setting[Any]] = weakref.WeakSet()
         self.refuses: set[str] = set()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from heksher import Setting, _registry
+from heksher._listening import ClientListeners
 from heksher.clients.stub import SyncStubHeksherClient
 
 
@@ -14,6 +15,7 @@ class Client:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.listeners = ClientListeners(_registry.lock)
 
     def attach(self, settings: Iterable[Setting[Any]]) -> None:
         self.told += [f"+{setting.name}" for setting in settings]

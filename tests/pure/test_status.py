@@ -195,6 +195,7 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         SnapshotStatus("/rules", is_loaded=True, written=1e9),
         rejected_count=1,
         coerced_count=1,
+        overrides=("a",),
     )
     assert json.loads(json.dumps(status.as_dict())) == {
         "state": "running",
@@ -220,6 +221,7 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         "rejected_rules": [{"setting": "b", "rule_id": 4, "reason": "no str"}],
         "coerced_count": 1,
         "coerced_rules": [{"setting": "b", "rule_id": None, "coercions": ["element 0: no int"]}],
+        "overrides": ["a"],
         "snapshot": {
             "path": "/rules",
             "is_loaded": True,

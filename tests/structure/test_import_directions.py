@@ -66,7 +66,14 @@ PURE = [
     Layer(
         "settings",
         "what applications declare, and who listens to it: public doors to the layers above",
-        ("heksher.setting_type", "heksher._declared", "heksher._listening", "heksher.setting"),
+        (
+            "heksher.setting_type",
+            "heksher._declared",
+            "heksher._listening",
+            "heksher.setting",
+            "heksher._given_rules",
+            "heksher._overriding",
+        ),
     ),
     Layer(
         "wire",
@@ -187,7 +194,12 @@ ONLY_IN = {
         "heksher.backends._steady",
         "heksher.clients.stub",
     },
-    "threading": {"heksher._registry", "heksher.backends", "heksher._client"},
+    "threading": {
+        "heksher._registry",
+        "heksher._rules.getter",
+        "heksher.backends",
+        "heksher._client",
+    },
     "os": {
         "heksher.backends._http",
         "heksher.backends._gevent",
@@ -292,8 +304,8 @@ def test_no_other_package_is_imported() -> None:
 
 
 def test_the_pure_layers_know_no_clock_no_thread_and_no_io() -> None:
-    # The registry has a lock.
-    allowed = {("heksher._registry", "threading")}
+    # The registry has a lock, and so has what settings answer from.
+    allowed = {("heksher._registry", "threading"), ("heksher._rules.getter", "threading")}
     forbidden = ONLY_IN.keys() - {"msgspec", "typing_extensions"} | NOWHERE
     wrong = [
         str(each)

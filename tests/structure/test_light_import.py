@@ -66,6 +66,13 @@ def roots(modules: set[str]) -> set[str]:
             "try:\n    ttl.get(usr='jim')\nexcept TypeError:\n    pass",
             id="an error",
         ),
+        pytest.param(
+            "from heksher import Rule, Setting, override\n"
+            "ttl = Setting('ttl', int, ['user'], 60)\n"
+            "with override({ttl: [Rule({'user': 'jim'}, 5)]}):\n"
+            "    assert ttl.get(user='jim') == 5",
+            id="an override",
+        ),
     ],
 )
 def test_settings_load_neither_an_http_client_nor_an_event_loop(code: str) -> None:

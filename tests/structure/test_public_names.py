@@ -21,8 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 PUBLIC = {
     "heksher": """
         AsyncHeksherClient ClientStatus Cohort DataSource Explanation HeksherEnum HeksherFlags
-        HeksherMapping HeksherSequence Reason Setting SettingChanged SettingType SettingsChanged
-        Subscription ThreadHeksherClient TRACK_ALL ValueChanged __version__
+        HeksherMapping HeksherSequence Reason Rule Setting SettingChanged SettingType SettingsChanged
+        Subscription ThreadHeksherClient TRACK_ALL ValueChanged __version__ override
     """,
     "heksher.explanation": """
         Candidate ContextValue ExplainedRule Explanation FeatureSource Reason

@@ -44,8 +44,9 @@ def check_explanation(
     }
     matching = [rule for rule in rules if not unmet[rule]]
     near = [rule for rule in rules if len(unmet[rule]) == 1]
+    assert (explanation.reason is Reason.OVERRIDE) == table.provenance.is_override
     if matching:
-        assert explanation.reason is Reason.RULE
+        assert explanation.reason in (Reason.RULE, Reason.OVERRIDE)
         assert explanation.rule is not None
         assert (explanation.rule.rule_id, explanation.rule.value) == (
             matching[0].rule_id,

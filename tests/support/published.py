@@ -28,7 +28,7 @@ def publish(
 
 def published(setting: Setting[T]) -> Published[T]:
     """Return what *setting* answers from."""
-    return state_of(setting).published
+    return state_of(setting).in_force
 
 
 def code_of(setting: Setting[Any]) -> CodeType:

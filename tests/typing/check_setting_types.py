@@ -21,12 +21,14 @@ from heksher import (
     HeksherFlags,
     HeksherMapping,
     HeksherSequence,
+    Rule,
     Setting,
     SettingChanged,
     SettingType,
     Subscription,
     ThreadHeksherClient,
     ValueChanged,
+    override,
 )
 from heksher.clients.stub import AsyncStubHeksherClient, SyncStubHeksherClient
 from heksher.explanation import Candidate, ContextValue, ExplainedRule
@@ -184,6 +186,17 @@ kept_get: Get[int] = cache_ttl.get
 assert_type(kept_get(user=None), int)
 wider: Get[object] = cache_ttl.get
 
+# --- overrides ------------------------------------------------------------------------------------
+
+with override(
+    {
+        cache_ttl: 5,
+        Setting("x", str, ["theme"], "white"): [Rule({"theme": "dark", "user": None}, "black")],
+    }
+) as entered:
+    assert_type(entered, None)
+assert_type(Rule({}, 5), Rule[int])
+
 # --- explanations ---------------------------------------------------------------------------------
 
 explanation = cache_ttl.explain(user=None)
@@ -260,6 +273,8 @@ kept_get(user=5)  # type: ignore[arg-type]
 cache_ttl.get("a")  # type: ignore[call-arg]
 cache_ttl.explain(user=5)  # type: ignore[arg-type]
 cache_ttl.explain("a")  # type: ignore[arg-type]
+override({"cache_ttl": 5})  # type: ignore[dict-item]
+override(cache_ttl)  # type: ignore[arg-type]
 cache_ttl.on_change(value_changed, user=5)  # type: ignore[call-overload]
 Setting("x", str, ["user"], "a").on_change(value_changed, user="a")  # type: ignore[arg-type]
 explanation.value = 5  # type: ignore[misc]
