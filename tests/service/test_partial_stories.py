@@ -40,8 +40,8 @@ _STEPS = st.lists(
         st.integers(0, 11),
         st.integers(0, 11),
     ),
-    min_size=20,
-    max_size=40,
+    min_size=12,
+    max_size=24,
 )  # fmt: skip
 _QUERIES = [
     {},
