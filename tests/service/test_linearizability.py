@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WRITERS = 2  # each with a setting of its own
 READERS = 4
-KILLS = 6
+KILLS = 4
 
 
 class History:
