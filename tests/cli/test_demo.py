@@ -79,12 +79,8 @@ def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) ->
     ("number", "status", "after", "ignoring"),
     [
         (signal.SIGINT, 130, "The service", None),
-        (signal.SIGINT, 130, "asyncio", None),
         (signal.SIGINT, 130, "trio", None),
-        (signal.SIGINT, 130, "threads", None),
-        (signal.SIGTERM, 143, "asyncio", None),
         (signal.SIGTERM, 143, "asyncio", signal.SIGINT),  # as in a background job of a shell
-        (signal.SIGTERM, 143, "trio", signal.SIGINT),
         (signal.SIGHUP, 129, "trio", None),
     ],
     ids=lambda value: str(value).replace(" ", "-"),
