@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -30,11 +29,12 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
 from typing import Any, TypeAlias
 from unittest import mock
+
+from machinery.server import Server
 
 from heksher import Setting, ThreadHeksherClient, _wire, testing
 from heksher._client import declarations, update
@@ -128,7 +128,7 @@ class Workers:
         for process in self._processes:
             stack.callback(process.terminate)
 
-    def start(self, number: int, service: Service, names: Sequence[str], way: str) -> Cost:
+    def start(self, number: int, service: Server, names: Sequence[str], way: str) -> Cost:
         """Start *number* clients at once; return the slowest one's seconds, and means of the others."""
         some = self._processes[:number]
         for process in some:
@@ -159,22 +159,6 @@ def _read(process: subprocess.Popen[str]) -> str:
 # --- the service ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Service:
-    """A running service."""
-
-    process: int
-    url: str
-
-    def processor_seconds(self) -> float:
-        """Return its processor time so far, in seconds; zero where the system does not say."""
-        try:
-            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def add(storage: Storage, names: Sequence[str]) -> None:
     with storage.writing() as writer:
         for name in names:
@@ -190,12 +174,12 @@ def delete(storage: Storage, prefix: str) -> None:
 
 
 @contextmanager
-def served(database: str) -> Generator[Service]:
+def served(database: str) -> Generator[Server]:
     """Serve *database*."""
     command = [sys.executable, "-m", "heksher", "serve", "--port", "0", "--database", database]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
-            yield Service(process.pid, _read(process).split()[-1])
+            yield Server(process.pid, _read(process).split()[-1])
         finally:
             process.terminate()
 
@@ -248,7 +232,7 @@ class Table:
 
     def _rows(
         self,
-        service: Service,
+        service: Server,
         row: tuple[str, int, int, str],
         names: Callable[[], list[str]],
         storage: Storage,

@@ -31,7 +31,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +38,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from machinery.ratio_table import Ratios, Row
+from machinery.server import Server
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -103,22 +103,6 @@ def _milliseconds(which: str, report: str) -> float:
     found = re.search(rf"{which}\s+([\d.]+)(us|ms|s)", report)
     assert found is not None, report
     return float(found[1]) * _UNITS[found[2]]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server."""
-
-    process: int
-    url: str
-
-    def processor_seconds(self) -> float:
-        """Return its processor time so far, in seconds; zero where the system does not say."""
-        try:
-            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def load(server: Server, path: str, tag: str | None, *, connections: int) -> Measured:
