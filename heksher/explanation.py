@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from heksher._application_code import ApplicationCodeError, call_application
 from heksher._text import aligned, fitted, joined, one_line, shown
 from heksher.status import DataSource, RejectedRule
 
@@ -40,9 +41,7 @@ class Reason(StrEnum):
     RULE = "rule"  # it is the value of `Explanation.rule`
     SERVICE_DEFAULT = "service_default"  # no rule matches
     LOCAL_DEFAULT = "local_default"  # no rule matches, and the service has sent no usable default
-    OVERRIDE = (
-        "override"  # `heksher.override`; `Explanation.rule` is its rule, None if none matches
-    )
+    OVERRIDE = "override"  # `Explanation.rule` is a rule of the override, or None
     NOT_STARTED = "not_started"  # no client that serves the setting was ever started
 
 
@@ -266,14 +265,15 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
         }
 
     def _json(self, value: T) -> Any:
-        try:
-            encoded = self._explainer.encode(value)
-            json.dumps(encoded, allow_nan=False)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # a validator may return anything
+        def encoded() -> Any:
+            made = self._explainer.encode(value)
+            json.dumps(made, allow_nan=False)
+            return made
+
+        try:  # a validator may return anything
+            return call_application("encoding a value", encoded)
+        except ApplicationCodeError:
             return shown(value)
-        return encoded
 
     def __str__(self) -> str:
         sections = {
