@@ -187,7 +187,7 @@ def measure(database: str, shown: str, row: Row, seconds: float) -> None:
         for number, moments in each.seen.items()
         for seen in moments
     ]
-    assert len(waits) == len(written) * row.clients, "a client has not seen a change"
+    assert len(waits) == len(written) * row.clients, "a client missed a change"
     cells = [
         shown,
         row.name,

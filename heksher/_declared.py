@@ -24,7 +24,7 @@ def check_name(what: str, name: object) -> None:
     """Check the name of a setting.
 
     Raises:
-        InvalidSettingError: it is none. The message begins with *what*.
+        InvalidSettingError: the name is invalid. The message begins with *what*.
     """
     if not isinstance(name, str) or not _names.is_setting_name(name):
         raise InvalidSettingError(f"{what} {name!r}: expected {_names.SETTING_NAME_RULE}")

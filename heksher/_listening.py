@@ -323,6 +323,7 @@ class FixedContext:
             except Exception:
                 if is_new:
                     raise
+                # A later default is a variable whose value is no string. `get` says so, each time.
         return context
 
 

@@ -3,8 +3,8 @@
 ``python tests/hostile/measure_shapes.py [--bytes N] [--backends thread,asyncio] [-k WORD] [--gzip]``
 
 The default size is that of `max_response_bytes`. Each cell is a process of its own. The longest stop of
-another thread, and the work of two updates, are in milliseconds of processor time. Memory is the peak
-above that of a client that has not started. The last column has the outcome.
+another thread, and the work of two updates, are in milliseconds of processor time. Memory is the peak,
+less that of a client that has not started. The last column has the outcome.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def test_a_revision_of_another_database_is_unknown(kept_database: KeptDatabase) 
 
 
 def test_another_process_writes(kept_database: KeptDatabase) -> None:
-    """On SQLite, nobody knows what it wrote."""
+    """On SQLite, what it wrote is unknown."""
     url, client = kept_database.url, Client()
     with closing(open_storage(url, FEATURES)) as one, closing(open_storage(url)) as other:
         process = Process(one)

@@ -16,7 +16,7 @@ _MAX_COMMITS = 1_000
 class ChangedNames:
     """The names that commits changed, from one revision to the next, without a gap.
 
-    After a gap, nothing before it is of use: nobody knows what changed in between.
+    What is before a gap is dropped, since the changes in the gap are unknown.
     """
 
     def __init__(self) -> None:

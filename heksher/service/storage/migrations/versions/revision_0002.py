@@ -29,7 +29,7 @@ _TABLES = {
 
 # How a slot is found, and why the function has these options, is as in the first migration.
 #
-# A transaction notes a name once, since nobody sees what is between. Its own variable has the names that
+# A transaction notes a name once: others see only what it commits. Its own variable has the names that
 # it noted, as a JSON array, with null for everything. A rollback to a savepoint restores the variable.
 #
 # A deleted condition's rule that is not found was deleted by the same transaction, which noted it then.
