@@ -96,6 +96,22 @@ def test_the_tag_is_that_of_the_whole_answer(process: Process, storage: Storage)
     assert (client.tag, client.since) == (another.tag, another.since)
 
 
+def test_the_tag_does_not_depend_on_the_names_that_were_asked_for(
+    process: Process, storage: Storage
+) -> None:
+    # A database returns rows in any order: aliases first, or by the plan of the moment.
+    write(
+        storage,
+        lambda writer: writer.replace_setting(a_setting("c"), a_setting("c", aliases=("d",))),
+    )
+    tags = set[str]()
+    for names in ("a,b,c", "a,b,d", "d,b,a", "b,c,d,a"):
+        client = Client(settings=names)
+        client.ask(process)
+        tags.add(client.tag)
+    assert len(tags) == 1
+
+
 def test_a_client_without_the_tag_gets_nothing_twice(process: Process, storage: Storage) -> None:
     client = Client()
     client.ask(process)

@@ -160,7 +160,8 @@ def _canonical(reader: Reader, names: Sequence[str]) -> list[str]:
     unknown = [name for name in dict.fromkeys(names) if name not in found]
     if unknown:
         raise Refusal(404, f"the following are not setting names: {unknown}")
-    return list(dict.fromkeys(found.values()))
+    # Sorted, so that equal answers have equal tags.
+    return sorted(set(found.values()))
 
 
 def _names_tag(header_lines: Sequence[str], tag: str) -> bool:
