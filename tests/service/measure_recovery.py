@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -34,11 +35,14 @@ _PROBE_PAUSE = 0.1
 
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> int:
     """Send a request, and return the status of the answer."""
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return int(head.split()[1])
+    body = await reader.readexactly(length)
+    status = int(head.split()[1])
+    if status not in (200, 503):
+        sys.exit(f"{path}: unexpected status {status}: {body!r}")
+    return status
 
 
 class Crowd:
