@@ -194,7 +194,7 @@ class ServiceError(HeksherError):
 
 
 class ServiceUnreachableError(ServiceError):
-    """No complete answer arrived: refused, reset, timed out, not resolved, cut short or too large."""
+    """No complete answer arrived: refused, reset, timed out, not resolved or cut short."""
 
 
 class UnexpectedStatusError(ServiceError):
@@ -214,7 +214,7 @@ class UnexpectedStatusError(ServiceError):
 
 
 class InvalidResponseError(ServiceError):
-    """The body of an answer does not follow the protocol."""
+    """The body of an answer is too large or does not follow the protocol."""
 
 
 class DeclarationRejected(ServiceError):

@@ -2,8 +2,8 @@
 
 Pure decisions; the updater sends the requests. No URL is longer than common proxies take. Some take less,
 and some firewalls refuse a word that is part of a setting's name, or of a filter. How they say so is no
-standard. One rule serves all of them: as long as anything is answered, a part that is refused is halved,
-down to a single name.
+standard. The answer to a part may also be too large. One rule serves all of them: as long as anything is
+answered, a part that is refused is halved, down to a single name.
 """
 
 from __future__ import annotations

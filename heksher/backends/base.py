@@ -43,7 +43,7 @@ class HttpOptions:
     client_args: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     client: Any = field(default=None, repr=False)
     request_timeout: float = 30.0
-    max_response_bytes: int = 16 * 1024 * 1024
+    max_response_bytes: int = 10 * 1024 * 1024
 
     @property
     def has_ready_client(self) -> bool:

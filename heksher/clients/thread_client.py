@@ -48,7 +48,7 @@ class ThreadHeksherClient(ClientBase):
         startup: Startup = "continue",
         startup_timeout: float | None = None,
         request_timeout: float = 30.0,
-        max_response_bytes: int = 16 * 1024 * 1024,
+        max_response_bytes: int = 10 * 1024 * 1024,
         snapshot: AnyPath | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,

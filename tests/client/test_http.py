@@ -49,6 +49,7 @@ from heksher.exceptions import (
     UnexpectedStatusError,
 )
 from heksher.status import ClientState
+from heksher.testing.service import LiveService
 
 FEATURES = ["user"]
 HEALTHY = b'{"version":"test"}'
@@ -142,12 +143,35 @@ GZIP = OK + b"content-encoding: gzip\r\n"
 def test_an_answer_is_bounded_in_size(backend: Harness, answer: Answer, text: str) -> None:
     async def body() -> None:
         client = make_client(backend, server.url, max_response_bytes=100_000)
-        with pytest.raises(ServiceUnreachableError, match=text):
+        with pytest.raises(InvalidResponseError, match=text):
             await client.ping()
         await client.close()
 
     with MisbehavingServer(answer) as server:
         backend.run(body)
+
+
+@pytest.mark.heksher_service(in_process=True, features=FEATURES)
+def test_a_setting_whose_answer_is_too_large_costs_only_itself(
+    backend: Harness, heksher_service: LiveService
+) -> None:
+    settings = [Setting(f"too_large_{number}", str, FEATURES, "") for number in range(20)]
+    for setting in settings:
+        # Two of them fit into one answer.
+        heksher_service.add_rule(setting, "x" * 4000, user="jim")
+    for user in range(4):
+        heksher_service.add_rule(settings[7], "x" * 4000, user=str(user))
+
+    async def body() -> None:
+        client = make_client(backend, heksher_service.url, max_response_bytes=12_000)
+        async with client:
+            arrived = [setting for setting in settings if setting.get(user="jim")]
+            assert arrived == settings[:7] + settings[8:]
+            (dropped,) = client.status.rejected_rules
+            assert dropped.setting == "too_large_7"
+            assert "larger than max_response_bytes=12000" in str(dropped)
+
+    backend.run(body)
 
 
 @pytest.mark.parametrize("harness", [AsyncioHarness(), TrioHarness()], ids=["asyncio", "trio"])
@@ -242,7 +266,7 @@ def test_all_of_a_compressed_body_together_is_bounded(
     async def body() -> None:
         client = make_client(backend, server.url, max_response_bytes=1000)
         with pytest.raises(
-            ServiceUnreachableError, match="decompressed, is larger than max_response_bytes=1000"
+            InvalidResponseError, match="decompressed, is larger than max_response_bytes=1000"
         ):
             await client.ping()
         await client.close()

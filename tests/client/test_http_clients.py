@@ -224,9 +224,7 @@ def test_an_answer_over_a_ready_client_is_bounded_in_size(backend: Harness, libr
     async def body() -> None:
         ready = kind_of_client(backend, library)()
         client = make_client(backend, server.url, max_response_bytes=100_000, http_client=ready)
-        with pytest.raises(
-            ServiceUnreachableError, match="is larger than max_response_bytes=100000"
-        ):
+        with pytest.raises(InvalidResponseError, match="is larger than max_response_bytes=100000"):
             await client.ping()
         await client.close()
         await close_http(ready)
@@ -912,7 +910,7 @@ def test_the_answer_of_a_transport_is_bounded_in_size(backend: Harness) -> None:
             max_response_bytes=100,
             http_client_args={"transport": transport},
         )
-        with pytest.raises(ServiceUnreachableError, match="is larger than max_response_bytes=100"):
+        with pytest.raises(InvalidResponseError, match="is larger than max_response_bytes=100"):
             await client.ping()
         await client.close()
 

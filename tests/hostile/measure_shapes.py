@@ -61,7 +61,7 @@ def outcome(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bytes", type=int, default=16 * 1024 * 1024 - 1024)
+    parser.add_argument("--bytes", type=int, default=10 * 1024 * 1024 - 1024)
     parser.add_argument("--backends", default=BACKENDS)
     parser.add_argument("--gzip", action="store_true", help="answer in gzip")
     parser.add_argument("-k", default="", help="only shapes with this word")

@@ -14,7 +14,7 @@ from serving import Served
 from support.harness import AnyClient, Harness
 
 from heksher import Setting
-from heksher.exceptions import ServiceUnreachableError
+from heksher.exceptions import InvalidResponseError, ServiceUnreachableError
 from heksher.testing.service import DEADLINE
 
 
@@ -82,9 +82,9 @@ def test_a_request_by_http_2_is_bounded_in_time_and_size(
     backend: Harness, service: Service
 ) -> None:
     async def body() -> None:
-        for path, text in (
-            ("/silent", r"longer than 0\.5 seconds"),
-            ("/large", "is larger than max_response_bytes=1000"),
+        for path, error, text in (
+            ("/silent", ServiceUnreachableError, r"longer than 0\.5 seconds"),
+            ("/large", InvalidResponseError, "is larger than max_response_bytes=1000"),
         ):
             client = service.client(
                 backend,
@@ -93,7 +93,7 @@ def test_a_request_by_http_2_is_bounded_in_time_and_size(
                 max_response_bytes=1000,
             )
             for _ in range(2):
-                with pytest.raises(ServiceUnreachableError, match=text):
+                with pytest.raises(error, match=text):
                     await client.ping()
             await client.close()
 

@@ -67,18 +67,20 @@ class Body:
             is_read: whether the body counts, and not the status alone.
 
         Raises:
-            RequestEnded: the body is too large or cannot be decompressed.
-            InvalidResponseError: it repeats a secret of the request.
+            RequestEnded: the body cannot be decompressed.
+            InvalidResponseError: it is too large, or repeats a secret of the request.
         """
         if self.is_too_large:
-            raise RequestEnded(f"the answer is larger than max_response_bytes={self._limit}")
+            raise InvalidResponseError(
+                f"the answer is larger than max_response_bytes={self._limit}"
+            )
         headers = _headers(answer)
         is_success = 200 <= answer.status_code < 300
         body = b"".join(self._chunks)
         try:
             if body and not is_decoded:
                 body = self._decoded(body, headers.get("content-encoding", ""))
-        except RequestEnded:
+        except (RequestEnded, InvalidResponseError):
             if is_success:
                 raise
             body = b""  # what a refusal means, its status says
@@ -123,7 +125,7 @@ class Body:
                     raise RequestEnded(f"the answer is no gzip: {error}") from None
                 left -= len(parts[-1])
                 if left < 0:
-                    raise RequestEnded(
+                    raise InvalidResponseError(
                         f"the answer, decompressed, is larger than max_response_bytes={self._limit}"
                     )
                 position += len(piece) - len(unzip.unused_data)
