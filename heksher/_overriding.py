@@ -1,26 +1,35 @@
-"""`override`: other values for settings while a block runs, whichever client or stub serves them.
-
-A setting keeps what clients publish, and answers from the override instead (`SettingState.override`). So
-updates go on while the block runs, and are in force after it.
-"""
+"""`override`: other values for settings while a block runs, whichever client or stub serves them."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from heksher import _registry
 from heksher._application_code import ApplicationCodeError, call_application
 from heksher._given_rules import rules_from
-from heksher._listening import ClientListeners
-from heksher._rules.table import TableRule
+from heksher._layers import changing, covered, put_on_top, renew
+from heksher._rules.contexts import Defaults
+from heksher._rules.getter import Layer, Level, Published
+from heksher._rules.table import RuleTable, TableRule
 from heksher._text import shown
 from heksher.exceptions import InvalidArgumentError
 from heksher.setting import QueriedRule, Setting, state_of
 
-# The settings of each block that is running.
-_blocks: dict[object, tuple[Setting[Any], ...]] = {}
+
+@dataclass(eq=False)
+class _Override(Layer):
+    """The rules that a block has given to one setting, whose features are *features*."""
+
+    features: tuple[str, ...]
+    rules: list[TableRule[Any]]
+    level = Level.OVERRIDE
+
+    def over(self, below: Published[Any]) -> tuple[RuleTable[Any], Defaults, bool]:
+        table = below.table.overridden(self.rules, self.features)
+        return table, below.defaults, below.started
 
 
 @contextmanager
@@ -47,52 +56,26 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
             refuses it; a rule has a condition on a feature that the setting does not have, or on a value
             that is not a string; or two rules have the same conditions. No setting has changed then.
     """
-    rules = {setting: _rules_for(setting, given) for setting, given in values.items()}
-    block = object()
+    layers = {setting: _layer_for(setting, given) for setting, given in values.items()}
     try:
-        with _registry.lock:
-            _blocks[block] = tuple(rules)
-            listeners = [_put(each, (*state_of(each).overrides, rules[each])) for each in rules]
-        _call(rules, listeners)
+        with changing():
+            for setting, layer in layers.items():
+                put_on_top(setting, layer)
         yield
     finally:
-        with _registry.lock:
-            _blocks.pop(block, None)
-            listeners = [
-                _put(each, tuple(one for one in state_of(each).overrides if one is not rules[each]))
-                for each in rules
-            ]
-        _call(rules, listeners)
+        with changing():
+            for layer in layers.values():
+                layer.is_over = True
+            renew(layers)
 
 
 def overridden() -> set[Setting[Any]]:
     """Return the settings that have an override."""
     with _registry.lock:
-        return {setting for block in _blocks.values() for setting in block}
+        return {each for each in covered if Level.OVERRIDE in state_of(each).layers}
 
 
-def _put(
-    setting: Setting[Any], overrides: tuple[list[TableRule[Any]], ...]
-) -> list[ClientListeners]:
-    """Put overrides in force, and return those who listen to the setting's clients."""
-    state = state_of(setting)
-    before = state.in_force
-    state.override(overrides)
-    told = [client.listeners for client in _registry.clients_of(setting)]
-    for each in told:
-        each.note(setting.name, state, before)
-    return told
-
-
-def _call(settings: Mapping[Setting[Any], object], told: list[list[ClientListeners]]) -> None:
-    for setting in settings:
-        for listener in state_of(setting).listeners:
-            listener.look()
-    for listeners in dict.fromkeys(each for some in told for each in some):
-        listeners.look()
-
-
-def _rules_for(setting: Setting[Any], given: object) -> list[TableRule[Any]]:
+def _layer_for(setting: Setting[Any], given: object) -> _Override:
     if not isinstance(setting, Setting):
         raise InvalidArgumentError(
             f"invalid setting {shown(setting)} of an override: expected a heksher.Setting"
@@ -112,7 +95,7 @@ def _rules_for(setting: Setting[Any], given: object) -> list[TableRule[Any]]:
             raise InvalidArgumentError(f"{invalid}: {error}") from error.__cause__
         return converted
 
-    return rules_from(setting, given, convert)
+    return _Override(setting.configurable_features, rules_from(setting, given, convert))
 
 
 override.__module__ = "heksher"  # users find it here

@@ -81,8 +81,6 @@ _prune_at = _MIN_NAMES
 _owners: weakref.WeakKeyDictionary[RegisteredSetting, weakref.WeakSet[MainClient]] = (
     weakref.WeakKeyDictionary()
 )
-# The settings that no client serves at the moment, because a stub's rules are published.
-_suspended: weakref.WeakSet[RegisteredSetting] = weakref.WeakSet()
 # The clients that gave up the main client's place themselves, and so do not get it back.
 _stepped_down: weakref.WeakSet[MainClient] = weakref.WeakSet()
 
@@ -206,33 +204,10 @@ def move_to(setting: RegisteredSetting, client: MainClient) -> None:
         if _main is not None and _main is not client:
             _main.detach([setting])
         _owners.setdefault(setting, weakref.WeakSet()).add(client)
-        if setting in _suspended:
-            client.detach([setting])
-
-
-def suspend(setting: RegisteredSetting) -> None:
-    """Have no client serve a setting until `resume`: a stub's rules are published instead."""
-    with lock:
-        _suspended.add(setting)
-        for client in clients_of(setting):
-            client.detach([setting])
-
-
-def resume(setting: RegisteredSetting) -> None:
-    """Give a suspended setting back to the clients that are to serve it now."""
-    with lock:
-        _suspended.discard(setting)
-        for client in clients_of(setting):
-            try:
-                client.attach([setting])
-            except DuplicateSettingError as error:
-                # The client was given another one in between. The code that takes a stub's rules back
-                # can do nothing about it.
-                _logger.warning("setting %r is no longer updated: %s", setting.name, error)
 
 
 def clients_of(setting: RegisteredSetting) -> list[MainClient]:
-    """Return the clients that serve a setting, or would if it were not suspended."""
+    """Return the clients that serve a setting."""
     clients = list(_owners.get(setting, ()))
     if _main is not None and setting in _alive(setting.name):
         clients.append(_main)
@@ -257,13 +232,11 @@ def set_main(client: MainClient) -> MainClient | None:
         former = _main
         if former is client:
             return former
-        everything = [setting for name in list(_settings) for setting in _alive(name)]
         try:
-            client.attach([setting for setting in everything if setting not in _suspended])
+            client.attach([setting for name in list(_settings) for setting in _alive(name)])
         except BaseException:
             client.detach(None)
             raise
-        # First, because a strict stub that is detached hands its settings to the main client.
         _main = client
         if former is not None:
             former.detach(None)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from inspect import CO_NESTED
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from heksher._rules import codegen
 from heksher._rules.contexts import Defaults, checked_value
 from heksher._rules.plan import Plan, decide, read
-from heksher._rules.table import RuleTable, TableRule
+from heksher._rules.table import RuleTable
 from heksher.exceptions import UnknownFeatureError
 
 if TYPE_CHECKING:
@@ -57,6 +59,34 @@ class Published(Generic[T]):
     explainer: Explainer[T] | None = field(default=None, init=False, compare=False, repr=False)
 
 
+class Level(IntEnum):
+    """The levels of layers, from the lowest to the highest."""
+
+    FLOOR = 0  # the default values of a strict stub
+    STUB = 1
+    OVERRIDE = 2
+
+
+class Layer(ABC):
+    """Rules that count instead of those that clients publish: an override's, or a stub's.
+
+    Attributes:
+        level: it lies over all layers of lower levels. Of one level, only the newest layer counts.
+        is_over: whether it has ended, which is final.
+    """
+
+    level: Level
+    is_over: bool = False
+
+    @abstractmethod
+    def over(self, below: Published[Any]) -> tuple[RuleTable[Any], Defaults, bool]:
+        """Return the table, the defaults and whether a client has started, given what is below."""
+
+
+#: By level, the newest last. No level is empty.
+Layers: TypeAlias = Mapping[Level, tuple[Layer, ...]]
+
+
 def accept(value: T, *_: object) -> T:
     """Use what is left of a coerced value as it is: the default of a setting's ``on_coerce``."""
     return value
@@ -77,9 +107,9 @@ class SettingState(Generic[T]):
     Attributes:
         get: keyword arguments in, the value in that context out.
         in_force: what `get` answers from.
-        published: what a client or a stub has published. It is in force unless there is an override.
-        overrides: the rules of each override, the newest last. `get` answers from these instead of those
-            that are published. Replaced, never changed; told apart by identity.
+        published: what a client has published. It is in force unless there is a layer.
+        layers: what overrides and stubs have put over it, by level, the newest last. Replaced, never
+            changed.
         validators: called with each value, in this order. Replaced, never changed.
         on_coerce: as given.
         listeners: the client or the stub calls them after it publishes. Replaced, never changed.
@@ -91,9 +121,9 @@ class SettingState(Generic[T]):
         "_name",
         "get",
         "in_force",
+        "layers",
         "listeners",
         "on_coerce",
-        "overrides",
         "published",
         "validators",
     )
@@ -113,7 +143,7 @@ class SettingState(Generic[T]):
         self._features = features
         self.on_coerce: Callable[..., T] | None = on_coerce
         self.validators: tuple[Callable[..., T], ...] = ()
-        self.overrides: tuple[list[TableRule[T]], ...] = ()
+        self.layers: Layers = {}
         self.listeners: tuple[Any, ...] = ()
         form = _CompiledGetter if codegen.can_compile(features) else _GenericGetter
         self._getter = form(name, features, owner)
@@ -128,16 +158,16 @@ class SettingState(Generic[T]):
         return Published(table, defaults, started, plan)
 
     def publish(self, published: Published[T]) -> None:
-        """Answer from *published*, from one moment to the next, unless there is an override."""
+        """Answer from *published*, from one moment to the next, as far as no layer lies over it."""
         with lock:
-            self._put_in_force(published, self.overrides)
+            self._put_in_force(published, self.layers)
             self.published = published
 
-    def override(self, overrides: tuple[list[TableRule[T]], ...]) -> None:
-        """Answer from the last one of *overrides*, from one moment to the next."""
+    def cover(self, layers: Layers) -> None:
+        """Answer from *layers* over what is published, from one moment to the next."""
         with lock:
-            self._put_in_force(self.published, overrides)
-            self.overrides = overrides
+            self._put_in_force(self.published, layers)
+            self.layers = layers
 
     def amend(self, published: Published[T]) -> None:
         """Publish a table that differs from the present one in its provenance only."""
@@ -146,13 +176,11 @@ class SettingState(Generic[T]):
                 self.in_force = published
             self.published = published
 
-    def _put_in_force(
-        self, published: Published[T], overrides: tuple[list[TableRule[T]], ...]
-    ) -> None:
+    def _put_in_force(self, published: Published[T], layers: Layers) -> None:
         in_force = published
-        if overrides:
-            table = published.table.overridden(overrides[-1], self._features)
-            in_force = self.prepare(table, published.defaults, started=published.started)
+        for level in sorted(layers):
+            table, defaults, started = layers[level][-1].over(in_force)
+            in_force = self.prepare(table, defaults, started=started)
         # What the application's code returns may lead anywhere, also back to the setting.
         is_traced = bool(self.validators) or self.on_coerce not in (None, accept)
         self._getter.publish(in_force.plan, is_traced)

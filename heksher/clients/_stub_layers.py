@@ -1,217 +1,66 @@
-"""Rules that stubs put over one another on settings, and the end of each.
+"""The layers that stubs put over settings, and the end of each.
 
 Which rule wins is decided in `heksher._rules`, as for rules from a service. Knows neither what a test may
 assign nor the public classes of stubs. No I/O, no task, no thread.
-
-Everything here is guarded by the registry's lock, because the rules of a setting and the client that
-serves it are changed together. `changing` takes it, and calls those who listen once it is free again.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, takewhile
+from typing import Any, cast
 
 from heksher import _registry
+from heksher._layers import changing, covered, listening, put, put_on_top, renew, still_on
 from heksher._listening import ClientListeners
 from heksher._rules.contexts import Default, Defaults
-from heksher._rules.getter import Published
+from heksher._rules.getter import Layer, Level, Published
 from heksher._rules.table import Provenance, RuleTable, TableRule
 from heksher.setting import Setting, state_of
 from heksher.status import DataSource
 
-
-class Session:
-    """One use of a stub, from its construction or its last end to its next end: stubs can be reused.
-
-    It is the main client in the registry's sense. A setting without rules of any stub answers as before,
-    or, if the stub is strict, from the *floor* of its main client's session: a layer without rules.
-
-    Attributes:
-        state: the state of its stub.
-        ended: whether its rules were taken back and its place given up, which is final.
-        former: the main client before it, which gets the place back.
-    """
-
-    def __init__(self, state: StubState) -> None:
-        self.state = state
-        self.ended = False
-        self.former: _registry.MainClient | None = None
-        self._floor = self._new_floor()
-
-    def _new_floor(self) -> Layer:
-        return Layer(None, self, (), is_patch=False)
-
-    @property
-    def listeners(self) -> ClientListeners:
-        """Those who listen to the stub."""
-        return self.state.listeners
-
-    def attach(self, settings: Iterable[Setting[Any]]) -> None:
-        """Put the floor below these settings if the stub is strict, except where there are rules.
-
-        Otherwise do nothing. The client before it has stopped updating them, which is enough.
-        """
-        if not self.state.is_strict:
-            return
-        if _registry.main() is not self:
-            settings = _registry.everything()  # it is about to become the main client
-        for setting in settings:
-            if setting not in _stacks:
-                put_on_top(setting, self._floor)
-
-    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
-        """Take the floor away when another client becomes the main one.
-
-        Otherwise do nothing. Rules last until the stub ends, whichever the main client is.
-        """
-        if settings is None and self.state.is_strict:
-            self._floor.is_taken_back = True
-            self._floor = self._new_floor()
-            renew_all()
-
-    def unlink(self) -> None:
-        """Have stubs that would give the place back to this one give it to the client before it."""
-        for other in _in_use:
-            if other.former is self:
-                other.former = self.former
+Rules = tuple[TableRule[Any], ...]
 
 
-@dataclass(eq=False, slots=True)
-class Layer:
-    """Rules that were assigned to a setting at once.
+@dataclass(eq=False)
+class StubLayer(Layer):
+    """Rules that were assigned to a setting at once. A layer on the floor has none.
 
     Attributes:
-        below: the layer before.
-        session: the session of the stub that assigned them.
+        stub: the stub that put it there.
         rules: the rules.
-        is_patch: whether they were assigned by `patch`, and end independently of the layers below.
-        is_taken_back: whether they were taken back one by one, not with the whole session.
+        default: the default value of the setting's declaration.
+        order: the context features in the order that ranks the rules.
+        level: that of stubs, or the floor.
+        is_patch: whether it ends independently of the layers below.
     """
 
-    below: Layer | None
-    session: Session
-    rules: tuple[TableRule[Any], ...]
+    stub: StubState
+    rules: Rules
+    default: Any
+    order: tuple[str, ...]
+    level: Level
     is_patch: bool
-    is_taken_back: bool = False
 
-    @property
-    def is_over(self) -> bool:
-        return self.is_taken_back or self.session.ended
-
-
-@dataclass(eq=False, slots=True)
-class _Stack:
-    """The layers of one setting.
-
-    Attributes:
-        base: what was published before the first rules of a stub.
-        top: the layer that the setting answers from. Layers below it may be over already.
-    """
-
-    base: Published[Any]
-    top: Layer | None = None
+    def over(self, below: Published[Any]) -> tuple[RuleTable[Any], Defaults, bool]:
+        default, is_sent = below.table.default, below.table.provenance.has_service_default
+        if self.stub.is_strict:
+            default, is_sent = self.default, False
+        provenance = Provenance(DataSource.SERVICE, has_service_default=is_sent)
+        return RuleTable(default, self.rules, self.order, provenance), self.stub.defaults, True
 
 
-# The sessions that have something to undo. Many more may wait for the garbage collector.
-_in_use: weakref.WeakSet[Session] = weakref.WeakSet()
-_stacks: weakref.WeakKeyDictionary[Setting[Any], _Stack] = weakref.WeakKeyDictionary()
-# The settings that were published, and whose listeners have yet to be called; the depth of `changing`.
-_unseen: weakref.WeakKeyDictionary[Setting[Any], None] = weakref.WeakKeyDictionary()
-_depth = 0
-
-
-@contextmanager
-def changing() -> Generator[None]:
-    """Hold the registry's lock. On exit of the outermost block, call those who listen to what changed."""
-    global _depth
-    changed: list[Setting[Any]] = []
-    listeners: list[ClientListeners] = []
-    with _registry.lock:
-        _depth += 1
-        try:
-            yield
-        finally:
-            _depth -= 1
-            if not _depth:
-                changed += [*_unseen]
-                _unseen.clear()
-                listeners += [session.state.listeners for session in _in_use]
-    for setting in changed:
-        for listener in state_of(setting).listeners:
-            listener.look()
-    for each in listeners:
-        each.look()
-
-
-def _publish(setting: Setting[Any], published: Published[Any]) -> None:
-    state = state_of(setting)
-    for session in _in_use:
-        session.state.listeners.note(setting.name, state)
-    if state.listeners:
-        _unseen[setting] = None
-    state.publish(published)
-
-
-def top_of(setting: Setting[Any]) -> Layer | None:
-    stack = _stacks.get(setting)
-    return stack.top if stack is not None else None
-
-
-def put_on_top(setting: Setting[Any], layer: Layer | None) -> None:
-    """Publish *layer*, or the next one below it that is not over. Called with the lock held."""
-    while layer is not None and layer.is_over:
-        layer = layer.below
-    stack = _stacks.get(setting)
-    if layer is None:
-        if stack is not None:
-            _publish(setting, stack.base)
-            del _stacks[setting]
-            _registry.resume(setting)
-            if isinstance(main := _registry.main(), Session):
-                main.attach([setting])  # also one that the registry gives to no main client
-        return
-    if stack is None:
-        _registry.suspend(setting)  # first, so that no client publishes from here on
-        stack = _stacks[setting] = _Stack(state_of(setting).published)
-    stack.top = layer
-    stub = layer.session.state
-    default = setting.default_value if stub.is_strict else stack.base.table.default
-    is_sent = stack.base.table.provenance.has_service_default and not stub.is_strict
-    provenance = Provenance(DataSource.SERVICE, has_service_default=is_sent)
-    table = RuleTable(default, layer.rules, stub.order_for(setting), provenance)
-    _publish(setting, state_of(setting).prepare(table, stub.defaults))
-
-
-def renew_all() -> None:
-    """Publish what each setting has to answer from now. Called with the lock held."""
-    for setting, stack in list(_stacks.items()):
-        put_on_top(setting, stack.top)
-
-
-def take_back(setting: Setting[Any], layer: Layer) -> None:
-    """End *layer* and what its stub assigned on top of it, but no patches and no other stub's layers."""
-    with changing():
-        top = each = top_of(setting)
-        above: list[Layer] = []
-        while each is not None and each is not layer:
-            above.append(each)
-            each = each.below
-        layer.is_taken_back = True
-        if each is None:
-            return  # it has been replaced by another layer, which stays
-        for other in reversed(above):
-            if other.is_patch or other.session is not layer.session:
-                break
-            other.is_taken_back = True
-        put_on_top(setting, top)
+# The stubs that have something to undo. Many more may wait for the garbage collector.
+_in_use: weakref.WeakSet[StubState] = weakref.WeakSet()
 
 
 class StubState:
     """What both kinds of stubs have in common behind their public methods.
+
+    It is the main client in the registry's sense. If it is strict, it then lays a floor below the rules of
+    all settings: a layer without rules. A stub can be used again after its end.
 
     Args:
         order: context features; the latest ranks highest.
@@ -222,60 +71,122 @@ class StubState:
         order: as given.
         is_strict: as given.
         defaults: the values of features that calls of ``get()`` leave out.
-        session: the present use of the stub.
         listeners: those who listen to the stub.
+        ends: how often it has ended.
+        former: the main client before it, which gets the place back.
     """
 
     def __init__(self, order: tuple[str, ...], *, is_strict: bool) -> None:
         self.order = order
         self.is_strict = is_strict
         self.defaults: Defaults = Defaults()
-        self.session: Session = Session(self)
         self.listeners: ClientListeners = ClientListeners(_registry.lock)
+        self.ends = 0
+        self.former: _registry.MainClient | None = None
+        self._layers: weakref.WeakSet[StubLayer] = weakref.WeakSet()
 
-    def order_for(self, setting: Setting[Any]) -> tuple[str, ...]:
-        """Return the context features in the order that ranks the rules of *setting*."""
-        return tuple(dict.fromkeys((*self.order, *setting.configurable_features)))
+    # --- for the registry, which holds the lock ---
+
+    def attach(self, settings: Iterable[Setting[Any]]) -> None:
+        """Lay the floor below the rules of these settings if the stub is strict."""
+        if self.is_strict:
+            if _registry.main() is not self:
+                settings = _registry.everything()  # it is about to become the main client
+            for setting in settings:
+                self._put(setting, (), Level.FLOOR)
+
+    def detach(self, settings: Iterable[Setting[Any]] | None) -> None:
+        """Take the floor away when another client becomes the main one. Rules last until the end."""
+        if settings is None:
+            self._end_layers(Level.FLOOR)
+
+    # --- for the public classes ---
 
     def set_defaults(self, sources: Mapping[str, Default]) -> None:
         """Add defaults, also to rules that were assigned before."""
         with changing():
             self.defaults = self.defaults.adding(sources)
-            renew_all()
+            renew([*covered])
 
-    def assign(
-        self, setting: Setting[Any], rules: tuple[TableRule[Any], ...], *, is_patch: bool
-    ) -> Layer:
+    def assign(self, setting: Setting[Any], rules: Rules, *, is_patch: bool) -> StubLayer:
         """Put a layer with these rules on top."""
         with changing():
-            _in_use.add(self.session)
-            layer = Layer(top_of(setting), self.session, rules, is_patch)
-            put_on_top(setting, layer)
-            return layer
+            self._use()
+            return self._put(setting, rules, Level.STUB, is_patch)
 
     def take_place(self) -> None:
         """Become the main client, until `end`."""
         with changing():
-            _in_use.add(self.session)
-            former = _registry.set_main(self.session)
-            if former is not self.session:
-                self.session.unlink()
-                self.session.former = former
+            self._use()
+            former = _registry.set_main(self)
+            if former is not self:
+                self._unlink()
+                self.former = former
 
     def end(self) -> None:
         """Take all rules back, and give the main client's place back."""
         with changing():
-            session, self.session = self.session, Session(self)
-            session.ended = True
-            _in_use.discard(session)
-            renew_all()
-            session.unlink()
-            _registry.replace_main(session, session.former)
-            _registry.step_down(session)
+            self.ends += 1
+            self._end_layers(Level.FLOOR, Level.STUB)
+            self._unlink()
+            _registry.replace_main(self, self.former)
+            _registry.step_down(self)
+            self.former = None
+            _in_use.discard(self)
+            listening.discard(self.listeners)
+
+    def _use(self) -> None:
+        _in_use.add(self)
+        listening.add(self.listeners)
+
+    def _put(
+        self, setting: Setting[Any], rules: Rules, level: Level, is_patch: bool = False
+    ) -> StubLayer:
+        order = tuple(dict.fromkeys((*self.order, *setting.configurable_features)))
+        layer = StubLayer(self, rules, setting.default_value, order, level, is_patch)
+        self._layers.add(layer)
+        put_on_top(setting, layer)
+        return layer
+
+    def _end_layers(self, *levels: Level) -> None:
+        ended = {layer for layer in self._layers if layer.level in levels}
+        for layer in ended:
+            layer.is_over = True
+        layers_of = {each: chain(*state_of(each).layers.values()) for each in covered}
+        renew([each for each, layers in layers_of.items() if not ended.isdisjoint(layers)])
+
+    def _unlink(self) -> None:
+        """Have stubs that would give the place back to this one give it to the client before it."""
+        for other in _in_use:
+            if other.former is self:
+                other.former = self.former
+
+
+def assigned_to(setting: Setting[Any]) -> tuple[StubLayer, ...]:
+    """Return the layers that were assigned to a setting, the newest last."""
+    return cast("tuple[StubLayer, ...]", state_of(setting).layers.get(Level.STUB, ()))
+
+
+def put_back(setting: Setting[Any], layers: tuple[StubLayer, ...]) -> None:
+    """Replace the layers that were assigned to a setting."""
+    with changing():
+        put(setting, {**state_of(setting).layers, Level.STUB: still_on(layers)})
+
+
+def take_back(setting: Setting[Any], layer: StubLayer) -> None:
+    """End *layer* and what its stub assigned on top of it, but no patches and no other stub's layers."""
+    with changing():
+        layers = assigned_to(setting)
+        if layer in layers:  # else it has been replaced by another layer, which stays
+            above = layers[layers.index(layer) + 1 :]
+            for each in takewhile(lambda one: one.stub is layer.stub and not one.is_patch, above):
+                each.is_over = True
+        layer.is_over = True
+        renew([setting])
 
 
 def end_all() -> None:
     """End all stubs, as if each were closed. For `heksher.testing.reset`."""
     with changing():
-        for session in list(_in_use):
-            session.state.end()
+        for stub in list(_in_use):
+            stub.end()

@@ -7,27 +7,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 from unittest.mock import AsyncMock, MagicMock
 
-from heksher import _registry
 from heksher._given_rules import Rule
 from heksher._rules.cohorts import Cohort
-from heksher._rules.table import TableRule
-from heksher.clients._stub_layers import (
-    Layer,
-    Session,
-    StubState,
-    changing,
-    put_on_top,
-    take_back,
-    top_of,
-)
-from heksher.clients._stub_rules import assigned_rules, refuse_unranked
-from heksher.exceptions import InvalidArgumentError
+from heksher.clients._stub_layers import StubState, take_back
+from heksher.clients._stub_rules import SavedRules, StubbedSetting, assign, names_in
 from heksher.setting import Setting, SettingsChanged, Subscription
 from heksher.status import ClientState, ClientStatus, DataSource
 
@@ -42,95 +31,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-class SavedRules(Generic[T]):
-    """What ``client[setting].rules`` returns: the rules at that moment, to be assigned back later."""
-
-    __slots__ = ("layer", "session", "setting")
-
-    def __init__(self, setting: Setting[T], layer: Layer | None, session: Session) -> None:
-        self.setting: Setting[T] = setting
-        self.layer: Layer | None = layer
-        self.session: Session = session
-
-    def __repr__(self) -> str:
-        return f"<saved rules of setting {self.setting.name!r}>"
-
-
-class StubbedSetting(Generic[T]):
-    """A setting as a stub sees it: ``client[setting]``."""
-
-    __slots__ = ("_begun", "_setting", "_state", "_was_read")
-
-    def __init__(self, setting: Setting[T], state: StubState) -> None:
-        self._setting = setting
-        self._state = state
-        # The first layer of each series of assignments. Tools that undo an assignment read before it.
-        self._begun: list[Layer] = []
-        self._was_read = True
-
-    @property
-    def rules(self) -> SavedRules[T]:
-        """The rules that the setting answers from.
-
-        Assign one value for every context, or a collection of `Rule`:
-
-            client[cache_ttl].rules = 5
-            client[cache_ttl].rules = [Rule({"user": "jim"}, 30), Rule({}, 60)]
-
-        Reading returns the present rules. Assign them back to restore them; once the stub is closed,
-        that does nothing. `unittest.mock.patch.object` and pytest's ``monkeypatch.setattr`` work too.
-
-        A new assignment replaces the one before. Where no rule matches, the setting has the default
-        value that it had before or, with a strict stub, that of its declaration. An empty collection is
-        a value if the setting's type has such a value; otherwise it stands for no rules.
-
-        Values become what they would be if they came from the service: immutable, of the setting's
-        type. A value that the type cannot have, such as a mock or None, is returned unchanged.
-        Validators are not called.
-
-        Raises:
-            InvalidArgumentError: a rule has a condition on a feature that the setting does not have, or
-                on a value that is not a string; two rules have the same conditions; the stub is strict
-                and does not know which of two rules wins; there is something else among the rules; or
-                saved rules belong to another setting. Nothing has changed then.
-        """
-        with _registry.lock:
-            self._was_read = True
-            return SavedRules(self._setting, top_of(self._setting), self._state.session)
-
-    @rules.setter
-    def rules(self, given: T | Collection[Rule[T]] | SavedRules[T]) -> None:
-        if isinstance(given, SavedRules):
-            self._restore(cast(SavedRules[T], given))
-            return
-        rules = _rules_for(self._setting, given, self._state)
-        with changing():
-            layer = self._state.assign(self._setting, rules, is_patch=False)
-            if self._was_read:
-                self._begun.append(layer)
-            self._was_read = False
-
-    @rules.deleter
-    def rules(self) -> None:
-        # Called by unittest.mock to undo an assignment to a property.
-        if not self._begun:
-            raise AttributeError("there is no assignment of rules to undo")
-        take_back(self._setting, self._begun.pop())
-
-    def _restore(self, saved: SavedRules[T]) -> None:
-        if saved.setting is not self._setting:
-            raise InvalidArgumentError(
-                f"setting {self._setting.name!r}: the saved rules belong to setting "
-                f"{saved.setting.name!r}: assign them to that one"
-            )
-        with changing():
-            if not saved.session.ended:
-                put_on_top(self._setting, saved.layer)
-
-    def __repr__(self) -> str:
-        return f"<stubbed {self._setting!r}>"
-
-
 class _Stub:
     """The public methods that both kinds of stubs have. Each adds how it is entered and closed."""
 
@@ -138,7 +38,7 @@ class _Stub:
 
     def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
         features = args[2] if len(args) > 2 else kwargs.get("context_features")
-        self._state = StubState(_names_in(features), is_strict=strict)
+        self._state = StubState(names_in(features), is_strict=strict)
         self.status = ClientStatus(
             ClientState.RUNNING,
             staleness=0.0,
@@ -218,8 +118,7 @@ class _Stub:
         Raises:
             InvalidArgumentError: as for `StubbedSetting.rules`.
         """
-        rules = _rules_for(_checked(setting), value, self._state)
-        layer = self._state.assign(setting, rules, is_patch=True)
+        layer = assign(self._state, setting, value, is_patch=True)
         patch = ExitStack()
         patch.callback(take_back, setting, layer)
         return patch
@@ -230,28 +129,7 @@ class _Stub:
         Raises:
             InvalidArgumentError: it is not a setting.
         """
-        return StubbedSetting(_checked(setting), self._state)
-
-
-def _names_in(features: object) -> tuple[str, ...]:
-    """Return the context features that the stub was created with, if they are a list of names."""
-    if not isinstance(features, Sequence) or isinstance(features, str):
-        return ()
-    names = cast(Sequence[object], features)
-    return tuple(name for name in names if isinstance(name, str))
-
-
-def _rules_for(setting: Setting[Any], given: object, stub: StubState) -> tuple[TableRule[Any], ...]:
-    rules = assigned_rules(setting, given)
-    if stub.is_strict:
-        refuse_unranked(setting, rules, stub.order)
-    return rules
-
-
-def _checked(setting: Setting[T]) -> Setting[T]:
-    if not isinstance(setting, Setting):
-        raise InvalidArgumentError(f"invalid setting {setting!r}: expected a heksher.Setting")
-    return setting
+        return StubbedSetting(setting, self._state)
 
 
 class SyncStubHeksherClient(_Stub):
@@ -273,9 +151,8 @@ class SyncStubHeksherClient(_Stub):
     including those that are defined meanwhile. A setting without rules has its default value. So a unit
     test fails where production would. The pytest fixture ``heksher_stub`` is strict.
 
-    While a setting has a stub's rules or a strict stub's default value, no client updates it.
-
-    Rules can be assigned before the block and after it as well; then ``close()`` takes them back. All
+    Rules can be assigned before the block and after it as well; then ``close()`` takes them back. A client
+    that serves these settings goes on with its updates, and what it has read is in force afterwards. All
     methods can be called in any thread.
 
     Args:

@@ -1,4 +1,4 @@
-"""The registry and stubs: settings without a client for a while, and a main client that returns."""
+"""The registry and stubs: clients that go on below the rules of a stub, and a main client that returns."""
 
 from __future__ import annotations
 
@@ -28,47 +28,26 @@ def setting_of(name: str) -> Setting[int]:
     return Setting(name, int, ["user"], 1)
 
 
-def test_the_main_client_is_told_once_to_stop_and_once_to_go_on() -> None:
-    setting, _other = setting_of("a"), setting_of("b")
-    client, stub = Client(), SyncStubHeksherClient()
-    _registry.set_main(client)
-    client.told.clear()
-    with stub.patch(setting, 5), stub.patch(setting, 6):
-        stub[setting].rules = 7
-        assert client.told == ["-a"]
-    assert client.told == ["-a", "+a"]
-
-
-def test_whoever_has_a_setting_as_its_own_is_told_and_the_main_client_is_not() -> None:
-    setting = setting_of("a")
+def test_clients_go_on_below_the_rules_of_a_stub() -> None:
+    setting, own = setting_of("a"), setting_of("b")
     main, owner = Client(), Client()
     _registry.set_main(main)
-    _registry.move_to(setting, owner)
+    _registry.move_to(own, owner)
     main.told.clear()
-    with SyncStubHeksherClient().patch(setting, 5):
-        assert owner.told == ["-a"]
-    assert owner.told == ["-a", "+a"]
-    assert main.told == []
+    stub = SyncStubHeksherClient()
+    with stub.patch(setting, 5), stub.patch(own, 6), stub.patch(setting, 7):
+        stub[setting].rules = 8
+        assert (setting.get(user="jim"), own.get(user="jim")) == (8, 6)
+    assert main.told == owner.told == []
 
 
-def test_the_main_client_is_told_once_of_its_own_setting() -> None:
-    setting = setting_of("a")
-    main = Client()
-    _registry.set_main(main)
-    _registry.move_to(setting, main)
-    main.told.clear()
-    with SyncStubHeksherClient().patch(setting, 5):
-        assert main.told == ["-a"]
-    assert main.told == ["-a", "+a"]
-
-
-def test_a_client_that_becomes_the_main_one_gets_the_setting_when_it_is_free() -> None:
+def test_a_client_that_becomes_the_main_one_gets_a_setting_with_rules_of_a_stub() -> None:
     setting, _other = setting_of("a"), setting_of("b")
     client = Client()
     with SyncStubHeksherClient().patch(setting, 5):
         _registry.set_main(client)
-        assert client.told == ["+b"]
-    assert client.told == ["+b", "+a"]
+        assert client.told == ["+a", "+b"]
+    assert client.told == ["+a", "+b"]
 
 
 def test_a_setting_that_was_forgotten_is_given_to_nobody() -> None:

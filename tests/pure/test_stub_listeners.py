@@ -82,6 +82,14 @@ def test_a_stub_tells_the_names_as_a_client_does(ttl: Setting[int], kind: Any) -
     assert len(events) == 2
 
 
+def test_a_stub_tells_what_its_end_changes(ttl: Setting[int]) -> None:
+    events: list[SettingsChanged] = []
+    with SyncStubHeksherClient() as stub:
+        stub.on_change(events.append)
+        stub[ttl].rules = 5
+    assert events == [SettingsChanged(("ttl",))] * 2
+
+
 def test_a_strict_stub_tells_the_default_of_the_declaration(ttl: Setting[int]) -> None:
     heard: list[tuple[int, int]] = []
     with SyncStubHeksherClient() as outer:

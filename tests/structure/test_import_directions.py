@@ -72,6 +72,7 @@ PURE = [
             "heksher._listening",
             "heksher.setting",
             "heksher._given_rules",
+            "heksher._layers",
             "heksher._overriding",
         ),
     ),
