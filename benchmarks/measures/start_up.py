@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -30,11 +31,10 @@ from typing import Any, Literal, TypeAlias
 import httpx
 import pytest
 import trio
-from machinery.answers import Answers
+from machinery.answers import FEATURES, Answers
 from machinery.ratio_table import Ratios
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient, testing
-from heksher.cli._demo import CLIENT_ARGS, FEATURES, TOKEN
 from heksher.service.domain.records import SettingRecord
 from heksher.service.storage import open_storage
 from heksher.status import DeclarationState
@@ -42,6 +42,9 @@ from heksher.testing.service import LiveService
 
 Backend: TypeAlias = Literal["asyncio", "trio", "threads"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio", "threads")
+TOKEN = secrets.token_urlsafe()
+#: trust_env: requests to this machine must not go through a proxy of the environment.
+CLIENT_ARGS = {"headers": {"api_token": TOKEN}, "trust_env": False}
 #: The file that the service keeps its data in.
 DATABASE = "settings.sqlite"
 #: A request: its method, its URL, and its body if it is a declaration.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -52,26 +53,34 @@ def is_running(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
-def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) -> None:
+#: What the demo tells, in order, without the times.
+STORY = """\
+program   jim gets 60 and eve gets 60
+operator  adds a rule: jim gets 5
+program   jim gets 5 and eve gets 60
+operator  kills the service
+program   updates fail; jim gets 5 and eve gets 60
+operator  starts it again and changes the rule to 6
+program   jim gets 6 and eve gets 60
+"""
+
+
+def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
     began = time.monotonic()
-    demo = start_demo(tmp_path)
+    demo = start_demo(tmp_path, COLUMNS="60")
     output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, ""), output
     assert time.monotonic() - began < 20
+    assert max(map(len, output.splitlines())) <= 60
     lines = output.splitlines(keepends=True)
     assert not is_running(service_process(lines[0]))
-    assert [line.strip() for line in lines if re.fullmatch(r"\w+\n", line)] == [
-        "asyncio",
-        "trio",
-        "threads",
-    ]
-    shown = [line for line in lines if " -- expected " in line]
-    assert len(shown) == 42
-    assert all(line.startswith("  ok  ") for line in shown)
-    assert lines[-2].startswith("42 of 42 lines as expected, in ")
-    assert re.fullmatch(
-        r"One get\(\) with a rule in force takes \d+\.\d\d µs on this machine\.\n", lines[-1]
+    assert "".join(re.findall(r"^ *[\d.]+ s  (.*\n)", output, re.MULTILINE)) == STORY
+    others = re.findall(
+        r"^  (\w+) +rule seen after \d\.\d\d s, its change after \d\.\d\d s$", output, re.MULTILINE
     )
+    assert others == ["trio", "thread", *(["gevent"] if find_spec("gevent") else [])]
+    assert re.search(r"One call takes \d\.\d\d µs", output)
+    assert lines[-1].startswith("All as expected, in ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,9 +88,9 @@ def test_the_demo_shows_all_three_programs_and_leaves_nothing(tmp_path: Path) ->
     ("number", "status", "after", "ignoring"),
     [
         (signal.SIGINT, 130, "The service", None),
-        (signal.SIGINT, 130, "trio", None),
-        (signal.SIGTERM, 143, "asyncio", signal.SIGINT),  # as in a background job of a shell
-        (signal.SIGHUP, 129, "trio", None),
+        (signal.SIGINT, 130, "kills the service", None),
+        (signal.SIGTERM, 143, "adds a rule", signal.SIGINT),  # as in a background job of a shell
+        (signal.SIGHUP, 129, "starts it again", None),
     ],
     ids=lambda value: str(value).replace(" ", "-"),
 )
@@ -95,7 +104,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing(
     demo = start_demo(tmp_path, ignoring, PYTHONWARNINGS="error")
     assert demo.stdout is not None
     first = line = demo.stdout.readline()
-    while not line.startswith(after):
+    while after not in line:
         line = demo.stdout.readline()
         assert line, "it ended too soon"
     demo.send_signal(number)
@@ -113,14 +122,13 @@ def test_a_proxy_and_an_ascii_terminal_are_in_nobodys_way(tmp_path: Path) -> Non
     assert (demo.returncode, errors) == (0, ""), output
 
 
-def test_a_service_that_is_killed_costs_lines_and_not_the_report(tmp_path: Path) -> None:
+def test_a_service_that_somebody_else_kills_is_reported(tmp_path: Path) -> None:
     demo = start_demo(tmp_path)
     assert demo.stdout is not None
     os.kill(service_process(demo.stdout.readline()), signal.SIGKILL)
     output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (1, ""), output
-    assert "  NO  " in output
-    assert "lines as expected" in output
+    assert output.splitlines()[-1].startswith("NOT as expected, in ")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_shout_about(tmp_path: Path) -> None:
