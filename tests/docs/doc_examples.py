@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 ADDRESS = "http://127.0.0.1:8000"
+#: The service of the README and of docs/frameworks.md. Servers of the frameworks use port 8000.
+OTHER_ADDRESS = "http://127.0.0.1:8421"
 
 # Seconds. Generous, so that no test fails on a slow machine; tests do not wait that long.
 PATIENCE = 60
@@ -43,8 +45,8 @@ def examples(page: Path) -> dict[str, str]:
 
 def at(url: str, source: str) -> str:
     """Return *source* with the service at *url*."""
-    assert ADDRESS in source
-    return source.replace(ADDRESS, url)
+    assert ADDRESS in source or OTHER_ADDRESS in source
+    return source.replace(ADDRESS, url).replace(OTHER_ADDRESS, url)
 
 
 def run_python(source: str, *logs: str) -> list[str]:

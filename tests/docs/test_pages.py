@@ -52,14 +52,20 @@ def test_asynchronous_clients_are_made_where_their_event_loop_runs(page: Path) -
                 assert "AsyncHeksherClient(" not in ast.unparse(statement)
 
 
+def after_the_first_steps(service: LiveService) -> None:
+    """Bring the service into the state that the README's first steps leave."""
+    service.features = ["environment", "user"]
+    service.declare("cache_ttl", "int", 60, ["environment", "user"])
+    service.add_rule("cache_ttl", 5, user="jim")
+
+
 def test_settings(service: LiveService) -> None:
     prints(at(service.url, program("settings.md")), "setting ", "dropped: ", "coerced: ")
 
 
 def test_clients(service: LiveService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where it has a snapshot
-    service.declare("cache_ttl", "int", 60, ["environment", "user"])
-    service.add_rule("cache_ttl", 5, environment="dev", user="jim")
+    after_the_first_steps(service)
     prints(at(service.url, program("clients.md")))
 
 
@@ -80,8 +86,7 @@ def test_vectors_of_cohorts() -> None:
 
 
 def test_listeners(service: LiveService) -> None:
-    service.declare("cache_ttl", "int", 60, ["environment", "user"])
-    service.add_rule("cache_ttl", 5, environment="dev", user="jim")
+    after_the_first_steps(service)
     prints(at(service.url, program("listeners.md")))
 
 
@@ -203,6 +208,7 @@ def test_no_page_is_forgotten() -> None:
         "clients.md",
         "cohorts.md",
         "explain.md",
+        "frameworks.md",
         "health.md",
         "listeners.md",
         "overrides.md",

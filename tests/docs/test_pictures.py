@@ -1,6 +1,7 @@
-"""The pictures of docs/performance.md show the library's plan and the saved results.
+"""The pictures are shown, and are what their scripts draw.
 
-Drawing them, ``tox -e draw``, needs a library that the tests do without, so they read the pictures.
+Those of docs/performance.md show the library's plan and the saved results. Drawing them, ``tox -e draw``,
+needs a library that the tests do without, so they read the pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from doc_examples import DOCS, ROOT
+from doc_examples import DOCS, README, ROOT
 
 PAGE = DOCS / "performance.md"
 IMAGES = DOCS / "images"
@@ -40,9 +41,21 @@ def points(path: ElementTree.Element) -> list[tuple[float, float]]:
     ]
 
 
-def test_the_page_shows_every_picture_and_describes_it() -> None:
-    shown = re.findall(r"^!\[(.+)\]\(images/(.+)\)$", PAGE.read_text(), re.MULTILINE)
-    assert sorted(name for _, name in shown) == sorted(file.name for file in IMAGES.iterdir())
+def test_the_pages_show_every_picture_and_describe_it() -> None:
+    shown = [
+        name
+        for page in (README, *DOCS.glob("*.md"))
+        for _, name in re.findall(r"^!\[(.+)\]\((?:docs/)?images/(.+)\)$", page.read_text(), re.M)
+    ]
+    assert sorted(shown) == sorted(file.name for file in IMAGES.glob("*.svg"))
+
+
+def test_the_picture_of_the_readme_is_what_its_script_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    overview = importlib.import_module("pages.overview")
+    assert (IMAGES / "overview.svg").read_text(encoding="utf-8") == overview.picture()
 
 
 def test_the_picture_is_of_the_rules_on_the_page(draw: Any) -> None:

@@ -1,134 +1,121 @@
-"""The README's examples run unchanged, except for the service's address."""
+"""The README's first steps run as they are pasted, and its numbers and links are those of the pages."""
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from doc_examples import PATIENCE, README, ROOT, at, blocks, examples, run_python, serving
+from doc_examples import DOCS, PATIENCE, README, ROOT
 
-from heksher.testing.service import LiveService
+from heksher import Rule, Setting, override
+from heksher.testing.faults._kinds import KINDS
 
-EXAMPLES = examples(README)
-
-
-@pytest.fixture
-def service(heksher_service: LiveService) -> LiveService:
-    heksher_service.features = ["environment", "user", "theme"]
-    return heksher_service
+TEXT = README.read_text(encoding="utf-8")
 
 
-def test_each_example_has_a_name_and_a_test() -> None:
-    assert list(EXAMPLES) == ["asyncio", "trio", "fastapi", "flask", "pytest"]
-    assert list(EXAMPLES.values()) == blocks(README, "python")
+def section(heading: str) -> str:
+    """Return the text below a heading of the README."""
+    found = re.search(rf"^## {heading}\n(.*?)(?=^## )", TEXT, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_the_example_of_asyncio(service: LiveService, loop: str) -> None:
-    source = at(service.url, EXAMPLES["asyncio"])
-    assert source.endswith("asyncio.run(main())\n")
-    if loop == "trio":  # "another last line, and an import"
-        source = "import trio\n" + source.replace("asyncio.run(main())", "trio.run(main)")
-    assert run_python(source) == ["60", "white"]
-    service.add_rule("cache_ttl", 5, user="jim")
-    service.add_rule("background_color", "ivory", environment="dev", theme="bright")
-    assert run_python(source) == ["5", "ivory"]
-
-
-def test_the_example_of_trio(service: LiveService) -> None:
-    source = at(service.url, EXAMPLES["trio"])
-    assert run_python(source) == ["20"]
-    service.add_rule("page_size", 50, user="jim")
-    assert run_python(source) == ["50"]
-
-
-def test_the_example_of_fastapi(service: LiveService, tmp_path: Path) -> None:
-    source = at(service.url, EXAMPLES["fastapi"])
-    with serving(source, tmp_path, "uvicorn", "example:app", "--port", "0") as server:
-        assert server.ask("/jim") == '"Hello, jim"'
-        rule = service.add_rule("greeting", "Hey", user="jim")
-        server.ask_until("/jim", lambda answer: answer == '"Hey, jim"')
-        assert server.ask("/eve") == '"Hello, eve"'
-        service.delete_rule(rule)
-        server.ask_until("/jim", lambda answer: answer == '"Hello, jim"')
-    assert "Application shutdown complete." in server.log
-
-
-def test_the_example_of_flask(service: LiveService, tmp_path: Path) -> None:
-    source = at(service.url, EXAMPLES["flask"])
-    command = ("flask", "--app", "example", "run", "--port", "0")
-    with serving(source, tmp_path, *command) as server:
-        assert server.ask("/jim") == "Welcome, jim"
-        service.add_rule("banner", "Hey", user="jim")
-        server.ask_until("/jim", lambda answer: answer == "Hey, jim")
-        assert server.ask("/eve") == "Welcome, eve"
-
-
-def test_the_example_of_flask_starts_without_the_service(
-    service: LiveService, tmp_path: Path
-) -> None:
-    source = at(service.url, EXAMPLES["flask"])
-    service.kill()
-    command = ("flask", "--app", "example", "run", "--port", "0")
-    with serving(source, tmp_path, *command) as server:
-        assert server.ask("/jim") == "Welcome, jim"
-        service.start()
-        server.ask_until("/jim", lambda _: "banner" in str(service.get("/settings")))
-        service.add_rule("banner", "Hey", user="jim")
-        server.ask_until("/jim", lambda answer: answer == "Hey, jim")
-
-
-def test_the_example_of_pytest(tmp_path: Path) -> None:
-    (tmp_path / "test_example.py").write_text(EXAMPLES["pytest"])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-q"],
-        cwd=tmp_path,
-        capture_output=True,
+@contextmanager
+def running(command: str, folder: Path) -> Generator[subprocess.Popen[str]]:
+    """Run a command line in a shell, as in a terminal of its own."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
-        check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^1 passed in", done.stdout, re.MULTILINE), done.stdout
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
 
 
-def test_the_examples_get_along_with_one_another(service: LiveService, tmp_path: Path) -> None:
-    """A reader runs all examples with one service, so no two may declare one setting differently."""
-    for name in ("asyncio", "trio"):
-        run_python(at(service.url, EXAMPLES[name]))
-    with serving(
-        at(service.url, EXAMPLES["fastapi"]), tmp_path, "uvicorn", "example:app", "--port", "0"
-    ):
-        pass
-    with serving(
-        at(service.url, EXAMPLES["flask"]),
-        tmp_path,
-        "flask",
-        "--app",
-        "example",
-        "run",
-        "--port",
-        "0",
-    ) as server:
-        assert "differ" not in server.log
-    declared = [
-        name for source in EXAMPLES.values() for name in re.findall(r'Setting\("(\w+)"', source)
-    ]
-    assert len(declared) == len(set(declared))
+@pytest.mark.integration
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing")
+def test_the_first_steps_do_what_the_readme_says(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    steps = section("First steps").replace("8421", port)  # may be in use here
+    serve, curl = re.findall(r"^```sh\n(.*)\n```$", steps, re.MULTILINE)
+    (start,) = re.findall(r"start it in a second terminal by `(.*?)`", steps)
+    first, changed = re.findall(r"`(\d+ \d+)`", steps)[:2]
+    assert first != changed
+    (program,) = re.findall(r"^```python\n(.*?)^```$", steps, re.MULTILINE | re.DOTALL)
+    (tmp_path / "example.py").write_text(program)
+    (tmp_path / ".venv").symlink_to(sys.prefix)  # which has everything that the demo installs
+    with running(serve, tmp_path) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == f"heksher service on http://127.0.0.1:{port}\n"
+        with running(start, tmp_path) as example:
+            assert example.stdout is not None and example.stderr is not None
+            assert example.stdout.readline() == f"{first}\n"
+            subprocess.run(["bash", "-c", curl], check=True, timeout=PATIENCE, capture_output=True)
+            while (line := example.stdout.readline()) == f"{first}\n":
+                pass
+            assert line == f"{changed}\n"
+            service.terminate()
+            assert service.wait(PATIENCE) == 0
+            assert "updates" in example.stderr.readline()
+            assert {example.stdout.readline() for _ in range(3)} == {f"{changed}\n"}
 
 
-def test_the_rule_that_is_added_by_curl(service: LiveService) -> None:
-    service.declare("cache_ttl", features=["environment", "user"])
-    (command,) = [block for block in blocks(README, "sh") if block.startswith("curl ")]
-    body = re.search(r"-d '(.*)'$", command, re.MULTILINE)
-    assert body is not None
-    assert "'content-type: application/json' http://127.0.0.1:8000/api/v1/rules" in command
-    response = service.request("POST", "/rules", json=json.loads(body[1]))
-    assert response.status_code == 201
+def test_the_rule_that_wins() -> None:
+    rows = re.findall(r"^\| (.+=.+) \| (.+) \| (.+) \|$", section("Which rule wins"), re.MULTILINE)
+    assert len(rows) == 3
+    rules: list[Rule[int]] = []
+    wins: list[int] = []
+    for conditions, value, note in rows:
+        names = dict(pair.split("=") for pair in conditions.strip("*").split(", "))
+        rules.append(Rule(names, int(value.strip("*"))))
+        if "wins" in note:
+            wins.append(int(value.strip("*")))
+        elif note == "matches":
+            assert names == {"environment": "dev"}
+    cache_ttl = Setting("cache_ttl", int, ["environment", "user"], 60)
+    with override({cache_ttl: rules}):
+        assert [cache_ttl.get(environment="dev", user="jim")] == wins
+
+
+def test_the_numbers_are_those_of_the_pages() -> None:
+    fast, outages, everywhere, _, testable = re.findall(
+        r"^- .*$", section("Why this one"), re.MULTILINE
+    )
+    performance = (DOCS / "performance.md").read_text()
+    look_ups = re.findall(
+        r"^\| (?:cache_ttl|background_color|\w+ features?, 10 rules).*? \| at most .*$",
+        performance,
+        re.MULTILINE,
+    )
+    measured = re.findall(r"\*\*([\d.]+)\*\* \(([\d.]+) ns /", "\n".join(look_ups))
+    ratios, times = zip(*[map(float, pair) for pair in measured], strict=True)
+    assert f"{min(ratios):.1f} to {max(ratios) + 0.001:.1f} times" in fast  # 1.65 is 1.7
+    assert f"{min(times):.0f} to {max(times):.0f} ns" in fast
+    (fastest,) = re.findall(r"The fastest of the SDKs takes (\d+) times", performance)
+    assert f"The fastest of five flag SDKs takes {fastest} times" in fast
+    reliability = (DOCS / "reliability.md").read_text()
+    for number in re.findall(r"(\d+) (?:ways|possible cases)", outages):
+        assert re.search(rf"\b{number}\b", reliability)
+    servers = (DOCS / "servers.md").read_text().partition("| server | tried with |")[2]
+    setups = servers.partition("\n\n")[0].count("\n| ")
+    assert f"in {setups} setups" in everywhere
+    assert f"in {len(KINDS)} ways" in testable
 
 
 def headings(page: Path) -> set[str]:
