@@ -53,7 +53,7 @@ def test_the_first_steps_do_what_the_readme_says(tmp_path: Path) -> None:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
     steps = section("First steps").replace("8421", port)  # may be in use here
-    serve, curl = re.findall(r"^```sh\n(.*)\n```$", steps, re.MULTILINE)
+    serve, curl = re.findall(r"^```sh\n(.*?)\n```$", steps, re.MULTILINE | re.DOTALL)
     (start,) = re.findall(r"start it in a second terminal by `(.*?)`", steps)
     first, changed = re.findall(r"`(\d+ \d+)`", steps)[:2]
     assert first != changed
