@@ -43,6 +43,12 @@ def examples(page: Path) -> dict[str, str]:
     return dict(marked)
 
 
+def program(page: str) -> str:
+    """Return the program of a page in docs/: all of its Python blocks but those that have a name."""
+    named = examples(DOCS / page).values()
+    return "\n".join(block for block in blocks(DOCS / page, "python") if block not in named)
+
+
 def at(url: str, source: str) -> str:
     """Return *source* with the service at *url*."""
     assert ADDRESS in source or OTHER_ADDRESS in source

@@ -13,7 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doc_examples import ADDRESS, DOCS, README, at, blocks, examples, promised_output, run_python
+from doc_examples import (
+    ADDRESS,
+    DOCS,
+    README,
+    at,
+    blocks,
+    examples,
+    program,
+    promised_output,
+    run_python,
+)
 
 from heksher import Cohort
 from heksher.cli import _options
@@ -29,11 +39,6 @@ def service(heksher_service: LiveService) -> LiveService:
 
 
 FIXTURES = examples(DOCS / "testing.md")
-
-
-def program(page: str) -> str:
-    named = examples(DOCS / page).values()
-    return "\n".join(block for block in blocks(DOCS / page, "python") if block not in named)
 
 
 def prints(source: str, *logs: str) -> None:
@@ -207,11 +212,12 @@ def test_no_page_is_forgotten() -> None:
         "settings.md",
         "clients.md",
         "cohorts.md",
+        "concepts.md",
         "explain.md",
         "frameworks.md",
         "health.md",
         "listeners.md",
         "overrides.md",
-        "testing.md",
         "service.md",
+        "testing.md",
     }
