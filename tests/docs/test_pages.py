@@ -171,11 +171,12 @@ def test_commands_of_the_service_have_options_that_there_are() -> None:
     page = (DOCS / "service.md").read_text()
     found = [
         options
+        for name in ("service.md", "operating.md")
         for kind in ("sh", "ini")
-        for block in blocks(DOCS / "service.md", kind)
+        for block in blocks(DOCS / name, kind)
         for options in _options_of_serve(block)
     ]
-    assert len(found) == 5
+    assert len(found) == 6
     for options in found:
         parser.parse_args(options)
     variables = {option.variable for option in _options.OPTIONS}
@@ -217,6 +218,7 @@ def test_no_page_is_forgotten() -> None:
         "frameworks.md",
         "health.md",
         "listeners.md",
+        "operating.md",
         "overrides.md",
         "service.md",
         "testing.md",

@@ -40,7 +40,7 @@ class File:
         self._outage = Outage(
             logging.ERROR,
             "the database's file %s was deleted or replaced; nothing is read or written. Stop the "
-            "service, restore the file as described in docs/service.md, and start the service again",
+            "service, restore the file as described in docs/operating.md, and start the service again",
             "the database's file is at its path again",
         )
 
