@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from doc_examples import ADDRESS, DOCS, at, blocks, examples, run_python
+from doc_examples import DOCS, at, blocks, examples, run_python
 
 from heksher.testing.service import LiveService
 
@@ -35,7 +36,9 @@ for _ in range(2):
         """
 import django
 from django.conf import settings
-settings.configure(ROOT_URLCONF="__main__", ALLOWED_HOSTS=["*"])
+settings.configure(
+    ROOT_URLCONF="__main__", ALLOWED_HOSTS=["*"], INSTALLED_APPS=["shop.apps.ShopConfig"]
+)
 django.setup()
 """,
         """
@@ -75,11 +78,22 @@ def nobody() -> str:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("name", AROUND)
-def test_a_page_says_whether_there_are_rules(name: str) -> None:
+def whole_program(name: str, url: str, folder: Path) -> str:
+    """Return the program of an example, with the service at *url*, and write what it imports."""
     before, after = AROUND[name]
     source = before + EXAMPLES[name] + after
-    assert ADDRESS in source
+    if name != "django":
+        return at(url, source)
+    # The client is in another module of the project, which another page shows.
+    package = folder / "shop"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "apps.py").write_text(at(url, examples(DOCS / "servers.md")["django"]))
+    return f"import sys\nsys.path.insert(0, {str(folder)!r})\n{source}"
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_page_says_whether_there_are_rules(name: str, tmp_path: Path) -> None:
     features = ["environment", "user", "theme"]
     # Litestar configures its own logger at INFO.
     logs = ("updates from ", "Service Unavailable: ", "INFO - ", "ERROR - ")
@@ -88,7 +102,7 @@ def test_a_page_says_whether_there_are_rules(name: str) -> None:
         ThreadPoolExecutor() as side_by_side,
     ):
         there, away = (
-            side_by_side.submit(run_python, at(url, source), *logs)
-            for url in (service.url, nobody())
+            side_by_side.submit(run_python, whole_program(name, url, tmp_path / folder), *logs)
+            for folder, url in (("there", service.url), ("away", nobody()))
         )
         assert (there.result(), away.result()) == (["200 service"] * 2, ["503 defaults"] * 2)

@@ -220,6 +220,7 @@ def test_no_page_is_forgotten() -> None:
         "listeners.md",
         "operating.md",
         "overrides.md",
+        "servers.md",
         "service.md",
         "testing.md",
     }
