@@ -39,6 +39,9 @@ def service(heksher_service: LiveService) -> LiveService:
 
 
 FIXTURES = examples(DOCS / "testing.md")
+#: The application that other examples test, and the plugins that some need.
+SHOP = FIXTURES.pop("shop")
+PLUGINS = {"asyncio": "pytest_asyncio", "trio": "pytest_trio"}
 
 
 def prints(source: str, *logs: str) -> None:
@@ -128,9 +131,11 @@ def test_testing() -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_example=FIXTURES[name])
+    if name in PLUGINS:
+        pytest.importorskip(PLUGINS[name])
+    pytester.makepyfile(shop=SHOP, test_example=FIXTURES[name])
     done = pytester.runpytest_subprocess("-p", "heksher.pytest_plugin", "-W", "error")
-    done.assert_outcomes(passed=FIXTURES[name].count("\ndef test_"))
+    done.assert_outcomes(passed=len(re.findall(r"^(?:async )?def test_", FIXTURES[name], re.M)))
 
 
 def test_a_default_that_the_configuration_forgets_is_noticed(pytester: pytest.Pytester) -> None:
