@@ -98,6 +98,11 @@ def test_listeners(service: LiveService) -> None:
     prints(at(service.url, program("listeners.md")))
 
 
+def test_coming_from(service: LiveService) -> None:
+    service.features = ["environment", "audience", "user"]
+    prints(at(service.url, program("coming-from.md")))
+
+
 def test_overrides() -> None:
     prints(program("overrides.md"))
 
@@ -218,6 +223,7 @@ def test_no_page_is_forgotten() -> None:
         "settings.md",
         "clients.md",
         "cohorts.md",
+        "coming-from.md",
         "concepts.md",
         "explain.md",
         "frameworks.md",
