@@ -28,36 +28,46 @@ def main() -> None:
 def with_tables(page: str) -> str:
     """Return *page* with the tables of the saved results between their comments."""
     results = saved()
+    page = _between(page, "summary", summary(results))
     page = _between(page, "counts", counts(results))
     return _between(page, "matrix", matrix(results))
 
 
 def saved() -> list[Result]:
-    """Read the results, one for each cell, in the order of the table."""
+    """Read the results, one for each combination, in the order of the table."""
     return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
-def counts(results: Sequence[Result]) -> list[str]:
-    """Summarize by backend: number of cells and worst durations."""
+def summary(results: Sequence[Result]) -> list[str]:
+    """Say in a few sentences what was tried and what came out."""
     ran = [result for result in results if "gets" in result]
     failed = [result for result in results if "failed" in result]
-    possible, faults = len(ran) + len(failed), len(_each(results, "fault"))
+    backends = ", ".join(_each(results, "backend"))
+    moments = len(_each(results, "moment"))
     verdict = f"{len(failed)} FAIL" if failed else "all pass"
-    lines = [
-        f"{faults} faults make {len(results)} cells. {possible} can be, and of these {verdict}; "
-        f"{len(results) - possible} cannot, for the reasons below.",
-        "",
+    return [
+        f"{len(_each(results, 'fault'))} faults of the service, the network and the machine happened to "
+        f"clients on {backends}, at {moments} moments. {len(ran) + len(failed)} of the "
+        f"{len(results):,} combinations are possible; {verdict}. No call of `get()` failed or waited: "
+        f"the longest took {max(_known(ran, 'get_cpu_us')) / 1000:.2f} ms of processor time. The newest "
+        f"values were in force at most {max(_known(ran, 'catch_up_ms')):.0f} ms after the end of a fault, "
+        "with clients that poll every 50 ms."
     ]
+
+
+def counts(results: Sequence[Result]) -> list[str]:
+    """Summarize by backend: number of combinations and worst durations."""
+    ran = [result for result in results if "gets" in result]
     table = [
         [
             "backend",
-            "cells",
+            "combinations",
             "calls of `get()`",
-            "the longest: processor",
-            "by the clock",
-            "newest values after: median",
-            "at most",
-            "closing: at most",
+            "longest call, processor time",
+            "longest call, by the clock",
+            "newest values after, median",
+            "newest values after, at most",
+            "closing, at most",
         ]
     ]
     for backend in _each(ran, "backend"):
@@ -75,7 +85,7 @@ def counts(results: Sequence[Result]) -> list[str]:
                 f"{max(_known(of_it, 'close_ms')):.0f} ms",
             ]
         )
-    return lines + _markdown(table)
+    return _markdown(table)
 
 
 def matrix(results: Sequence[Result]) -> list[str]:
