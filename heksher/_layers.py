@@ -48,6 +48,12 @@ def changing() -> Generator[None]:
         each.look()
 
 
+def call_listeners() -> None:
+    """Call those who listen to what was changed while only the registry's lock was held."""
+    with changing():
+        pass
+
+
 def put(setting: Setting[Any], layers: Layers) -> None:
     """Have a setting answer from *layers*. Called with the lock held."""
     state = state_of(setting)

@@ -1,16 +1,19 @@
-"""`override`: other values for settings while a block runs, whichever client or stub serves them."""
+"""Other values for settings than clients publish: `override` while a block runs, and files of overrides.
+
+A block's values beat all others. A file belongs to a client, so that stubs beat it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from heksher import _registry
 from heksher._application_code import ApplicationCodeError, call_application
 from heksher._given_rules import rules_from
-from heksher._layers import changing, covered, put_on_top, renew
+from heksher._layers import changing, covered, put, put_on_top, renew
 from heksher._rules.contexts import Defaults
 from heksher._rules.getter import Layer, Level, Published
 from heksher._rules.table import RuleTable, TableRule
@@ -21,11 +24,11 @@ from heksher.setting import QueriedRule, Setting, state_of
 
 @dataclass(eq=False)
 class _Override(Layer):
-    """The rules that a block has given to one setting, whose features are *features*."""
+    """The rules that a block or a file has given to one setting, whose features are *features*."""
 
     features: tuple[str, ...]
     rules: list[TableRule[Any]]
-    level = Level.OVERRIDE
+    level: Level
 
     def over(self, below: Published[Any]) -> tuple[RuleTable[Any], Defaults, bool]:
         table = below.table.overridden(self.rules, self.features)
@@ -56,7 +59,10 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
             refuses it; a rule has a condition on a feature that the setting does not have, or on a value
             that is not a string; or two rules have the same conditions. No setting has changed then.
     """
-    layers = {setting: _layer_for(setting, given) for setting, given in values.items()}
+    layers = {
+        setting: _layer_for(setting, given, _converted, Level.OVERRIDE)
+        for setting, given in values.items()
+    }
     try:
         with changing():
             for setting, layer in layers.items():
@@ -71,11 +77,63 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
 
 def overridden() -> set[Setting[Any]]:
     """Return the settings that have an override."""
+    levels = {Level.FILE, Level.OVERRIDE}
     with _registry.lock:
-        return {each for each in covered if Level.OVERRIDE in state_of(each).layers}
+        return {each for each in covered if not levels.isdisjoint(state_of(each).layers)}
 
 
-def _layer_for(setting: Setting[Any], given: object) -> _Override:
+def override_of_file(setting: Setting[Any], given: object) -> Layer:
+    """Return an override from values in JSON's types.
+
+    Raises:
+        InvalidArgumentError: as for `override`.
+    """
+    return _layer_for(setting, given, _decoded, Level.FILE)
+
+
+def override_by_file(
+    settings: Iterable[Setting[Any]], layers: Mapping[Setting[Any], Layer]
+) -> None:
+    """Replace the overrides of these settings that came from a file. Called with the lock held.
+
+    Args:
+        settings: the settings.
+        layers: their new overrides. A setting without one has none of a file any more.
+    """
+    for setting in settings:
+        present = state_of(setting).layers
+        if setting in layers:
+            put(setting, {**present, Level.FILE: (layers[setting],)})
+        elif Level.FILE in present:
+            put(setting, {**present, Level.FILE: ()})
+
+
+def _converted(setting: Setting[Any], value: object) -> Any:
+    """Return what a setting answers for a value of the application's."""
+    return setting.type.decode(setting.type.encode(value), [])
+
+
+def _decoded(setting: Setting[Any], value: object) -> Any:
+    """Return what a setting answers for a value in JSON's types, all of which has to fit."""
+    left_out: list[str] = []
+    try:
+        decoded = setting.type.decode(value, left_out)
+        if left_out:
+            raise ValueError("; ".join(left_out))
+    except ValueError as error:
+        if isinstance(value, list) and dict in map(type, cast("list[object]", value)):
+            raise ValueError(f"{error}; a rule is a table with exactly when and value") from None
+        raise
+    setting.type.encode(decoded)  # refuses what JSON does not have, such as infinity
+    return decoded
+
+
+def _layer_for(
+    setting: Setting[Any],
+    given: object,
+    decode: Callable[[Setting[Any], object], Any],
+    level: Level,
+) -> _Override:
     if not isinstance(setting, Setting):
         raise InvalidArgumentError(
             f"invalid setting {shown(setting)} of an override: expected a heksher.Setting"
@@ -84,7 +142,7 @@ def _layer_for(setting: Setting[Any], given: object) -> _Override:
     def convert(value: object, conditions: tuple[tuple[str, str], ...]) -> Any:
         invalid = f"setting {setting.name!r}: invalid override {shown(value)}"
         try:
-            converted = setting.type.decode(setting.type.encode(value), [])
+            converted = decode(setting, value)
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(f"{invalid}: {error}") from error
         try:
@@ -95,7 +153,7 @@ def _layer_for(setting: Setting[Any], given: object) -> _Override:
             raise InvalidArgumentError(f"{invalid}: {error}") from error.__cause__
         return converted
 
-    return _Override(setting.configurable_features, rules_from(setting, given, convert))
+    return _Override(setting.configurable_features, rules_from(setting, given, convert), level)
 
 
 override.__module__ = "heksher"  # users find it here

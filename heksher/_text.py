@@ -11,6 +11,9 @@ from itertools import islice
 from reprlib import Repr
 from typing import Any
 
+# Name at most this many things in a line.
+_MAX_NAMED = 20
+
 
 def one_line(text: str, limit: int = 500) -> str:
     """Return the beginning of *text* as one line that does no harm to a log or a terminal."""
@@ -70,6 +73,13 @@ def joined(words: Iterable[str], conjunction: str = "and") -> str:
     """Return "a", "a and b", or "a, b and c"; without words, an empty text."""
     *first, last = [*words] or [""]
     return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def some(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return *words* as `joined`, and of many the first ones and how many more there are."""
+    more = len(words) - _MAX_NAMED
+    named_ones = words if more <= 0 else (*words[:_MAX_NAMED], f"{more} more")
+    return joined(named_ones, conjunction)
 
 
 def _printable(text: str) -> str:

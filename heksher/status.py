@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from heksher._text import counted, joined, named
+from heksher._text import counted, named, some
 
 __all__ = [
     "ClientStatus",
@@ -25,8 +25,6 @@ __all__ = [
 
 # Show the texts of at most this many settings.
 _MAX_SHOWN = 100
-# Name at most this many settings in a line.
-_MAX_NAMED = 20
 
 
 class ClientState(StrEnum):
@@ -172,7 +170,9 @@ class ClientStatus:
         snapshot: the state of the snapshot file; None if there is none.
         rejected_count: how many rules are not used, also those that `rejected_rules` does not list.
         coerced_count: how many rules are used in part.
-        overrides: the names of the client's settings that have an override (`heksher.override`).
+        overrides: the names of the client's settings that have an override, by `heksher.override` or by
+            the file of the argument ``overrides``.
+        overrides_error: why that file is not used as it is now, or None. A missing file is no error.
     """
 
     state: ClientState
@@ -191,6 +191,7 @@ class ClientStatus:
     rejected_count: int = 0
     coerced_count: int = 0
     overrides: tuple[str, ...] = ()
+    overrides_error: str | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -265,6 +266,7 @@ class ClientStatus:
                 for rule in self.coerced_rules
             ],
             "overrides": list(self.overrides),
+            "overrides_error": self.overrides_error,
             "snapshot": None if self.snapshot is None else asdict(self.snapshot),
         }
 
@@ -281,28 +283,24 @@ class ClientStatus:
             error = "" if self.last_error is None else f": {named(self.last_error)}"
             parts.append(f"{counted(self.failures, 'failure')} in a row{error}")
         if self.refusals:
-            parts.append(f"declarations not accepted: {_some(self.refusals)}")
+            parts.append(f"declarations not accepted: {some([*self.refusals])}")
         if deleted := self.settings.get(DeclarationState.DELETED):
-            parts.append(f"deleted on the service: {_some(deleted)}")
+            parts.append(f"deleted on the service: {some(deleted)}")
         others = [each.setting for each in self.rejected_rules if each.rule_id is None]
         if rules := max(self.rejected_count, len(self.rejected_rules)) - len(others):
             parts.append(f"{counted(rules, 'rule')} not used")
         if others:
-            parts.append(f"part of the answer not used for {_some(sorted({*others}))}")
+            parts.append(f"part of the answer not used for {some(sorted({*others}))}")
         if self.overrides:
-            parts.append(f"overridden: {_some(self.overrides)}")
+            parts.append(f"overridden: {some(self.overrides)}")
+        if self.overrides_error is not None:
+            parts.append(f"overrides not used: {self.overrides_error}")
         if (snapshot := self.snapshot) is not None:
             if snapshot.refused is not None and self.source is not DataSource.SERVICE:
                 parts.append(f"snapshot not used: {snapshot.refused}")
             if snapshot.error is not None:
                 parts.append(f"snapshot not written: {snapshot.error}")
         return ", ".join(parts)
-
-
-def _some(names: Collection[str]) -> str:
-    """Return *names*, and of many the first ones and how many more there are."""
-    more = len(names) - _MAX_NAMED
-    return joined(names) if more <= 0 else joined((*islice(names, _MAX_NAMED), f"{more} more"))
 
 
 @dataclass(frozen=True, slots=True)

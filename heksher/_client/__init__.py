@@ -20,6 +20,8 @@ State, guarded by locks; `parts` puts these together:
 - `connection`: one request and its response;
 - `modification_lock`: holds updates back;
 - `snapshot`: the rules on disk;
+- `files`: the paths of files, and files that others write;
+- `overrides`: the overrides that a file gives;
 - `home`: the event loop or the threads that the client belongs to.
 
 What happens:

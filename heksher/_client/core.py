@@ -26,6 +26,7 @@ from heksher._client.lifecycle import Call, LifecycleEvent, State
 from heksher._client.options import ClientOptions
 from heksher._client.parts import Parts
 from heksher._client.run import Run
+from heksher._layers import call_listeners
 from heksher._listening import ClientListeners
 from heksher._overriding import overridden
 from heksher._rules.contexts import Default
@@ -154,6 +155,7 @@ class Core(Parts):
                 rejected_count=rejected.total,
                 coerced_count=coerced.total,
                 overrides=(*sorted(overridden_here),),
+                overrides_error=self.overrides.error,
             )
 
     def create_event(self) -> Event:
@@ -247,6 +249,7 @@ class Core(Parts):
             self.history.begin_start()
             self.settings.begin_start()
             self.publisher.begin_start()
+            self.overrides.begin_start()
             self.lifecycle.apply(LifecycleEvent.START)
             self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
             self._run = run
@@ -316,7 +319,7 @@ class Core(Parts):
         is_late = isinstance(error, StartupTimeoutError)
         # A client that cannot be made is no outage: waiting does not help.
         raises = self.options.startup == "raise" or isinstance(error, InvalidArgumentError)
-        with self.lock:
+        with _registry.lock, self.lock:
             if self._run is not run:
                 raise ClientNotStartedError(
                     "the process was forked while the client started: start it again in this one"
@@ -329,10 +332,12 @@ class Core(Parts):
                 raise _to_raise(error)
             if is_late:
                 self.history.last_error = error
+            self.overrides.apply()  # first, so that no call sees what it overrides
             self.publisher.publish_all()
             # The rules of the first update are published only now.
             has_succeeded = self.history.has_succeeded
         # This runs in the starter's task or thread. Listeners and hooks must not see its context.
+        Context().run(call_listeners)
         Context().run(self.publisher.call_listeners)
         if has_succeeded:
             Context().run(run.notify, None)

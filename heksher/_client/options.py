@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from heksher._client.snapshot import AnyPath, checked_path
+from heksher._client.files import AnyPath, checked_path
 from heksher._client.stand_ins import Chance
 from heksher._rules.contexts import checked_features
 from heksher.backends.base import Clock, HttpOptions
@@ -40,6 +40,7 @@ class ClientOptions:
         startup: whether a start that fails raises, or goes on trying.
         startup_timeout: seconds that a start may take.
         snapshot: the absolute path of the file that keeps the rules, or None.
+        overrides: the absolute path of the file of overrides, or None.
         clock: a clock instead of the backend's, or None.
         random: returns uniformly random numbers from [0, 1), for the jitter.
     """
@@ -57,6 +58,7 @@ class ClientOptions:
         request_timeout: float,
         max_response_bytes: int,
         snapshot: AnyPath | None,
+        overrides: AnyPath | None,
         clock: Clock | None,
         random: Callable[[], float] | None,
     ) -> None:
@@ -80,7 +82,8 @@ class ClientOptions:
         if startup_timeout is None:
             startup_timeout = _STARTUP_TIMEOUTS[startup]
         self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
-        self.snapshot: Final = None if snapshot is None else checked_path(snapshot)
+        self.snapshot: Final = checked_path("snapshot", snapshot)
+        self.overrides: Final = checked_path("overrides", overrides)
         self.clock: Final = clock
         self.random: Final = Chance(random)
 

@@ -11,6 +11,7 @@ from heksher._client.home import Home
 from heksher._client.lifecycle import Lifecycle
 from heksher._client.modification_lock import LockQueue
 from heksher._client.options import ClientOptions
+from heksher._client.overrides import Overrides
 from heksher._client.publishing import Publisher
 from heksher._client.settings import ClientSettings
 from heksher._client.snapshot import SnapshotFile
@@ -35,6 +36,7 @@ class Parts:
         publisher: publishes their rules.
         connection: the way to the service.
         queue: of updates that want to publish, and of the application that holds them back.
+        overrides: the file of overrides.
         snapshot: the file that keeps the rules, or None.
     """
 
@@ -54,6 +56,13 @@ class Parts:
         self.publisher = Publisher(self.settings, self.lock, self.lifecycle)
         self.connection = Connection(options.http, self.lock, self.lifecycle)
         self.queue = LockQueue()
+        self.overrides = Overrides(
+            options.overrides,
+            options.http.max_response_bytes,
+            self.settings,
+            self.lock,
+            self.lifecycle,
+        )
         self.snapshot: SnapshotFile | None = None
         if options.snapshot is not None:
             http = options.http

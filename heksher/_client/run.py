@@ -33,6 +33,7 @@ from heksher.exceptions import (
     ClientClosedError,
     DeclarationRejected,
     HeksherError,
+    InvalidArgumentError,
     InvalidResponseError,
     ServiceUnreachableError,
     StartupTimeoutError,
@@ -151,6 +152,8 @@ class Run:
             )
             timeout.__cause__ = error
             return timeout
+        if options.startup == "raise" and self._parts.overrides.error is not None:
+            return InvalidArgumentError(self._parts.overrides.error)
         refusals = self._parts.settings.refusals()
         if not refusals or isinstance(error, ServiceUnreachableError):
             return error
@@ -168,9 +171,8 @@ class Run:
                 f"{self._calls[-1]}, which the start waits for, did not return (if it imports the module "
                 "that starts the client, start it after the import)"
             )
-        if self._step != _UPDATE and self._parts.snapshot is not None:
-            path = self._parts.snapshot.status.path
-            return f"{self._step} {path}, which the start waits for, did not end"
+        if self._step != _UPDATE:
+            return f"{self._step}, which the start waits for, did not end"
         return f"{self._parts.options.http.base_url} did not answer all that a start needs"
 
     def end_start(self, error: Exception | None = None) -> None:
@@ -221,7 +223,8 @@ class Run:
                     if is_due:
                         # Of what changed without an update, by the client's defaults.
                         self._parts.publisher.call_listeners()
-                        await self._attempt("loading the snapshot", self._updater.load())
+                        loading = f"loading the snapshot {self._parts.options.snapshot}"
+                        await self._attempt(loading, self._updater.load())
                         error = await self._update()
                         if not self.ready.is_set() and not self._is_start_tried_again(error):
                             self.ready.set()
@@ -323,6 +326,10 @@ class Run:
             is_requested = self._current_reload is not None
             self._parts.history.begin_update(is_requested=is_requested)
             self._parts.settings.begin_update(now, is_requested=is_requested)
+        # After `wake` was cleared: what is defined or asked for from now on gets an update of its own.
+        reading = f"reading the overrides {self._parts.options.overrides}"
+        overrides = self._parts.overrides
+        await self._attempt(reading, overrides.load(self._backend, self._publishing))
         updating = self._updater.update(is_requested=is_requested)
         error = await self._attempt(_UPDATE, updating)
         if not self.goes_on():

@@ -51,21 +51,18 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
 
 import msgspec
 
 from heksher._application_code import get_logger
+from heksher._client.files import reason_of
 from heksher._rules.tracking import Tracking
-from heksher._text import encodable, error_text, excerpt, joined, one_line
+from heksher._text import encodable, excerpt, joined, one_line
 from heksher._wire import bounded, split
-from heksher.exceptions import InvalidArgumentError, InvalidResponseError
+from heksher.exceptions import InvalidResponseError
 from heksher.status import SnapshotStatus
 
 _logger = get_logger(__name__)
-
-#: A path as ``open()`` takes it, except for bytes.
-AnyPath: TypeAlias = "str | os.PathLike[str]"
 
 _MAGIC = b"heksher snapshot "
 _FORMAT = 1
@@ -175,7 +172,7 @@ class SnapshotFile:
         try:
             contents = self._read(tracking)
         except Exception as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             if self.status.refused != reason:
                 _logger.warning("the snapshot %s is not used: %s", self.status.path, reason)
             self.status = replace(self.status, refused=reason)
@@ -200,7 +197,7 @@ class SnapshotFile:
         try:
             contents = self._write(data)
         except Exception as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             self._is_complete = False
             self._failures += 1
             self._pause = min(2**self._failures, _MAX_PAUSE)
@@ -242,7 +239,7 @@ class SnapshotFile:
         except OSError as error:
             # It may be anything, such as a socket.
             is_link = os.path.islink(self._path)
-            reason = "it is a symbolic link" if is_link else _reason(error)
+            reason = "it is a symbolic link" if is_link else reason_of(error)
             raise _UnusableFile(reason, may_be_replaced=False) from None
         try:
             found = os.fstat(descriptor)
@@ -251,7 +248,7 @@ class SnapshotFile:
             with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(self._limit + 1)
         except OSError as error:
-            raise _UnusableFile(_reason(error)) from None
+            raise _UnusableFile(reason_of(error)) from None
         finally:
             os.close(descriptor)
         if not data.startswith(_MAGIC):
@@ -416,31 +413,6 @@ def _check_writers(found: os.stat_result) -> None:
         raise _UnusableFile("users other than its owner and this process's groups can write to it")
 
 
-def checked_path(path: object) -> str:
-    """Return the path of a snapshot as an absolute one.
-
-    Raises:
-        InvalidArgumentError: it is not a path, or it is relative to a folder that does not exist.
-    """
-    if isinstance(path, (str, os.PathLike)):
-        text = os.fspath(cast(AnyPath, path))
-        if isinstance(text, str) and text and "\0" not in text:
-            try:
-                return os.path.abspath(text)
-            except OSError as error:
-                raise InvalidArgumentError(
-                    f"invalid snapshot={path!r}: there is no working directory ({error.strerror}); "
-                    "give an absolute path"
-                ) from None
-    raise InvalidArgumentError(f"invalid snapshot={path!r}: expected the path of a file, or None")
-
-
 def checksum(data: bytes) -> bytes:
     """Return the checksum for the first line. It detects accidents, and proves no origin."""
     return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return error_text(error) or type(error).__name__

@@ -62,9 +62,10 @@ class Published(Generic[T]):
 class Level(IntEnum):
     """The levels of layers, from the lowest to the highest."""
 
-    FLOOR = 0  # the default values of a strict stub
-    STUB = 1
-    OVERRIDE = 2
+    FILE = 0  # overrides that a client's file gives
+    FLOOR = 1  # the default values of a strict stub
+    STUB = 2
+    OVERRIDE = 3
 
 
 class Layer(ABC):

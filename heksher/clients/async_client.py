@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, Self
 
+from heksher._client.files import AnyPath
 from heksher._client.modification_lock import AsyncModificationLock
 from heksher._client.options import ClientOptions, Startup
-from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_async
 from heksher.backends.base import Backend, Clock
 from heksher.clients._base import ClientBase
@@ -56,6 +56,9 @@ class AsyncHeksherClient(ClientBase):
         snapshot: the path of a file that keeps the rules, for a start without the service. It is loaded
             before the first request and written whenever rules have changed; only its owner can read
             it. Several processes may share it. `status` says what is wrong with it, if anything.
+        overrides: the path of a file in TOML whose values replace the rules of the settings that it
+            names. It is read again with each update. If it is missing, nothing is overridden; if it
+            cannot be used, `status` says why, and a start with ``startup="raise"`` raises.
         clock: a clock instead of the event loop's, for tests.
         random: returns numbers from [0, 1) for the jitter, for tests.
 
@@ -78,6 +81,7 @@ class AsyncHeksherClient(ClientBase):
         request_timeout: float = 30.0,
         max_response_bytes: int = 10 * 1024 * 1024,
         snapshot: AnyPath | None = None,
+        overrides: AnyPath | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
@@ -92,6 +96,7 @@ class AsyncHeksherClient(ClientBase):
             request_timeout=request_timeout,
             max_response_bytes=max_response_bytes,
             snapshot=snapshot,
+            overrides=overrides,
             clock=clock,
             random=random,
         )
@@ -120,7 +125,8 @@ class AsyncHeksherClient(ClientBase):
         Raises:
             ClientClosedError: the client was closed.
             InvalidArgumentError: no HTTP client can be made from `http_client_args` and the
-                environment (proxies, certificates), whatever `startup` is.
+                environment (proxies, certificates), whatever `startup` is; or, with
+                ``startup="raise"``, the file of `overrides` cannot be used.
             BackendError: the backend cannot run here.
             DeclarationRejected: with ``startup="raise"``: the service refused declarations.
             StartupTimeoutError: likewise: the start took longer than ``startup_timeout``.

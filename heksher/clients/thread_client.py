@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Self
 
+from heksher._client.files import AnyPath
 from heksher._client.modification_lock import ThreadModificationLock
 from heksher._client.options import ClientOptions, Startup
-from heksher._client.snapshot import AnyPath
 from heksher.backends import choose_blocking
 from heksher.backends.base import Backend, Clock, run_blocking
 from heksher.clients._base import ClientBase
@@ -50,6 +50,7 @@ class ThreadHeksherClient(ClientBase):
         request_timeout: float = 30.0,
         max_response_bytes: int = 10 * 1024 * 1024,
         snapshot: AnyPath | None = None,
+        overrides: AnyPath | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class ThreadHeksherClient(ClientBase):
             request_timeout=request_timeout,
             max_response_bytes=max_response_bytes,
             snapshot=snapshot,
+            overrides=overrides,
             clock=clock,
             random=random,
         )
@@ -93,7 +95,8 @@ class ThreadHeksherClient(ClientBase):
             ClientClosedError: the client was closed.
             DeclarationRejected, StartupTimeoutError, ServiceError: with ``startup="raise"``.
             InvalidArgumentError: no HTTP client can be made from `http_client_args` and the
-                environment (proxies, certificates), whatever `startup` is.
+                environment (proxies, certificates), whatever `startup` is; or, with
+                ``startup="raise"``, the file of `overrides` cannot be used.
         """
         run_blocking(self._core.start())
 

@@ -107,6 +107,14 @@ def test_overrides() -> None:
     prints(program("overrides.md"))
 
 
+def test_files(service: LiveService) -> None:
+    prints(
+        at(service.url, program("files.md")),
+        "/",  # names the file, and what it overrides
+        "the overrides stay as they are: ",
+    )
+
+
 def test_explain() -> None:
     source = program("explain.md")
     # What the texts show is pasted below the blocks that print them.
@@ -222,6 +230,7 @@ def test_no_page_is_forgotten() -> None:
     assert with_programs == {
         "settings.md",
         "clients.md",
+        "files.md",
         "cohorts.md",
         "coming-from.md",
         "concepts.md",

@@ -233,12 +233,14 @@ def test_startup_is_one_of_two_words(client: Client, startup: Any) -> None:
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["snapshot", "overrides"])
 @pytest.mark.parametrize("path", [b"rules", "", 5, True, "a\0b", ["rules"]], ids=repr)
 @on_both
-def test_a_snapshot_is_the_path_of_a_file(client: Client, path: Any) -> None:
+def test_a_file_is_named_by_its_path(client: Client, path: Any, name: str) -> None:
+    arguments: dict[str, Any] = {name: path}
     with pytest.raises(InvalidArgumentError) as caught:
-        client(URL, 60, ["user"], snapshot=path)
-    assert str(caught.value) == f"invalid snapshot={path!r}: expected the path of a file, or None"
+        client(URL, 60, ["user"], **arguments)
+    assert str(caught.value) == f"invalid {name}={path!r}: expected the path of a file, or None"
 
 
 @on_both

@@ -222,6 +222,7 @@ def test_all_of_a_status_goes_into_json_whatever_is_in_it() -> None:
         "coerced_count": 1,
         "coerced_rules": [{"setting": "b", "rule_id": None, "coercions": ["element 0: no int"]}],
         "overrides": ["a"],
+        "overrides_error": None,
         "snapshot": {
             "path": "/rules",
             "is_loaded": True,

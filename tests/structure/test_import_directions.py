@@ -72,6 +72,7 @@ PURE = [
             "heksher._listening",
             "heksher.setting",
             "heksher._given_rules",
+            "heksher._given_toml",
             "heksher._layers",
             "heksher._overriding",
         ),
@@ -188,6 +189,7 @@ ONLY_IN = {
     "socket": {"heksher.backends._http", "heksher.backends._lookups"},
     "ssl": {"heksher.backends._http"},
     "time": {
+        "heksher._client.files",
         "heksher._client.snapshot",
         "heksher._client.home",
         "heksher._client.run",
@@ -202,6 +204,7 @@ ONLY_IN = {
         "heksher._client",
     },
     "os": {
+        "heksher._client.files",
         "heksher.backends._http",
         "heksher.backends._gevent",
         "heksher._client.snapshot",

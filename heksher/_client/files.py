@@ -1,0 +1,109 @@
+"""Files that the application names: their paths, and how one is read that others write at any time.
+
+Knows nothing of settings. All calls block, so they are made where no event loop waits.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from time import sleep, time
+from typing import TypeAlias, cast
+
+from heksher._text import error_text
+from heksher.exceptions import InvalidArgumentError
+
+#: A path as ``open()`` takes it, except for bytes.
+AnyPath: TypeAlias = "str | os.PathLike[str]"
+
+# Some writers empty a file and fill it then, or remove it and create another one. So what was written
+# within the last second counts once it is the same after a pause. Seconds, and looks at most.
+_FRESH = 1.0
+_PAUSE = 0.02
+_MAX_LOOKS = 50
+
+# O_NONBLOCK, which some systems do not have: opening a pipe would wait for a writer.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class LocalFile:
+    """A file that is read again and again.
+
+    Args:
+        path: the absolute path.
+        limit: the most bytes that are read.
+
+    Attributes:
+        path: as given.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self._limit = limit
+        self._last: bytes | None = None
+
+    def read(self) -> bytes | None:
+        """Return what the file holds, or None if there is none.
+
+        Raises:
+            OSError: it cannot be read, or is too large.
+        """
+        data, is_fresh = self._look()
+        for _ in range(_MAX_LOOKS):
+            if data == self._last or not is_fresh:
+                break
+            sleep(_PAUSE)
+            self._last = data
+            data, is_fresh = self._look()
+        self._last = data
+        return data
+
+    def _look(self) -> tuple[bytes | None, bool]:
+        """Return what the file holds now, and whether that may be incomplete."""
+        try:
+            descriptor = os.open(self.path, _READING)
+        except FileNotFoundError:
+            return None, self._last is not None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("it is not a regular file")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(self._limit + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) > self._limit:
+            raise OSError(f"it is larger than max_response_bytes={self._limit}")
+        return data, abs(time() - found.st_mtime) < _FRESH
+
+
+def checked_path(name: str, path: object) -> str | None:
+    """Return a path as an absolute one; None stays None.
+
+    Args:
+        name: the argument's name.
+        path: its value.
+
+    Raises:
+        InvalidArgumentError: it is not a path, or it is relative to a folder that does not exist.
+    """
+    if path is None:
+        return None
+    if isinstance(path, (str, os.PathLike)):
+        text = os.fspath(cast(AnyPath, path))
+        if isinstance(text, str) and text and "\0" not in text:
+            try:
+                return os.path.abspath(text)
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"invalid {name}={path!r}: there is no working directory ({error.strerror}); "
+                    "give an absolute path"
+                ) from None
+    raise InvalidArgumentError(f"invalid {name}={path!r}: expected the path of a file, or None")
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be used."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return error_text(error) or type(error).__name__
