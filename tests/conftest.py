@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from support.databases import (
@@ -33,6 +34,11 @@ INTEGRATION = {"cli", "docs", "faults", "servers", "service", "soak"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the fault matrix, and of tests of the service that can do more."""
     parser.addoption(
+        "--all-backends",
+        action="store_true",
+        help="run each case of a test that is marked `spread` on every backend",
+    )
+    parser.addoption(
         "--all-moments", action="store_true", help="fault matrix: each fault at every moment"
     )
     parser.addoption(
@@ -51,11 +57,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in the folders of `INTEGRATION`; other integration tests mark themselves."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests in the folders of `INTEGRATION`, and spread the cases of tests marked `spread`."""
     for item in items:
         if item.path.parent.name in INTEGRATION:
             item.add_marker(pytest.mark.integration)
+    # A test that is named runs in full, so that any of its cases can be named, too.
+    if not config.getoption("--all-backends") and not any("::" in each for each in config.args):
+        left_out = _on_other_backends(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _on_other_backends(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what a test marked `spread` leaves out: it runs each case on one backend.
+
+    Neighbouring cases run on different backends. If there are fewer cases than backends, cases run on
+    several, so that each backend is used.
+    """
+    tests: defaultdict[str, dict[str, dict[int, pytest.Item]]] = defaultdict(dict)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("spread"):
+            harness = cast("type[Harness]", item.callspec.params["backend"])
+            case = item.callspec.id.replace(harness.name, "", 1)
+            cases = tests[item.nodeid.partition("[")[0]]
+            cases.setdefault(case, {})[HARNESSES.index(harness)] = item
+    return {
+        item
+        for cases in tests.values()
+        for number, of_backend in enumerate(cases.values())
+        for backend, item in of_backend.items()
+        if number % len(HARNESSES) != backend and backend % len(cases) != number
+    }
 
 
 @pytest.fixture(autouse=True)

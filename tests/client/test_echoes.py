@@ -155,6 +155,7 @@ def told_by(error: BaseException) -> Iterator[str]:
             yield f"{response.headers.raw} {response.content}"
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("case", [*BODIES, *HEADS])
 def test_no_secret_that_is_said_back_is_shown_or_kept(
     backend: Harness, case: str, caplog: pytest.LogCaptureFixture, tmp_path: Path

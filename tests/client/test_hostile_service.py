@@ -395,6 +395,7 @@ def test_whose_cookie_jar_is_handed_in_says_what_it_takes(backend: Harness) -> N
 STATUSES = [b"200 OK", b"307 Moved", b"401 No", b"403 No", b"409 No", b"422 No", b"500 Oh"]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status[:3].decode())
 @pytest.mark.parametrize(
     "headers",

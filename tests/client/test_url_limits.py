@@ -42,6 +42,7 @@ def queries(scene: Scene) -> list[str]:
     return targets
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", STATUSES)
 def test_all_rules_arrive_whatever_length_gets_through(scene: Scene, status: int) -> None:
     settings = long_settings(scene, 200)
@@ -85,6 +86,7 @@ def test_one_name_is_asked_for_before_a_query_is_split(scene: Scene) -> None:
     scene.run(body)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", STATUSES)
 def test_nothing_is_split_if_single_names_are_refused_as_well(scene: Scene, status: int) -> None:
     settings = long_settings(scene, 200)
@@ -110,6 +112,7 @@ def test_nothing_is_split_if_single_names_are_refused_as_well(scene: Scene, stat
     scene.run(body)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", [401, 405, 422, 429, 500, 503])
 def test_no_other_status_says_anything_about_the_length(scene: Scene, status: int) -> None:
     settings = long_settings(scene, 200)
@@ -167,6 +170,7 @@ def test_an_odd_refusal_of_one_setting_is_over_with_the_next_poll(scene: Scene) 
     scene.run(body)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", [200, 403, 404])
 def test_a_setting_whose_name_is_refused_costs_no_other(
     scene: Scene, status: int, caplog: pytest.LogCaptureFixture
@@ -221,6 +225,7 @@ def test_a_setting_whose_name_is_refused_costs_no_other(
     assert len(mentions) == (1 if status == 200 else 3)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", [200, 403])
 def test_the_only_setting_can_be_refused_as_well(scene: Scene, status: int) -> None:
     (setting,) = some_settings(scene, 1)

@@ -70,6 +70,7 @@ def options(fault: f.Fault) -> dict[str, Any]:
     return {"max_response_bytes": 1_000_000}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("fault", BREAKING, ids=str)
 def test_a_fault_costs_freshness_and_nothing_else(
     backend: Harness, heksher_service: LiveService, fault: f.Fault
@@ -98,6 +99,7 @@ def test_a_fault_costs_freshness_and_nothing_else(
     backend.run(body)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("fault", HARMLESS, ids=str)
 def test_a_fault_that_is_borne(
     backend: Harness, heksher_service: LiveService, fault: f.Fault
