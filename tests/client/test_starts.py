@@ -127,10 +127,10 @@ def test_rules_that_the_service_has_are_in_force_before_new_settings_are_declare
             pass
         for setting in old:
             scene.service.add_rule(setting.name, 7, user="jim")
-        new = [Setting(f"new{n}", int, ["user"], n) for n in range(3000)]
+        new = [Setting(f"new{n}", int, ["user"], n) for n in range(300)]
         passed, arrived, go_on = (scene.backend.event() for _ in range(3))
         passed.set()
-        for _ in range(1500):
+        for _ in range(150):
             scene.service.hold("declare", scene.backend.event(), passed)
         scene.service.hold("declare", arrived, go_on)
         client = scene.client(startup="continue", startup_timeout=5)
@@ -141,10 +141,10 @@ def test_rules_that_the_service_has_are_in_force_before_new_settings_are_declare
         await scene.backend.until(lambda: starting.ended, "the start returns")
         assert starting.error is None
         assert [each.get(environment="dev", user="jim") for each in old] == [7] * 3
-        assert new[2999].get(user="jim") == 2999
-        scene.service.add_rule("new2999", 8, user="jim")
+        assert new[299].get(user="jim") == 299
+        scene.service.add_rule("new299", 8, user="jim")
         go_on.set()
-        await scene.backend.until(lambda: new[2999].get(user="jim") == 8, "all are declared")
+        await scene.backend.until(lambda: new[299].get(user="jim") == 8, "all are declared")
         await client.close()
 
     scene.run(body)
