@@ -36,7 +36,7 @@ def prepare(connection: sa.Connection, *, in_memory: bool, migrate: bool) -> Non
     """
     found = set(sa.inspect(connection).get_table_names())
     if not found:
-        t.metadata.create_all(connection)
+        t.metadata.create_all(connection, checkfirst=False)
         connection.execute(t.alembic_version.insert().values(version_num=t.REVISION))
         if not in_memory:
             _upgrade(connection)
