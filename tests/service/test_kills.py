@@ -24,7 +24,7 @@ from support.service_process import DEADLINE, ServiceProcess
 if TYPE_CHECKING:
     from support.postgres import PostgresServer
 
-_KILLS = 30
+_KILLS = 8
 _WRITERS = 4
 
 
@@ -55,7 +55,10 @@ class _Acknowledged:
             number += 1
 
 
-def test_killing_the_service_loses_nothing_on_sqlite(tmp_path: Path) -> None:
+def test_killing_the_service_loses_nothing_on_sqlite(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    kills = pytestconfig.getoption("--kills") or _KILLS
     database = kept_on_sqlite(tmp_path / "heksher.db")
     acknowledged = _Acknowledged()
     chance = random.Random(4)
@@ -63,7 +66,7 @@ def test_killing_the_service_loses_nothing_on_sqlite(tmp_path: Path) -> None:
         httpx.Client(timeout=DEADLINE, trust_env=False) as client,
         ThreadPoolExecutor(_WRITERS) as pool,
     ):
-        for kill in range(_KILLS):
+        for kill in range(kills):
             service = KillableService(database.url)
             writers = [
                 pool.submit(
@@ -80,7 +83,7 @@ def test_killing_the_service_loses_nothing_on_sqlite(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     check_invariants(database)
-    assert len(acknowledged.settings) >= _KILLS
+    assert len(acknowledged.settings) >= kills
     kept = {name for (name,) in database.rows("SELECT setting FROM setting_metadata")}
     assert [name for name in acknowledged.settings if name not in kept] == []
     kept_rules = set(database.rows("SELECT id, setting FROM rules"))

@@ -491,7 +491,7 @@ def test_any_sequence_of_calls_does_what_the_model_does(database: Database) -> N
         Machine,
         settings=settings(
             deadline=None,
-            max_examples=12 if database.name == "SQLite" else 6,  # which is as slow
+            max_examples=8 if database.name == "SQLite" else 4,  # which is as slow
             stateful_step_count=50,
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -194,6 +194,36 @@ async def replay_in_process(scenario: Scenario, app: Starlette) -> dict[int, Dif
         return await replay(scenario, lambda request: call(app, request))
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """A replay: the differences by number of the step, and all requests with their answers."""
+
+    differences: dict[int, Difference]
+    exchanges: list[tuple[Request, Answer]]
+
+
+_on_sqlite: dict[str, Replayed] = {}
+
+
+def replay_on_sqlite(scenario: Scenario) -> Replayed:
+    """Replay against a new application on SQLite, once for all tests that look at the answers."""
+    if scenario.key not in _on_sqlite:
+        app = create_app(features=scenario.features)
+        exchanges: list[tuple[Request, Answer]] = []
+
+        async def send(request: Request) -> Answer:
+            answer = await call(app, request)
+            exchanges.append((request, answer))
+            return answer
+
+        async def play() -> dict[int, Difference]:
+            async with app.router.lifespan_context(app):
+                return await replay(scenario, send)
+
+        _on_sqlite[scenario.key] = Replayed(asyncio.run(play()), exchanges)
+    return _on_sqlite[scenario.key]
+
+
 async def call(app: ASGIApp, request: Request) -> Answer:
     """Pass *request* to an ASGI application as uvicorn does."""
     scope = {
