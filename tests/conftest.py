@@ -99,6 +99,12 @@ def _fresh_process() -> Iterator[None]:
     testing.reset()
 
 
+@pytest.fixture
+def few_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a pytest that the test starts import only the plugins it names; all of them take seconds."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 @pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)
 def backend(request: pytest.FixtureRequest) -> Harness:
     """Run the test once on each backend."""

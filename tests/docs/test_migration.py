@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from doc_examples import DOCS, PATIENCE
 
 import heksher
@@ -107,6 +108,7 @@ def test_a_service_that_is_away_is_met_as_before() -> None:
     assert json.loads(done.stdout) == ["start raised", "threads go on", "ping raised"]
 
 
+@pytest.mark.usefixtures("few_plugins")
 def test_its_unit_tests_pass_unchanged() -> None:
     done = subprocess.run(
         python(

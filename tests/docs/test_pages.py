@@ -142,6 +142,7 @@ def test_testing() -> None:
     prints(source)
 
 
+@pytest.mark.usefixtures("few_plugins")
 @pytest.mark.parametrize("name", FIXTURES)
 def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
     if name in PLUGINS:
@@ -151,6 +152,7 @@ def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
     done.assert_outcomes(passed=len(re.findall(r"^(?:async )?def test_", FIXTURES[name], re.M)))
 
 
+@pytest.mark.usefixtures("few_plugins")
 def test_a_default_that_the_configuration_forgets_is_noticed(pytester: pytest.Pytester) -> None:
     source = FIXTURES["configuration"]
     forgetful = source.replace(", user=current_user)", ")")

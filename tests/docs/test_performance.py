@@ -24,9 +24,13 @@ PAGE = DOCS / "performance.md"
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("few_plugins")
 def test_the_benchmarks_run_and_end_with_one_table(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", ROOT / "benchmarks", "--quick", "-p", "no:cacheprovider"],
+        [
+            *(sys.executable, "-m", "pytest", ROOT / "benchmarks", "--quick"),
+            *("-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin"),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -61,6 +65,7 @@ ROW = "def test_a_row(ratios):\n    ratios.add('something', [3.0], [2.0], at_mos
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("few_plugins")
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
     asked: bool, tmp_path: Path
@@ -77,6 +82,7 @@ def test_a_missed_target_fails_the_run_only_where_that_is_asked_for(
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("few_plugins")
 @pytest.mark.parametrize("breaks", [True, False])
 def test_a_benchmark_that_breaks_is_not_taken_for_one_that_met_its_target(
     breaks: bool, tmp_path: Path

@@ -49,6 +49,7 @@ def catalogue(declared: list[dict[str, object]]) -> bytes:
     return json.dumps({"settings": [{"version": "1.0", **each} for each in declared]}).encode()
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", CHOSEN)
 def test_a_hostile_answer_costs_freshness_and_nothing_else(backend: Harness, name: str) -> None:
     shape = SHAPES[name]

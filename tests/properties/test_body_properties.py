@@ -380,7 +380,7 @@ def numbers_in(told: Response | None) -> set[int]:
 @pytest.mark.parametrize(
     ("harness", "examples"),
     [
-        pytest.param(ThreadHarness, 250, id="thread"),
+        pytest.param(ThreadHarness, 150, id="thread"),
         pytest.param(AsyncioHarness, 40, id="asyncio"),
         pytest.param(TrioHarness, 40, id="trio"),
     ],

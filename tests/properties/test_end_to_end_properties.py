@@ -534,7 +534,7 @@ def service() -> Iterator[LiveService]:
 @pytest.mark.parametrize(
     ("harness", "examples"),
     [
-        pytest.param(ThreadHarness, 40, id="thread"),
+        pytest.param(ThreadHarness, 25, id="thread"),
         pytest.param(AsyncioHarness, 10, id="asyncio"),
         pytest.param(TrioHarness, 10, id="trio"),
     ],
