@@ -142,7 +142,7 @@ _COLOR_RULES: Rules = (
     ({"environment": "prod", "theme": "blue"}, "navy"),
 )
 
-#: The README's two settings. The environment has a constant default, the theme a context variable.
+#: An application's two settings. The environment has a constant default, the theme a context variable.
 INTRODUCTION = (
     Shape(
         "cache_ttl.get(user=...), a rule matches",

@@ -5,7 +5,7 @@ its own and is reached over the loopback interface. The floor is the time of the
 alone, one after another over one connection, with the HTTP client that suits the backend:
 ``httpx.AsyncClient`` in an event loop, ``httpx.Client`` in threads.
 
-- The README's two settings, and 1,500 settings that the service already has. The floor repeats the
+- Two settings, and 1,500 settings that the service already has. The floor repeats the
   requests of the start.
 - 300 settings that are new to the service. The floor declares as many other new settings.
 - 300 new settings with a service in memory, compared with 150: the time for each of them.

@@ -5,7 +5,7 @@ the library, and the scenario's floor. Libraries may therefore share names, and 
 installed does not affect the others. What is compared is how many times as long as the floor each
 library takes.
 
-- Look-ups: the settings of the README's introduction. The floor is a function written by hand. All
+- Look-ups: two settings of an application. The floor is a function written by hand. All
   libraries are measured, each in three processes, since no two processes are equally fast.
 - Updates: 100,000 rules in one answer. The floor is ``json.loads`` of it. Only heksher-py 0.2.2 is
   measured.
