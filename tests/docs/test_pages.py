@@ -39,9 +39,8 @@ def service(heksher_service: LiveService) -> LiveService:
 
 
 FIXTURES = examples(DOCS / "testing.md")
-#: The application that other examples test, and the plugins that some need.
-SHOP = FIXTURES.pop("shop")
-PLUGINS = {"asyncio": "pytest_asyncio", "trio": "pytest_trio"}
+SHOP = FIXTURES.pop("shop")  # the application that other examples test
+PLUGINS = {"anyio": ["-p", "anyio"], "trio": ["-p", "trio"]}
 
 
 def prints(source: str, *logs: str) -> None:
@@ -145,10 +144,9 @@ def test_testing() -> None:
 @pytest.mark.usefixtures("few_plugins")
 @pytest.mark.parametrize("name", FIXTURES)
 def test_fixtures_for_pytest(name: str, pytester: pytest.Pytester) -> None:
-    if name in PLUGINS:
-        pytest.importorskip(PLUGINS[name])
     pytester.makepyfile(shop=SHOP, test_example=FIXTURES[name])
-    done = pytester.runpytest_subprocess("-p", "heksher.pytest_plugin", "-W", "error")
+    options = ["-p", "heksher.pytest_plugin", *PLUGINS.get(name, []), "-W", "error"]
+    done = pytester.runpytest_subprocess(*options)
     done.assert_outcomes(passed=len(re.findall(r"^(?:async )?def test_", FIXTURES[name], re.M)))
 
 
