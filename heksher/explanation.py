@@ -4,7 +4,8 @@ Pure data, and how it is shown. Knows neither settings nor tables: `heksher._rul
 Imported with the first explanation, so that modules which only define settings do not pay for it.
 
 The classes are msgspec's structures. Making a frozen one takes a tenth of the time of a frozen dataclass,
-and an application may explain each look-up that it makes.
+and an application may explain each look-up that it makes. With ``gc=False`` the garbage collector does not
+visit them, which takes time as well: nothing that they hold leads back to them.
 """
 
 from __future__ import annotations
@@ -55,10 +56,6 @@ class FeatureSource(StrEnum):
     MISSING = "missing"  # no value; an error once a client has started
 
 
-# Finding a member of an Enum class takes longer than all else that is done for a feature.
-_ARGUMENT = FeatureSource.ARGUMENT
-
-
 _REASONS = {
     Reason.SERVICE_DEFAULT: "no rule matches: the service's default value",
     Reason.LOCAL_DEFAULT: "no rule matches: the default value of the declaration",
@@ -67,7 +64,7 @@ _REASONS = {
 }
 
 
-class ContextValue(Struct, frozen=True):
+class ContextValue(Struct, frozen=True, gc=False):
     """The value of a context feature.
 
     Attributes:
@@ -122,15 +119,10 @@ class Explainer(Protocol[T]):
     """What an explanation reads from the table that it holds, as `heksher._rules.explaining` does."""
 
     setting: str
-    sources: Mapping[str, FeatureSource]
     rejected_rules: tuple[RejectedRule, ...]
     rejected_count: int
 
     def encode(self, value: T) -> Any: ...
-
-    def rule(
-        self, features: tuple[str, ...], context: Mapping[str, str | None], value: T
-    ) -> ExplainedRule[T]: ...
 
     def candidates(self, context: Mapping[str, str | None], limit: int) -> Candidates[T]: ...
 
@@ -139,7 +131,7 @@ class Explainer(Protocol[T]):
     def is_tracking_all(self) -> bool: ...
 
 
-class Explanation(Struct, Generic[T], frozen=True, eq=False):
+class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
     """Why a setting has its value in one context. It does not change later.
 
     ``print(explanation)`` shows it, no wider than 80 columns. It holds the rules that it was made from,
@@ -150,14 +142,15 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
         reason: why.
         source: where the setting's rules came from: service, snapshot or defaults. With an override,
             where the rules came from that it replaces.
+        rule: the rule that wins; None if no rule matches.
+        context: the value of each configurable feature, and where it came from.
     """
 
     value: T
     reason: Reason
     source: DataSource
-    _winner: tuple[str, ...] | None
-    _values: Mapping[str, str | None]
-    _arguments: Mapping[str, object]
+    rule: ExplainedRule[T] | None
+    context: Mapping[str, ContextValue]
     _explainer: Explainer[T]
     _limit: int
     _candidates: Candidates[T] | None = None
@@ -166,24 +159,6 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
     def setting(self) -> str:
         """The setting's name."""
         return self._explainer.setting
-
-    @property
-    def rule(self) -> ExplainedRule[T] | None:
-        """The rule that wins; None if no rule matches."""
-        if self._winner is None:
-            return None
-        return self._explainer.rule(self._winner, self._values, self.value)
-
-    @property
-    def context(self) -> Mapping[str, ContextValue]:
-        """The value of each configurable feature, and where it came from."""
-        values, arguments = self._values, self._arguments
-        return {
-            feature: ContextValue(
-                values[feature], source if arguments.get(feature, ...) is ... else _ARGUMENT
-            )
-            for feature, source in self._explainer.sources.items()
-        }
 
     @property
     def candidates(self) -> tuple[Candidate[T], ...]:
@@ -202,11 +177,13 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
 
     def _all_candidates(self) -> Candidates[T]:
         if self._candidates is None:
-            force_setattr(
-                self, "_candidates", self._explainer.candidates(self._values, self._limit)
-            )
+            found = self._explainer.candidates(self._values(), self._limit)
+            force_setattr(self, "_candidates", found)
         assert self._candidates is not None
         return self._candidates
+
+    def _values(self) -> dict[str, str | None]:
+        return {feature: each.value for feature, each in self.context.items()}
 
     @property
     def rejected_rules(self) -> tuple[RejectedRule, ...]:
@@ -224,7 +201,7 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False):
 
         Rules with a condition on one of them were left out (``track_contexts``): one may match here.
         """
-        return self._explainer.untracked(self._values)
+        return self._explainer.untracked(self._values())
 
     @property
     def is_tracking_all(self) -> bool:

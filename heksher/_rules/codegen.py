@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from inspect import CO_NESTED
 from itertools import count
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from heksher._rules.contexts import MISSING, checked_value
@@ -256,6 +257,17 @@ def _compiled(text: str, inline: bool) -> CodeType:
         size -= len(oldest[0])
     _codes[text, inline] = code
     return code
+
+
+def function_of(source: Source, others: Mapping[str, Any]) -> FunctionType:
+    """Return a function whose globals are the objects of *source*, and *others*.
+
+    Its code is a copy, because the interpreter specialises code for the globals that it meets. It is
+    marked as nested for the free-threaded interpreter: see `heksher._rules.getter`.
+    """
+    code = compile_source(source, {})
+    code = code.replace(co_flags=code.co_flags | CO_NESTED)
+    return FunctionType(code, {**others, **source.objects})
 
 
 def compile_source(

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from operator import itemgetter
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, cast
 
+from heksher._rules import codegen
 from heksher._rules.bitmap_index import BitmapIndex
-from heksher._rules.contexts import MISSING, Context, checked_value, current_value
-from heksher._rules.groups import grouped
+from heksher._rules.contexts import MISSING, Context, checked_value
+from heksher._rules.groups import GroupedRules, grouped
 from heksher._rules.plan import LookUp, Plan, PlannedCohort
 from heksher._rules.table import RuleTable, TableRule
 from heksher.exceptions import UnknownFeatureError
 from heksher.explanation import (
     Candidate,
     Candidates,
+    ContextValue,
     ExplainedRule,
     Explanation,
     FeatureSource,
@@ -29,11 +31,54 @@ from heksher.status import DataSource, RejectedRule
 
 T = TypeVar("T")
 
-#: A look-up of the plan: what makes its key, its ``get``, the features in the service's order, and the
-#: index if it is one. (A tuple: unpacking takes less time than finding attributes.)
-_LookUp: TypeAlias = tuple[
-    Callable[[Context], Any], Callable[..., Any], tuple[str, ...], BitmapIndex | None
-]
+# Finding a member of an Enum class takes longer than all else that is done for a feature.
+_VARIABLE = FeatureSource.CONTEXT_VARIABLE
+
+#: Remember at most this many rules that have won, for each look-up; 300 bytes for each.
+MOST_REMEMBERED: Final = 1024
+
+
+class _Winners(dict[Any, ExplainedRule[T]]):
+    """The rules that one look-up has found, by its key. A rule that is missing is made."""
+
+    __slots__ = ("_look_up", "_rules")
+
+    def __init__(self, rules: GroupedRules[T], look_up: LookUp) -> None:
+        self._rules = rules
+        self._look_up = look_up
+
+    def __missing__(self, key: Any) -> ExplainedRule[T]:
+        names, values = self._look_up.key, self._look_up.values
+        features, wanted = names[::-1], key
+        if isinstance(values, BitmapIndex):
+            among = values.winning_features(key, names)
+            features = tuple([each for each in self._rules.order if each in among])
+            at = dict(zip(names, key, strict=True))
+            wanted = tuple([at[each] for each in reversed(features)])
+            wanted = wanted[0] if len(features) == 1 else wanted
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        rule = self[key] = _rule(self._rules, features, wanted, cast(T, values.get(key, None)))
+        return rule
+
+
+def _rule(
+    rules: GroupedRules[T], features: tuple[str, ...], key: Any, value: T
+) -> ExplainedRule[T]:
+    """Return a rule.
+
+    Args:
+        rules: all rules.
+        features: those of its conditions, in the service's order.
+        key: the values of its conditions, as in `RuleGroup.values`.
+        value: its value.
+    """
+    number = rules.number_of(features, key)
+    if len(features) == 1:  # the most common case, in a fraction of the time
+        conditions: tuple[tuple[str, str], ...] = ((features[0], key),)
+    else:
+        conditions = tuple(zip(features, key[::-1], strict=True))
+    return ExplainedRule(None if number == -1 else number, conditions, value)
 
 
 class Explainer(Generic[T]):
@@ -50,30 +95,25 @@ class Explainer(Generic[T]):
         setting: as given.
         rejected_rules: the first rules that cannot be used.
         rejected_count: how many there are.
-        sources: where the value of a feature comes from if a call leaves it out.
+        explain: explains what `get` returns. It takes the arguments of `get` as a mapping, and how many
+            candidates to list. If `get` raises, it raises as well, but it need not be the same error.
     """
 
     __slots__ = (
-        "_default",
-        "_defaults",
         "_encode",
-        "_look_ups",
-        "_reason",
-        "_rule_reason",
+        "_features",
         "_rules",
-        "_source",
         "_tracking",
-        "_unconditional",
+        "explain",
         "rejected_count",
         "rejected_rules",
         "setting",
-        "sources",
     )
 
     setting: str
     rejected_rules: tuple[RejectedRule, ...]
     rejected_count: int
-    sources: Mapping[str, FeatureSource]
+    explain: Callable[[Mapping[str, object], int], Explanation[T]]
 
     def __init__(
         self,
@@ -90,86 +130,68 @@ class Explainer(Generic[T]):
         self.rejected_rules = provenance.rejected
         self.rejected_count = provenance.rejected_count
         self._tracking = provenance.tracking
-        self._source = provenance.source or DataSource.DEFAULTS
-        # Of each feature; None: it needs no value, and ...: it has no default.
-        self._defaults = {each: plan.sources.get(each, ...) for each in plan.cohorts_last()}
-        self.sources = {each: _source_of(plan, each) for each in plan.features}
+        self._features = plan.features
         self._rules = grouped(table.features, table.rules)
-        self._look_ups = [_prepared(each) for each in plan.search.look_ups]
+        rule_reason = Reason.OVERRIDE if provenance.is_override else Reason.RULE
         # A rule without conditions is the default of a search in dicts.
-        self._default: T = plan.search.default
-        self._unconditional: tuple[str, ...] | None = (
-            () if self._rules.number_of((), ()) is not None else None
-        )
-        self._rule_reason = Reason.OVERRIDE if provenance.is_override else Reason.RULE
-        if self._unconditional is not None or provenance.is_override:
-            self._reason = self._rule_reason
+        unconditional = None
+        if self._rules.number_of((), ()) is not None:
+            unconditional = _rule(self._rules, (), (), plan.search.default)
+        if unconditional is not None or provenance.is_override:
+            reason = rule_reason
         elif not started:
-            self._reason = Reason.NOT_STARTED
+            reason = Reason.NOT_STARTED
         elif provenance.has_service_default:
-            self._reason = Reason.SERVICE_DEFAULT
+            reason = Reason.SERVICE_DEFAULT
         else:
-            self._reason = Reason.LOCAL_DEFAULT
+            reason = Reason.LOCAL_DEFAULT
+        objects = {
+            "explainer": self,
+            "check_names": self._check_names,
+            "source": provenance.source or DataSource.DEFAULTS,
+            "reason": rule_reason,
+            "default": plan.search.default,
+            "default_rule": unconditional,
+            "default_reason": reason,
+        }
+        self.explain = codegen.function_of(self._emit(plan, objects), _COMMON)
 
-    def explain(self, contexts: Mapping[str, object], limit: int) -> Explanation[T]:
-        """Explain what `get` returns for these arguments.
+    def _emit(self, plan: Plan, objects: dict[str, Any]) -> codegen.Source:
+        """Write the function that explains, as `get` is written: a loop takes twice as long.
 
-        Args:
-            contexts: the arguments.
-            limit: how many candidates to list.
-
-        Raises:
-            UnknownFeatureError: an argument is no configurable feature of the setting.
-            MissingFeatureError: a feature has no value.
-            FeatureTypeError: a value is neither a string nor None.
+        No name of a feature gets into the text, so they may have any names.
         """
-        context: dict[str, str | None] = {}
-        unread = len(contexts)
-        for feature, default in self._defaults.items():
-            value = contexts.get(feature, ...)
-            if value is ...:
-                value = default
-                if type(value) is ContextVar:
-                    value = current_value(value)
-                elif type(value) is PlannedCohort:
-                    value = value.value_in(context)
+        text = _BEGIN
+        at = {name: place for place, name in enumerate(plan.cohorts_last())}
+        for name, n in at.items():
+            default = plan.sources.get(name, ...)
+            objects[f"name{n}"] = name
+            objects[f"check{n}"] = partial(checked_value, self.setting, name)
+            if isinstance(default, PlannedCohort):
+                objects[f"default{n}"] = partial(_computed, default)
+                source = at.get(default.source)
+                call = "({})" if source is None else f"({{name{source}: value{source}}})"
+            elif isinstance(default, ContextVar) or default is ...:
+                read = default.get if isinstance(default, ContextVar) else lambda: ...
+                objects[f"default{n}"] = partial(_read, self.setting, name, read)
+                call = "()"
             else:
-                unread -= 1
-            # As the generated code does it: most values need no call.
-            if type(value) is not str and value is not None:
-                value = checked_value(self.setting, feature, value)
-            context[feature] = value
-        if unread and not context.keys() >= contexts.keys():
-            raise UnknownFeatureError(self.setting, sorted(contexts.keys() - context), [*context])
-        found, winner, reason = self._default, self._unconditional, self._reason
-        for key_of, find, features, index in self._look_ups:
-            value = find(key_of(context), MISSING)
-            if value is not MISSING:
-                found, winner, reason = value, features, self._rule_reason
-                if index is not None:
-                    among = index.winning_features(key_of(context), features[::-1])
-                    winner = tuple([each for each in self._rules.order if each in among])
-                break
-        return Explanation(found, reason, self._source, winner, context, contexts, self, limit)
+                objects[f"default{n}"] = _constant(default, name, plan), default
+                call = ""
+            text += _READ.format(n=n, call=call)
+        pairs = [f"name{n}: context{n}" for n in map(at.__getitem__, plan.features)]
+        text += _CONTEXT.format(", ".join(pairs))
+        for n, look_up in enumerate(plan.search.look_ups):
+            objects[f"find{n}"] = look_up.values.get
+            objects[f"rules{n}"] = _Winners(self._rules, look_up)
+            key = ", ".join([f"value{at[name]}" for name in look_up.key])
+            text += _LOOK_UP.format(n=n, key=key)
+        return codegen.Source(text + _END, objects, inline=False)
 
-    def rule(self, features: tuple[str, ...], context: Context, value: T) -> ExplainedRule[T]:
-        """Return a rule that matches.
-
-        Args:
-            features: those of its conditions, in the service's order.
-            context: the value of each feature.
-            value: its value.
-        """
-        at: Any
-        if len(features) == 1:
-            at = key = context[features[0]]
-            conditions: tuple[tuple[str, str], ...] = ((features[0], at),)
-        else:
-            at = tuple(map(context.__getitem__, features))
-            key = at[::-1]
-            conditions = tuple(zip(features, at))  # noqa: B905 - they are equally long
-        number = self._rules.number_of(features, key)
-        return ExplainedRule(None if number == -1 else number, conditions, value)
+    def _check_names(self, contexts: Mapping[str, object]) -> None:
+        unknown = sorted(contexts.keys() - set(self._features))
+        if unknown:
+            raise UnknownFeatureError(self.setting, unknown, self._features)
 
     def encode(self, value: T) -> Any:
         """Return a value of the setting in JSON's types.
@@ -195,7 +217,7 @@ class Explainer(Generic[T]):
     def is_tracking_all(self) -> bool:
         """Whether rules for all contexts were asked for."""
         tracking = self._tracking
-        return tracking is None or all(tracking.values_of(each) is None for each in self._defaults)
+        return tracking is None or all(tracking.values_of(each) is None for each in self._features)
 
     def candidates(self, context: Context, limit: int) -> Candidates[T]:
         """Find the rules that match *context*, and those that miss it by one condition.
@@ -215,16 +237,71 @@ def _candidate(rule: TableRule[T], context: Context) -> Candidate[T]:
     return Candidate(explained, unmet[0] if unmet else None)
 
 
-def _source_of(plan: Plan, feature: str) -> FeatureSource:
+#: Objects of every function that explains.
+_COMMON = {
+    "len": len,
+    "type": type,
+    "str": str,
+    "nothing": MISSING,
+    "argument": FeatureSource.ARGUMENT,
+    "context_value": ContextValue,
+    "explanation": Explanation,
+}
+
+# The parts of its text. Values are checked as `get` does it: most of them need no call.
+_BEGIN = """\
+def explain(contexts, limit):
+    left = len(contexts)
+"""
+_READ = """\
+    value{n} = contexts.get(name{n}, ...)
+    if value{n} is ...:
+        context{n}, value{n} = default{n}{call}
+    else:
+        left -= 1
+        if type(value{n}) is not str and value{n} is not None:
+            value{n} = check{n}(value{n})
+        context{n} = context_value(value{n}, argument)
+"""
+_CONTEXT = """\
+    if left:
+        check_names(contexts)
+    context = {{{}}}
+"""
+_LOOK_UP = """\
+    key = ({key})
+    value = find{n}(key, nothing)
+    if value is not nothing:
+        return explanation(value, reason, source, rules{n}[key], context, explainer, limit)
+"""
+_END = """\
+    return explanation(
+        default, default_reason, source, default_rule, context, explainer, limit
+    )
+"""
+
+
+def _constant(value: str | None, feature: str, plan: Plan) -> ContextValue:
+    """Return what is said of a default that is the same for all calls."""
     if feature in plan.cohorts:
-        return FeatureSource.COHORT
-    default = plan.sources.get(feature)
-    if isinstance(default, ContextVar):
-        return FeatureSource.CONTEXT_VARIABLE
-    return FeatureSource.CONSTANT if isinstance(default, str) else FeatureSource.MISSING
+        return ContextValue(value, FeatureSource.COHORT)
+    return ContextValue(value, FeatureSource.MISSING if value is None else FeatureSource.CONSTANT)
 
 
-def _prepared(look_up: LookUp) -> _LookUp:
-    index = look_up.values if isinstance(look_up.values, BitmapIndex) else None
-    key_of = cast("Callable[[Context], Any]", itemgetter(*look_up.key))
-    return key_of, look_up.values.get, look_up.key[::-1], index
+def _read(
+    setting: str, feature: str, variable: Callable[[], object]
+) -> tuple[ContextValue, str | None]:
+    """Read a context variable, or raise an error for a feature that has no default."""
+    try:
+        value = variable()
+    except LookupError:
+        value = ...
+    if type(value) is not str:
+        value = checked_value(setting, feature, value)
+    return ContextValue(value, _VARIABLE), value
+
+
+def _computed(cohort: PlannedCohort, context: Context) -> tuple[ContextValue, str | None]:
+    source = cohort.source_in(context)
+    value = cohort.value_of(source)
+    return ContextValue(value, FeatureSource.COHORT), value

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from inspect import CO_NESTED
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
@@ -252,14 +251,11 @@ class _CompiledGetter:
         """
         inline = plan.is_hashable and not (is_traced or FREE_THREADED)
         source = codegen.emit(plan, inline=inline)
-        code = codegen.compile_source(source, self._checks)
         if inline:
-            self.function.__code__ = code
+            self.function.__code__ = codegen.compile_source(source, self._checks)
             return
-        code = code.replace(co_flags=code.co_flags | CO_NESTED)
-        self._globals["current·"] = FunctionType(
-            code, {**self._globals, "current·": None, **source.objects}, "get"
-        )
+        others = {**self._globals, "current·": None}
+        self._globals["current·"] = codegen.function_of(source, others)
         if self.function.__code__ is not self._forwarding:
             self.function.__code__ = self._forwarding
 

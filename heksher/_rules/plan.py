@@ -92,13 +92,14 @@ class PlannedCohort:
         """Check the value of a source that the setting does not take."""
         return checked_value(self.setting, self.source, value, self.feature)
 
-    def value_in(self, context: Context) -> str | None:
-        """Return the cohort, where *context* has the values of all features that are no cohorts."""
+    def source_in(self, context: Context) -> str | None:
+        """Return the source, where *context* has the values of all features that are no cohorts."""
         if self.is_listed:
-            value = context[self.source]
-        else:
-            found = ... if self.variable is None else current_value(self.variable)
-            value = self.checked_source(found)
+            return context[self.source]
+        return self.checked_source(... if self.variable is None else current_value(self.variable))
+
+    def value_of(self, value: str | None) -> str | None:
+        """Return the cohort for a value of the source."""
         # One operation: another thread may empty the dict between two.
         known = self.finder.known.get(value, MISSING)
         return self.finder.find(value) if isinstance(known, Missing) else known
@@ -119,7 +120,9 @@ def read(source: Source, context: Context) -> object:
         MissingFeatureError: the source of a cohort has no value.
         FeatureTypeError: the value of a cohort's source is neither a string nor None.
     """
-    return source.value_in(context) if isinstance(source, PlannedCohort) else current_value(source)
+    if isinstance(source, PlannedCohort):
+        return source.value_of(source.source_in(context))
+    return current_value(source)
 
 
 @dataclass(frozen=True, slots=True)

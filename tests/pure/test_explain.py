@@ -15,6 +15,7 @@ from support.explained import check_text, failure
 from support.published import publish, published
 
 from heksher import Setting
+from heksher._rules import explaining
 from heksher._rules.contexts import Defaults
 from heksher._rules.table import Provenance, RuleTable, TableRule
 from heksher._rules.tracking import TRACK_ALL, Tracking
@@ -123,6 +124,16 @@ def test_the_text_has_whole_ids_of_users_and_not_all_rules_that_nearly_match() -
     assert len(lines[start:]) == 21
     assert lines[-1] == "          and 30 more that match or miss by one condition"
     assert (len(explanation.candidates), explanation.more_candidates) == (50, 0)
+
+
+def test_the_rules_of_many_winners_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "MOST_REMEMBERED", 2)
+    setting = served(
+        tuple(TableRule(each, (("user", f"u{each}"),), 100 + each) for each in range(5))
+    )
+    for each in (0, 0, 1, 2, 3, 4, 0, 1, 1):
+        explanation = setting.explain(environment=None, user=f"u{each}", theme=None)
+        assert explanation.rule == ExplainedRule(100 + each, (("user", f"u{each}"),), each)
 
 
 def test_no_rule_matches() -> None:
