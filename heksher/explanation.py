@@ -70,10 +70,13 @@ class ContextValue(Struct, frozen=True, gc=False):
     Attributes:
         value: the value. None meets no condition.
         source: where it came from.
+        computed_from: the feature that a cohort was computed from, and its value. The setting need not
+            have that feature. None if the value is no cohort.
     """
 
     value: str | None
     source: FeatureSource
+    computed_from: tuple[str, str | None] | None = None
 
 
 class ExplainedRule(Struct, Generic[T], frozen=True):
@@ -218,7 +221,11 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
             "source": str(self.source),
             "rule": None if rule is None else self._rule_as_dict(rule),
             "context": {
-                feature: {"value": each.value, "source": str(each.source)}
+                feature: {
+                    "value": each.value,
+                    "source": str(each.source),
+                    **({"computed_from": dict([each.computed_from])} if each.computed_from else {}),
+                }
                 for feature, each in self.context.items()
             },
             "candidates": [
@@ -259,7 +266,7 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
             "source": [str(self.source)],
             "context": aligned(
                 [
-                    (feature, each.source.replace("_", " "), shown(each.value))
+                    (feature, each.source.replace("_", " "), _value_text(each))
                     for feature, each in self.context.items()
                 ],
                 (_MAX_NAME, _MAX_SOURCE),
@@ -322,6 +329,11 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
         return f"<explanation of setting {self.setting!r}: {shown(self.value)}, {self.reason}>"
 
 
+def _value_text(value: ContextValue) -> str:
+    text = shown(value.value)
+    return f"{text} of {_condition_text(value.computed_from)}" if value.computed_from else text
+
+
 def _conditions_text(candidate: Candidate[Any]) -> str:
     """Return a rule's conditions, the one that is not met first, since the end may be cut off."""
     conditions = candidate.rule.conditions
@@ -331,6 +343,6 @@ def _conditions_text(candidate: Candidate[Any]) -> str:
     return f"not met: {_condition_text(candidate.unmet)}{'; met: ' if met else ''}{', '.join(met)}"
 
 
-def _condition_text(condition: tuple[str, str]) -> str:
+def _condition_text(condition: tuple[str, str | None]) -> str:
     feature, value = condition
     return f"{one_line(feature)}={shown(value)}"

@@ -515,6 +515,7 @@ def _new_explainer(setting: Setting[T], published: Published[T]) -> Explainer[T]
         setting.name,
         setting.type.encode,
         published.table,
+        published.defaults,
         published.plan,
         started=published.started,
     )

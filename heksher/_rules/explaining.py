@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from heksher._rules import codegen
 from heksher._rules.bitmap_index import BitmapIndex
-from heksher._rules.contexts import MISSING, Context, checked_value
+from heksher._rules.cohorts import Cohort
+from heksher._rules.contexts import MISSING, Context, Defaults, checked_value
 from heksher._rules.groups import GroupedRules, grouped
 from heksher._rules.plan import LookUp, Plan, PlannedCohort
 from heksher._rules.table import RuleTable, TableRule
@@ -88,6 +89,7 @@ class Explainer(Generic[T]):
         setting: the setting's name.
         encode: makes JSON of the setting's values.
         table: the rules, and the value where none matches.
+        defaults: the values of features that a call leaves out.
         plan: what `get` does with them.
         started: whether a client that serves the setting was ever started.
 
@@ -120,6 +122,7 @@ class Explainer(Generic[T]):
         setting: str,
         encode: Callable[[T], Any],
         table: RuleTable[T],
+        defaults: Defaults,
         plan: Plan,
         *,
         started: bool,
@@ -154,9 +157,9 @@ class Explainer(Generic[T]):
             "default_rule": unconditional,
             "default_reason": reason,
         }
-        self.explain = codegen.function_of(self._emit(plan, objects), _COMMON)
+        self.explain = codegen.function_of(self._emit(plan, defaults, objects), _COMMON)
 
-    def _emit(self, plan: Plan, objects: dict[str, Any]) -> codegen.Source:
+    def _emit(self, plan: Plan, defaults: Defaults, objects: dict[str, Any]) -> codegen.Source:
         """Write the function that explains, as `get` is written: a loop takes twice as long.
 
         No name of a feature gets into the text, so they may have any names.
@@ -176,7 +179,7 @@ class Explainer(Generic[T]):
                 objects[f"default{n}"] = partial(_read, self.setting, name, read)
                 call = "()"
             else:
-                objects[f"default{n}"] = _constant(default, name, plan), default
+                objects[f"default{n}"] = _constant(default, name, plan, defaults), default
                 call = ""
             text += _READ.format(n=n, call=call)
         pairs = [f"name{n}: context{n}" for n in map(at.__getitem__, plan.features)]
@@ -281,10 +284,12 @@ _END = """\
 """
 
 
-def _constant(value: str | None, feature: str, plan: Plan) -> ContextValue:
+def _constant(value: str | None, feature: str, plan: Plan, defaults: Defaults) -> ContextValue:
     """Return what is said of a default that is the same for all calls."""
-    if feature in plan.cohorts:
-        return ContextValue(value, FeatureSource.COHORT)
+    cohort = defaults.source_of(feature) if feature in plan.cohorts else None
+    if isinstance(cohort, Cohort):
+        source = cast(str, defaults.source_of(cohort.source))
+        return ContextValue(value, FeatureSource.COHORT, (cohort.source, source))
     return ContextValue(value, FeatureSource.MISSING if value is None else FeatureSource.CONSTANT)
 
 
@@ -304,4 +309,4 @@ def _read(
 def _computed(cohort: PlannedCohort, context: Context) -> tuple[ContextValue, str | None]:
     source = cohort.source_in(context)
     value = cohort.value_of(source)
-    return ContextValue(value, FeatureSource.COHORT), value
+    return ContextValue(value, FeatureSource.COHORT, (cohort.source, source)), value

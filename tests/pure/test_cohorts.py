@@ -363,10 +363,24 @@ def test_an_explanation_says_that_a_value_is_a_cohort(form: str) -> None:
             answer_with(setting, cohort=COHORT, **sources)
             explanation = setting.explain()
             assert explanation.value == 10
-            assert explanation.context["cohort"] == ContextValue("10", FeatureSource.COHORT)
-            assert explanation.as_dict()["context"]["cohort"]["source"] == "cohort"
+            computed_from = ("user", EARLY)
+            assert explanation.context["cohort"] == ContextValue(
+                "10", FeatureSource.COHORT, computed_from
+            )
+            assert "cohort  cohort" in str(explanation)
+            assert f"'10' of user='{EARLY}'\n" in str(explanation)
+            assert explanation.as_dict()["context"]["cohort"] == {
+                "value": "10",
+                "source": "cohort",
+                "computed_from": {"user": EARLY},
+            }
             given = setting.explain(cohort="100")
             assert given.context["cohort"] == ContextValue("100", FeatureSource.ARGUMENT)
+            assert " of user=" not in str(given)
+            anonymous = user.set(None)  # type: ignore[arg-type]
+            if sources["user"] is user:
+                assert setting.explain().context["cohort"].computed_from == ("user", None)
+            user.reset(anonymous)
         answer_with(setting, cohort=COHORT)
         with pytest.raises(MissingFeatureError, match="'user'"):
             setting.explain()
