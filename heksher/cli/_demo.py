@@ -47,7 +47,7 @@ CLIENT_ARGS = {"headers": {"api_token": TOKEN}, "trust_env": False}
 # Update interval of the clients, in seconds.
 INTERVAL = 0.5
 # Maximum wait for an expected event, in seconds. After that, the demo reports a failure.
-EVENT_TIMEOUT = 5.0
+EVENT_TIMEOUT = 10.0
 # Pause of the programs between two looks at their setting, in seconds.
 PAUSE = 0.005
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,11 +65,9 @@ program   jim gets 6 and eve gets 60
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
-    began = time.monotonic()
     demo = start_demo(tmp_path, COLUMNS="60")
     output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, ""), output
-    assert time.monotonic() - began < 20
     assert max(map(len, output.splitlines())) <= 60
     lines = output.splitlines(keepends=True)
     assert not is_running(service_process(lines[0]))
