@@ -121,8 +121,10 @@ def _decoded(setting: Setting[Any], value: object) -> Any:
         if left_out:
             raise ValueError("; ".join(left_out))
     except ValueError as error:
-        if isinstance(value, list) and dict in map(type, cast("list[object]", value)):
-            raise ValueError(f"{error}; a rule is a table with exactly when and value") from None
+        parts = cast("list[object]", value) if isinstance(value, list) else [value]
+        if dict in map(type, parts):
+            hint = "rules are a list of tables with exactly when and value"
+            raise ValueError(f"{error}; {hint}") from None
         raise
     setting.type.encode(decoded)  # refuses what JSON does not have, such as infinity
     return decoded

@@ -143,7 +143,7 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
     Attributes:
         value: what `get` returned at that moment.
         reason: why.
-        source: where the setting's rules came from: service, snapshot or defaults. With an override,
+        source: where the setting's rules came from: service, file, snapshot or defaults. With an override,
             where the rules came from that it replaces.
         rule: the rule that wins; None if no rule matches.
         context: the value of each configurable feature, and where it came from.

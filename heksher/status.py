@@ -44,6 +44,7 @@ class DataSource(StrEnum):
     DEFAULTS = "defaults"  # there are none, only the default values of the application
     SNAPSHOT = "snapshot"  # the snapshot file, until the service has answered
     SERVICE = "service"  # the service, even if it is unreachable now
+    FILE = "file"  # a file that is the service, even if it cannot be read now
 
 
 class DeclarationState(StrEnum):
@@ -162,7 +163,7 @@ class ClientStatus:
         rejected_rules: the rules that are not used here, at most 100. Where there are more, each setting
             has some of its rules in it.
         coerced_rules: the rules that are used in part, likewise.
-        source: where the rules came from: service, snapshot or defaults.
+        source: where the rules came from: service, file, snapshot or defaults.
         last_success: the date of the newest successful update, or None.
         last_failure: the date of the newest failed update, or None.
         polls: the number of updates that were tried.
@@ -195,7 +196,7 @@ class ClientStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether settings answer from rules of the service or a snapshot, also during outages."""
+        """Whether settings answer from rules of the service, a file or a snapshot, also in outages."""
         return self.source is not DataSource.DEFAULTS
 
     @property

@@ -29,6 +29,7 @@ What happens:
 - `core`: start, close, reload, and what a fork does;
 - `run`: the update loop, from one start to its end;
 - `update`: one update: which requests, in which order, and what is published;
+- `file_service`: an update from a file that is the service;
 - `declaring`: the declarations of an update;
 - `requests`: the requests of an update, and when to give up;
 - `forking`: locks and clients when the process forks;

@@ -11,7 +11,7 @@ from typing import TypeVar
 from heksher import _wire
 from heksher._client.lifecycle import Call, Lifecycle
 from heksher.backends._fork_lock import fork_lock
-from heksher.backends.base import LARGE, Backend, HttpOptions, Transport
+from heksher.backends.base import Backend, HttpOptions, Transport, process
 from heksher.exceptions import BackendError, InvalidResponseError
 
 T = TypeVar("T")
@@ -54,9 +54,7 @@ class Connection:
         if response.status not in exchange.request.expected:
             raise transport.status_error(exchange.request, response)
         try:
-            if len(response.body) < LARGE:
-                return exchange.read(response)
-            return await backend.in_thread(lambda: exchange.read(response))
+            return await process(backend, len(response.body), lambda: exchange.read(response))
         except InvalidResponseError as error:
             raise transport.invalid_response(exchange.request, error) from error.__cause__
 

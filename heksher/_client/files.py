@@ -1,17 +1,22 @@
 """Files that the application names: their paths, and how one is read that others write at any time.
 
-Knows nothing of settings. All calls block, so they are made where no event loop waits.
+Knows nothing of settings. Reading blocks, so it is done where no event loop waits.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from time import sleep, time
 from typing import TypeAlias, cast
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from heksher._text import error_text
+from heksher._application_code import get_logger
+from heksher._text import error_text, shown, some
 from heksher.exceptions import InvalidArgumentError
+
+_logger = get_logger(__name__)
 
 #: A path as ``open()`` takes it, except for bytes.
 AnyPath: TypeAlias = "str | os.PathLike[str]"
@@ -48,12 +53,12 @@ class LocalFile:
         Raises:
             OSError: it cannot be read, or is too large.
         """
-        data, is_fresh = self._look()
+        (data, is_fresh), last = self._look(), self._last
         for _ in range(_MAX_LOOKS):
-            if data == self._last or not is_fresh:
+            if data == last or not is_fresh:
                 break
             sleep(_PAUSE)
-            self._last = data
+            last = data
             data, is_fresh = self._look()
         self._last = data
         return data
@@ -75,6 +80,35 @@ class LocalFile:
         if len(data) > self._limit:
             raise OSError(f"it is larger than max_response_bytes={self._limit}")
         return data, abs(time() - found.st_mtime) < _FRESH
+
+
+def file_of_url(url: object) -> str | None:
+    """Return the absolute path that a ``file:`` URL leads to; None: it is another URL.
+
+    Raises:
+        InvalidArgumentError: it leads to no file of this machine.
+    """
+    if not isinstance(url, str) or url[:5].lower() != "file:":
+        return None
+    expected = "expected file:///PATH, percent-encoded"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidArgumentError(f"service_url cannot be parsed ({error}): {expected}") from None
+    path = os.fsdecode(unquote_to_bytes(parts.path))
+    if os.name == "nt":
+        path = path.removeprefix("/")  # of /C:/settings.toml
+    if parts.netloc.lower() not in ("", "localhost"):
+        problem = "it names a host"
+    elif parts.query or parts.fragment:
+        problem = "it has a query or a fragment: write %3F for ? and %23 for # in a path"
+    elif not os.path.isabs(path):
+        problem = "its path is relative"
+    elif "\0" in path or not url.isprintable():
+        problem = "it has a character that no path has, or that cannot be printed"
+    else:
+        return path
+    raise InvalidArgumentError(f"invalid service_url of a file: {problem}; {expected}")
 
 
 def checked_path(name: str, path: object) -> str | None:
@@ -100,6 +134,14 @@ def checked_path(name: str, path: object) -> str | None:
                     "give an absolute path"
                 ) from None
     raise InvalidArgumentError(f"invalid {name}={path!r}: expected the path of a file, or None")
+
+
+def warn_of_unknown(file: str, names: Sequence[str]) -> None:
+    """Log names in a file that no setting has."""
+    if names:
+        _logger.warning(
+            "%s: no setting of this client is called %s", file, some([*map(shown, names)], "or")
+        )
 
 
 def reason_of(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from heksher._client.files import AnyPath, checked_path
+from heksher._client.files import AnyPath, checked_path, file_of_url
 from heksher._client.stand_ins import Chance
 from heksher._rules.contexts import checked_features
 from heksher.backends.base import Clock, HttpOptions
@@ -35,6 +35,7 @@ class ClientOptions:
 
     Attributes:
         http: how to reach the service.
+        file: the absolute path of the file that is the service, or None.
         update_interval: seconds between updates.
         context_features: those that the application knows.
         startup: whether a start that fails raises, or goes on trying.
@@ -62,7 +63,8 @@ class ClientOptions:
         clock: Clock | None,
         random: Callable[[], float] | None,
     ) -> None:
-        base_url, auth = _checked_url(service_url)
+        self.file: Final = file_of_url(service_url)
+        base_url, auth = _checked_url(service_url) if self.file is None else (service_url, None)
         if startup not in ("raise", "continue"):
             raise InvalidArgumentError(
                 f'invalid startup={startup!r}: expected "raise" or "continue"'
@@ -84,13 +86,17 @@ class ClientOptions:
         self.startup_timeout: Final = _checked_seconds("startup_timeout", startup_timeout)
         self.snapshot: Final = checked_path("snapshot", snapshot)
         self.overrides: Final = checked_path("overrides", overrides)
+        if self.file is not None:
+            _refuse_for_file(
+                http_client=http_client, http_client_args=http_client_args, snapshot=snapshot
+            )
         self.clock: Final = clock
         self.random: Final = Chance(random)
 
 
 def _checked_url(url: object) -> tuple[str, tuple[str, str] | None]:
     """Return the address with a slash at its end and without credentials, and the credentials."""
-    expected = "expected http://HOST:PORT or https://HOST"
+    expected = "expected http://HOST:PORT or https://HOST, or file:///PATH for a file"
     # A text that may hold a password is never shown. An "@" may be the end of one, and objects of other
     # types may print theirs.
     if not isinstance(url, str):
@@ -142,6 +148,14 @@ def _check_http_client(http_client: object, http_client_args: object) -> None:
             "http_client and http_client_args are both given, but a ready client takes no arguments: "
             "give one of the two"
         )
+
+
+def _refuse_for_file(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value:
+            raise InvalidArgumentError(
+                f"{name} makes no sense where service_url is a file: leave it out"
+            )
 
 
 def _checked_seconds(name: str, value: object) -> float:

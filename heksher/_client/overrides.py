@@ -13,15 +13,15 @@ from typing import Any
 
 from heksher import _registry
 from heksher._application_code import get_logger
-from heksher._client.files import LocalFile, reason_of
+from heksher._client.files import LocalFile, reason_of, warn_of_unknown
 from heksher._client.lifecycle import Lifecycle
 from heksher._client.settings import ClientSettings
 from heksher._given_toml import given_to, parse
 from heksher._layers import call_listeners
 from heksher._overriding import overridden, override_by_file, override_of_file
 from heksher._rules.getter import Layer
-from heksher._text import encodable, one_line, shown, some
-from heksher.backends.base import LARGE, Backend
+from heksher._text import encodable, one_line, some
+from heksher.backends.base import Backend, process
 from heksher.setting import Setting
 
 _logger = get_logger(__name__)
@@ -83,10 +83,8 @@ class Overrides:
             data = None if file is None else await backend.in_thread(file.read)
             if (data, reading) == self._seen:
                 return
-            if len(data or b"") < LARGE:
-                layers, unknown = self._layers(data)
-            else:
-                layers, unknown = await backend.in_thread(lambda: self._layers(data))
+            text = data or b""
+            layers, unknown = await process(backend, len(text), lambda: self._layers(text))
         except Exception as error:
             self._seen = None
             self._note_error(f"{self._name}: {one_line(reason_of(error), 1000)}")
@@ -110,10 +108,10 @@ class Overrides:
         if layers is not None:
             override_by_file(self._settings.alive(), layers)
 
-    def _layers(self, data: bytes | None) -> tuple[dict[Setting[Any], Layer], list[str]]:
+    def _layers(self, data: bytes) -> tuple[dict[Setting[Any], Layer], list[str]]:
         """Return the overrides of the settings that a file names, and the names of no setting."""
         settings = self._settings.alive()
-        given, unknown = given_to(parse(data or b""), {each.name for each in settings})
+        given, unknown = given_to(parse(data), {each.name for each in settings})
         layers = {
             each: override_of_file(each, given[each.name])
             for each in settings
@@ -133,9 +131,5 @@ class Overrides:
             _logger.warning("%s overrides %s", self._name, some(overridden))
         elif known and not overridden:
             _logger.info("%s overrides nothing any more", self._name)
-        if unknown and data != known_data:
-            _logger.warning(
-                "%s: no setting of this client is called %s",
-                self._name,
-                some([shown(name) for name in unknown], "or"),
-            )
+        if data != known_data:
+            warn_of_unknown(self._name, unknown)

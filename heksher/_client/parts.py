@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from heksher._client.connection import Connection
+from heksher._client.file_service import FileConnection
 from heksher._client.history import History
 from heksher._client.home import Home
 from heksher._client.lifecycle import Lifecycle
@@ -55,6 +56,8 @@ class Parts:
         self.settings = ClientSettings(options.context_features, self.lock, self.lifecycle)
         self.publisher = Publisher(self.settings, self.lock, self.lifecycle)
         self.connection = Connection(options.http, self.lock, self.lifecycle)
+        if options.file is not None:
+            self.connection = FileConnection(options.file, options.http, self.lock, self.lifecycle)
         self.queue = LockQueue()
         self.overrides = Overrides(
             options.overrides,

@@ -128,16 +128,14 @@ class SectionReader(Generic[T]):
         Args:
             raw_default: the section's default value, decoded from JSON.
         """
-        usable, last = self._decode(raw_default, None), self._state.published.table
+        last = self._state.published.table
+        default, is_sent = last.default, last.provenance.has_service_default
+        if raw_default is None and self._source is DataSource.FILE:
+            default, is_sent = self.setting.default_value, False  # a file need not have one
+        elif usable := self._decode(raw_default, None):
+            default, is_sent = usable[0], True
         rejected = Listed(self._rejected, self._rejected_total)
-        provenance = Provenance(
-            self._source,
-            bool(usable) or last.provenance.has_service_default,
-            self._tracking,
-            rejected,
-            rejected.total,
-        )
-        default = usable[0] if usable else last.default
+        provenance = Provenance(self._source, is_sent, self._tracking, rejected, rejected.total)
         return ReadResult(
             RuleTable(default, self._rules, self._features, provenance),
             rejected,

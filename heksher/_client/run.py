@@ -22,6 +22,7 @@ from heksher._application_code import (
 )
 from heksher._client import forking
 from heksher._client.errors import without_frames
+from heksher._client.file_service import FileConnection, FileUpdater
 from heksher._client.modification_lock import Ticket
 from heksher._client.parts import Parts
 from heksher._client.update import Updater
@@ -101,15 +102,12 @@ class Run:
         self._is_latest = is_latest
         self._on_cancelled = on_cancelled
         self._rests = rests
-        self._updater = Updater(
-            self._exchange,
-            parts.settings,
-            parts.publisher,
-            self._publishing,
-            self.goes_on,
-            backend,
-            parts.snapshot,
-        )
+        common = parts.settings, parts.publisher, self._publishing, self.goes_on, backend
+        if isinstance(parts.connection, FileConnection):
+            features = parts.options.context_features
+            self._updater: Updater | FileUpdater = FileUpdater(parts.connection, features, *common)
+        else:
+            self._updater = Updater(self._exchange, *common, parts.snapshot)
         # The updates that callers of reload() wait for: one that has not begun, and one under way.
         self._next_reload: Reload | None = None
         self._current_reload: Reload | None = None

@@ -19,7 +19,7 @@ from heksher._client.settings import ClientSettings
 from heksher._client.snapshot import SnapshotData, SnapshotFile
 from heksher._client.splitting import Part, Parts, may_be_limited
 from heksher._rules.tracking import Tracking
-from heksher.backends.base import LARGE, Backend
+from heksher.backends.base import Backend, process
 from heksher.exceptions import InvalidResponseError, ServiceError
 from heksher.status import DataSource
 
@@ -68,6 +68,15 @@ class _Held:
     etag: str | None = None
     revision: str | None = None
     is_whole: bool = True
+
+
+async def publish(publication: Publication, publisher: Publisher, backend: Backend) -> None:
+    """Publish sections; read large ones in a thread, so that no event loop waits."""
+    size = sum(map(len, publication.sections.values()))
+    try:
+        await process(backend, size, lambda: publisher.publish(publication))
+    finally:
+        publisher.withdraw(publication)
 
 
 class Updater:
@@ -339,19 +348,13 @@ class Updater:
         tracking: Tracking,
         source: DataSource = DataSource.SERVICE,
     ) -> dict[str, bytes]:
-        """Publish these sections; read large ones in a thread, so that no event loop waits.
+        """Publish these sections.
 
         Returns:
             the sections that could be used, by the setting's name in the application.
         """
         publication = Publication(sections, features, tracking, self._is_wanted, source)
-        if sum(map(len, sections.values())) < LARGE:
-            self._publisher.publish(publication)
-            return publication.usable
-        try:
-            await self._backend.in_thread(lambda: self._publisher.publish(publication))
-        finally:
-            self._publisher.withdraw(publication)
+        await publish(publication, self._publisher, self._backend)
         return publication.usable
 
     # --- the snapshot -----------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from heksher.exceptions import BackendError, InvalidResponseError, UnexpectedSta
 
 T = TypeVar("T")
 
-#: Process bodies of at least this many bytes by `Backend.in_thread`. Smaller ones take less time than
-#: an event loop can spare.
+#: `process` leaves bodies of at least this many bytes to a thread. Smaller ones take less time than an
+#: event loop can spare.
 LARGE = 64 * 1024
 
 
@@ -218,6 +218,11 @@ class AsyncBackend(Backend, Protocol):
     def create_task(self, main: Callable[[], Coroutine[Any, Any, None]]) -> ScopedTask:
         """Return a task that will run *main* once it is started or entered."""
         ...
+
+
+async def process(backend: Backend, size: int, function: Callable[[], T]) -> T:
+    """Call *function*, which processes *size* bytes, here or where it holds up no event loop."""
+    return function() if size < LARGE else await backend.in_thread(function)
 
 
 def run_blocking(coroutine: Awaitable[T]) -> T:

@@ -34,7 +34,8 @@ class AsyncHeksherClient(ClientBase):
 
     Args:
         service_url: the service's address, such as ``http://heksher.example:8000``. A user name and
-            a password in it are used as HTTP basic authentication and are never shown.
+            a password in it are used as HTTP basic authentication and are never shown. Or the URL of a
+            file in TOML, such as ``file:///etc/shop/settings.toml``: then there is no service.
         update_interval: seconds between updates, at most. The first comes after 0 to 1.0 of it, each
             later one after 0.8 to 1.0, so that the clients of a fleet do not poll at one moment.
         context_features: the names of the context features that the application knows.
@@ -52,7 +53,7 @@ class AsyncHeksherClient(ClientBase):
             and leaves nothing running. Use "raise" in tests and in CI.
         startup_timeout: seconds that a start may take. None: 5 with "continue", 30 with "raise".
         request_timeout: seconds that one whole request may take.
-        max_response_bytes: the largest answer that is read, and the largest snapshot.
+        max_response_bytes: the largest answer that is read, and the largest file.
         snapshot: the path of a file that keeps the rules, for a start without the service. It is loaded
             before the first request and written whenever rules have changed; only its owner can read
             it. Several processes may share it. `status` says what is wrong with it, if anything.
@@ -175,6 +176,8 @@ class AsyncHeksherClient(ClientBase):
     async def ping(self) -> None:
         """Return if the service answers its health check with HTTP 200, whatever the body is.
 
+        If the service is a file, return if the file can be read and is TOML.
+
         Raises:
             ServiceError: it does not. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
@@ -185,6 +188,7 @@ class AsyncHeksherClient(ClientBase):
         """Return all settings that the service has, by name.
 
         Raises:
+            HeksherError: the service is a file.
             ServiceError: the request failed. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """

@@ -124,6 +124,8 @@ class ThreadHeksherClient(ClientBase):
     def ping(self) -> None:
         """Return if the service answers its health check with HTTP 200, whatever the body is.
 
+        If the service is a file, return if the file can be read and is TOML.
+
         Raises:
             ServiceError: it does not. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
@@ -134,6 +136,7 @@ class ThreadHeksherClient(ClientBase):
         """Return all settings that the service has, by name.
 
         Raises:
+            HeksherError: the service is a file.
             ServiceError: the request failed. It is also an ``httpx.HTTPError``.
             ClientClosedError: the client was closed.
         """

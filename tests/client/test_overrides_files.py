@@ -63,11 +63,12 @@ async def overridden_by(
         check(client)
 
 
-def warnings_in(caplog: pytest.LogCaptureFixture, logger: str = "overrides") -> list[str]:
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name.endswith(logger)
+        if record.levelno >= logging.WARNING
+        and record.name.rpartition(".")[2] in ("files", "overrides")
     ]
 
 
@@ -207,8 +208,9 @@ BROKEN = [
     ("ttl = [{when = 5, value = 1}]", "invalid conditions 5 of a rule"),
     (
         "ttl = [{wen = {}, value = 1}]",
-        "is not an int; a rule is a table with exactly when and value",
+        "is not an int; rules are a list of tables with exactly when and value",
     ),
+    ("[ttl]\nwhen = {}\nvalue = 1", "is not an int; rules are a list of tables with exactly when"),
     (2 * "[[ttl]]\nwhen = {user = 'jim'}\nvalue = 1\n", "two rules have the same conditions"),
     ("names = ['a', 5]", "setting 'names': invalid override ['a', 5]: element 1: 5 is not"),
     ('a.b = 5\n"a.b" = 6', "setting 'a.b' is named twice"),

@@ -58,7 +58,7 @@ def test_an_address_is_kept_with_a_slash_at_its_end(
         "//heksher",
         "/api",
         "ftp://heksher",
-        "file:///etc/passwd",
+        "files:///etc/passwd",
         "http://",
         "http:///path",
         "http://:8000",
@@ -150,6 +150,74 @@ def test_an_address_that_cannot_be_used_gives_no_password_away(client: Client, u
     while error is not None:
         assert "hunter2" not in str(error)
         error = None if error.__suppress_context__ else error.__context__
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///etc/shop/settings.toml", "/etc/shop/settings.toml"),
+        ("file://localhost/etc/settings.toml", "/etc/settings.toml"),
+        ("FILE:///etc/a%20b%3F%23%25.toml", "/etc/a b?#%.toml"),
+        ("file:/etc/settings.toml", "/etc/settings.toml"),
+        ("file:///etc/%FF.toml", "/etc/\udcff.toml"),
+        ("file:///etc/büro.toml", "/etc/büro.toml"),
+        ("file:///etc/jim@home.toml", "/etc/jim@home.toml"),
+    ],
+)
+@on_both
+def test_the_url_of_a_file_leads_to_its_path(client: Client, url: str, path: str) -> None:
+    options = client(url, 60, ["user"])._core.options  # pyright: ignore[reportPrivateUsage]
+    assert options.file == path
+    assert options.http.base_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("file://fileserver/settings.toml", "it names a host"),
+        ("file://jim:hunter2@localhost/settings.toml", "it names a host"),
+        ("file://settings.toml", "it names a host"),
+        ("file:settings.toml", "its path is relative"),
+        ("file:", "its path is relative"),
+        ("file://", "its path is relative"),
+        ("file:///a.toml?b", "it has a query or a fragment: write %3F for ? and %23 for #"),
+        ("file:///a.toml#b", "it has a query or a fragment: write %3F for ? and %23 for #"),
+        ("file:///a%00.toml", "it has a character that no path has"),
+        ("file:///a\n.toml", "or that cannot be printed"),
+        ("file://[a/b.toml", "cannot be parsed"),
+    ],
+)
+@on_both
+def test_the_url_of_a_file_that_cannot_be_used_is_refused(
+    client: Client, url: str, problem: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        client(url, 60, ["user"])
+    assert problem in str(caught.value)
+    assert "expected file:///PATH, percent-encoded" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+FOR_NO_FILE: list[dict[str, Any]] = [
+    {"http_client": lambda: None},
+    {"http_client_args": {"headers": {"x-token": "hunter2"}}},
+    {"snapshot": "rules"},
+]
+
+
+@pytest.mark.parametrize("arguments", FOR_NO_FILE, ids=lambda each: next(iter(each)))
+@on_both
+def test_arguments_for_services_make_no_sense_with_a_file(
+    client: Client, arguments: dict[str, Any]
+) -> None:
+    (name,) = arguments
+    with pytest.raises(InvalidArgumentError) as caught:
+        client("file:///settings.toml", 60, ["user"], **arguments)
+    assert str(caught.value) == f"{name} makes no sense where service_url is a file: leave it out"
+    client("file:///settings.toml", 60, ["user"], http_client_args={})
 
 
 # --- numbers --------------------------------------------------------------------------------------

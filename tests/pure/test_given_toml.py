@@ -68,10 +68,35 @@ def test_a_setting_is_named_once(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"a", b"a = \xff", b"a = " + 3000 * b"[", b"a." * 3000 + b"a = 5 = 6", b"a\0 = 5"]
+    "data", [b"a", b"a = \xff", b"a = " + 3000 * b"[", b"a.b = 5 = 6", b"a\0 = 5"]
 )
 def test_what_is_not_toml_is_one_bounded_line(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\Ait is not valid TOML: ") as caught:
         parse(data)
     assert len(str(caught.value)) < 600
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "key", ["a." * 100 + "a", "'a'." * 50 + 'b-1."x y" . ' * 25 + "c", "[" + 200_000 * "a." + "a]"]
+)
+def test_a_key_of_very_many_parts_is_refused_before_it_costs_memory(key: str) -> None:
+    for text in (f"{key} = 1", f"b = {{{key} = 1}}"):
+        with pytest.raises(ValueError, match="a key of more than a hundred parts"):
+            parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 99 + "a = 1",
+        f"a = [{'1.5, ' * 1000}]",
+        f"a = '{'a b. ' * 1000}'",
+        f"a = '{'... ' * 1000}'",
+        f"a = '{'x' * 1_000_000}'",
+        "a = 1 # " + "-" * 1_000_000,
+        'a = 1 # "' + "' " * 100_000,
+    ],
+)
+def test_what_is_long_otherwise_is_read_in_time_that_grows_with_its_length(text: str) -> None:
+    assert parse(text.encode()).keys() == {"a"}

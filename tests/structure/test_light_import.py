@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,29 @@ def test_a_client_of_threads_loads_no_event_loop_library() -> None:
         "import heksher; heksher.ThreadHeksherClient('http://heksher', 60, ['user'])"
     )
     assert not {"anyio", "gevent", "httpx", "trio", "unittest"} & roots(loaded)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "with heksher.ThreadHeksherClient(url, 60, ['user']) as client:\n"
+        "    client.ping()\n    client.reload()",
+        "async def main():\n"
+        "    async with heksher.AsyncHeksherClient(url, 60, ['user']) as client:\n"
+        "        await client.ping()\n        await client.reload()\n"
+        "import asyncio; asyncio.run(main())",
+    ],
+    ids=["thread", "asyncio"],
+)
+def test_a_client_of_a_file_loads_no_http_client(start: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text("ttl = 5")
+    loaded = loaded_by(
+        f"import heksher; url = {path.as_uri()!r}\n"
+        "ttl = heksher.Setting('ttl', int, ['user'], 60)\n"
+        f"{start}\nassert ttl.get(user='jim') == 5"
+    )
+    assert not {"httpx", "httpcore"} & roots(loaded)
 
 
 def test_stubs_load_no_client_no_http_client_and_no_trio() -> None:

@@ -25,9 +25,9 @@ class Scene:
     def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.backend.run(body)
 
-    def client(self, **options: Any) -> AnyClient:
+    def client(self, url: str = "http://service.test", **options: Any) -> AnyClient:
         return self.backend.client(
-            "http://service.test",
+            url,
             INTERVAL,
             FEATURES,
             backend=self.library_backend(),

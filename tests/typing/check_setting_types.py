@@ -11,6 +11,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum, IntEnum, IntFlag, StrEnum
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 from heksher import (
@@ -279,6 +280,11 @@ cache_ttl.on_change(value_changed, user=5)  # type: ignore[call-overload]
 Setting("x", str, ["user"], "a").on_change(value_changed, user="a")  # type: ignore[arg-type]
 explanation.value = 5  # type: ignore[misc]
 narrower: Get[str] = cache_ttl.get  # type: ignore[assignment]
+
+
+ThreadHeksherClient("file:///settings.toml", 60, ["user"], overrides=Path("local.toml"))
+AsyncHeksherClient("http://heksher", 60, ["user"], snapshot="rules", overrides="local.toml")
+ThreadHeksherClient("http://heksher", 60, ["user"], overrides=b"local.toml")  # type: ignore[arg-type]
 
 
 def misconfigure(client: AsyncHeksherClient | ThreadHeksherClient) -> None:
