@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 ADDRESS = "http://127.0.0.1:8000"
-#: The service of the README and of docs/frameworks.md. Servers of the frameworks use port 8000.
+#: The service of the README and of pages about web servers, which use port 8000 themselves.
 OTHER_ADDRESS = "http://127.0.0.1:8421"
 
 # Seconds. Generous, so that no test fails on a slow machine; tests do not wait that long.

@@ -94,7 +94,7 @@ def whole_program(name: str, url: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", AROUND)
 def test_a_page_says_whether_there_are_rules(name: str, tmp_path: Path) -> None:
-    features = ["environment", "user", "theme"]
+    features = ["environment", "user"]
     # Litestar configures its own logger at INFO.
     logs = ("updates from ", "Service Unavailable: ", "INFO - ", "ERROR - ")
     with (
