@@ -125,11 +125,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
-def database(request: pytest.FixtureRequest) -> Database:
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """Run the test once on each database of the service."""
     if request.param == "SQLite":
-        return SQLITE
-    return on_postgresql(request.getfixturevalue("postgres_server"))
+        yield SQLITE
+    else:
+        with on_postgresql(request.getfixturevalue("postgres_server")) as emptied:
+            yield emptied
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])

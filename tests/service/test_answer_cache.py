@@ -527,7 +527,7 @@ def test_many_processes_never_give_an_old_answer(kept_database: KeptDatabase) ->
         services[0].declare("a")
         rules = [services[0].add_rule("a", 1, user=f"u{n}") for n in range(4)]
         *served, past = rules
-        register = Register(rules, 40)
+        register = Register(rules, 20)
 
         def client(number: int) -> httpx.Client:
             url = services[number % len(services)].url

@@ -129,7 +129,7 @@ def test_what_each_route_takes_is_taken(
 @pytest.mark.parametrize(
     ("method", "path", "body"), _BODIES, ids=[f"{row[0]} {row[1]}" for row in _BODIES]
 )
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(data=st.data())
 def test_fields_of_any_kind(
     database: Database, method: str, path: str, body: dict[str, Any], data: st.DataObject

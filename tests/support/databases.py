@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,19 +80,21 @@ ALTER SEQUENCE rules_id_seq RESTART;
 """
 
 
-def on_postgresql(server: PostgresServer) -> Database:
-    """Return a database of *server* that is emptied for each test.
+@contextmanager
+def on_postgresql(server: PostgresServer) -> Generator[Database]:
+    """Yield a database of *server* that is emptied for each test, on one connection for all of them.
 
     All tests share one application as well, since making one takes longer than all else. When it is shut
     down, it closes its connections, and it opens new ones when it is used again.
     """
     app = create_app(server.create_database("emptied_each_time"))
 
-    def fresh_app(features: Sequence[str]) -> Starlette:
-        with server.connect("emptied_each_time") as connection:
+    with server.connect("emptied_each_time") as connection:
+
+        def fresh_app(features: Sequence[str]) -> Starlette:
             connection.execute(_EMPTY)
             for row in enumerate(features):
                 connection.execute("INSERT INTO context_features VALUES (%s, %s)", row[::-1])
-        return app
+            return app
 
-    return Database("PostgreSQL", fresh_app)
+        yield Database("PostgreSQL", fresh_app)
