@@ -97,6 +97,19 @@ def test_listeners(service: LiveService) -> None:
     prints(at(service.url, program("listeners.md")))
 
 
+def test_celery(service: LiveService) -> None:
+    """The signal starts the client; a worker that sends it would take long."""
+    pytest.importorskip("celery")
+    service.features = ["environment", "user"]
+    service.declare("batch_size", "int", 100)
+    service.add_rule("batch_size", 5, user="jim")
+    source = at(service.url, examples(DOCS / "servers.md")["celery"])
+    source += 'print(import_products("jim"), client.status.state)\n'
+    assert run_python(source) == ["100 new"]
+    source = source.replace("print(", "worker_init.send(sender=None)\nprint(")
+    assert run_python(source) == ["5 running"]
+
+
 def test_coming_from(service: LiveService) -> None:
     service.features = ["environment", "audience", "user"]
     prints(at(service.url, program("coming-from.md")))
