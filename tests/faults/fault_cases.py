@@ -622,21 +622,21 @@ _NOBODY = "it has not been declared anew yet"
 
 GROUPS: Mapping[str, Sequence[Case]] = {
     "Answers": (
-        OnDemand(name="no answer comes", fault=f.Delay(), told=LATE, hangs=True),
+        OnDemand(name="no answer", fault=f.Delay(), told=LATE, hangs=True),
         OnDemand(name="the answer comes byte by byte", fault=f.Slow(), told=LATE, hangs=True),
         OnDemand(
-            name="a body that drips on without an end",
+            name="an endless body, byte by byte",
             fault=f.Endless(0.001),
             told=LATE,
             hangs=True,
         ),
-        OnDemand(name="a body without an end", fault=f.Endless(), told="larger than"),
+        OnDemand(name="an endless body", fault=f.Endless(), told="larger than"),
         OnDemand(name="answers come late", fault=f.Delay(0.02), fails=False, delivers=True),
         OnDemand(name="401", fault=f.Status(401), told=r"\b401\b"),
         OnDemand(name="403", fault=f.Status(403), told=r"\b403\b"),
         OnDemand(name="404", fault=f.Status(404), told=r"\b404\b"),
         OnDemand(
-            name="429, again in a second",
+            name="429, to be tried again in a second",
             fault=f.Status(429, retry_after=1),
             told=r"\b429\b",
         ),
@@ -647,18 +647,18 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             told=r"\b502\b",
         ),
         OnDemand(
-            name="503, again in an hour",
+            name="503, to be tried again in an hour",
             fault=f.Status(503, retry_after=3600),
             told=r"\b503\b",
         ),
         OnDemand(
-            name="503 for the rules alone",
+            name="503 for queries only",
             fault=f.Status(503),
             path=QUERY,
             told=r"\b503\b",
         ),
         OnDemand(
-            name="500 for every third request or so",
+            name="500 for about every third request",
             fault=f.Status(500),
             share=0.3,
             told=r"\b500\b",
@@ -667,12 +667,12 @@ GROUPS: Mapping[str, Sequence[Case]] = {
         ),
         OnDemand(name="a redirect to another machine", fault=f.Redirect(), told=r"\b307\b"),
         OnDemand(
-            name="a redirect in circles",
+            name="a redirect loop",
             fault=f.Redirect(FEATURES_PATH),
             told=r"\b307\b",
         ),
         OnDemand(
-            name="304 whatever was asked",
+            name="304 for every request",
             fault=f.Status(304),
             path=QUERY,
             fails=False,
@@ -686,19 +686,19 @@ GROUPS: Mapping[str, Sequence[Case]] = {
         OnDemand(name="reset in the answer's head", fault=f.Reset(40), told="no answer"),
         OnDemand(name="the end of the body is missing", fault=f.CutShort(), told="no answer"),
         OnDemand(
-            name="the end is missing, and the length says so",
+            name="the end of the body is missing, with a matching length",
             fault=f.CutShort(honest=True),
             told="truncated",
         ),
     ),
     "Bodies": (
-        OnDemand(name="no JSON", fault=f.InvalidJson(), told="truncated"),
+        OnDemand(name="a body that is not JSON", fault=f.InvalidJson(), told="truncated"),
         OnDemand(name="an empty body", fault=f.InvalidJson(""), told="truncated"),
         OnDemand(name="a captive portal's page", fault=f.InvalidJson("<html>"), told="malformed"),
         OnDemand(name="JSON of another shape", fault=f.WrongShape(), told="object"),
         OnDemand(name="null", fault=f.WrongShape("null"), told="object"),
         OnDemand(
-            name="no object of settings",
+            name="settings that are not an object",
             fault=f.WrongShape('{"settings": 5}'),
             # At start, a list of features is expected; later, polls begin with the query.
             told="missing|got `int`",
@@ -717,7 +717,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             delivers=True,
         ),
         OnDemand(name="a wrong content encoding", fault=f.ContentEncoding(), told="gzip"),
-        OnDemand(name="a bomb of gzip", fault=f.Bomb(20), told="larger than"),
+        OnDemand(name="a gzip bomb", fault=f.Bomb(20), told="larger than"),
         OnDemand(
             name="the same ETag for everything", fault=f.WrongETag(), fails=False, delivers=True
         ),
@@ -726,7 +726,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
     "Ports and certificates": (
         OnDemand(name="connections are refused", fault=f.Refuse(), told=REFUSED),
         OnDemand(
-            name="a certificate that has expired",
+            name="an expired certificate",
             fault=f.Certificate("expired"),
             tls=True,
             told="expired",
@@ -738,22 +738,22 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             told="certificate",
         ),
         OnDemand(
-            name="a certificate of nobody known",
+            name="a certificate of an unknown authority",
             fault=f.Certificate("unknown"),
             tls=True,
             told="certificate",
         ),
     ),
     "Names and machines": (
-        NoSuchName(name="the name is not known", told="not known|attempts"),
+        NoSuchName(name="the name is unknown", told="not known|attempts"),
         SlowNames(
-            name="the name's look-up does not come back",
+            name="the look-up of the name hangs",
             told="ConnectTimeout",
             hangs=True,
             startup_timeout=1.0,
         ),
-        Silence(name="a machine that takes no packet", told="no answer", hangs=True),
-        Elsewhere(name="the service moves, under its name", fails=False, delivers=True),
+        Silence(name="a machine that drops all packets", told="no answer", hangs=True),
+        Elsewhere(name="the service moves to another address", fails=False, delivers=True),
         Suspended(name="the service's process is suspended", told=LATE, hangs=True, writable=False),
     ),
     "The service itself": (
