@@ -249,7 +249,6 @@ class Core(Parts):
             self.history.begin_start()
             self.settings.begin_start()
             self.publisher.begin_start()
-            self.overrides.begin_start()
             self.lifecycle.apply(LifecycleEvent.START)
             self.lifecycle.check(Call.REQUEST)  # a signal handler may have closed it just now
             self._run = run

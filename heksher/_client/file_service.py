@@ -150,9 +150,8 @@ class FileUpdater:
         data = await self._connection.read(self._backend)
         self._settings.known_names()  # forgets settings that no longer exist
         for entry in self._settings.entries():
-            if entry.to_declare:
+            if entry.declared.state is DeclarationState.PENDING:
                 self._settings.note_declared(entry, DeclaredSetting(DeclarationState.UPTODATE))
-                self._settings.note_done(entry)
         tracking, _ = reading = self._settings.reading()
         if (data, reading) != self._published:
             sections, unusable = await process(

@@ -62,10 +62,6 @@ class Overrides:
         self._reported: tuple[bytes | None, list[str]] = (None, [])
         self.error: str | None = None
 
-    def begin_start(self) -> None:
-        """Forget what is left of a start that failed."""
-        self._seen = self._loaded = None
-
     async def load(
         self, backend: Backend, publishing: Callable[[], AbstractAsyncContextManager[None]]
     ) -> None:
@@ -127,7 +123,7 @@ class Overrides:
     def _report(self, data: bytes | None, overridden: list[str], unknown: list[str]) -> None:
         """Log what is new in the file."""
         (known_data, known), self._reported = self._reported, (data, overridden)
-        if overridden and (data != known_data or overridden != known):
+        if overridden and overridden != known:
             _logger.warning("%s overrides %s", self._name, some(overridden))
         elif known and not overridden:
             _logger.info("%s overrides nothing any more", self._name)

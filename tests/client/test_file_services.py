@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from support.harness import PATIENCE, AnyClient, Harness
 from support.scenes import FEATURES, INTERVAL, Scene
 
 from heksher import TRACK_ALL, Explanation, Reason, Setting, ThreadHeksherClient, ValueChanged
+from heksher._client import file_service
 from heksher.exceptions import (
     ClientClosedError,
     HeksherError,
@@ -113,7 +115,7 @@ def test_a_file_gives_values_and_rules_and_nothing_is_asked_or_declared(
 
 
 def test_changes_come_with_polls_and_reload_and_listeners_are_told(
-    scene: FileScene, ttl: Setting[int]
+    scene: FileScene, ttl: Setting[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values: list[ValueChanged[int]] = []
     names: list[tuple[str, ...]] = []
@@ -137,10 +139,27 @@ def test_changes_come_with_polls_and_reload_and_listeners_are_told(
             assert values.pop() == ValueChanged(ttl, 6, 60)
             assert names.pop() == ("late", "ttl")
             names.clear()
+            monkeypatch.setattr(file_service, "parse", None)  # it is not called
             await client.reload()
             assert not names and not values
 
     scene.run(body)
+
+
+def test_settings_that_no_longer_exist_are_forgotten(scene: FileScene, ttl: Setting[int]) -> None:
+    scene.write("ttl = 5")
+
+    async def body() -> None:
+        async with scene.file_client() as client:
+            for number in range(3):
+                Setting(f"s{number}", int, ["user"], 1)
+            gc.collect()
+            await client.reload()
+            core = client.client._core  # pyright: ignore[reportPrivateUsage]
+            assert [entry.name for entry in core.settings.entries()] == ["ttl"]
+
+    scene.run(body)
+    assert ttl.get(**JIM) == 5
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "broken"])
@@ -154,7 +173,7 @@ def test_a_file_that_cannot_be_used_is_like_a_service_that_is_away(
             scene.write("ttl = ")
 
     kind = ServiceUnreachableError if missing else InvalidResponseError
-    reason = "cannot be read: there is no such file" if missing else "it is not valid TOML: Invalid"
+    reason = "cannot be read: there is no such file" if missing else "it is not valid TOML: "
 
     async def body() -> None:
         spoil()
@@ -273,6 +292,32 @@ def test_unknown_names_are_reported_once_for_a_content(
         f"{scene.path.as_uri()}: no setting of this client is called 'tttl' or 'late'"
     ]
     assert ttl.get(**JIM) == 60
+
+
+def test_nothing_changes_while_modification_lock_is_held(
+    scene: FileScene, ttl: Setting[int]
+) -> None:
+    scene.write("ttl = 5")
+
+    async def body() -> None:
+        async with scene.file_client() as client:
+            await scene.settled()
+            scene.write("ttl = 6")
+            lock: Any = client.client.modification_lock
+            if scene.backend.is_blocking:
+                lock.acquire()
+            else:
+                await lock.acquire()
+            reloading = scene.backend.beside(client.reload)
+            await scene.backend.until(
+                lambda: scene.waiting == 2, "reload waits for the update, and that for the lock"
+            )
+            assert ttl.get(**JIM) == 5
+            lock.release()
+            await scene.backend.until(lambda: reloading.ended, "the update goes on")
+            assert ttl.get(**JIM) == 6
+
+    scene.run(body)
 
 
 def test_a_file_of_overrides_beats_it(scene: FileScene, ttl: Setting[int]) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from support.scripted import unreachable
 import heksher
 from heksher import Reason, Setting, ThreadHeksherClient, ValueChanged
 from heksher.clients.stub import SyncStubHeksherClient
-from heksher.exceptions import InvalidArgumentError, MissingFeatureError
+from heksher.exceptions import InvalidArgumentError, MissingFeatureError, ServiceUnreachableError
 from heksher.setting import QueriedRule
 from heksher.status import ClientState
 
@@ -185,6 +185,31 @@ def test_the_file_is_a_change_of_its_own_after_the_start(
     assert other.get(user="jim") == 5
 
 
+def test_a_file_is_applied_again_only_if_something_changed(
+    scene: Scene, path: Path, ttl: Setting[int]
+) -> None:
+    seen: list[int] = []
+
+    def add_one(value: int, rule: QueriedRule | None, _: Setting[int]) -> int:
+        if rule is not None:  # it is not the service's default value
+            seen.append(value)
+        return value + 1
+
+    ttl.add_validator(add_one)
+    write(path, "ttl = 7")
+
+    async def body() -> None:
+        async with scene.client(overrides=path) as client:
+            await client.reload()
+            assert seen == [7]
+            ttl.add_validator(add_one)
+            await client.reload()
+            assert seen == [7, 7, 8]
+            assert ttl.get(**JIM) == 9
+
+    scene.run(body)
+
+
 def test_a_setting_that_is_defined_later_gets_its_override(scene: Scene, path: Path) -> None:
     write(path, "late = 7")
 
@@ -197,8 +222,8 @@ def test_a_setting_that_is_defined_later_gets_its_override(scene: Scene, path: P
 
 
 BROKEN = [
-    ("ttl = ", "it is not valid TOML: Invalid value (at end of document)"),
-    ("ttl = " + 3000 * "[", "it is not valid TOML: it nests too deeply"),
+    ("ttl = ", "it is not valid TOML: "),
+    ("ttl = " + 3000 * "[", "it is not valid TOML: "),
     ("ttl = " + 4900 * "9", "it is not valid TOML: "),
     ("ttl = '5'", "setting 'ttl': invalid override '5': '5' is not an int"),
     ("ttl = 2026-12-01", "setting 'ttl': invalid override datetime.date(2026, 12, 1): "),
@@ -251,10 +276,11 @@ def test_a_broken_file_leaves_the_last_good_one_in_force(
                 assert client.status.as_dict()["overrides_error"] == error
                 assert client.status.failures == 0
                 assert warnings_in(caplog) == [f"the overrides stay as they are: {error}"]
-            write(path, "ttl = 8")
-            await client.reload()
-            assert ttl.get(**JIM) == 8
-            assert client.status.overrides_error is None
+            for value in (7, 8):
+                write(path, f"ttl = {value}")
+                await client.reload()
+                assert ttl.get(**JIM) == value
+                assert client.status.overrides_error is None
 
     scene.run(body)
     assert others
@@ -287,7 +313,7 @@ def test_a_start_that_fails_overrides_nothing(scene: Scene, path: Path, ttl: Set
 
     async def body() -> None:
         client = scene.client(overrides=path, startup="raise")
-        with pytest.raises(heksher.exceptions.ServiceUnreachableError):
+        with pytest.raises(ServiceUnreachableError):
             await client.set_as_main()
         assert ttl.get(**JIM) == 60
         scene.service.fault = None
@@ -368,7 +394,9 @@ def test_nothing_changes_while_modification_lock_is_held(
             else:
                 await lock.acquire()
             reloading = scene.backend.beside(client.reload)
-            await scene.backend.until(lambda: scene.waiting, "the update waits for the lock")
+            await scene.backend.until(
+                lambda: scene.waiting == 2, "reload waits for the update, and that for the lock"
+            )
             assert ttl.get(**JIM) == 60
             lock.release()
             await scene.backend.until(lambda: reloading.ended, "the update goes on")
@@ -419,11 +447,6 @@ def test_what_is_no_file_is_refused(scene: Scene, path: Path, ttl: Setting[int],
 # --- in one process, without backends -------------------------------------------------------------
 
 
-class Shade(Enum):
-    LIGHT = "light"
-    DARK = "dark"
-
-
 def test_stubs_are_above_what_a_closed_client_has_left(path: Path, ttl: Setting[int]) -> None:
     write(path, "ttl = 7")
     client = ThreadHeksherClient("http://127.0.0.1:9", 60, FEATURES, overrides=path)
@@ -439,9 +462,13 @@ def test_stubs_are_above_what_a_closed_client_has_left(path: Path, ttl: Setting[
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_child_goes_on_reading_the_file(path: Path, ttl: Setting[int]) -> None:
     write(path, "ttl = 7")
-    with ThreadHeksherClient("http://127.0.0.1:9", 60, FEATURES, overrides=path):
+    with ThreadHeksherClient("http://127.0.0.1:9", 60, FEATURES, overrides=path) as client:
         child = os.fork()
         if child == 0:
             signal.alarm(int(PATIENCE))  # ends a child that hangs
-            os._exit(0 if ttl.get(**JIM) == 7 else 1)
+            inherited = ttl.get(**JIM)
+            write(path, "ttl = 8")
+            with suppress(ServiceUnreachableError):
+                client.reload()
+            os._exit(0 if (inherited, ttl.get(**JIM)) == (7, 8) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
