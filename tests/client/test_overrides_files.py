@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.scripted import unreachable
 
 import heksher
 from heksher import Reason, Setting, ThreadHeksherClient, ValueChanged
+from heksher._client import files
 from heksher.clients.stub import SyncStubHeksherClient
 from heksher.exceptions import InvalidArgumentError, MissingFeatureError, ServiceUnreachableError
 from heksher.setting import QueriedRule
@@ -408,8 +410,6 @@ def test_nothing_changes_while_modification_lock_is_held(
 def test_a_file_that_is_written_in_place_counts_once_it_is_complete(
     scene: Scene, path: Path, ttl: Setting[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heksher._client import files
-
     write(path, "ttl = 7")
     parts = ["ttl = 1", "ttl = 12", "ttl = 12", "ttl = 13", "ttl = 13"]
 
@@ -442,6 +442,33 @@ def test_what_is_no_file_is_refused(scene: Scene, path: Path, ttl: Setting[int],
 
     scene.run(body)
     assert ttl.get(**JIM) == 60
+
+
+def test_a_start_does_not_wait_for_a_disk_that_hangs(
+    scene: Scene, path: Path, ttl: Setting[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def hang(_: files.LocalFile) -> bytes:
+        assert go_on.wait(PATIENCE)
+        return b"ttl = 7"
+
+    monkeypatch.setattr(files.LocalFile, "read", hang)
+
+    async def body() -> None:
+        client = scene.client(overrides=path, startup="continue", startup_timeout=5)
+        starting = scene.backend.beside(client.set_as_main)
+        await scene.backend.until(lambda: scene.clock.sleeping, "the caller waits")
+        scene.clock.advance(5)
+        await scene.backend.until(lambda: starting.ended, "the start is given up")
+        expected = f"reading the overrides {path}, which the start waits for, did not end within"
+        assert str(client.status.last_error).startswith(expected)
+        assert ttl.get(**JIM) == 60
+        go_on.set()
+        await scene.backend.until(lambda: ttl.get(**JIM) == 7, "it goes on when the disk does")
+        await client.close()
+
+    scene.run(body)
 
 
 # --- in one process, without backends -------------------------------------------------------------
