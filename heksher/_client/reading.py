@@ -16,7 +16,7 @@ from heksher._application_code import ApplicationCodeError, call_application
 from heksher._client.errors import without_frames
 from heksher._client.unused import MAX_LISTED, Listed
 from heksher._rules.groups import GroupedRules, SharedStrings
-from heksher._rules.table import Provenance, RuleTable
+from heksher._rules.table import Provenance, RuleTable, TableRule
 from heksher._rules.tracking import Tracking
 from heksher._text import error_text, one_line, shown
 from heksher._wire import Batch, RuleData
@@ -130,14 +130,18 @@ class SectionReader(Generic[T]):
         """
         last = self._state.published.table
         default, is_sent = last.default, last.provenance.has_service_default
+        features = self._features
+        rules: Sequence[TableRule[T]] = self._rules
         if raw_default is None and self._source is DataSource.FILE:
             default, is_sent = self.setting.default_value, False  # a file need not have one
         elif usable := self._decode(raw_default, None):
             default, is_sent = usable[0], True
+        elif self._source is DataSource.FILE:
+            features, rules = last.features, last.rules  # it says nothing else of this setting
         rejected = Listed(self._rejected, self._rejected_total)
         provenance = Provenance(self._source, is_sent, self._tracking, rejected, rejected.total)
         return ReadResult(
-            RuleTable(default, self._rules, self._features, provenance),
+            RuleTable(default, rules, features, provenance),
             rejected,
             Listed(self._coerced, self._coerced_total),
         )
