@@ -154,7 +154,7 @@ class FileUpdater:
                 self._settings.note_declared(entry, DeclaredSetting(DeclarationState.UPTODATE))
         tracking, _ = reading = self._settings.reading()
         if (data, reading) != self._published:
-            sections, unusable = await process(
+            sections, unusable, unknown = await process(
                 self._backend, len(data), lambda: self._sections(data)
             )
             publication = Publication(
@@ -164,11 +164,15 @@ class FileUpdater:
                 await publish(publication, self._publisher, self._backend)
             for name, error in unusable.items():
                 self._publisher.note_unusable([name], error)
+            if self._published is None or data != self._published[0]:
+                warn_of_unknown(self._connection.url, unknown)
             self._published = data, reading
         self._publisher.note_read(DataSource.FILE)
 
-    def _sections(self, data: bytes) -> tuple[dict[str, bytes], dict[str, InvalidResponseError]]:
-        """Return the sections of all settings, and why there is none for some."""
+    def _sections(
+        self, data: bytes
+    ) -> tuple[dict[str, bytes], dict[str, InvalidResponseError], list[str]]:
+        """Return the sections of all settings, why there is none for some, and names of no setting."""
         settings = {
             entry.current_name: setting
             for entry in self._settings.entries()
@@ -183,9 +187,7 @@ class FileUpdater:
             except ValueError as error:
                 reason = str(error).removeprefix(f"setting {name!r}: ")
                 unusable[name] = InvalidResponseError(reason)
-        if self._published is None or data != self._published[0]:
-            warn_of_unknown(self._connection.url, unknown)
-        return sections, unusable
+        return sections, unusable, unknown
 
 
 # The section of a setting that the file does not name.

@@ -85,14 +85,14 @@ class Overrides:
             self._seen = None
             self._note_error(f"{self._name}: {one_line(reason_of(error), 1000)}")
             return
-        self._note_error(None)
-        self._report(data, sorted({each.name for each in layers}), unknown)
         async with publishing():
             with _registry.lock, self._lock:
                 self._loaded = layers
                 if self._lifecycle.is_published:
                     self.apply()
         self._seen = data, reading
+        self._note_error(None)
+        self._report(data, sorted({each.name for each in layers}), unknown)
         call_listeners()
 
     def apply(self) -> None:

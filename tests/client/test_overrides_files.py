@@ -383,8 +383,8 @@ def test_blocks_are_above_the_file(scene: Scene, path: Path, ttl: Setting[int]) 
     scene.run(body)
 
 
-def test_nothing_changes_while_modification_lock_is_held(
-    scene: Scene, path: Path, ttl: Setting[int]
+def test_nothing_changes_or_is_said_to_while_modification_lock_is_held(
+    scene: Scene, path: Path, ttl: Setting[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
         async with scene.client(overrides=path) as client:
@@ -400,9 +400,11 @@ def test_nothing_changes_while_modification_lock_is_held(
                 lambda: scene.waiting == 2, "reload waits for the update, and that for the lock"
             )
             assert ttl.get(**JIM) == 60
+            assert not warnings_in(caplog)
             lock.release()
             await scene.backend.until(lambda: reloading.ended, "the update goes on")
             assert ttl.get(**JIM) == 7
+            assert warnings_in(caplog) == [f"{path} overrides ttl"]
 
     scene.run(body)
 
