@@ -75,11 +75,11 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
             renew(layers)
 
 
-def overridden() -> set[Setting[Any]]:
-    """Return the settings that have an override."""
-    levels = {Level.FILE, Level.OVERRIDE}
+def overridden(*levels: Level) -> set[Setting[Any]]:
+    """Return the settings that have an override of these levels, or of any."""
+    wanted = levels or (Level.FILE, Level.OVERRIDE)
     with _registry.lock:
-        return {each for each in covered if not levels.isdisjoint(state_of(each).layers)}
+        return {each for each in covered if not state_of(each).layers.keys().isdisjoint(wanted)}
 
 
 def override_of_file(setting: Setting[Any], given: object) -> Layer:

@@ -19,7 +19,7 @@ from heksher._client.settings import ClientSettings
 from heksher._given_toml import given_to, parse
 from heksher._layers import call_listeners
 from heksher._overriding import overridden, override_by_file, override_of_file
-from heksher._rules.getter import Layer
+from heksher._rules.getter import Layer, Level
 from heksher._text import encodable, one_line, some
 from heksher.backends.base import Backend, process
 from heksher.setting import Setting
@@ -72,7 +72,8 @@ class Overrides:
             publishing: makes a context in which something may be put in force.
         """
         file = self._file
-        if file is None and not overridden():
+        # A setting may still have overrides from the file of another client, which served it before.
+        if file is None and not any(map(self._settings.serves, overridden(Level.FILE))):
             return
         _, reading = self._settings.reading()
         try:
@@ -85,10 +86,12 @@ class Overrides:
             self._seen = None
             self._note_error(f"{self._name}: {one_line(reason_of(error), 1000)}")
             return
-        async with publishing():
-            with _registry.lock, self._lock:
-                self._loaded = layers
-                if self._lifecycle.is_published:
+        with self._lock:
+            self._loaded = layers
+            is_published = self._lifecycle.is_published
+        if is_published:  # otherwise the start applies it, with the first rules
+            async with publishing():
+                with _registry.lock, self._lock:
                     self.apply()
         self._seen = data, reading
         self._note_error(None)

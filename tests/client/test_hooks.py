@@ -15,6 +15,7 @@ from support.scenes import INTERVAL, Scene
 from support.scripted import unreachable
 
 from heksher import AsyncHeksherClient, Setting, ThreadHeksherClient
+from heksher._overriding import override_by_file, override_of_file
 from heksher._wire import Response
 from heksher.exceptions import (
     BackendError,
@@ -400,6 +401,10 @@ def test_closing_does_not_wait_for_the_lock(scene: Scene) -> None:
 def test_a_start_does_not_wait_for_the_lock_longer_than_its_timeout(scene: Scene) -> None:
     ttl = Setting("ttl", int, ["user"], 60)
     scene.service.add_rule("ttl", 5, user="jim")
+    of_another_client = Setting("of_another_client", int, ["user"], 1)
+    override_by_file(
+        [of_another_client], {of_another_client: override_of_file(of_another_client, 2)}
+    )
 
     async def body() -> None:
         client = scene.client(startup_timeout=10)
