@@ -80,8 +80,7 @@ def test_the_example_of_flask_starts_without_the_service(
 
 
 def test_the_examples_declare_different_settings() -> None:
-    """A reader runs all examples with one service."""
-    declared = [
-        name for source in EXAMPLES.values() for name in re.findall(r'Setting\("(\w+)"', source)
-    ]
-    assert len(declared) == len(set(declared)) == len(EXAMPLES)
+    """A reader runs all examples of both pages with one service."""
+    sources = [*EXAMPLES.values(), *examples(DOCS / "servers.md").values()]
+    declared = [name for source in sources for name in re.findall(r'Setting\("(\w+)"', source)]
+    assert len(declared) == len(set(declared)) == len(sources)

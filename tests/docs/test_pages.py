@@ -101,8 +101,8 @@ def test_celery(service: LiveService) -> None:
     """The signal starts the client; a worker that sends it would take long."""
     pytest.importorskip("celery")
     service.features = ["environment", "user"]
-    service.declare("batch_size", "int", 100)
-    service.add_rule("batch_size", 5, user="jim")
+    service.declare("import_size", "int", 100)
+    service.add_rule("import_size", 5, user="jim")
     source = at(service.url, examples(DOCS / "servers.md")["celery"])
     source += 'print(import_products("jim"), client.status.state)\n'
     assert run_python(source) == ["100 new"]
@@ -171,7 +171,7 @@ def test_a_default_that_the_configuration_forgets_is_noticed(pytester: pytest.Py
     pytester.makepyfile(test_example=forgetful)
     done = pytester.runpytest_subprocess("-p", "heksher.pytest_plugin", "-W", "error")
     done.assert_outcomes(failed=2)
-    done.stdout.fnmatch_lines(["*MissingFeatureError: setting 'discount' *'user'*"])
+    done.stdout.fnmatch_lines(["*MissingFeatureError: setting 'rebate' *'user'*"])
 
 
 def test_faults_as_a_text() -> None:
