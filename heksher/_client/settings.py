@@ -498,15 +498,15 @@ def _check_declared_alike(setting: Setting[Any], other: Setting[Any]) -> None:
         )
 
 
-_DELETED = "setting %r was deleted on the service; it keeps its last rules%s"
-_DECLARED_ANEW = " and is declared anew"
+_DELETED = "setting %r was deleted on the service; it %s"
+_DECLARED_ANEW = "is declared anew, without its rules"
 _GIVEN_UP = (
-    ". It was declared anew once before: remove it from the application, or restart the "
-    "application to declare it again"
+    "keeps its last rules. It was declared anew once before: remove it from the application, or "
+    "restart the application to declare it again"
 )
 _ALL_LOST = (
-    "the service has none of the client's settings any more, as if it had lost its data: "
-    "all %d keep their last rules and are declared anew"
+    "the service has none of the client's settings any more (%d), as if it had lost its data: "
+    "they are declared anew, without their rules"
 )
 
 

@@ -460,7 +460,8 @@ def test_a_service_that_lost_all_settings_gets_them_anew_each_time(
     scene.run(body)
     messages = [each.message for each in caplog.records if "declared anew" in each.message]
     assert len(messages) == 3
-    assert all("none of the client's settings" in each for each in messages)
+    assert all("none of the client's settings any more (2)" in each for each in messages)
+    assert all(each.endswith("declared anew, without their rules") for each in messages)
 
 
 def test_a_loss_of_all_settings_does_not_count_as_the_deletion_of_one(scene: Scene) -> None:
