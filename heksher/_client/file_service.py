@@ -74,7 +74,7 @@ class FileConnection(Connection):
         with self._lock:
             self._lifecycle.check(Call.REQUEST)
         try:
-            data = await backend.in_thread(self._file.read)
+            data = await self._file.read(backend)
         except OSError as error:
             raise ServiceUnreachableError(
                 f"{self.url} cannot be read: {reason_of(error)}"

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from time import sleep, time
+from time import time
 from typing import TypeAlias, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from heksher._application_code import get_logger
 from heksher._text import error_text, shown, some
+from heksher.backends.base import Backend
 from heksher.exceptions import InvalidArgumentError
 
 _logger = get_logger(__name__)
@@ -47,24 +48,32 @@ class LocalFile:
         self._limit = limit
         self._last: bytes | None = None
 
-    def read(self) -> bytes | None:
+    async def read(self, backend: Backend) -> bytes | None:
         """Return what the file holds, or None if there is none.
+
+        Args:
+            backend: looks at the file in a thread. The pauses are in the caller: where gevent has patched
+                sleep(), it would make a hub in that thread.
 
         Raises:
             OSError: it cannot be read, or is too large.
         """
-        (data, is_fresh), last = self._look(), self._last
+        (data, is_fresh), last = await backend.in_thread(self.look), self._last
         for _ in range(_MAX_LOOKS):
             if data == last or not is_fresh:
                 break
-            sleep(_PAUSE)
+            await backend.create_event().wait(_PAUSE)
             last = data
-            data, is_fresh = self._look()
+            data, is_fresh = await backend.in_thread(self.look)
         self._last = data
         return data
 
-    def _look(self) -> tuple[bytes | None, bool]:
-        """Return what the file holds now, and whether that may be incomplete."""
+    def look(self) -> tuple[bytes | None, bool]:
+        """Return what the file holds now, and whether that may be incomplete.
+
+        Raises:
+            OSError: as for `read`.
+        """
         try:
             descriptor = os.open(self.path, _READING)
         except FileNotFoundError:

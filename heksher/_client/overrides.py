@@ -77,7 +77,7 @@ class Overrides:
             return
         _, reading = self._settings.reading()
         try:
-            data = None if file is None else await backend.in_thread(file.read)
+            data = None if file is None else await file.read(backend)
             if (data, reading) == self._seen:
                 return
             text = data or b""

@@ -67,6 +67,10 @@ def test_a_life_on_greenlets(service: LiveService, patch: str, found: str) -> No
     ]
 
 
+def test_reading_a_file_makes_no_hub_in_a_thread(service: LiveService) -> None:
+    assert run(service, "first", "file") == ["1 hub"]
+
+
 @pytest.mark.parametrize("patch", ["first", "late", "never"])
 def test_a_fork_keeps_greenlets_and_makes_a_loop_of_the_childs_own(
     service: LiveService, patch: str

@@ -413,15 +413,18 @@ def test_a_file_that_is_written_in_place_counts_once_it_is_complete(
     scene: Scene, path: Path, ttl: Setting[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(path, "ttl = 7")
-    parts = ["ttl = 1", "ttl = 12", "ttl = 12", "ttl = 13", "ttl = 13"]
+    parts = ["ttl = 1", "ttl = 12", "ttl = 12", *4 * ["ttl = 13"]]
+    look = files.LocalFile.look
 
-    def go_on(_: float) -> None:
+    def look_and_go_on(file: files.LocalFile) -> tuple[bytes | None, bool]:
+        found = look(file)
         path.write_text(parts.pop(0))
+        return found
 
     async def body() -> None:
         async with scene.client(overrides=path) as client:
             await scene.settled()
-            monkeypatch.setattr(files, "sleep", go_on)
+            monkeypatch.setattr(files.LocalFile, "look", look_and_go_on)
             empty(path)
             await client.reload()
             assert ttl.get(**JIM) == 12
@@ -451,11 +454,11 @@ def test_a_start_does_not_wait_for_a_disk_that_hangs(
 ) -> None:
     go_on = threading.Event()
 
-    def hang(_: files.LocalFile) -> bytes:
+    def hang(_: files.LocalFile) -> tuple[bytes, bool]:
         assert go_on.wait(PATIENCE)
-        return b"ttl = 7"
+        return b"ttl = 7", False
 
-    monkeypatch.setattr(files.LocalFile, "read", hang)
+    monkeypatch.setattr(files.LocalFile, "look", hang)
 
     async def body() -> None:
         client = scene.client(overrides=path, startup="continue", startup_timeout=5)

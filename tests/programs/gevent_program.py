@@ -20,10 +20,12 @@ if PATCH == "first":
 import gc  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
+import tempfile  # noqa: E402
 import threading  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from contextvars import ContextVar  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
@@ -148,6 +150,24 @@ def beside_busy_pool(function: Callable[[], str]) -> str:
     for work in works:
         work.get()
     return result
+
+
+def file() -> None:
+    """Read a file right after each of its changes, which takes several looks with pauses."""
+    get_hub: Callable[[], object] = gevent.get_hub
+    kind = type(get_hub())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "settings.toml")
+        path.write_text("ttl = 0")
+        client = ThreadHeksherClient(path.as_uri(), 60, FEATURES)
+        client.set_as_main()
+        for value in range(1, 6):
+            path.write_text(f"ttl = {value}")
+            client.reload()
+            assert ttl.get(user=None) == value
+        client.close()
+        gc.collect()
+        say(f"{sum(isinstance(each, kind) for each in gc.get_objects())} hub")
 
 
 def forks() -> None:
