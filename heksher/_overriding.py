@@ -55,10 +55,15 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
             validators.
 
     Raises:
-        InvalidArgumentError: a key is not a setting; a value is not of the setting's type, or a validator
-            refuses it; a rule has a condition on a feature that the setting does not have, or on a value
-            that is not a string; or two rules have the same conditions. No setting has changed then.
+        InvalidArgumentError: *values* is not a mapping, or a key is not a setting; a value is not of the
+            setting's type, or a validator refuses it; a rule has a condition on a feature that the setting
+            does not have, or on a value that is not a string; or two rules have the same conditions. No
+            setting has changed then.
     """
+    if not isinstance(values, Mapping):
+        raise InvalidArgumentError(
+            f"invalid overrides {shown(values)}: expected a dict of settings and their values"
+        )
     layers = {
         setting: _layer_for(setting, given, _converted, Level.OVERRIDE)
         for setting, given in values.items()

@@ -128,13 +128,15 @@ def checked_path(name: str, path: object) -> str | None:
         path: its value.
 
     Raises:
-        InvalidArgumentError: it is not a path, or it is relative to a folder that does not exist.
+        InvalidArgumentError: it is not a path, but a URL for example, or it is relative to a folder that
+            does not exist.
     """
     if path is None:
         return None
     if isinstance(path, (str, os.PathLike)):
         text = os.fspath(cast(AnyPath, path))
-        if isinstance(text, str) and text and "\0" not in text:
+        # A URL would count as a file that is missing, which may be no error.
+        if isinstance(text, str) and text and "\0" not in text and not text.startswith("file:"):
             try:
                 return os.path.abspath(text)
             except OSError as error:

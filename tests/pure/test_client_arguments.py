@@ -302,7 +302,9 @@ def test_startup_is_one_of_two_words(client: Client, startup: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["snapshot", "overrides"])
-@pytest.mark.parametrize("path", [b"rules", "", 5, True, "a\0b", ["rules"]], ids=repr)
+@pytest.mark.parametrize(
+    "path", [b"rules", "", 5, True, "a\0b", ["rules"], "file:///rules"], ids=repr
+)
 @on_both
 def test_a_file_is_named_by_its_path(client: Client, path: Any, name: str) -> None:
     arguments: dict[str, Any] = {name: path}

@@ -230,6 +230,12 @@ def test_keys_are_settings() -> None:
         heksher.override(by_name).__enter__()
 
 
+@pytest.mark.parametrize("values", [None, [1], 5])
+def test_overrides_are_a_mapping(values: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected a dict of settings and their values"):
+        heksher.override(values).__enter__()
+
+
 # --- explanations ---------------------------------------------------------------------------------
 
 
