@@ -140,11 +140,6 @@ def test_explain() -> None:
     features = ["environment", "user", "theme"]
     # A service of its own, whose rules have the first numbers.
     with LiveService(features, in_process=True, proxy=False) as service:
-        service.declare("cache_ttl", "int", 60, features)
-        service.add_rule("cache_ttl", 30, environment="dev")
-        service.add_rule("cache_ttl", 5, user="jim")
-        service.add_rule("cache_ttl", 100, user="jim", theme="dark")
-        service.add_rule("cache_ttl", 7, environment="prod", user="jim")
         assert run_python(at(service.url, source)) == promised
 
 
