@@ -125,7 +125,7 @@ class Get(Protocol[T_co]):
     """The type of a setting's `get`, for annotations of one that is kept: ``ttl: Get[int]``."""
 
     def __call__(self, **contexts: str | None) -> T_co:
-        """Return the value in the context that the arguments and the client's defaults give."""
+        """Return the value in one context. A feature that is left out has the client's default."""
         ...
 
 
@@ -175,18 +175,19 @@ class Setting(Generic[T]):
             main client serves a differing one.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_default_value",
-        "_state",
-        "alias",
-        "configurable_features",
-        "get",
-        "metadata",
-        "name",
-        "type",
-        "version",
-    )
+    # The texts are what `help` shows.
+    __slots__ = {
+        "__weakref__": None,
+        "_default_value": None,
+        "_state": None,
+        "alias": "A name that the service may already know the setting by, or None.",
+        "configurable_features": "The context features that rules of this setting may use.",
+        "get": "Return the value in the context of the keyword arguments. `Setting` says more.",
+        "metadata": "JSON values that the service stores and does not use.",
+        "name": "The name that the service knows it by.",
+        "type": "A `SettingType`; its ``wire_name`` is the service's spelling.",
+        "version": "``major.minor``, as declared.",
+    }
 
     # A slot and not a method. Each setting has a function of its own, which its rules are compiled into
     # (`SettingState.get`), so that a call pays neither for a bound method nor for finding the rules. In
@@ -388,7 +389,7 @@ class Setting(Generic[T]):
             **contexts: as for `get`.
 
         Raises:
-            InvalidArgumentError: *limit* is no number, or negative.
+            InvalidArgumentError: *limit* is not a number, or is negative.
         """
         # The default needs no check, which would take a third as long as a `get`.
         if limit is not _LIMIT and (type(limit) is not int or limit < 0):
@@ -453,7 +454,7 @@ class Setting(Generic[T]):
         compared by ``==``; if that raises, they count as different.
 
         It is called where updates run, in the event loop or in the thread that updates, once the whole
-        update is in force. The first rules are told before the start of the client returns. Keep it
+        update is in force. For the first rules, that is before the start of the client returns. Keep it
         short: the next update waits for it. What it raises is logged and contained. Its calls never
         overlap.
 

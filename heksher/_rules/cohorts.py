@@ -75,10 +75,10 @@ class Cohort:
 
         Args:
             value: the value of the source feature.
-            setting: the setting's name. It can be left out without `per_setting`.
+            setting: the setting's name. It can be left out if `per_setting` is False.
 
         Raises:
-            InvalidArgumentError: the setting's name is missing, or the value is no string.
+            InvalidArgumentError: the setting's name is missing, or the value is not a string.
         """
         # The step above the point is the next percentage if each percentage is a step.
         step = replace(self, steps=range(1, 101)).value_of(value, setting)
@@ -91,7 +91,7 @@ class Cohort:
 
         Args:
             value: the value of the source feature.
-            setting: the setting's name. It can be left out without `per_setting`.
+            setting: the setting's name. It can be left out if `per_setting` is False.
 
         Raises:
             InvalidArgumentError: the setting's name is missing, or the value is neither a string nor None.

@@ -193,8 +193,8 @@ def _describe(
     function.__qualname__ = f"Setting({name!r}).get"
     function.__module__ = __name__
     function.__doc__ = (
-        f"Return the value of the setting {name!r} in the context that the arguments and the "
-        f"client's defaults give: {', '.join(features)}."
+        f"Return the value of the setting {name!r} in one context: {', '.join(features)}.\n\n"
+        "A feature that is left out has the default of the client. None means no value."
     )
     # Keeps the setting alive. Where functions are pickled by value, as cloudpickle does, the setting is
     # pickled as well, and refuses it: the copy would answer from the rules of that moment for ever.

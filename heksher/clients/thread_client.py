@@ -24,11 +24,11 @@ class ThreadHeksherClient(ClientBase):
     Start it with ``set_as_main()`` and end it with ``close()``. ``with`` does both. Its methods may be
     called in any thread.
 
-    Args: as for `AsyncHeksherClient`, but that
-        http_client_args: are for ``httpx.Client``,
-        http_client: is a ready ``httpx.Client`` or a callable that makes one; on a connection that a
-            ready one opened for others, only its own timeouts bound the wait for an answer,
-        backend: is "auto", "thread", "gevent", or a blocking object with the methods of
+    Args: as for `AsyncHeksherClient`, except
+        http_client_args: keyword arguments for ``httpx.Client``.
+        http_client: a ready ``httpx.Client``, or a callable that makes one. On a connection that a
+            ready one opened for other requests, only its own timeouts limit the wait for an answer.
+        backend: "auto", "thread", "gevent", or a blocking object with the methods of
             `heksher.backends.Backend`; "auto" is "gevent" in a process that gevent has patched.
 
     Raises:
