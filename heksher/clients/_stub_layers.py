@@ -81,7 +81,7 @@ class StubState:
         self.is_strict = is_strict
         self.defaults: Defaults = Defaults()
         self.listeners: ClientListeners = ClientListeners(_registry.lock)
-        self.ends = 0
+        self.ends: int = 0
         self.former: _registry.MainClient | None = None
         self._layers: weakref.WeakSet[StubLayer] = weakref.WeakSet()
 
