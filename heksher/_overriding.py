@@ -44,8 +44,8 @@ def override(values: Mapping[Setting[Any], object], /) -> Generator[None]:
 
     A setting gets one value for every context, or a list of `Rule`, with its present default value where
     none of them matches. Either replaces all rules of the setting, from a client or from a stub. Clients
-    go on with their updates, and what they have read is in force after the block. It does not matter
-    whether there is a client: without one, a feature that is left out is still no error.
+    go on with their updates. Rules that they fetch during the block are in force after it. No client is
+    needed: without one, a feature that is left out is not an error.
 
     Blocks can be nested, and may end in any order: of those that are running, the one that was entered
     last applies. Listeners are called when a block begins and when it ends, in the thread that runs it.

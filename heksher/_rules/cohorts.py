@@ -26,7 +26,7 @@ _first_four_bytes: Final = Struct(">I").unpack_from
 @final
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """A default of a context feature: the share of users that the value of another feature belongs to.
+    """A default for a context feature that is computed from another one: the share a user belongs to.
 
     ``client.set_defaults(cohort=Cohort("user"))`` puts each user at a point from 0 to 99 that never
     changes. The feature's value is the smallest step above that point, as text: with the steps 1, 10 and
