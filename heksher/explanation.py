@@ -284,6 +284,8 @@ class Explanation(Struct, Generic[T], frozen=True, eq=False, gc=False):
     def _reason_text(self) -> str:
         rule = self.rule
         if rule is None:
+            if self.reason is Reason.SERVICE_DEFAULT and self.source is DataSource.FILE:
+                return "no rule matches: the file's value for all contexts"
             return _REASONS[self.reason]
         if self.reason is Reason.OVERRIDE:
             return "an override is in force"

@@ -113,6 +113,7 @@ def test_a_file_gives_values_and_rules_and_nothing_is_asked_or_declared(
         Reason.SERVICE_DEFAULT,
     ]
     assert explained[0].rule is not None and explained[0].rule.rule_id == 2
+    assert "no rule matches: the file's value for all contexts" in str(explained[2])
 
 
 def test_changes_come_with_polls_and_reload_and_listeners_are_told(
