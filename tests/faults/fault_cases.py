@@ -617,8 +617,8 @@ class Older(Case):
 LATE = "longer than 0.5 seconds"
 REFUSED = "refused|attempts"
 
-_AT_A_START = "a snapshot is read at a start only"
-_NOBODY = "it has not been declared anew yet"
+_AT_A_START = "a snapshot is read only at the start"
+_NOBODY = "it has not been declared again yet"
 
 GROUPS: Mapping[str, Sequence[Case]] = {
     "Answers": (
@@ -636,7 +636,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
         OnDemand(name="403", fault=f.Status(403), told=r"\b403\b"),
         OnDemand(name="404", fault=f.Status(404), told=r"\b404\b"),
         OnDemand(
-            name="429, to be tried again in a second",
+            name="429, retry after a second",
             fault=f.Status(429, retry_after=1),
             told=r"\b429\b",
         ),
@@ -647,7 +647,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             told=r"\b502\b",
         ),
         OnDemand(
-            name="503, to be tried again in an hour",
+            name="503, retry after an hour",
             fault=f.Status(503, retry_after=3600),
             told=r"\b503\b",
         ),
@@ -757,7 +757,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
         Suspended(name="the service's process is suspended", told=LATE, hangs=True, writable=False),
     ),
     "The service itself": (
-        Restart(name="the service is started again", told=REFUSED, writable=False),
+        Restart(name="the service is restarted", told=REFUSED, writable=False),
         StartsEmpty(
             name="the service has lost its data",
             keeps=False,
@@ -780,12 +780,12 @@ GROUPS: Mapping[str, Sequence[Case]] = {
             delivers=True,
         ),
         Away(
-            name="away at the start, with a snapshot",
+            name="down at the start, with a snapshot",
             told="rules of the snapshot",
             impossible=dict.fromkeys([*Moment][1:], _AT_A_START),
         ),
         Away(
-            name="away at the start, with a damaged snapshot",
+            name="down at the start, with a damaged snapshot",
             damaged=True,
             told="snapshot not used",
             impossible=dict.fromkeys([*Moment][1:], _AT_A_START),
@@ -807,7 +807,7 @@ GROUPS: Mapping[str, Sequence[Case]] = {
         ),
         FeatureAdded(name="a context feature is added", fails=False, delivers=True),
         FeatureRemoved(name="a context feature is removed", fails=False, delivers=True),
-        Reordered(name="context features change places", fails=False, delivers=True),
+        Reordered(name="context features are reordered", fails=False, delivers=True),
         Newer(name="a newer version is declared elsewhere", fails=False, delivers=True),
         Older(name="an older version is declared elsewhere", fails=False, delivers=True),
     ),

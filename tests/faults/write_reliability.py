@@ -44,14 +44,14 @@ def summary(results: Sequence[Result]) -> list[str]:
     failed = [result for result in results if "failed" in result]
     backends = ", ".join(_each(results, "backend"))
     moments = len(_each(results, "moment"))
-    verdict = f"{len(failed)} FAIL" if failed else "all pass"
+    verdict = f"{len(failed)} FAIL" if failed else "all of them pass"
     return [
-        f"{len(_each(results, 'fault'))} faults of the service, the network and the machine happened to "
-        f"clients on {backends}, at {moments} moments. {len(ran) + len(failed)} of the "
+        f"The tests cause {len(_each(results, 'fault'))} faults of the service, the network and the "
+        f"machine, at {moments} moments, on each backend ({backends}). {len(ran) + len(failed)} of the "
         f"{len(results):,} combinations are possible; {verdict}. No call of `get()` failed or waited: "
-        f"the longest took {max(_known(ran, 'get_cpu_us')) / 1000:.2f} ms of processor time. The newest "
-        f"values were in force at most {max(_known(ran, 'catch_up_ms')):.0f} ms after the end of a fault, "
-        "with clients that poll every 50 ms."
+        f"the longest took {max(_known(ran, 'get_cpu_us')) / 1000:.2f} ms of processor time. With clients "
+        "that poll every 50 ms, the newest values were in force at most "
+        f"{max(_known(ran, 'catch_up_ms')):.0f} ms after the end of a fault."
     ]
 
 
