@@ -68,7 +68,7 @@ def peers(table: dict[str, Any]) -> list[str]:
     whats = list(dict.fromkeys(row[0] for row in table["rows"]))
     ours = {what: own for what, _, _, own, _, _, _ in table["rows"]}
     lines = [["library", *whats]]
-    lines.append(["ours", *(ours[what] for what in whats)])
+    lines.append(["heksher", *(ours[what] for what in whats)])
     for library in dict.fromkeys(row[1] for row in table["rows"]):
         cells = {
             what: f"**{faster}**{' missed' if met == 'NO' else ''}: {theirs}"

@@ -318,12 +318,10 @@ def starts(asking: Asking) -> Table:
 
 
 def compared_with_sdks(table: Table) -> str:
-    """Return a sentence that compares ours with the fastest SDK for each call."""
+    """Return a sentence that compares heksher with the fastest SDK in its best case."""
     titles = [peer.title for peer in SDKS]
     times = min((row.faster for row in table.rows if row.peer in titles), default=0.0)
-    return (
-        f"The fastest of the SDKs takes {times:.0f} times as long as ours, or more, in each call."
-    )
+    return f"The fastest of the SDKs takes {times:.0f} times as long as heksher, in its best case."
 
 
 def figures(times: Times) -> str:
