@@ -7,12 +7,12 @@ start is made in three ways, in turn, by the same client:
 - (a): one request for each own setting. For new settings, that is the declaration alone;
 - (b): one list of all settings.
 
-A client starts alone, and in 20 processes at once, where the slowest counts. A way that costs over three
-times as much as the cheapest is measured once, and is not tried by 20. New settings are tried by 20 up to
-30, because each of them is a write that waits for the others. Bytes are those of the answers. The last
-column has three ratios, of time, processor time and bytes: ours to the cheaper of (a) and (b). The target
-is at most 1.2. Processor time is that of the clients and of the service, without PostgreSQL's, and other
-programs disturb it least.
+A client starts alone, and in 20 processes at once, where the slowest counts. If one of (a) and (b) costs
+over three times as much as the other, it is measured once, and is not tried by 20. New settings are tried
+by 20 up to 30, because each of them is a write that waits for the others. Bytes are those of the answers.
+The last column has three ratios, of time, processor time and bytes: ours to the cheaper of (a) and (b).
+The target is at most 1.2. Processor time is that of the clients and of the service, without PostgreSQL's,
+and other programs disturb it least.
 
 The times are those of the cheapest rounds. The minutes are divided among the rows, each of which is
 measured at least once. So more minutes make no more rows, but ratios that other programs disturb less.
@@ -252,7 +252,7 @@ class Table:
                     costs[way] = _least(cost, costs.get(way, cost))
                     if is_new:
                         delete(storage, "new")
-                least = min(seconds for seconds, *_ in costs.values())
+                least = min(costs[way][0] for way in WAYS[1:] if way in costs)
                 ways = [way for way in ways if way == "ours" or costs[way][0] <= 3 * least]
                 ways.reverse()
                 if time.monotonic() > until:
