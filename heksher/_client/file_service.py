@@ -172,7 +172,7 @@ class FileUpdater:
     def _sections(
         self, data: bytes
     ) -> tuple[dict[str, bytes], dict[str, InvalidResponseError], list[str]]:
-        """Return the sections of all settings, why there is none for some, and names of no setting."""
+        """Return sections by name, errors of settings without a section, and names that no setting has."""
         settings = {
             entry.current_name: setting
             for entry in self._settings.entries()

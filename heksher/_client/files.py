@@ -1,6 +1,6 @@
 """Files that the application names: their paths, and how one is read that others write at any time.
 
-Knows nothing of settings. Reading blocks, so it is done where no event loop waits.
+Knows names of settings only as texts for the log. Reading blocks, so a thread of the backend does it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LocalFile:
         self._last: bytes | None = None
 
     async def read(self, backend: Backend) -> bytes | None:
-        """Return what the file holds, or None if there is none.
+        """Return the content of the file, or None if it does not exist.
 
         Args:
             backend: looks at the file in a thread. The pauses are in the caller: where gevent has patched
@@ -69,7 +69,7 @@ class LocalFile:
         return data
 
     def look(self) -> tuple[bytes | None, bool]:
-        """Return what the file holds now, and whether that may be incomplete.
+        """Return the content of the file at this moment, and whether it may be incomplete.
 
         Raises:
             OSError: as for `read`.

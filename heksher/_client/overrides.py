@@ -28,7 +28,7 @@ _logger = get_logger(__name__)
 
 
 class Overrides:
-    """The file of overrides of one client, or that there is none.
+    """The file of overrides of one client, if it has one.
 
     Args:
         path: the file's absolute path, or None.

@@ -39,7 +39,7 @@ class FileScene(Scene):
     def write(self, text: str) -> None:
         new = self.path.with_name("new")
         new.write_text(text)
-        os.utime(new, (0, 0))  # so long ago that nobody waits for more
+        os.utime(new, (0, 0))  # old enough to be read without a pause
         new.replace(self.path)
 
     def remove(self) -> None:
